@@ -1,0 +1,129 @@
+use std::{net::SocketAddr, sync::Arc};
+
+use crate::model::{Address, InvalidAddress, Metadata, Weight};
+
+/// The cluster of instances that name none.
+pub const DEFAULT_CLUSTER: &str = "DEFAULT";
+
+/// One provider of a service, as it was registered.
+///
+/// The [`Address`] is its identity within the service; everything else is an attribute that may
+/// change in place. What an `Instance` says is as old as the list it came from: whether it may be
+/// called now is asked of a snapshot, not of this value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    address: Address,
+    cluster: Arc<str>,
+    weight: Weight,
+    healthy: bool,
+    enabled: bool,
+    ephemeral: bool,
+    metadata: Metadata,
+}
+
+impl Instance {
+    /// An instance with Nacos's defaults: cluster `DEFAULT`, weight 1, healthy, enabled, ephemeral.
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            cluster: DEFAULT_CLUSTER.into(),
+            weight: Weight::ONE,
+            healthy: true,
+            enabled: true,
+            ephemeral: true,
+            metadata: Metadata::new(),
+        }
+    }
+
+    /// Reads the address and takes the defaults of [`Instance::new`].
+    pub fn parse(address: &str) -> Result<Self, InvalidAddress> {
+        address.parse().map(Self::new)
+    }
+
+    /// Sets the cluster.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: impl Into<Arc<str>>) -> Self {
+        self.cluster = cluster.into();
+        self
+    }
+
+    /// Sets the weight, brought into range as [`Weight`] says.
+    #[must_use]
+    pub fn with_weight(mut self, weight: impl Into<Weight>) -> Self {
+        self.weight = weight.into();
+        self
+    }
+
+    /// Sets whether the instance says that it is well.
+    #[must_use]
+    pub const fn with_healthy(mut self, healthy: bool) -> Self {
+        self.healthy = healthy;
+        self
+    }
+
+    /// Sets whether an operator lets the instance take calls.
+    #[must_use]
+    pub const fn with_enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Sets whether the registration lives and dies with its connection.
+    #[must_use]
+    pub const fn with_ephemeral(mut self, ephemeral: bool) -> Self {
+        self.ephemeral = ephemeral;
+        self
+    }
+
+    /// Sets the metadata.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Its identity within the service.
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The Nacos cluster it belongs to.
+    pub const fn cluster(&self) -> &Arc<str> {
+        &self.cluster
+    }
+
+    /// The share of calls it asks for.
+    pub const fn weight(&self) -> Weight {
+        self.weight
+    }
+
+    /// Whether the list said that it is well.
+    ///
+    /// While a server's protection rule is in force this is `true` of every instance and means
+    /// nothing; the snapshot's mode tells.
+    pub const fn is_healthy(&self) -> bool {
+        self.healthy
+    }
+
+    /// Whether it may take calls at all. Servers leave disabled instances out of their lists; a
+    /// server before 2.1.1 did not in its answers to a subscription.
+    pub const fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Whether the registration lives and dies with its provider's connection.
+    pub const fn is_ephemeral(&self) -> bool {
+        self.ephemeral
+    }
+
+    /// What the provider said about itself.
+    pub const fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl From<SocketAddr> for Instance {
+    fn from(addr: SocketAddr) -> Self {
+        Self::new(addr.into())
+    }
+}

@@ -1,0 +1,20 @@
+//! Plain values that every other room shares: services, instances, addresses, weights, lists.
+//!
+//! No tokio, no clock, no I/O. Nacos's words are used for Nacos's things: an instance is never
+//! called a host, a node or a backend.
+
+mod address;
+mod instance;
+mod listing;
+mod metadata;
+mod service;
+mod weight;
+
+pub use self::{
+    address::{Address, Host, InvalidAddress},
+    instance::{DEFAULT_CLUSTER, Instance},
+    listing::{Listing, Rejected},
+    metadata::Metadata,
+    service::{DEFAULT_GROUP, InvalidName, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
+    weight::Weight,
+};
