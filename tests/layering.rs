@@ -108,7 +108,7 @@ fn the_reader_of_imports_sees_each_way_to_write_one() {
                 #[cfg(test)]\nmod tests { use crate::client::C; }\nuse super::local;\n\
                 /// [`crate::directory`]\nuse crate::link as l;\n";
     let found: Vec<String> = imports(text, 1).into_iter().map(|(_, used)| used).collect();
-    assert_eq!(found, ["model", "sync", "wire", "session", "link"]);
+    assert_eq!(found, ["model", "sync", "wire", "link", "session"]);
 }
 
 fn rust_files(dir: &Path) -> Vec<std::path::PathBuf> {
