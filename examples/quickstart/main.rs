@@ -18,7 +18,7 @@ use std::{process::ExitCode, time::Duration};
 use tokio::time::timeout;
 use tower_nacos::{
     client::Client,
-    directory::{Change, Changes, Subscription},
+    directory::{Change, ChangeKind, Changes, Subscription},
     testing::Registry,
 };
 
@@ -135,20 +135,20 @@ async fn evicted(
     callers: &Callers,
 ) -> Result<Duration, Error> {
     let change = next(changes, |change| {
-        matches!(change, Change::Removed { .. }) && change.address() == provider.address()
+        change.cause().is_some() && change.instance.address() == provider.address()
     })
     .await?;
-    timeout(HANG, orders.applied(change.revision())).await.map_err(|_| "never applied")?;
+    timeout(HANG, orders.applied(change.revision)).await.map_err(|_| "never applied")?;
     let applied = tokio::time::Instant::now().into_std();
     provider.mark_evicted(callers.sequence());
-    let took = applied - change.received_at().ok_or("an eviction without a push")?;
+    let took = applied - change.received_at.ok_or("an eviction without a push")?;
     say(&format!("    {change}; applied {} µs after the push", took.as_micros()));
     Ok(took)
 }
 
 async fn returned(changes: &mut Changes, provider: &Provider) -> Result<(), Error> {
     let change = next(changes, |change| {
-        matches!(change, Change::Added { .. }) && change.address() == provider.address()
+        change.kind == ChangeKind::Added && change.instance.address() == provider.address()
     })
     .await?;
     say(&format!("    {change}"));
