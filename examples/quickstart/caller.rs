@@ -71,7 +71,11 @@ impl Callers {
         for _ in 0..callers {
             tasks.spawn(call_for_ever(balance.clone(), shared.clone()));
         }
-        Self { tasks, shared, sequence }
+        Self {
+            tasks,
+            shared,
+            sequence,
+        }
     }
 
     /// The sequence number given last.
@@ -142,10 +146,16 @@ where
     S: Service<Request<Body>, Response = Response<hyper::body::Incoming>>,
     S::Error: std::fmt::Display,
 {
-    let request = Request::get("/").body(Body::new()).map_err(|e| e.to_string())?;
+    let request = Request::get("/")
+        .body(Body::new())
+        .map_err(|e| e.to_string())?;
     let ready = balance.ready().await.map_err(|e| e.to_string())?;
     let response = ready.call(request).await.map_err(|e| e.to_string())?;
-    response.into_body().collect().await.map_err(|e| e.to_string())?;
+    response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|e| e.to_string())?;
     Ok(())
 }
 

@@ -75,7 +75,9 @@ async fn run() -> Result<String, Error> {
     say(&format!("three providers: {}", shares(&[&a, &b, &c])));
 
     for round in 1..=3 {
-        say(&format!("round {round}: a goes offline in the registry; it would still answer"));
+        say(&format!(
+            "round {round}: a goes offline in the registry; it would still answer"
+        ));
         a.deregister().await?;
         evictions.push(evicted(&orders, &mut changes, &a, &callers).await?);
         callers.wait_for_calls(BETWEEN).await?;
@@ -92,7 +94,9 @@ async fn run() -> Result<String, Error> {
     evictions.push(evicted(&orders, &mut changes, &b, &callers).await?);
     let lost = callers.failed();
     callers.wait_for_calls(BETWEEN).await?;
-    say(&format!("    {lost} calls were lost to it before the eviction"));
+    say(&format!(
+        "    {lost} calls were lost to it before the eviction"
+    ));
     b = Provider::restart(b, &server, &service).await?;
     returned(&mut changes, &b).await?;
     callers.wait_for_calls(BETWEEN).await?;
@@ -105,12 +109,18 @@ async fn run() -> Result<String, Error> {
     c.must_be_connected()?;
     c.deregister().await?;
     evictions.push(evicted(&orders, &mut changes, &c, &callers).await?);
-    timeout(HANG, c.disconnected()).await.map_err(|_| "c's connections stayed open")?;
+    timeout(HANG, c.disconnected())
+        .await
+        .map_err(|_| "c's connections stayed open")?;
     say("c went offline and its last connection closed; no request passed");
 
     let after: u64 = [&a, &b, &c].iter().map(|p| p.after_eviction()).sum();
     let failed_otherwise = callers.failed() - lost;
-    let slowest = evictions.iter().max().expect("there were evictions").as_micros();
+    let slowest = evictions
+        .iter()
+        .max()
+        .expect("there were evictions")
+        .as_micros();
     callers.close();
     nacos.close(Duration::from_secs(5)).await?;
     if after != 0 {
@@ -118,7 +128,9 @@ async fn run() -> Result<String, Error> {
     }
     if failed_otherwise != 0 {
         let why = callers.last_error().unwrap_or_default();
-        return Err(format!("{failed_otherwise} calls failed while no provider died: {why}").into());
+        return Err(
+            format!("{failed_otherwise} calls failed while no provider died: {why}").into(),
+        );
     }
     Ok(format!(
         "quickstart: ok requests={total} after_eviction={after} lost_before_eviction={lost} \
@@ -138,11 +150,16 @@ async fn evicted(
         change.cause().is_some() && change.instance.address() == provider.address()
     })
     .await?;
-    timeout(HANG, orders.applied(change.revision)).await.map_err(|_| "never applied")?;
+    timeout(HANG, orders.applied(change.revision))
+        .await
+        .map_err(|_| "never applied")?;
     let applied = tokio::time::Instant::now().into_std();
     provider.mark_evicted(callers.sequence());
     let took = applied - change.received_at.ok_or("an eviction without a push")?;
-    say(&format!("    {change}; applied {} µs after the push", took.as_micros()));
+    say(&format!(
+        "    {change}; applied {} µs after the push",
+        took.as_micros()
+    ));
     Ok(took)
 }
 
@@ -155,10 +172,7 @@ async fn returned(changes: &mut Changes, provider: &Provider) -> Result<(), Erro
     Ok(())
 }
 
-async fn next(
-    changes: &mut Changes,
-    is: impl Fn(&Change) -> bool,
-) -> Result<Change, Error> {
+async fn next(changes: &mut Changes, is: impl Fn(&Change) -> bool) -> Result<Change, Error> {
     let wanted = async {
         while let Some(change) = changes.next().await {
             if is(&change) {
@@ -167,14 +181,21 @@ async fn next(
         }
         Err("the subscription ended".into())
     };
-    timeout(HANG, wanted).await.map_err(|_| "an expected change never came")?
+    timeout(HANG, wanted)
+        .await
+        .map_err(|_| "an expected change never came")?
 }
 
 fn shares(providers: &[&Provider]) -> String {
     let counts: Vec<u64> = providers.iter().map(|p| p.take_calls()).collect();
     let all = counts.iter().sum::<u64>().max(1);
     let of = |(p, n): (&&Provider, &u64)| format!("{} {}%", p.name(), n * 100 / all);
-    providers.iter().zip(&counts).map(of).collect::<Vec<_>>().join(", ")
+    providers
+        .iter()
+        .zip(&counts)
+        .map(of)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn say(line: &str) {

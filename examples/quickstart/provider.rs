@@ -54,12 +54,22 @@ impl Provider {
             connections: watch::channel(0).0,
             served: AtomicUsize::new(0),
         });
-        Self::start_at(name, SocketAddr::from(([127, 0, 0, 1], 0)), server, service, tally).await
+        Self::start_at(
+            name,
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            server,
+            service,
+            tally,
+        )
+        .await
     }
 
     /// Starts a killed provider again, where it was.
     pub async fn restart(dead: Self, server: &str, service: &str) -> Result<Self, Error> {
-        let at = dead.address.socket_addr().expect("it listened on an IP address");
+        let at = dead
+            .address
+            .socket_addr()
+            .expect("it listened on an IP address");
         Self::start_at(dead.name, at, server, service, dead.tally).await
     }
 
@@ -87,8 +97,13 @@ impl Provider {
             Ok::<_, Error>((address, client))
         });
         let (address, client) = started.await??;
-        let this =
-            Self { name, address, service: service.to_owned(), tally, life: Some((runtime, client)) };
+        let this = Self {
+            name,
+            address,
+            service: service.to_owned(),
+            tally,
+            life: Some((runtime, client)),
+        };
         this.register().await?;
         Ok(this)
     }
@@ -188,8 +203,8 @@ async fn serve(listener: TcpListener, tally: Arc<Tally>) {
         let connected = Connected(tally.clone());
         tokio::spawn(async move {
             let answer = service_fn(|request| answer(&connected.0, request));
-            let connection =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), answer);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(socket), answer);
             let _ = connection.await;
         });
     }
@@ -199,7 +214,10 @@ async fn answer(
     tally: &Tally,
     request: Request<hyper::body::Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let stamp = request.headers().get(SEQUENCE).and_then(|v| v.to_str().ok()?.parse().ok());
+    let stamp = request
+        .headers()
+        .get(SEQUENCE)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
     tally.calls.fetch_add(1, SeqCst);
     tally.served.fetch_add(1, SeqCst);
     if stamp.is_none_or(|stamp: u64| stamp > tally.evicted_at.load(SeqCst)) {

@@ -3,9 +3,7 @@ use std::{sync::Arc, time::Duration};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{runtime, time::timeout};
 
-use super::{
-    Client, ConnectError, ConnectionState, InvalidServer, ServerAddress, driver::Driver,
-};
+use super::{Client, ConnectError, ConnectionState, InvalidServer, ServerAddress, driver::Driver};
 use crate::{directory::Options, model, session};
 
 /// Options of a [`Client`], each with its default.
@@ -98,15 +96,12 @@ impl Builder {
         let client = self.connect_lazy()?;
         let mut state = client.watch_state();
         let connected = timeout(after, state.wait_for(ConnectionState::is_connected)).await;
-        match connected {
-            Ok(Ok(_)) => {}
-            _ => {
-                let last_error = match client.state() {
-                    ConnectionState::Connecting { last_error, .. } => last_error,
-                    _ => None,
-                };
-                return Err(ConnectError::TimedOut { after, last_error });
-            }
+        if !matches!(connected, Ok(Ok(_))) {
+            let why = client.handle.diagnose().await;
+            return Err(ConnectError::TimedOut {
+                after,
+                last_error: why,
+            });
         }
         Ok(client)
     }
@@ -143,7 +138,9 @@ impl Builder {
             namespace,
             self.patience,
         );
-        Ok(Client { handle: Arc::new(handle) })
+        Ok(Client {
+            handle: Arc::new(handle),
+        })
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) struct Driver {
     operations: mpsc::UnboundedReceiver<Operation>,
     subscriptions: Arc<Subscriptions>,
     state: watch::Sender<ConnectionState>,
+    namespace: Arc<str>,
     services: HashMap<ServiceKey, Service>,
     /// Services whose writer wants to be woken by time, which is rare.
     timed: HashSet<ServiceKey>,
@@ -71,7 +72,10 @@ impl Driver {
         patience: Duration,
     ) -> Handle {
         let (sender, operations) = mpsc::unbounded_channel();
-        let first = ConnectionState::Connecting { attempt: 1, last_error: None };
+        let first = ConnectionState::Connecting {
+            attempt: 1,
+            last_error: None,
+        };
         let (state, watch) = watch::channel(first);
         let subscriptions = Arc::new(Subscriptions::new(directory));
         let driver = Self {
@@ -80,6 +84,7 @@ impl Driver {
             operations,
             subscriptions: subscriptions.clone(),
             state,
+            namespace: namespace.clone(),
             services: HashMap::new(),
             timed: HashSet::new(),
             replies: HashMap::new(),
@@ -123,14 +128,23 @@ impl Driver {
     }
 
     fn is_over(&self) -> bool {
-        let overdue = self.closing.as_ref().is_some_and(|closing| closing.until <= now());
+        let overdue = self
+            .closing
+            .as_ref()
+            .is_some_and(|closing| closing.until <= now());
         overdue || matches!(&*self.state.borrow(), ConnectionState::Closed)
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        let timed = self.timed.iter().filter_map(|key| self.services.get(key)?.writer.poll_timeout());
+        let timed = self
+            .timed
+            .iter()
+            .filter_map(|key| self.services.get(key)?.writer.poll_timeout());
         let closing = self.closing.as_ref().map(|closing| closing.until);
-        timed.chain(self.session.poll_timeout()).chain(closing).min()
+        timed
+            .chain(self.session.poll_timeout())
+            .chain(closing)
+            .min()
     }
 
     fn handle_timeout(&mut self) {
@@ -151,7 +165,11 @@ impl Driver {
     fn handle_event(&mut self, event: Event) {
         let now = now();
         match event {
-            Event::Resolved { link, server, result } => {
+            Event::Resolved {
+                link,
+                server,
+                result,
+            } => {
                 self.session.handle_resolved(link, server, result, now);
             }
             Event::Connected { link, local } => self.session.handle_connected(link, local, now),
@@ -159,9 +177,13 @@ impl Driver {
             Event::Answered { link, call, result } => {
                 self.session.handle_answer(link, call, result, now);
             }
-            Event::Message { link, payload, received } => {
+            Event::Message {
+                link,
+                payload,
+                received,
+            } => {
                 self.received = received;
-                self.session.handle_stream(link, payload, now);
+                self.session.handle_stream(link, &payload, now);
                 self.pump();
                 self.received = None;
             }
@@ -178,7 +200,13 @@ impl Driver {
                 if self.state.borrow().is_connected() {
                     writer.handle_connected(now);
                 }
-                self.services.insert(key.clone(), Service { writer, waiting: Vec::new() });
+                self.services.insert(
+                    key.clone(),
+                    Service {
+                        writer,
+                        waiting: Vec::new(),
+                    },
+                );
                 Command::Subscribe(key)
             }
             Operation::Release(key) => {
@@ -196,10 +224,23 @@ impl Driver {
                 }
                 return;
             }
-            Operation::Register { ticket, key, instance, reply } => {
+            Operation::Diagnose(reply) => {
+                let _ = reply.send(self.session.connect_error().to_string());
+                return;
+            }
+            Operation::Register {
+                ticket,
+                key,
+                instance,
+                reply,
+            } => {
                 self.replies.insert(ticket, reply);
                 self.registered.insert(key.clone());
-                Command::Register { ticket, key, instance }
+                Command::Register {
+                    ticket,
+                    key,
+                    instance,
+                }
             }
             Operation::Deregister { ticket, key, reply } => {
                 self.replies.insert(ticket, reply);
@@ -217,7 +258,8 @@ impl Driver {
                 for key in std::mem::take(&mut self.registered) {
                     let ticket = Ticket(self.spare_ticket);
                     self.spare_ticket -= 1;
-                    self.session.handle_command(Command::Deregister { ticket, key }, now);
+                    self.session
+                        .handle_command(Command::Deregister { ticket, key }, now);
                 }
                 return;
             }
@@ -232,7 +274,10 @@ impl Driver {
         reply: Option<oneshot::Sender<Result<(), CloseError>>>,
     ) {
         let now = now();
-        self.closing = Some(Closing { until: now + deadline, replies: Vec::from_iter(reply) });
+        self.closing = Some(Closing {
+            until: now + deadline,
+            replies: Vec::from_iter(reply),
+        });
         self.session.handle_command(Command::Close, now);
     }
 
@@ -240,19 +285,43 @@ impl Driver {
     fn pump(&mut self) {
         while let Some(output) = self.session.poll_output() {
             match output {
-                Output::Resolve { link, server, name, port } => {
+                Output::Resolve {
+                    link,
+                    server,
+                    name,
+                    port,
+                } => {
                     self.links.resolve(link, server, name, port);
                 }
-                Output::Dial { link, addr, timeout, .. } => self.links.dial(link, addr, timeout),
+                Output::Dial {
+                    link,
+                    addr,
+                    timeout,
+                    ..
+                } => self.links.dial(link, addr, timeout),
                 Output::OpenStream { link, payload } => self.links.open_stream(link, payload),
                 Output::StreamSend { link, payload } => self.links.send(link, payload),
-                Output::Call { link, call, payload, timeout } => {
+                Output::Call {
+                    link,
+                    call,
+                    payload,
+                    timeout,
+                } => {
                     self.links.call(link, call, payload, timeout);
                 }
                 Output::Hangup { link } => self.links.hang_up(link),
-                Output::Listing { key, listing, origin } => self.apply(&key, listing, origin),
+                Output::Listing {
+                    key,
+                    listing,
+                    origin,
+                } => self.apply(&key, listing, origin),
                 Output::Undecodable { key, reason } => self.undecodable(key.as_ref(), &reason),
-                Output::Failed { key, operation, error, retries } => {
+                Output::Failed {
+                    key,
+                    operation,
+                    error,
+                    retries,
+                } => {
                     self.failed(&key, operation, error, retries);
                 }
                 Output::Done { ticket, outcome } => self.done(ticket, outcome),
@@ -262,7 +331,9 @@ impl Driver {
     }
 
     fn apply(&mut self, key: &ServiceKey, listing: Listing, origin: session::Origin) {
-        let Some(service) = self.services.get_mut(key) else { return };
+        let Some(service) = self.services.get_mut(key) else {
+            return;
+        };
         let origin = match origin {
             session::Origin::Push => directory::Origin::Push,
             session::Origin::FirstAnswer => directory::Origin::FirstAnswer,
@@ -315,7 +386,10 @@ impl Driver {
         let now = now();
         let was_connected = self.state.borrow().is_connected();
         let state = match state {
-            session::State::Connecting { attempt, last_error } => ConnectionState::Connecting {
+            session::State::Connecting {
+                attempt,
+                last_error,
+            } => ConnectionState::Connecting {
                 attempt,
                 last_error: last_error.map(|error| error.to_string().into()),
             },
@@ -323,17 +397,24 @@ impl Driver {
             session::State::Closed => ConnectionState::Closed,
         };
         if state.is_connected() {
-            tracing::info!(namespace = %self.session.namespace(), %state, "registry connection");
-            self.services.values_mut().for_each(|s| s.writer.handle_connected(now));
+            tracing::info!(namespace = %self.namespace, %state, "registry connection");
+            self.services
+                .values_mut()
+                .for_each(|s| s.writer.handle_connected(now));
         } else if was_connected && self.closing.is_none() {
-            tracing::warn!(namespace = %self.session.namespace(), %state, "registry connection lost");
-            self.services.values_mut().for_each(|s| s.writer.handle_disconnected(now));
+            tracing::warn!(namespace = %self.namespace, %state, "registry connection lost");
+            self.services
+                .values_mut()
+                .for_each(|s| s.writer.handle_disconnected(now));
         }
         self.state.send_replace(state);
     }
 
     fn note_timer(&mut self, key: &ServiceKey) {
-        let timer = self.services.get(key).and_then(|service| service.writer.poll_timeout());
+        let timer = self
+            .services
+            .get(key)
+            .and_then(|service| service.writer.poll_timeout());
         match timer {
             Some(_) => self.timed.insert(key.clone()),
             None => self.timed.remove(key),
@@ -342,7 +423,11 @@ impl Driver {
 
     /// The farewell is over, done or not: nobody is left waiting.
     fn end(mut self) {
-        let unfinished = self.session.unfinished();
+        let unfinished = self.session.unfinished().into_iter();
+        let still_registered: Vec<ServiceKey> = unfinished
+            .filter(|(operation, _)| *operation == session::Operation::Deregister)
+            .map(|(_, key)| key)
+            .collect();
         for service in self.services.values_mut() {
             service.writer.close();
         }
@@ -350,8 +435,10 @@ impl Driver {
         for (_, reply) in self.replies.drain() {
             let _ = reply.send(Err(RequestError::Closed));
         }
-        let result =
-            if unfinished.is_empty() { Ok(()) } else { Err(CloseError::new(unfinished)) };
+        let result = match still_registered {
+            none if none.is_empty() => Ok(()),
+            some => Err(CloseError::new(some)),
+        };
         for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
             let _ = reply.send(result.clone());
         }

@@ -110,11 +110,17 @@ impl RequestError {
 
 impl CloseError {
     pub(super) const fn new(still_registered: Vec<ServiceKey>) -> Self {
-        Self { still_registered, runtime_gone: false }
+        Self {
+            still_registered,
+            runtime_gone: false,
+        }
     }
 
     pub(super) const fn runtime_gone() -> Self {
-        Self { still_registered: Vec::new(), runtime_gone: true }
+        Self {
+            still_registered: Vec::new(),
+            runtime_gone: true,
+        }
     }
 
     /// Services in which this client's instance may be listed until the server notices that the
@@ -127,11 +133,17 @@ impl CloseError {
 impl From<OperationError> for RequestError {
     fn from(error: OperationError) -> Self {
         match error {
-            OperationError::Refused(refusal) => {
-                Self::Refused { code: refusal.code, message: refusal.message }
-            }
-            OperationError::Denied(refusal) => Self::Denied { message: refusal.message },
-            OperationError::TimedOut(after) => Self::TimedOut { after, last_error: None },
+            OperationError::Refused(refusal) => Self::Refused {
+                code: refusal.code,
+                message: refusal.message,
+            },
+            OperationError::Denied(refusal) => Self::Denied {
+                message: refusal.message,
+            },
+            OperationError::TimedOut(after) => Self::TimedOut {
+                after,
+                last_error: None,
+            },
             OperationError::AlreadyRegistered(address) => Self::AlreadyRegistered(address),
             OperationError::NotRegistered => Self::NotRegistered,
             OperationError::Closed => Self::Closed,

@@ -36,7 +36,10 @@ pub(super) struct Lease {
 
 impl Subscriptions {
     pub(super) fn new(options: Options) -> Self {
-        Self { slots: Mutex::default(), options }
+        Self {
+            slots: Mutex::default(),
+            options,
+        }
     }
 
     /// A handle on `key`, and the writer for the driver if the service is new.
@@ -45,7 +48,12 @@ impl Subscriptions {
         key: &ServiceKey,
         operations: &mpsc::UnboundedSender<Operation>,
     ) -> (Subscription, Option<Writer>) {
-        let new_lease = || Arc::new(Lease { key: key.clone(), operations: operations.clone() });
+        let new_lease = || {
+            Arc::new(Lease {
+                key: key.clone(),
+                operations: operations.clone(),
+            })
+        };
         let mut slots = self.lock();
         if let Some(slot) = slots.get_mut(key) {
             // A release may be on its way to the driver, which will find the slot leased again.
@@ -58,7 +66,10 @@ impl Subscriptions {
         }
         let (writer, subscription) = directory::channel(key.clone(), self.options.clone());
         let lease = new_lease();
-        let slot = Slot { subscription: subscription.clone(), lease: Arc::downgrade(&lease) };
+        let slot = Slot {
+            subscription: subscription.clone(),
+            lease: Arc::downgrade(&lease),
+        };
         slots.insert(key.clone(), slot);
         (subscription.leased(lease), Some(writer))
     }
@@ -66,7 +77,9 @@ impl Subscriptions {
     /// Gives the slot up unless somebody holds it again. Returns whether it was given up.
     pub(super) fn release(&self, key: &ServiceKey) -> bool {
         let mut slots = self.lock();
-        let unused = slots.get(key).is_some_and(|slot| slot.lease.strong_count() == 0);
+        let unused = slots
+            .get(key)
+            .is_some_and(|slot| slot.lease.strong_count() == 0);
         if unused {
             slots.remove(key);
         }

@@ -20,13 +20,34 @@ use crate::{
 
 /// What the network brought.
 pub(super) enum Event {
-    Resolved { link: LinkId, server: usize, result: Result<Vec<SocketAddr>, String> },
-    Connected { link: LinkId, local: IpAddr },
-    DialFailed { link: LinkId, error: DialError },
-    Answered { link: LinkId, call: CallId, result: Result<Payload, CallFailure> },
+    Resolved {
+        link: LinkId,
+        server: usize,
+        result: Result<Vec<SocketAddr>, String>,
+    },
+    Connected {
+        link: LinkId,
+        local: IpAddr,
+    },
+    DialFailed {
+        link: LinkId,
+        error: DialError,
+    },
+    Answered {
+        link: LinkId,
+        call: CallId,
+        result: Result<Payload, CallFailure>,
+    },
     /// A message on the stream, and when its last byte left the socket.
-    Message { link: LinkId, payload: Payload, received: Option<Instant> },
-    StreamEnded { link: LinkId, reason: String },
+    Message {
+        link: LinkId,
+        payload: Payload,
+        received: Option<Instant>,
+    },
+    StreamEnded {
+        link: LinkId,
+        reason: String,
+    },
 }
 
 /// Every connection of the client and all that is under way on it. Two only while the session
@@ -46,21 +67,34 @@ struct Open {
 
 enum Done {
     Event(Event),
-    Dialed(LinkId, Box<Result<(Link, Connection, SocketAddr), DialError>>),
-    Streamed(LinkId, StreamReceiver, Result<Option<(Payload, Option<Instant>)>, CallError>),
+    Dialed(
+        LinkId,
+        Box<Result<(Link, Connection, SocketAddr), DialError>>,
+    ),
+    Streamed(
+        LinkId,
+        StreamReceiver,
+        Result<Option<(Payload, Option<Instant>)>, CallError>,
+    ),
     /// Its link was hung up meanwhile.
     Dropped,
 }
 
 impl Links {
     pub(super) fn new(max_message_size: usize) -> Self {
-        Self { open: HashMap::new(), work: FuturesUnordered::new(), max_message_size }
+        Self {
+            open: HashMap::new(),
+            work: FuturesUnordered::new(),
+            max_message_size,
+        }
     }
 
     /// The next event; pending for ever while nothing is under way. Cancel-safe.
     pub(super) async fn next(&mut self) -> Event {
         loop {
-            let Some(done) = self.work.next().await else { return std::future::pending().await };
+            let Some(done) = self.work.next().await else {
+                return std::future::pending().await;
+            };
             if let Some(event) = self.event(done) {
                 return event;
             }
@@ -73,7 +107,11 @@ impl Links {
                 Ok(addrs) => Ok(addrs.collect()),
                 Err(error) => Err(error.to_string()),
             };
-            Done::Event(Event::Resolved { link, server, result })
+            Done::Event(Event::Resolved {
+                link,
+                server,
+                result,
+            })
         });
     }
 
@@ -89,8 +127,12 @@ impl Links {
     }
 
     pub(super) fn open_stream(&mut self, link: LinkId, first: Payload) {
-        let Some(open) = self.open.get_mut(&link) else { return };
-        let Some((connected, _)) = &open.connection else { return };
+        let Some(open) = self.open.get_mut(&link) else {
+            return;
+        };
+        let Some((connected, _)) = &open.connection else {
+            return;
+        };
         let (sender, receiver) = connected.open_stream();
         sender.send(first);
         open.stream = Some(sender);
@@ -103,13 +145,7 @@ impl Links {
         }
     }
 
-    pub(super) fn call(
-        &mut self,
-        link: LinkId,
-        call: CallId,
-        payload: Payload,
-        within: Duration,
-    ) {
+    pub(super) fn call(&mut self, link: LinkId, call: CallId, payload: Payload, within: Duration) {
         let Some((connected, _)) = self.open.get(&link).and_then(|o| o.connection.as_ref()) else {
             return;
         };
@@ -160,7 +196,10 @@ impl Links {
                 Some(match *result {
                     Ok((connected, connection, local)) => {
                         open.connection = Some((connected, connection));
-                        Event::Connected { link, local: local.ip() }
+                        Event::Connected {
+                            link,
+                            local: local.ip(),
+                        }
                     }
                     Err(error) => Event::DialFailed { link, error },
                 })
@@ -170,13 +209,20 @@ impl Links {
                 Some(match message {
                     Ok(Some((payload, received))) => {
                         self.listen(link, receiver);
-                        Event::Message { link, payload, received }
+                        Event::Message {
+                            link,
+                            payload,
+                            received,
+                        }
                     }
                     Ok(None) => {
                         let reason = "the server ended it".to_owned();
                         Event::StreamEnded { link, reason }
                     }
-                    Err(error) => Event::StreamEnded { link, reason: error.to_string() },
+                    Err(error) => Event::StreamEnded {
+                        link,
+                        reason: error.to_string(),
+                    },
                 })
             }
             Done::Dropped => None,

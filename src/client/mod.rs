@@ -169,7 +169,12 @@ impl Client {
             tracing::warn!(service = %key, instance = %instance.address(), "registered with weight 0: it gets no calls");
         }
         let instance = Box::new(instance.with_ephemeral(true));
-        let done = |ticket, reply| Operation::Register { ticket, key, instance, reply };
+        let done = |ticket, reply| Operation::Register {
+            ticket,
+            key,
+            instance,
+            reply,
+        };
         self.handle.request(done).await.map(|_| ())
     }
 
@@ -204,7 +209,11 @@ impl Client {
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
         let key = self.key(service)?;
-        match self.handle.request(|ticket, reply| Operation::Query { ticket, key, reply }).await? {
+        match self
+            .handle
+            .request(|ticket, reply| Operation::Query { ticket, key, reply })
+            .await?
+        {
             Outcome::Listing(listing) => Ok(listing.unwrap_or_default()),
             _ => Ok(Listing::default()),
         }
@@ -248,8 +257,13 @@ impl Client {
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
-        let service = service.try_into().map_err(|e| RequestError::InvalidName(e.into()))?;
-        Ok(ServiceKey::in_checked(self.handle.namespace.clone(), service))
+        let service = service
+            .try_into()
+            .map_err(|e| RequestError::InvalidName(e.into()))?;
+        Ok(ServiceKey::in_checked(
+            self.handle.namespace.clone(),
+            service,
+        ))
     }
 }
 
@@ -269,7 +283,11 @@ impl Handle {
         let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
         let (reply, outcome) = oneshot::channel();
         self.send(operation(ticket, reply))?;
-        let mut waiting = Waiting { handle: self, ticket, done: false };
+        let mut waiting = Waiting {
+            handle: self,
+            ticket,
+            done: false,
+        };
         match timeout(self.patience, outcome).await {
             Ok(outcome) => {
                 waiting.done = true;
@@ -277,6 +295,13 @@ impl Handle {
             }
             Err(_) => Err(self.timed_out()),
         }
+    }
+
+    /// Why there is no connection.
+    async fn diagnose(&self) -> Option<Arc<str>> {
+        let (reply, why) = oneshot::channel();
+        self.send(Operation::Diagnose(reply)).ok()?;
+        why.await.ok().map(Into::into)
     }
 
     fn send(&self, operation: Operation) -> Result<(), RequestError> {
@@ -296,7 +321,10 @@ impl Handle {
             ConnectionState::Connecting { last_error, .. } => last_error.clone(),
             _ => None,
         };
-        RequestError::TimedOut { after: self.patience, last_error }
+        RequestError::TimedOut {
+            after: self.patience,
+            last_error,
+        }
     }
 }
 

@@ -20,13 +20,34 @@ pub(super) enum Operation {
     /// The last handle on a service was dropped; another may have been taken since.
     Release(ServiceKey),
     /// Say so if the server refuses the subscription for good.
-    Await { key: ServiceKey, reply: oneshot::Sender<RequestError> },
-    Register { ticket: Ticket, key: ServiceKey, instance: Box<Instance>, reply: Reply },
-    Deregister { ticket: Ticket, key: ServiceKey, reply: Reply },
-    Query { ticket: Ticket, key: ServiceKey, reply: Reply },
+    Await {
+        key: ServiceKey,
+        reply: oneshot::Sender<RequestError>,
+    },
+    Register {
+        ticket: Ticket,
+        key: ServiceKey,
+        instance: Box<Instance>,
+        reply: Reply,
+    },
+    Deregister {
+        ticket: Ticket,
+        key: ServiceKey,
+        reply: Reply,
+    },
+    Query {
+        ticket: Ticket,
+        key: ServiceKey,
+        reply: Reply,
+    },
+    /// Say why there is no connection.
+    Diagnose(oneshot::Sender<String>),
     /// The caller waits no longer.
     Cancel(Ticket),
     /// The last clone of the client is gone: deregister everything.
     Withdraw,
-    Close { deadline: Duration, reply: oneshot::Sender<Result<(), CloseError>> },
+    Close {
+        deadline: Duration,
+        reply: oneshot::Sender<Result<(), CloseError>>,
+    },
 }

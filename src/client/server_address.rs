@@ -24,7 +24,9 @@ pub struct ServerAddress {
 
 /// What is wrong with a server's address, and what one looks like.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid server address {text:?}: {what}; expected host:port with the server's main port, such as 127.0.0.1:8848, or host:8848/9848 to name the gRPC port too")]
+#[error(
+    "invalid server address {text:?}: {what}; expected host:port with the server's main port, such as 127.0.0.1:8848, or host:8848/9848 to name the gRPC port too"
+)]
 pub struct InvalidServer {
     text: String,
     what: String,
@@ -49,13 +51,19 @@ impl ServerAddress {
     }
 
     pub(super) fn grpc(&self) -> Server {
-        Server { host: self.host.clone(), port: self.grpc_port }
+        Server {
+            host: self.host.clone(),
+            port: self.grpc_port,
+        }
     }
 }
 
 impl InvalidServer {
     pub(super) fn none() -> Self {
-        Self { text: String::new(), what: "no server is given".to_owned() }
+        Self {
+            text: String::new(),
+            what: "no server is given".to_owned(),
+        }
     }
 }
 
@@ -63,10 +71,15 @@ impl FromStr for ServerAddress {
     type Err = InvalidServer;
 
     fn from_str(given: &str) -> Result<Self, InvalidServer> {
-        let invalid =
-            |what: &dyn fmt::Display| InvalidServer { text: given.to_owned(), what: what.to_string() };
+        let invalid = |what: &dyn fmt::Display| InvalidServer {
+            text: given.to_owned(),
+            what: what.to_string(),
+        };
         let text = given.trim();
-        let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        let text = text
+            .strip_prefix("http://")
+            .unwrap_or(text)
+            .trim_end_matches('/');
         if text.starts_with("https://") {
             return Err(invalid(&"TLS is not chosen by the address's scheme"));
         }
@@ -82,7 +95,11 @@ impl FromStr for ServerAddress {
                 invalid(&"the main port + 1000 is no port; name the gRPC port after a slash")
             })?,
         };
-        Ok(Self { host, main_port: main, grpc_port: grpc })
+        Ok(Self {
+            host,
+            main_port: main,
+            grpc_port: grpc,
+        })
     }
 }
 

@@ -30,10 +30,16 @@ impl ConnectionState {
 impl fmt::Display for ConnectionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connecting { attempt, last_error: None } => {
+            Self::Connecting {
+                attempt,
+                last_error: None,
+            } => {
                 write!(f, "connecting, attempt {attempt}")
             }
-            Self::Connecting { attempt, last_error: Some(error) } => {
+            Self::Connecting {
+                attempt,
+                last_error: Some(error),
+            } => {
                 write!(f, "connecting, attempt {attempt} ({error})")
             }
             Self::Connected { server } => write!(f, "connected to {server}"),
