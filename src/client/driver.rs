@@ -174,8 +174,8 @@ impl Driver {
             }
             Event::Connected { link, local } => self.session.handle_connected(link, local, now),
             Event::DialFailed { link, error } => self.session.handle_dial_failed(link, error, now),
-            Event::Answered { link, call, result } => {
-                self.session.handle_answer(link, call, result, now);
+            Event::Answered { call, result, .. } => {
+                self.session.handle_answer(call, result, now);
             }
             Event::Message {
                 link,
@@ -428,7 +428,7 @@ impl Driver {
             .filter(|(operation, _)| *operation == session::Operation::Deregister)
             .map(|(_, key)| key)
             .collect();
-        for service in self.services.values_mut() {
+        for (_, service) in self.services.drain() {
             service.writer.close();
         }
         self.state.send_replace(ConnectionState::Closed);

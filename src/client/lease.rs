@@ -62,7 +62,7 @@ impl Subscriptions {
                 slot.lease = Arc::downgrade(&lease);
                 lease
             });
-            return (slot.subscription.clone().leased(lease), None);
+            return (slot.subscription.clone().with_lease(lease), None);
         }
         let (writer, subscription) = directory::channel(key.clone(), self.options.clone());
         let lease = new_lease();
@@ -71,7 +71,7 @@ impl Subscriptions {
             lease: Arc::downgrade(&lease),
         };
         slots.insert(key.clone(), slot);
-        (subscription.leased(lease), Some(writer))
+        (subscription.with_lease(lease), Some(writer))
     }
 
     /// Gives the slot up unless somebody holds it again. Returns whether it was given up.
