@@ -14,6 +14,9 @@ pub struct Builder {
     app_name: String,
     connect_timeout: Duration,
     patience: Duration,
+    call_timeout: Duration,
+    idle: Duration,
+    tries: u32,
     max_message_size: usize,
     directory: Options,
 }
@@ -67,6 +70,33 @@ impl Builder {
     #[must_use]
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {
         self.patience = timeout;
+        self
+    }
+
+    /// How long a single call to a server may take. Default 3 s, as in Nacos's Java client.
+    #[must_use]
+    pub const fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
+        self
+    }
+
+    /// A server is asked for its health when nothing was sent to it, or no answer came from it,
+    /// for this long. Default 5 s.
+    ///
+    /// A server that froze is noticed after `idle` plus [`tries`](Self::tries) times
+    /// [`call_timeout`](Self::call_timeout): 14 s by default. Keep it well below 20 s: servers
+    /// question a client that is silent for that long, and drop one in ten that answers.
+    #[must_use]
+    pub const fn idle_check(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// How many calls in a row must go unanswered before the connection counts as lost. Default 3;
+    /// fewer find a frozen server sooner and drop one that merely stalls. At least 1.
+    #[must_use]
+    pub const fn tries(mut self, tries: u32) -> Self {
+        self.tries = if tries == 0 { 1 } else { tries };
         self
     }
 
@@ -124,6 +154,9 @@ impl Builder {
             Arc::clone(&namespace),
         );
         config.app_name = self.app_name;
+        config.call_timeout = self.call_timeout;
+        config.idle = self.idle;
+        config.tries = self.tries;
         #[expect(
             clippy::disallowed_methods,
             reason = "where a client's randomness comes from: servers and waits must differ from client to client"
@@ -152,6 +185,9 @@ impl Default for Builder {
             app_name: "unknown".to_owned(),
             connect_timeout: Duration::from_secs(10),
             patience: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(3),
+            idle: Duration::from_secs(5),
+            tries: 3,
             max_message_size: 64 << 20,
             directory: Options::default(),
         }

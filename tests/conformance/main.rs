@@ -10,7 +10,7 @@ mod ordering;
 mod resilience;
 mod server;
 mod steps;
-mod timing;
+
 mod wire;
 
 /// Runs each of these tests against the embedded registry and against rnacos.

@@ -39,7 +39,7 @@ pub struct Rnacos {
 impl Server {
     /// The embedded registry, pushing at once.
     pub async fn embedded() -> Self {
-        let registry = Registry::builder().push_delay(Duration::ZERO).start().await;
+        let registry = Registry::builder().push_delay(None).start().await;
         Self::Embedded(registry.expect("the embedded registry starts"))
     }
 
@@ -47,7 +47,10 @@ impl Server {
     /// a failure.
     pub async fn rnacos() -> Option<Self> {
         let Some(program) = find_rnacos() else {
-            assert!(env::var_os("RNACOS_REQUIRED").is_none(), "RNACOS_REQUIRED, but no rnacos");
+            assert!(
+                env::var_os("RNACOS_REQUIRED").is_none(),
+                "RNACOS_REQUIRED, but no rnacos"
+            );
             static SAID: Once = Once::new();
             SAID.call_once(|| {
                 // Past the harness, which keeps what a passing test prints to itself.
@@ -90,7 +93,9 @@ impl Server {
         let (ip, port) = (instance.host(), instance.port());
         let path =
             format!("/nacos/v1/ns/instance?serviceName={service}&ip={ip}&port={port}&{change}");
-        let answer = http(&self.addr(), "PUT", &path).await.expect("the Open API answers");
+        let answer = http(&self.addr(), "PUT", &path)
+            .await
+            .expect("the Open API answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
@@ -113,7 +118,12 @@ impl Rnacos {
         for _ in 0..10 {
             let port = free_port();
             let data = env::temp_dir().join(format!("tower-nacos-{}-{port}", std::process::id()));
-            let mut this = Self { process: None, program: program.clone(), data, port };
+            let mut this = Self {
+                process: None,
+                program: program.clone(),
+                data,
+                port,
+            };
             if this.spawn().await {
                 return this;
             }
@@ -128,7 +138,10 @@ impl Rnacos {
             .env("RNACOS_HTTP_CONSOLE_PORT", "0")
             .env("RNACOS_DATA_DIR", &self.data)
             // Else the metadata first seen for an address outlives its registrations.
-            .env("RNACOS_NAMING_INSTANCE_METADATA_PERSISTENCE_ENABLE", "false")
+            .env(
+                "RNACOS_NAMING_INSTANCE_METADATA_PERSISTENCE_ENABLE",
+                "false",
+            )
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -140,11 +153,17 @@ impl Rnacos {
         for _ in 0..400 {
             let main = format!("127.0.0.1:{}", self.port);
             let list = "/nacos/v1/ns/service/list?pageNo=1&pageSize=1";
-            let up = http(&main, "GET", list).await.is_ok_and(|a| a.starts_with("HTTP/1.1 200"));
+            let up = http(&main, "GET", list)
+                .await
+                .is_ok_and(|a| a.starts_with("HTTP/1.1 200"));
             if up && TcpStream::connect(grpc).await.is_ok() {
                 return true;
             }
-            if self.process.as_mut().is_some_and(|p| !matches!(p.try_wait(), Ok(None))) {
+            if self
+                .process
+                .as_mut()
+                .is_some_and(|p| !matches!(p.try_wait(), Ok(None)))
+            {
                 return false;
             }
             tokio::time::sleep(Duration::from_millis(25)).await; // between looks at a process
@@ -172,7 +191,9 @@ fn find_rnacos() -> Option<PathBuf> {
         return Some(named.into());
     }
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|dir| dir.join("rnacos")).find(|program| program.is_file())
+    env::split_paths(&path)
+        .map(|dir| dir.join("rnacos"))
+        .find(|program| program.is_file())
 }
 
 /// A port that is free, and so is the one 1000 above it.

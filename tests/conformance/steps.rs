@@ -13,7 +13,9 @@ use crate::server::{HANG, Server};
 
 /// Awaits something that a sound crate brings in time.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(HANG, future).await.unwrap_or_else(|_| panic!("hangs: {what}"))
+    timeout(HANG, future)
+        .await
+        .unwrap_or_else(|_| panic!("hangs: {what}"))
 }
 
 pub fn instance(port: u16) -> Instance {
@@ -27,7 +29,9 @@ pub fn address(port: u16) -> Address {
 /// A client that publishes one instance of `service`, as a provider's process does.
 pub async fn provider(server: &Server, service: &str, instance: Instance) -> Client {
     let client = server.client().await;
-    soon("register", client.register(service, instance)).await.unwrap();
+    soon("register", client.register(service, instance))
+        .await
+        .unwrap();
     client
 }
 
@@ -35,7 +39,10 @@ pub async fn provider(server: &Server, service: &str, instance: Instance) -> Cli
 pub async fn change(changes: &mut Changes, what: &str, is: impl Fn(&Change) -> bool) -> Change {
     soon(what, async {
         loop {
-            let change = changes.next().await.unwrap_or_else(|| panic!("ended before: {what}"));
+            let change = changes
+                .next()
+                .await
+                .unwrap_or_else(|| panic!("ended before: {what}"));
             if is(&change) {
                 return change;
             }
@@ -62,7 +69,11 @@ pub async fn removed(changes: &mut Changes, port: u16) -> Change {
 
 /// The ports of the instances that may be called now.
 pub fn callable(subscription: &Subscription) -> Vec<u16> {
-    subscription.snapshot().callable().map(|e| e.instance().address().port()).collect()
+    subscription
+        .snapshot()
+        .callable()
+        .map(|e| e.instance().address().port())
+        .collect()
 }
 
 /// Waits until exactly these ports may be called.
