@@ -115,9 +115,7 @@ impl<S> Place<S> {
             self.waiting = true;
             self.endpoint.waiting.fetch_add(1, Ordering::Relaxed);
         }
-        self.endpoint
-            .wakers
-            .register(&mut self.ticket, cx.waker());
+        self.endpoint.wakers.register(&mut self.ticket, cx.waker());
     }
 
     /// Hands the probe token on, to the admitted call or to a verdict.
@@ -196,4 +194,3 @@ impl fmt::Debug for InFlight {
         f.debug_struct("InFlight").finish_non_exhaustive()
     }
 }
-

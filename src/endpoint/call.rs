@@ -231,7 +231,7 @@ where
                     Verdict::Unreachable(reason) => reason,
                     Verdict::Reachable => error.cause().into(),
                 };
-                this.shared.set().failed(&endpoint, probe, &reason);
+                this.shared.failed(&endpoint, probe, &reason);
                 *this.failure = Some(error);
                 this.tried.push(endpoint.generation());
             }
@@ -275,7 +275,7 @@ where
         let probe = admitted.judged();
         let endpoint = Arc::clone(admitted.endpoint());
         match this.shared.classify.classify(&error) {
-            Verdict::Unreachable(reason) => set.failed(&endpoint, probe, &reason),
+            Verdict::Unreachable(reason) => this.shared.failed(&endpoint, probe, &reason),
             Verdict::Reachable if probe => set.reached(&endpoint),
             Verdict::Reachable => {}
         }

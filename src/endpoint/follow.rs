@@ -97,8 +97,7 @@ impl<S> State<S> {
         // quiet either.
         let noted = self.entering.iter().any(|(_, e)| Arc::ptr_eq(e, endpoint));
         if before.entering() > 0 && !noted {
-            self.entering
-                .push((next.revision(), Arc::clone(endpoint)));
+            self.entering.push((next.revision(), Arc::clone(endpoint)));
         }
         self.touched.push(Arc::clone(endpoint));
     }

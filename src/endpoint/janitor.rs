@@ -71,6 +71,7 @@ impl<S> EndpointSet<S> {
             let mut next = None;
             if state.ejected.is_empty() {
                 state.probed = None;
+                state.last_error = None;
             } else if state.all_out() {
                 // One a second, whoever rests the shortest, however long it still would.
                 let at = state.probed.map_or(now, |last| last + PROBE_INTERVAL);

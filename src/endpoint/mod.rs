@@ -6,6 +6,8 @@
 //! poll happen in one poll of its future, so that nothing can come in between unseen.
 
 mod admission;
+#[cfg(feature = "testing")]
+mod bare;
 mod call;
 mod ejection;
 mod error;
@@ -39,18 +41,18 @@ use crate::{
     sync::{Published, Wakers},
 };
 
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use self::bare::Bare;
+#[cfg(feature = "testing")]
+pub(crate) use self::pick::Any;
 pub use self::{
     admission::InFlight,
     error::CallError,
     make::MakeEndpoint,
     rules::{Classify, NeverRecover, Recover, Recovered, Unclassified, Verdict},
 };
-pub(crate) use self::{
-    call::Call,
-    pick::{Any, OwnFirst},
-    set::EndpointSet,
-    shared::Shared,
-};
+pub(crate) use self::{call::Call, pick::OwnFirst, set::EndpointSet, shared::Shared};
 
 /// One generation of one instance, as one consumer holds it.
 ///
@@ -126,7 +128,7 @@ impl<S> Endpoint<S> {
     }
 
     /// How many calls wait for the service, not admitted.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -153,7 +155,11 @@ mod size {
 
     #[test]
     fn an_endpoint_stays_within_its_memory() {
-        assert!(size_of::<Endpoint<()>>() <= 128, "{}", size_of::<Endpoint<()>>());
+        assert!(
+            size_of::<Endpoint<()>>() <= 128,
+            "{}",
+            size_of::<Endpoint<()>>()
+        );
         assert_eq!(align_of::<Endpoint<()>>(), 64);
     }
 }

@@ -217,6 +217,19 @@ impl<S> EndpointSet<S> {
         roster
     }
 
+    /// Calls that are in flight, entering and waiting, over all endpoints.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        let mut counts = [0; 3];
+        for endpoint in self.lock().endpoints.values() {
+            let gate = endpoint.gate.state();
+            counts[0] += gate.in_flight();
+            counts[1] += gate.entering();
+            counts[2] += endpoint.waiting();
+        }
+        counts
+    }
+
     /// The last user has gone: gives up all that is theirs.
     pub(super) fn abandon(&self) {
         let (endpoints, evicted) = {
