@@ -46,6 +46,8 @@ struct Shared {
     failed: AtomicU64,
     last_error: Mutex<Option<String>>,
     running: watch::Sender<bool>,
+    /// How many callers have no call under way.
+    resting: watch::Sender<usize>,
 }
 
 impl Callers {
@@ -56,6 +58,7 @@ impl Callers {
             failed: AtomicU64::new(0),
             last_error: Mutex::new(None),
             running: watch::channel(true).0,
+            resting: watch::channel(0).0,
         });
 
         // The whole integration: a service for each instance, and a stock balancer over them.
@@ -83,6 +86,7 @@ impl Callers {
         self.sequence.load(SeqCst)
     }
 
+    /// How many calls failed.
     pub fn failed(&self) -> u64 {
         self.shared.failed.load(SeqCst)
     }
@@ -104,25 +108,21 @@ impl Callers {
         Ok(())
     }
 
-    /// Lets the callers finish their last calls and rest; the balancer stays.
-    pub async fn stop(&self) -> u64 {
+    /// Lets the callers finish their last calls and rest; the balancer stays. Returns how many
+    /// calls were made in all.
+    pub async fn stop(&self) -> Result<u64, Error> {
         self.shared.running.send_replace(false);
-        let mut done = *self.shared.done.borrow();
-        // At rest is when no call ended for a while; each takes well under a millisecond.
-        loop {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let now = *self.shared.done.borrow();
-            if now == done {
-                return done;
-            }
-            done = now;
-        }
+        let mut resting = self.shared.resting.subscribe();
+        let all = self.tasks.len();
+        timeout(HANG, resting.wait_for(|resting| *resting == all))
+            .await
+            .map_err(|_| "calls hang")??;
+        Ok(*self.shared.done.borrow())
     }
 
     /// Ends the tasks, and with them the balancer.
-    pub fn close(mut self) -> Self {
-        self.tasks.abort_all();
-        self
+    pub async fn close(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 
@@ -132,7 +132,12 @@ where
     S::Error: std::fmt::Display,
 {
     let mut running = shared.running.subscribe();
-    while running.wait_for(|running| *running).await.is_ok() {
+    loop {
+        shared.resting.send_modify(|resting| *resting += 1);
+        if running.wait_for(|running| *running).await.is_err() {
+            return;
+        }
+        shared.resting.send_modify(|resting| *resting -= 1);
         if let Err(error) = call(&mut balance).await {
             shared.failed.fetch_add(1, SeqCst);
             *shared.last_error.lock().unwrap() = Some(error);

@@ -104,7 +104,7 @@ async fn run() -> Result<String, Error> {
     say(&format!("b is back: {}", shares(&[&a, &b, &c])));
 
     callers.wait_for_total(REQUESTS).await?;
-    let total = callers.stop().await;
+    let total = callers.stop().await?;
     say("the callers rest");
     c.must_be_connected()?;
     c.deregister().await?;
@@ -121,13 +121,13 @@ async fn run() -> Result<String, Error> {
         .max()
         .expect("there were evictions")
         .as_micros();
-    callers.close();
+    let why = callers.last_error().unwrap_or_default();
+    callers.close().await;
     nacos.close(Duration::from_secs(5)).await?;
     if after != 0 {
         return Err(format!("{after} requests entered an instance after its eviction").into());
     }
     if failed_otherwise != 0 {
-        let why = callers.last_error().unwrap_or_default();
         return Err(
             format!("{failed_otherwise} calls failed while no provider died: {why}").into(),
         );

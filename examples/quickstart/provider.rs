@@ -70,7 +70,7 @@ impl Provider {
             .address
             .socket_addr()
             .expect("it listened on an IP address");
-        Self::start_at(dead.name, at, server, service, dead.tally).await
+        Self::start_at(dead.name, at, server, service, dead.tally.clone()).await
     }
 
     async fn start_at(
