@@ -19,7 +19,7 @@ use tower_nacos::model::Instance;
 use crate::{
     on_every_server,
     server::Server,
-    steps::{instance, provider, removed, settles, soon},
+    steps::{added, instance, provider, removed, settles, soon},
 };
 
 on_every_server! {
@@ -132,7 +132,7 @@ async fn under_load(server: Server, service: &str) -> Arc<Audit> {
         soon("register", leaving.register(service, instance(1001)))
             .await
             .unwrap();
-        settles(&orders, &[1001, 1002]).await;
+        added(&mut changes, 1001).await;
     }
     stop.store(true, SeqCst);
     for caller in callers {
