@@ -13,10 +13,12 @@
 //! | `calls` | unary calls under way, what an answer says of the connection |
 //! | `stream` | what servers send by themselves |
 //! | `subscriptions`, `publications`, `reads` | wanted against confirmed, one request at a time |
+//! | `close` | the end that the user asked for |
 //! | `effort` | retries of one item |
 //! | `timers` | everything that is waited for |
 
 mod calls;
+mod close;
 mod config;
 mod connect;
 mod dialer;

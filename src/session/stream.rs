@@ -46,9 +46,9 @@ impl Session {
             Ok(ServerRequest::ConnectReset { .. }) => {} // it is being left already
             Ok(ServerRequest::Notify { service, listing }) if current => {
                 let key = ServiceKey::in_checked(self.config.namespace.clone(), service);
-                match listing {
-                    Some(listing) => self.pushed(&key, listing, now),
-                    None => {} // says nothing
+                // A push without a list says nothing.
+                if let Some(listing) = listing {
+                    self.pushed(&key, listing, now);
                 }
             }
             Err(error) if current => {

@@ -220,7 +220,9 @@ fn every_way_to_fail_to_connect_is_bounded_and_teaches() {
     type Break = fn(&mut World);
     let cases: [(Break, &str); 9] = [
         (
-            |w| drop(w.script.dials.insert(address(1), DialError::Refused)),
+            |w| {
+                w.script.dials.insert(address(1), DialError::Refused);
+            },
             "main port + 1000",
         ),
         (
@@ -231,27 +233,39 @@ fn every_way_to_fail_to_connect_is_bounded_and_teaches() {
             "it may be the HTTP port",
         ),
         (
-            |w| drop(w.script.black_holes.insert(address(1))),
+            |w| {
+                w.script.black_holes.insert(address(1));
+            },
             "no answer to the dial within 3s",
         ),
         (
-            |w| drop(w.script.mute.insert("ServerCheckRequest")),
+            |w| {
+                w.script.mute.insert("ServerCheckRequest");
+            },
             "no answer to the server check within 3s",
         ),
         (
-            |w| drop(w.script.garble.insert("ServerCheckRequest", "<html>")),
+            |w| {
+                w.script.garble.insert("ServerCheckRequest", "<html>");
+            },
             "no Nacos server answers there",
         ),
         (
-            |w| drop(w.script.refuse.insert("ServerCheckRequest", (300, 1_000))),
+            |w| {
+                w.script.refuse.insert("ServerCheckRequest", (300, 1_000));
+            },
             "still starting",
         ),
         (
-            |w| drop(w.script.refuse.insert("ServerCheckRequest", (403, 1_000))),
+            |w| {
+                w.script.refuse.insert("ServerCheckRequest", (403, 1_000));
+            },
             "the server check was refused: the server answered 403: as scripted",
         ),
         (
-            |w| drop(w.script.mute.insert("HealthCheckRequest")),
+            |w| {
+                w.script.mute.insert("HealthCheckRequest");
+            },
             "did not register the connection within 5s",
         ),
         (

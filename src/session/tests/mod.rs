@@ -7,6 +7,7 @@ mod connect;
 mod liveness;
 mod publish;
 mod push;
+mod recorded;
 mod redo;
 mod reset;
 mod servers;

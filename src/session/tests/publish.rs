@@ -122,6 +122,8 @@ fn registering_and_deregistering_in_one_breath_leaves_nothing() {
         world.run(SEC);
         assert_eq!(world.done[&2].1, Ok(Outcome::Done));
         assert!(world.done.contains_key(&1));
+        let last = world.sent_of("InstanceRequest").last().unwrap().at;
+        assert_eq!(world.done[&2].0, last + 2 * MS, "before the answer");
         assert!(world.peers[&world.link()].published.is_empty(), "gap {gap}");
     }
 }

@@ -223,6 +223,18 @@ fn o4_a_read_waits_until_a_recent_push_is_1_s_old_so_that_it_counts() {
 }
 
 #[test]
+fn a_push_makes_the_read_that_was_due_needless() {
+    let mut world = subscribed();
+    world.push("orders", &["10.9.0.2:80"]);
+    let link = world.link();
+    world.stream(link, "NotifySubscriberRequest", "{");
+    world.run(500 * MS);
+    world.push("orders", &["10.9.0.1:80"]);
+    world.run(10 * SEC);
+    assert!(world.sent_of("ServiceQueryRequest").is_empty());
+}
+
+#[test]
 fn o4_a_push_that_overtakes_the_first_answer_is_the_first_list_and_the_answer_is_dropped() {
     let mut world = World::connected();
     world.script.latency = 100 * MS;

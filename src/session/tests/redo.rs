@@ -254,6 +254,29 @@ fn subscribing_dropping_and_subscribing_settles_right_however_fast() {
 }
 
 #[test]
+fn who_subscribes_before_the_unsubscription_before_was_sent_gets_a_list_too() {
+    let mut one_call = config(1);
+    one_call.concurrent_calls = 1;
+    let mut world = World::with(one_call, 1);
+    world.subscribe("orders");
+    world.run(2 * SEC);
+    world.script.latency = 100 * MS;
+    world.subscribe("users"); // takes the one call
+    world.unsubscribe("orders");
+    world.subscribe("orders");
+    world.run(SEC);
+    let listed: Vec<_> = world
+        .listed
+        .iter()
+        .map(|listed| (&*listed.service, listed.origin))
+        .collect();
+    let expected = ["orders", "users", "orders"].map(|service| (service, Origin::FirstAnswer));
+    assert_eq!(listed, expected);
+    let asked = world.sent_of("SubscribeServiceRequest");
+    assert!(asked.iter().all(|sent| sent.json["subscribe"] == true));
+}
+
+#[test]
 fn one_request_per_service_is_under_way_and_commands_coalesce() {
     let mut world = World::connected();
     world.script.latency = 100 * MS;

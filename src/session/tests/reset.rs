@@ -107,11 +107,8 @@ fn w8_until_the_new_one_is_ready_the_old_one_serves_then_only_the_new_streams_pu
     world.stream(old, "ClientDetectionRequest", r#"{"requestId":"8"}"#);
     assert_eq!(world.sent.last().unwrap().link, old);
     let new = world.link();
-    let calls = world
-        .sent
-        .iter()
-        .filter(|s| s.kind == "SubscribeServiceRequest");
-    assert_eq!(calls.last().unwrap().link, new);
+    let asked = world.sent_of("SubscribeServiceRequest");
+    assert_eq!(asked.last().unwrap().link, new);
     world.push_on(new, "orders", &["10.9.0.2:80"]);
     assert_eq!(world.listed.last().unwrap().hosts, ["10.9.0.2:80"]);
 }
