@@ -103,7 +103,7 @@ impl Dialer {
 }
 
 /// Anything from nothing to `bound`.
-pub(super) fn full_jitter(bound: Duration, rng: &mut StdRng) -> Duration {
+fn full_jitter(bound: Duration, rng: &mut StdRng) -> Duration {
     bound.mul_f64(rng.random_range(0.0..=1.0))
 }
 

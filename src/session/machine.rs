@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use super::{
     calls::Calls,
     config::Config,
-    dialer::{Dialer, full_jitter},
+    dialer::Dialer,
     error::{CallFailure, ConnectError, DialError, LinkError, OperationError, ServerFailure},
     event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
     link::{Attempt, Link, Step},
@@ -312,8 +312,11 @@ impl Session {
         self.dialer.exclude(link.addr);
         self.dialer.recommend(recommended);
         if !self.timers.is_running(&Timer::Redial) {
-            // Many clients are told at once; they shall not arrive at once.
-            let wait = full_jitter(self.config.first_retry, &mut self.rng);
+            if now.duration_since(link.since) >= HELD {
+                self.dialer.held();
+            }
+            // Many clients are told at once; they shall not arrive at once, nor again and again.
+            let wait = self.dialer.back_off(&self.config, &mut self.rng);
             self.timers.set(Timer::Redial, now + wait);
         }
     }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::world::{MS, SEC, World, address, config};
-use crate::session::{CallFailure, Command, DialError, Ticket};
+use crate::session::{CallFailure, Command, DialError, State, Ticket};
 
 const SERVICES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const KINDS: [&str; 5] = [
@@ -18,7 +18,7 @@ const KINDS: [&str; 5] = [
 /// on one connection, and every caller has an answer.
 #[test]
 fn after_any_faults_the_server_holds_what_is_wanted() {
-    for seed in 0..300 {
+    for seed in 0..400 {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut world = World::with(config(3), seed);
         let mut subscribed = BTreeSet::new();
@@ -100,6 +100,17 @@ fn after_any_faults_the_server_holds_what_is_wanted() {
                 _ => world.script.latency = rng.random_range(0..200) * MS,
             }
             world.run(rng.random_range(0..3_000) * MS);
+        }
+        if seed % 4 == 0 {
+            world.command(Command::Close); // amid the faults
+            world.run(20 * SEC);
+            let last = &world.states.last().unwrap().1;
+            assert_eq!(*last, State::Closed, "seed {seed}");
+            assert_eq!(world.session.poll_timeout(), None, "seed {seed}");
+            assert_eq!(world.open_links(), 0, "seed {seed}");
+            let answered = |ticket| world.done.contains_key(ticket);
+            assert!(tickets.iter().all(answered), "seed {seed}");
+            continue;
         }
         world.script.mute.clear();
         world.script.refuse.clear();

@@ -218,6 +218,10 @@ fn d14_unsubscribing_is_sent_and_its_answer_is_not_news() {
     assert_eq!(world.listed.len(), 1);
     world.run(200 * SEC);
     assert!(world.sent_of("ServiceQueryRequest").is_empty());
+    assert!(
+        world.session.subscriptions.is_empty(),
+        "it is kept for ever"
+    );
     world.end_stream("OK");
     world.run(SEC);
     assert_eq!(world.sent_of("SubscribeServiceRequest").len(), 2);

@@ -204,3 +204,18 @@ fn being_asked_to_move_during_a_handover_ends_it_so_that_there_are_never_three_l
     assert_eq!(world.open_links(), 1);
     assert_eq!(world.peers[&world.link()].published.len(), 1);
 }
+
+#[test]
+fn r6_servers_that_send_everybody_away_are_not_stormed() {
+    let mut world = settled(2, 1);
+    let end = world.at() + 60 * SEC;
+    while world.at() < end {
+        reset(&mut world, "{}");
+        world.run(20 * MS);
+    }
+    let moves = world.dials.len() - 1;
+    assert!(
+        (40..180).contains(&moves),
+        "{moves} connections in a minute"
+    );
+}
