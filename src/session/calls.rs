@@ -180,6 +180,9 @@ impl Session {
                 }
             },
             Err(CallFailure::Lost(reason)) => return self.lose(LinkError::Lost(reason), now),
+            Err(CallFailure::NotGrpc(what)) => {
+                return self.lose(LinkError::NotNacos(what.to_owned()), now);
+            }
             Err(CallFailure::Timeout) => {
                 unanswered = true;
                 Err(OperationError::TimedOut(call.timeout))

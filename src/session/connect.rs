@@ -179,6 +179,7 @@ impl Session {
             Err(CallFailure::Status { code, message }) => LinkError::NotNacos(format!(
                 "it answered the server check with gRPC status {code} ({message})"
             )),
+            Err(CallFailure::NotGrpc(what)) => LinkError::NotNacos(what.to_owned()),
             Err(CallFailure::TooLarge(reason)) => LinkError::NotNacos(reason),
         };
         self.fail_attempt(error, now);

@@ -33,6 +33,8 @@ pub(crate) enum CallFailure {
     Timeout,
     /// The connection broke.
     Lost(String),
+    /// What the peer says shows that it is no gRPC server; the text says what it is.
+    NotGrpc(&'static str),
     /// The peer answered with a gRPC status instead of a message.
     Status { code: i32, message: String },
     /// The answer is larger than the decode limit; the text names size and option.
