@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use super::{
     calls::Calls,
     config::Config,
-    dialer::Dialer,
+    dialer::{Dialer, Recommended},
     error::{CallFailure, ConnectError, DialError, LinkError, OperationError, ServerFailure},
     event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
     link::{Attempt, Link, Step},
@@ -304,7 +304,7 @@ impl Session {
     }
 
     /// The server asks us to move, to `recommended` if it says so.
-    pub(super) fn move_away(&mut self, recommended: Option<String>, now: Instant) {
+    pub(super) fn move_away(&mut self, recommended: Option<Recommended>, now: Instant) {
         if self.life != Life::Open || self.attempt.is_some() {
             return; // on the way already
         }

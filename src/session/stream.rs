@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{
+    dialer::Recommended,
     error::LinkError,
     event::{LinkId, Output},
     machine::Session,
@@ -37,7 +38,8 @@ impl Session {
             Ok(ServerRequest::SetupAck) => self.setup_acknowledged(link, now),
             Ok(ServerRequest::ClientDetection | ServerRequest::Other(_)) => {}
             Ok(ServerRequest::ConnectReset { server }) if current => {
-                self.move_away(server.map(|(host, _)| host), now);
+                let recommended = server.map(|(host, port)| Recommended { host, port });
+                self.move_away(recommended, now);
             }
             Ok(ServerRequest::ConnectReset { .. }) if attempt => {
                 let reason = "it asks to go elsewhere".to_owned();
