@@ -1,6 +1,7 @@
 //! Sixteen tasks that call the service through tower's p2c balancer over our `Discover`.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -17,9 +18,16 @@ use hyper_util::{
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tower::{Service, ServiceExt, balance::p2c::Balance, buffer::Buffer};
-use tower_nacos::{directory::Subscription, model::Instance};
+use tower_nacos::{
+    directory::Subscription,
+    endpoint::Verdict,
+    model::{Address, Instance},
+};
 
-use crate::{Error, HANG, provider::SEQUENCE};
+use crate::{
+    Error, HANG,
+    provider::{Provider, SEQUENCE},
+};
 
 type Body = Empty<Bytes>;
 
@@ -32,6 +40,7 @@ struct InstanceService {
     http: HttpClient<HttpConnector, Body>,
     authority: String,
     sequence: Arc<AtomicU64>,
+    calls: Arc<AtomicU64>,
 }
 
 /// The running callers and what they count.
@@ -46,6 +55,10 @@ struct Shared {
     failed: AtomicU64,
     last_error: Mutex<Option<String>>,
     running: watch::Sender<bool>,
+    /// How many callers have no call under way.
+    resting: watch::Sender<usize>,
+    /// Calls of each instance since the last reset.
+    shares: Mutex<BTreeMap<Address, Arc<AtomicU64>>>,
 }
 
 impl Callers {
@@ -56,15 +69,25 @@ impl Callers {
             failed: AtomicU64::new(0),
             last_error: Mutex::new(None),
             running: watch::channel(true).0,
+            resting: watch::channel(0).0,
+            shares: Mutex::default(),
         });
 
         // The whole integration: a service for each instance, and a stock balancer over them.
-        let stamp = sequence.clone();
-        let discover = orders.discover(move |instance: &Instance| InstanceService {
-            http: HttpClient::builder(TokioExecutor::new()).build_http(),
-            authority: instance.address().to_string(),
-            sequence: stamp.clone(),
-        });
+        let (stamp, counts) = (sequence.clone(), shared.clone());
+        let discover = orders
+            .discover_with()
+            // A connection that fails takes its instance out before the registry says anything.
+            .classify(|error: &HttpError| match error.is_connect() {
+                true => Verdict::unreachable(error),
+                false => Verdict::Reachable,
+            })
+            .build(move |instance: &Instance| InstanceService {
+                http: HttpClient::builder(TokioExecutor::new()).build_http(),
+                authority: instance.address().to_string(),
+                sequence: stamp.clone(),
+                calls: counts.share_of(instance.address()),
+            });
         let balance = Buffer::new(Balance::new(discover), 1_024);
 
         let mut tasks = JoinSet::new();
@@ -83,12 +106,33 @@ impl Callers {
         self.sequence.load(SeqCst)
     }
 
+    /// How many calls failed.
     pub fn failed(&self) -> u64 {
         self.shared.failed.load(SeqCst)
     }
 
     pub fn last_error(&self) -> Option<String> {
         self.shared.last_error.lock().unwrap().clone()
+    }
+
+    /// Who got which share of the calls since the last reset.
+    pub fn shares(&self, providers: &[&Provider]) -> String {
+        let counts: Vec<u64> = providers
+            .iter()
+            .map(|provider| self.shared.share_of(provider.address()).load(SeqCst))
+            .collect();
+        let all = counts.iter().sum::<u64>().max(1);
+        let share = |(provider, n): (&&Provider, &u64)| {
+            format!("{} {}%", provider.name(), (n * 100 + all / 2) / all)
+        };
+        let shares: Vec<String> = providers.iter().zip(&counts).map(share).collect();
+        shares.join(", ")
+    }
+
+    pub fn reset_shares(&self) {
+        for calls in self.shared.shares.lock().unwrap().values() {
+            calls.store(0, SeqCst);
+        }
     }
 
     /// Waits until this many more calls have been made.
@@ -104,25 +148,32 @@ impl Callers {
         Ok(())
     }
 
-    /// Lets the callers finish their last calls and rest; the balancer stays.
-    pub async fn stop(&self) -> u64 {
+    /// Lets the callers finish their last calls and rest; the balancer stays. Returns how many
+    /// calls were made in all.
+    pub async fn stop(&self) -> Result<u64, Error> {
         self.shared.running.send_replace(false);
-        let mut done = *self.shared.done.borrow();
-        // At rest is when no call ended for a while; each takes well under a millisecond.
-        loop {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let now = *self.shared.done.borrow();
-            if now == done {
-                return done;
-            }
-            done = now;
-        }
+        let mut resting = self.shared.resting.subscribe();
+        let all = self.tasks.len();
+        timeout(HANG, resting.wait_for(|resting| *resting == all))
+            .await
+            .map_err(|_| "calls hang")??;
+        Ok(*self.shared.done.borrow())
     }
 
     /// Ends the tasks, and with them the balancer.
-    pub fn close(mut self) -> Self {
-        self.tasks.abort_all();
-        self
+    pub async fn close(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Shared {
+    fn share_of(&self, address: &Address) -> Arc<AtomicU64> {
+        self.shares
+            .lock()
+            .unwrap()
+            .entry(address.clone())
+            .or_default()
+            .clone()
     }
 }
 
@@ -132,7 +183,12 @@ where
     S::Error: std::fmt::Display,
 {
     let mut running = shared.running.subscribe();
-    while running.wait_for(|running| *running).await.is_ok() {
+    loop {
+        shared.resting.send_modify(|resting| *resting += 1);
+        if running.wait_for(|running| *running).await.is_err() {
+            return;
+        }
+        shared.resting.send_modify(|resting| *resting -= 1);
         if let Err(error) = call(&mut balance).await {
             shared.failed.fetch_add(1, SeqCst);
             *shared.last_error.lock().unwrap() = Some(error);
@@ -172,6 +228,7 @@ impl Service<Request<Body>> for InstanceService {
         let uri = format!("http://{}{}", self.authority, request.uri().path());
         *request.uri_mut() = uri.parse().expect("an instance's address is an authority");
         let stamp = self.sequence.fetch_add(1, SeqCst) + 1;
+        self.calls.fetch_add(1, SeqCst);
         request.headers_mut().insert(SEQUENCE, stamp.into());
         self.http.call(request)
     }

@@ -72,7 +72,10 @@ async fn run() -> Result<String, Error> {
     let mut evictions = Vec::new();
 
     callers.wait_for_calls(BETWEEN).await?;
-    say(&format!("three providers: {}", shares(&[&a, &b, &c])));
+    say(&format!(
+        "three providers: {}",
+        callers.shares(&[&a, &b, &c])
+    ));
 
     for round in 1..=3 {
         say(&format!(
@@ -81,12 +84,12 @@ async fn run() -> Result<String, Error> {
         a.deregister().await?;
         evictions.push(evicted(&orders, &mut changes, &a, &callers).await?);
         callers.wait_for_calls(BETWEEN).await?;
-        say(&format!("    without a: {}", shares(&[&a, &b, &c])));
+        say(&format!("    without a: {}", callers.shares(&[&a, &b, &c])));
         a.register().await?;
-        returned(&mut changes, &a).await?;
+        returned(&mut changes, &a, &callers).await?;
         callers.wait_for_calls(BETWEEN).await?;
         a.must_have_calls()?;
-        say(&format!("    a is back: {}", shares(&[&a, &b, &c])));
+        say(&format!("    a is back: {}", callers.shares(&[&a, &b, &c])));
     }
 
     say("b is killed: its sockets close, nobody tells the registry");
@@ -98,13 +101,13 @@ async fn run() -> Result<String, Error> {
         "    {lost} calls were lost to it before the eviction"
     ));
     b = Provider::restart(b, &server, &service).await?;
-    returned(&mut changes, &b).await?;
+    returned(&mut changes, &b, &callers).await?;
     callers.wait_for_calls(BETWEEN).await?;
     b.must_have_calls()?;
-    say(&format!("b is back: {}", shares(&[&a, &b, &c])));
+    say(&format!("b is back: {}", callers.shares(&[&a, &b, &c])));
 
     callers.wait_for_total(REQUESTS).await?;
-    let total = callers.stop().await;
+    let total = callers.stop().await?;
     say("the callers rest");
     c.must_be_connected()?;
     c.deregister().await?;
@@ -121,13 +124,13 @@ async fn run() -> Result<String, Error> {
         .max()
         .expect("there were evictions")
         .as_micros();
-    callers.close();
+    let why = callers.last_error().unwrap_or_default();
+    callers.close().await;
     nacos.close(Duration::from_secs(5)).await?;
     if after != 0 {
         return Err(format!("{after} requests entered an instance after its eviction").into());
     }
     if failed_otherwise != 0 {
-        let why = callers.last_error().unwrap_or_default();
         return Err(
             format!("{failed_otherwise} calls failed while no provider died: {why}").into(),
         );
@@ -155,6 +158,7 @@ async fn evicted(
         .map_err(|_| "never applied")?;
     let applied = tokio::time::Instant::now().into_std();
     provider.mark_evicted(callers.sequence());
+    callers.reset_shares();
     let took = applied - change.received_at.ok_or("an eviction without a push")?;
     say(&format!(
         "    {change}; applied {} µs after the push",
@@ -163,11 +167,16 @@ async fn evicted(
     Ok(took)
 }
 
-async fn returned(changes: &mut Changes, provider: &Provider) -> Result<(), Error> {
+async fn returned(
+    changes: &mut Changes,
+    provider: &Provider,
+    callers: &Callers,
+) -> Result<(), Error> {
     let change = next(changes, |change| {
         change.kind == ChangeKind::Added && change.instance.address() == provider.address()
     })
     .await?;
+    callers.reset_shares();
     say(&format!("    {change}"));
     Ok(())
 }
@@ -184,18 +193,6 @@ async fn next(changes: &mut Changes, is: impl Fn(&Change) -> bool) -> Result<Cha
     timeout(HANG, wanted)
         .await
         .map_err(|_| "an expected change never came")?
-}
-
-fn shares(providers: &[&Provider]) -> String {
-    let counts: Vec<u64> = providers.iter().map(|p| p.take_calls()).collect();
-    let all = counts.iter().sum::<u64>().max(1);
-    let of = |(p, n): (&&Provider, &u64)| format!("{} {}%", p.name(), n * 100 / all);
-    providers
-        .iter()
-        .zip(&counts)
-        .map(of)
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 fn say(line: &str) {

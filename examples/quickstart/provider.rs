@@ -34,7 +34,6 @@ pub struct Provider {
 }
 
 struct Tally {
-    calls: AtomicU64,
     /// Calls stamped later than this came after the eviction was applied.
     evicted_at: AtomicU64,
     after_eviction: AtomicU64,
@@ -48,7 +47,6 @@ struct Connected(Arc<Tally>);
 impl Provider {
     pub async fn start(name: &'static str, server: &str, service: &str) -> Result<Self, Error> {
         let tally = Arc::new(Tally {
-            calls: AtomicU64::new(0),
             evicted_at: AtomicU64::new(u64::MAX),
             after_eviction: AtomicU64::new(0),
             connections: watch::channel(0).0,
@@ -70,7 +68,7 @@ impl Provider {
             .address
             .socket_addr()
             .expect("it listened on an IP address");
-        Self::start_at(dead.name, at, server, service, dead.tally).await
+        Self::start_at(dead.name, at, server, service, dead.tally.clone()).await
     }
 
     async fn start_at(
@@ -159,10 +157,6 @@ impl Provider {
         let _ = connections.wait_for(|open| *open == 0).await;
     }
 
-    pub fn take_calls(&self) -> u64 {
-        self.tally.calls.swap(0, SeqCst)
-    }
-
     pub fn name(&self) -> &str {
         self.name
     }
@@ -218,7 +212,6 @@ async fn answer(
         .headers()
         .get(SEQUENCE)
         .and_then(|v| v.to_str().ok()?.parse().ok());
-    tally.calls.fetch_add(1, SeqCst);
     tally.served.fetch_add(1, SeqCst);
     if stamp.is_none_or(|stamp: u64| stamp > tally.evicted_at.load(SeqCst)) {
         tally.after_eviction.fetch_add(1, SeqCst);

@@ -125,8 +125,9 @@ impl Builder {
         let after = self.connect_timeout;
         let client = self.connect_lazy()?;
         let mut state = client.watch_state();
-        let connected = timeout(after, state.wait_for(ConnectionState::is_connected)).await;
-        if !matches!(connected, Ok(Ok(_))) {
+        let waiting = timeout(after, state.wait_for(ConnectionState::is_connected));
+        let connected = matches!(waiting.await, Ok(Ok(_)));
+        if !connected {
             let why = client.handle.diagnose().await;
             return Err(ConnectError::TimedOut {
                 after,

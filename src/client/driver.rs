@@ -53,6 +53,8 @@ struct Service {
     writer: Writer,
     /// Who wants to know if the server refuses the subscription for good.
     waiting: Vec<oneshot::Sender<RequestError>>,
+    /// Whether the server refused it for good on this connection.
+    refused: bool,
 }
 
 struct Closing {
@@ -205,6 +207,7 @@ impl Driver {
                     Service {
                         writer,
                         waiting: Vec::new(),
+                        refused: false,
                     },
                 );
                 Command::Subscribe(key)
@@ -218,11 +221,18 @@ impl Driver {
                 Command::Unsubscribe(key)
             }
             Operation::Await { key, reply } => {
-                if let Some(service) = self.services.get_mut(&key) {
-                    service.waiting.retain(|waiting| !waiting.is_closed());
-                    service.waiting.push(reply);
+                let Some(service) = self.services.get_mut(&key) else {
+                    return;
+                };
+                service.waiting.retain(|waiting| !waiting.is_closed());
+                service.waiting.push(reply);
+                if !std::mem::take(&mut service.refused) {
+                    return;
                 }
-                return;
+                // Somebody asks again: so do we.
+                self.session
+                    .handle_command(Command::Unsubscribe(key.clone()), now);
+                Command::Subscribe(key)
             }
             Operation::Diagnose(reply) => {
                 let _ = reply.send(self.session.connect_error().to_string());
@@ -341,6 +351,7 @@ impl Driver {
         };
         let received = self.received.unwrap_or_else(now);
         service.writer.apply(listing, origin, received);
+        service.refused = false;
         service.waiting.clear(); // answered: whoever waits sees it in the subscription
         self.note_timer(key);
     }
@@ -370,6 +381,7 @@ impl Driver {
         }
         tracing::warn!(service = %key, %error, "the registry refuses the subscription");
         if let Some(service) = self.services.get_mut(key) {
+            service.refused = true;
             for waiting in service.waiting.drain(..) {
                 let _ = waiting.send(error.clone().into());
             }

@@ -353,7 +353,21 @@ impl fmt::Debug for Client {
 
 /// What every handle of this crate promises, held by the compiler.
 const _: () = {
-    const fn holds<T: Clone + Send + Sync + 'static>() {}
-    holds::<Client>();
-    holds::<Subscription>();
+    const fn handle<T: Clone + Send + Sync + 'static>() {}
+    handle::<Client>();
+    handle::<Subscription>();
+
+    const fn future<T: Send>(_: &T) {}
+    #[expect(dead_code, reason = "compiled, never called")]
+    fn futures(client: &Client, subscription: &Subscription, instance: Instance) {
+        future(&Client::connect(""));
+        future(&client.subscribe(""));
+        future(&client.register("", instance));
+        future(&client.deregister(""));
+        future(&client.instances(""));
+        future(&client.close(Duration::ZERO));
+        future(&subscription.ready());
+        future(&subscription.wait_for(1, Duration::ZERO));
+        future(&subscription.applied(subscription.revision()));
+    }
 };

@@ -44,9 +44,18 @@ impl DialError {
 
 impl CallError {
     pub(super) fn lost(error: &(dyn Error + 'static), heard: &Heard) -> Self {
-        heard
-            .not_grpc()
-            .map_or_else(|| Self::Lost(chain(error)), Self::NotGrpc)
+        Self::ended(error, heard)
+    }
+
+    fn ended(error: &(dyn Error + 'static), heard: &Heard) -> Self {
+        match heard.not_grpc() {
+            Some(what) => Self::NotGrpc(what),
+            // What servers of HTTP/1 do that know the preface of HTTP/2.
+            None if heard.last().is_none() => Self::NotGrpc(
+                "it closed the connection without a word; is this the gRPC port, which is the main port + 1000?",
+            ),
+            None => Self::Lost(chain(error)),
+        }
     }
 
     pub(super) fn from_status(status: &Status, heard: &Heard, limit: usize) -> Self {
@@ -59,7 +68,7 @@ impl CallError {
             return Self::TooLarge { limit };
         }
         match (status.source(), status.code()) {
-            (Some(error), _) => Self::Lost(chain(error)),
+            (Some(error), _) => Self::ended(error, heard),
             (None, Code::Unavailable | Code::Cancelled) => {
                 Self::Lost(format!("{}: {}", status.code(), status.message()))
             }

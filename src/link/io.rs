@@ -42,7 +42,9 @@ impl Listened {
         let mut buf = [0; FIRST];
         // Past tokio, whose readiness may not have caught up. The socket does not block.
         if let Ok(n) = (&*SockRef::from(&self.socket)).read(&mut buf) {
-            self.heard.note(&buf[..n]);
+            if n > 0 {
+                self.heard.note(&buf[..n]);
+            }
         }
     }
 }

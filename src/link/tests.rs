@@ -49,9 +49,14 @@ async fn a_port_of_another_protocol_is_told_from_a_dead_server() {
 }
 
 #[tokio::test]
-async fn a_peer_that_closes_at_once_is_a_lost_connection() {
+async fn a_peer_that_closes_without_a_word_is_asked_about() {
     let error = call(peer(b"").await).await;
-    assert!(matches!(error, CallError::Lost(_)), "{error:?}");
+    assert!(
+        error
+            .to_string()
+            .contains("closed the connection without a word"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

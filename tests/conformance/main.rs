@@ -10,6 +10,7 @@ mod ordering;
 mod resilience;
 mod server;
 mod steps;
+mod timing;
 
 mod wire;
 

