@@ -29,6 +29,9 @@ impl Session {
         let id = LinkId(self.next_id());
         self.dialer.attempts = self.dialer.attempts.saturating_add(1);
         self.timers.stop(&Timer::Redial);
+        if self.current.is_some() {
+            self.hang_up_draining(); // never three links
+        }
         let mut attempt = Attempt::new(id);
         for (server, config) in self.config.servers.iter().enumerate() {
             match &config.host {

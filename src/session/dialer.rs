@@ -29,7 +29,15 @@ pub(super) struct Dialer {
     /// Not to be chosen in the next attempt, if there is another.
     excluded: Option<SocketAddr>,
     /// To be chosen in the next attempt, if it is one of ours: what a `ConnectResetRequest` names.
-    recommended: Option<String>,
+    recommended: Option<Recommended>,
+}
+
+/// The server that a `ConnectResetRequest` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recommended {
+    pub(super) host: String,
+    /// Its main port, as it sees itself: behind a port mapping it means nothing to us.
+    pub(super) port: Option<u16>,
 }
 
 impl Dialer {
@@ -49,8 +57,8 @@ impl Dialer {
         self.excluded = Some(addr);
     }
 
-    pub(super) fn recommend(&mut self, host: Option<String>) {
-        self.recommended = host;
+    pub(super) fn recommend(&mut self, server: Option<Recommended>) {
+        self.recommended = server;
     }
 
     /// Counts a failure and says how long to wait: random up to a bound that doubles to the cap.
@@ -77,16 +85,9 @@ impl Dialer {
         rng: &mut StdRng,
     ) -> Option<Candidate> {
         let excluded = self.excluded.take();
-        if let Some(text) = self.recommended.take()
-            && let Ok(host) = Host::parse(&text)
-        {
-            // The port is ours: what the server names is its main port, as it sees itself.
-            let is_it = |candidate: &&Candidate| {
-                host.ip() == Some(candidate.addr.ip()) || servers[candidate.server].host == host
-            };
-            if let Some(candidate) = found.iter().find(is_it) {
-                return Some(*candidate);
-            }
+        let recommended = self.recommended.take();
+        if let Some(candidate) = recommended.and_then(|r| r.among(found, servers, excluded)) {
+            return Some(candidate);
         }
         let mut others: Vec<Candidate> = Vec::with_capacity(found.len());
         for candidate in found {
@@ -102,8 +103,37 @@ impl Dialer {
     }
 }
 
+impl Recommended {
+    /// The server in `found`, if it is one of ours. Of several on one host it is the one with that
+    /// port, else one that we were not sent away from.
+    fn among(
+        &self,
+        found: &[Candidate],
+        servers: &[Server],
+        excluded: Option<SocketAddr>,
+    ) -> Option<Candidate> {
+        let host = Host::parse(&self.host).ok()?;
+        let on_host = |candidate: &&Candidate| {
+            host.ip() == Some(candidate.addr.ip()) || servers[candidate.server].host == host
+        };
+        let on_port = |candidate: &Candidate| {
+            let grpc = self.port.and_then(|port| port.checked_add(GRPC_OFFSET));
+            grpc == Some(candidate.addr.port())
+        };
+        let other = |candidate: &Candidate| Some(candidate.addr) != excluded;
+        let ours = || found.iter().filter(on_host).copied();
+        ours()
+            .find(|candidate| other(candidate) && on_port(candidate))
+            .or_else(|| ours().find(other))
+            .or_else(|| ours().next())
+    }
+}
+
+/// What servers add to their main port for gRPC.
+const GRPC_OFFSET: u16 = 1000;
+
 /// Anything from nothing to `bound`.
-pub(super) fn full_jitter(bound: Duration, rng: &mut StdRng) -> Duration {
+fn full_jitter(bound: Duration, rng: &mut StdRng) -> Duration {
     bound.mul_f64(rng.random_range(0.0..=1.0))
 }
 
@@ -160,6 +190,31 @@ mod tests {
         dialer.choose(&two, &servers(2), &mut rng);
         let later = (0..50).filter_map(|_| dialer.choose(&two, &servers(2), &mut rng));
         assert!(later.collect::<Vec<_>>().contains(&two[0]));
+    }
+
+    #[test]
+    fn w8_of_several_servers_on_one_host_the_recommended_port_decides() {
+        let (mut dialer, mut rng) = (Dialer::default(), StdRng::seed_from_u64(1));
+        let host = Host::Ip([127, 0, 0, 1].into());
+        let server = |port| Server {
+            host: host.clone(),
+            port,
+        };
+        let servers = [9848, 9858, 9868].map(server);
+        let candidate = |server: usize| Candidate {
+            server,
+            addr: SocketAddr::from(([127, 0, 0, 1], servers[server].port)),
+        };
+        let found = [0, 1, 2].map(candidate);
+        for (port, expected) in [(Some(8868), 2), (Some(8858), 1), (Some(1), 1), (None, 1)] {
+            dialer.exclude(found[0].addr);
+            dialer.recommend(Some(Recommended {
+                host: "127.0.0.1".to_owned(),
+                port,
+            }));
+            let chosen = dialer.choose(&found, &servers, &mut rng);
+            assert_eq!(chosen, Some(found[expected]), "{port:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use super::{
     calls::Calls,
     config::Config,
-    dialer::{Dialer, full_jitter},
+    dialer::{Dialer, Recommended},
     error::{CallFailure, ConnectError, DialError, LinkError, OperationError, ServerFailure},
     event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
     link::{Attempt, Link, Step},
@@ -53,9 +53,9 @@ pub(crate) struct Session {
     pub(super) publications: BTreeMap<ServiceKey, Publication>,
     pub(super) reads: BTreeMap<Ticket, Read>,
     pub(super) counters: Counters,
-    life: Life,
+    pub(super) life: Life,
     said: Option<State>,
-    unfinished: Vec<(Operation, ServiceKey)>,
+    pub(super) unfinished: Vec<(Operation, ServiceKey)>,
     last_id: u64,
 }
 
@@ -68,7 +68,7 @@ pub(super) enum Job {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+pub(super) enum Life {
     Open,
     Closing,
     Closed,
@@ -250,20 +250,6 @@ impl Session {
         }
     }
 
-    /// What a close could not do: what failed, and what still waits for an answer.
-    pub(crate) fn unfinished(&self) -> Vec<(Operation, ServiceKey)> {
-        let publications = self.publications.keys();
-        let publications = publications.map(|key| (Operation::Deregister, key.clone()));
-        let subscriptions = self.subscriptions.keys();
-        let subscriptions = subscriptions.map(|key| (Operation::Unsubscribe, key.clone()));
-        self.unfinished
-            .iter()
-            .cloned()
-            .chain(publications)
-            .chain(subscriptions)
-            .collect()
-    }
-
     /// What was seen and not passed on.
     pub(crate) const fn counters(&self) -> Counters {
         self.counters
@@ -318,7 +304,7 @@ impl Session {
     }
 
     /// The server asks us to move, to `recommended` if it says so.
-    pub(super) fn move_away(&mut self, recommended: Option<String>, now: Instant) {
+    pub(super) fn move_away(&mut self, recommended: Option<Recommended>, now: Instant) {
         if self.life != Life::Open || self.attempt.is_some() {
             return; // on the way already
         }
@@ -326,8 +312,11 @@ impl Session {
         self.dialer.exclude(link.addr);
         self.dialer.recommend(recommended);
         if !self.timers.is_running(&Timer::Redial) {
-            // Many clients are told at once; they shall not arrive at once.
-            let wait = full_jitter(self.config.first_retry, &mut self.rng);
+            if now.duration_since(link.since) >= HELD {
+                self.dialer.held();
+            }
+            // Many clients are told at once; they shall not arrive at once, nor again and again.
+            let wait = self.dialer.back_off(&self.config, &mut self.rng);
             self.timers.set(Timer::Redial, now + wait);
         }
     }
@@ -382,59 +371,6 @@ impl Session {
             && self.queue.is_empty()
             && self.calls.items() == 0
             && self.publications.values().all(Publication::is_settled)
-    }
-
-    fn close(&mut self) {
-        self.life = Life::Closing;
-        self.timers.stop(&Timer::Redial);
-        self.drop_attempt();
-        self.hang_up_draining();
-        for ticket in std::mem::take(&mut self.reads).into_keys() {
-            self.timers.stop(&Timer::Read(ticket));
-            self.done(ticket, Err(OperationError::Closed));
-        }
-        for key in self.publications.keys().cloned().collect::<Vec<_>>() {
-            self.withdraw(&key, None);
-        }
-        for key in self.subscriptions.keys().cloned().collect::<Vec<_>>() {
-            self.unsubscribe(&key);
-        }
-    }
-
-    fn finish_close(&mut self) {
-        self.unfinished = self.unfinished();
-        self.publications.clear();
-        self.subscriptions.clear();
-        self.queue.clear();
-        if let Some(link) = self.current.take() {
-            self.forget_calls(link.id);
-            self.outputs.push_back(Output::Hangup { link: link.id });
-        }
-        self.timers.stop_all();
-        self.life = Life::Closed;
-        self.say(State::Closed);
-    }
-
-    fn refuse(&mut self, command: &Command) {
-        match command {
-            Command::Register { ticket, .. }
-            | Command::Deregister { ticket, .. }
-            | Command::Query { ticket, .. }
-            | Command::List { ticket, .. } => self.done(*ticket, Err(OperationError::Closed)),
-            Command::Subscribe(_)
-            | Command::Unsubscribe(_)
-            | Command::Cancel(_)
-            | Command::Close => {}
-        }
-    }
-
-    /// While closing nothing is tried twice: notes what could not be done.
-    pub(super) fn gives_up(&mut self, operation: Operation, key: &ServiceKey) -> bool {
-        let closing = self.life == Life::Closing;
-        if closing {
-            self.unfinished.push((operation, key.clone()));
-        }
-        closing
     }
 
     pub(super) fn say(&mut self, state: State) {

@@ -13,10 +13,13 @@
 //! | `calls` | unary calls under way, what an answer says of the connection |
 //! | `stream` | what servers send by themselves |
 //! | `subscriptions`, `publications`, `reads` | wanted against confirmed, one request at a time |
+//! | `lists` | which of the lists that come are passed on |
+//! | `close` | the end that the user asked for |
 //! | `effort` | retries of one item |
 //! | `timers` | everything that is waited for |
 
 mod calls;
+mod close;
 mod config;
 mod connect;
 mod dialer;
@@ -24,6 +27,7 @@ mod effort;
 mod error;
 mod event;
 mod link;
+mod lists;
 mod machine;
 mod publications;
 mod reads;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{
+    dialer::Recommended,
     error::LinkError,
     event::{LinkId, Output},
     machine::Session,
@@ -37,7 +38,8 @@ impl Session {
             Ok(ServerRequest::SetupAck) => self.setup_acknowledged(link, now),
             Ok(ServerRequest::ClientDetection | ServerRequest::Other(_)) => {}
             Ok(ServerRequest::ConnectReset { server }) if current => {
-                self.move_away(server.map(|(host, _)| host), now);
+                let recommended = server.map(|(host, port)| Recommended { host, port });
+                self.move_away(recommended, now);
             }
             Ok(ServerRequest::ConnectReset { .. }) if attempt => {
                 let reason = "it asks to go elsewhere".to_owned();
@@ -46,9 +48,9 @@ impl Session {
             Ok(ServerRequest::ConnectReset { .. }) => {} // it is being left already
             Ok(ServerRequest::Notify { service, listing }) if current => {
                 let key = ServiceKey::in_checked(self.config.namespace.clone(), service);
-                match listing {
-                    Some(listing) => self.pushed(&key, listing, now),
-                    None => {} // says nothing
+                // A push without a list says nothing.
+                if let Some(listing) = listing {
+                    self.pushed(&key, listing, now);
                 }
             }
             Err(error) if current => {

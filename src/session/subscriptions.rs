@@ -1,18 +1,18 @@
 //! Which services' lists are wanted, and what the server has confirmed of that.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{
     calls::Purpose,
-    dialer::around,
     effort::Effort,
     error::OperationError,
-    event::{Operation, Origin, Output},
+    event::{Operation, Output},
+    lists::listing_of,
     machine::{Job, Session},
     timers::Timer,
 };
 use crate::{
-    model::{Listing, ServiceKey},
+    model::ServiceKey,
     wire::{Answer, Request},
 };
 
@@ -20,17 +20,16 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Subscription {
     pub(super) wanted: bool,
-    /// What the server holds for us on the current connection; `None` when a request for it went
-    /// unanswered.
+    /// What the server holds for us on the current connection.
     held: Held,
     /// Whether a list was passed on since it became wanted, on this connection.
-    listed: bool,
+    pub(super) listed: bool,
     /// A read is due, not before this.
-    reread: Option<Instant>,
-    last_reread: Option<Instant>,
-    last_push: Option<Instant>,
-    last_stamp: i64,
-    effort: Effort,
+    pub(super) reread: Option<Instant>,
+    pub(super) last_reread: Option<Instant>,
+    pub(super) last_push: Option<Instant>,
+    pub(super) last_stamp: i64,
+    pub(super) effort: Effort,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,9 +46,6 @@ enum Next {
     Unsubscribe,
     Reread(Instant),
 }
-
-/// How soon one service is read again for pushes that cannot be decoded.
-const REREAD_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Subscription {
     fn next(&self) -> Option<Next> {
@@ -202,39 +198,7 @@ impl Session {
         self.touch_subscription(key);
     }
 
-    pub(super) fn reread_answered(
-        &mut self,
-        key: &ServiceKey,
-        sent: Instant,
-        verdict: Result<Answer, OperationError>,
-        now: Instant,
-    ) {
-        let Some(subscription) = self.subscriptions.get_mut(key) else {
-            return;
-        };
-        subscription.effort.call = None;
-        match verdict {
-            Ok(answer) => {
-                subscription.effort.failures = 0;
-                if let Some(listing) = listing_of(answer)
-                    && subscription.wanted
-                {
-                    self.list_came(key, listing, sent, now);
-                }
-            }
-            // As unreadable as the push was: asking again would bring the same.
-            Err(OperationError::Undecodable(reason)) => self.say_undecodable(Some(key), reason),
-            Err(error) => {
-                if !error.is_permanent() && subscription.wanted {
-                    subscription.reread = Some(now);
-                }
-                self.subscription_failed(key, Operation::Read, error, now);
-            }
-        }
-        self.touch_subscription(key);
-    }
-
-    fn subscription_failed(
+    pub(super) fn subscription_failed(
         &mut self,
         key: &ServiceKey,
         operation: Operation,
@@ -267,119 +231,12 @@ impl Session {
         }
     }
 
-    /// A push on the current stream. Applied in the order of arrival, whatever its stamp.
-    pub(super) fn pushed(&mut self, key: &ServiceKey, listing: Listing, now: Instant) {
-        let subscription = self.subscriptions.get_mut(key);
-        let Some(subscription) = subscription.filter(|subscription| subscription.wanted) else {
-            self.counters.unwanted_pushes += 1;
-            return;
-        };
-        if listing.stamp() < subscription.last_stamp {
-            self.counters.lower_stamps += 1;
-        }
-        subscription.last_stamp = listing.stamp();
-        subscription.last_push = Some(now);
-        subscription.reread = None; // nothing that a read could bring is newer
-        let origin = if subscription.listed {
-            Origin::Push
-        } else {
-            Origin::FirstAnswer
-        };
-        self.deliver(key, listing, origin, now);
-    }
-
-    /// The answer to a subscription or a read. Servers answer from a copy that is up to 0.6 s
-    /// older than what they have pushed, so near a push an answer is dropped: a read never
-    /// resurrects. The first list is needed in any case.
-    fn list_came(&mut self, key: &ServiceKey, listing: Listing, sent: Instant, now: Instant) {
-        let guard = self.config.read_guard;
-        let Some(subscription) = self.subscriptions.get(key) else {
-            return;
-        };
-        let near_push = subscription
-            .last_push
-            .is_some_and(|push| push + guard >= sent);
-        if !subscription.listed {
-            self.deliver(key, listing, Origin::FirstAnswer, now);
-        } else if near_push {
-            self.counters.dropped_reads += 1;
-        } else {
-            self.deliver(key, listing, Origin::Read, now);
-        }
-    }
-
-    fn deliver(&mut self, key: &ServiceKey, listing: Listing, origin: Origin, now: Instant) {
-        if let Some(subscription) = self.subscriptions.get_mut(key) {
-            subscription.listed = true;
-        }
-        if let Some(about) = self.config.safety_read {
-            let at = around(now, about, &mut self.rng);
-            self.timers.set(Timer::SafetyRead(key.clone()), at);
-        }
-        self.outputs.push_back(Output::Listing {
-            key: key.clone(),
-            listing,
-            origin,
-        });
-    }
-
-    /// A push that cannot be read: one read of that service, or of all if nobody knows which.
-    pub(super) fn undecodable_push(
-        &mut self,
-        key: Option<ServiceKey>,
-        reason: String,
-        now: Instant,
-    ) {
-        self.counters.undecodable += 1;
-        let keys = match &key {
-            Some(key) => vec![key.clone()],
-            None => self.subscriptions.keys().cloned().collect(),
-        };
-        self.say_undecodable(key.as_ref(), reason);
-        for key in keys {
-            let Some(subscription) = self.subscriptions.get_mut(&key) else {
-                continue;
-            };
-            if !subscription.wanted {
-                continue;
-            }
-            // Not so near to the last good push that the answer would have to be dropped.
-            let after_push = subscription
-                .last_push
-                .map(|push| push + self.config.read_guard + Duration::from_millis(1));
-            let after_read = subscription.last_reread.map(|at| at + REREAD_INTERVAL);
-            let at = [after_push, after_read].into_iter().flatten().max();
-            subscription.reread = Some(at.map_or(now, |at| at.max(now)));
-            self.touch_subscription(&key);
-        }
-    }
-
-    fn say_undecodable(&mut self, key: Option<&ServiceKey>, reason: String) {
-        self.outputs.push_back(Output::Undecodable {
-            key: key.cloned(),
-            reason,
-        });
-    }
-
     /// The retry timer of a subscription.
     pub(super) fn subscription_due(&mut self, key: &ServiceKey) {
         if let Some(subscription) = self.subscriptions.get_mut(key) {
             subscription.effort.waiting = false;
             self.touch_subscription(key);
         }
-    }
-
-    /// No push for a long time: a read, in case one was lost.
-    pub(super) fn safety_read_due(&mut self, key: &ServiceKey, now: Instant) {
-        let Some(subscription) = self.subscriptions.get_mut(key) else {
-            return;
-        };
-        if let Some(about) = self.config.safety_read {
-            let at = around(now, about, &mut self.rng);
-            self.timers.set(Timer::SafetyRead(key.clone()), at);
-        }
-        subscription.reread = Some(now);
-        self.touch_subscription(key);
     }
 
     /// The connection is another: the server knows of no subscription.
@@ -406,12 +263,5 @@ impl Session {
             self.timers.stop(&Timer::Subscription(key.clone()));
             self.subscription_due(&key);
         }
-    }
-}
-
-fn listing_of(answer: Answer) -> Option<Listing> {
-    match answer {
-        Answer::Subscribe(listing) | Answer::Query(listing) => listing,
-        _ => None,
     }
 }
