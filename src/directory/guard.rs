@@ -87,26 +87,22 @@ impl Guard {
         }
     }
 
-    /// Takes over which entries are held.
+    /// Takes over which entries are held. `begins` says that a list was held back just now, and
+    /// how long that lasts without the list growing.
     pub(super) fn track(
         &mut self,
         entries: &[Entry],
         last_seen: Option<Instant>,
-        missing: Missing,
-        options: &Options,
+        begins: Option<Duration>,
         now: Instant,
     ) {
         if self.holds.is_empty() {
-            if missing != Missing::Hold {
+            if begins.is_none() {
                 return;
             }
             self.grown_at = Some(now);
-            self.idle = Duration::ZERO;
         }
-        if missing == Missing::Hold {
-            let mass_drop = options.mass_drop.map(|guard| guard.hold);
-            self.idle = self.idle.max(mass_drop.unwrap_or(options.hold));
-        }
+        self.idle = begins.unwrap_or(self.idle);
         let mut former = std::mem::take(&mut self.holds);
         for entry in entries.iter().filter(|entry| entry.held) {
             let address = entry.instance.address();

@@ -168,6 +168,8 @@ pub(super) fn report_unreachable(
         let is_it = |entry: &crate::directory::Entry| {
             entry.generation == generation && entry.instance.address() == address
         };
-        state.release(is_it, &shared.options, now, out);
+        if !state.closed {
+            state.release(is_it, &shared.options, now, out);
+        }
     });
 }

@@ -1,2 +1,9 @@
 mod basics;
+mod consumers;
+mod guard;
+mod identity;
+mod ladder;
+mod ordering;
+mod random;
 mod support;
+mod waits;
