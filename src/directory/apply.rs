@@ -130,7 +130,9 @@ impl State {
         } else if first {
             let doubt = origin == Origin::FirstAnswer && !options.unknown_while_empty.is_zero();
             self.known = !doubt;
-            self.settle_at = doubt.then(|| now + options.unknown_while_empty);
+            self.settle_at = doubt
+                .then(|| now.checked_add(options.unknown_while_empty))
+                .flatten();
         }
         first || known != self.known
     }

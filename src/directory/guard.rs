@@ -114,18 +114,21 @@ impl Guard {
         }
     }
 
-    /// When the next hold ends by itself.
+    /// When the next hold ends by itself; `None` also if that is further away than time goes.
     pub(super) fn next_end(&self, options: &Options) -> Option<Instant> {
-        let limit = self.holds.values().map(|hold| hold.began).min()? + options.hold_limit;
-        Some(self.grown_at.map_or(limit, |at| limit.min(at + self.idle)))
+        let oldest = self.holds.values().map(|hold| hold.began).min()?;
+        let limit = oldest.checked_add(options.hold_limit);
+        let idle = self.grown_at.and_then(|at| at.checked_add(self.idle));
+        limit.into_iter().chain(idle).min()
     }
 
     /// Whose time is up.
     pub(super) fn due(&self, now: Instant, options: &Options) -> BTreeSet<Address> {
-        let idle = self.grown_at.is_some_and(|at| at + self.idle <= now);
+        let lasted = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        let idle = self.grown_at.is_some_and(|at| lasted(at, self.idle));
         self.holds
             .iter()
-            .filter(|(_, hold)| idle || hold.began + options.hold_limit <= now)
+            .filter(|(_, hold)| idle || lasted(hold.began, options.hold_limit))
             .map(|(address, _)| address.clone())
             .collect()
     }

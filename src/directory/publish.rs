@@ -95,10 +95,11 @@ impl State {
             out.changes
                 .extend(change::between(&old, &next, &self.stones));
         }
-        if next.mode == Mode::Panic && old.mode != Mode::Panic {
-            if let Some(now) = self.news_at {
-                self.warn(Warning::Panic, Note::Panic, now, out);
-            }
+        if next.mode == Mode::Panic
+            && old.mode != Mode::Panic
+            && let Some(now) = self.news_at
+        {
+            self.warn(Warning::Panic, Note::Panic, now, out);
         }
         out.notify = true;
         Some(transitions)

@@ -314,3 +314,21 @@ fn held_instances_are_held_in_every_selection() {
     script.pass(60.1);
     assert_eq!(callable(&view), []);
 }
+
+#[test]
+fn times_without_end_are_taken_as_such() {
+    let mut script = Script::with({
+        let mut options = Options::default();
+        options.hold = Duration::MAX;
+        options.hold_limit = Duration::MAX;
+        options.unknown_while_empty = Duration::MAX;
+        options
+    });
+    script.first(all([]));
+    script.push(all([1]));
+    script.after(5.0).reconnect(1.0).first(all([]));
+    assert_eq!(script.writer.poll_timeout(), None);
+    script.pass(1e6);
+    script.writer.handle_timeout(script.now);
+    assert_eq!(script.callable(), addresses([1]));
+}

@@ -3,6 +3,7 @@ mod consumers;
 mod guard;
 mod identity;
 mod ladder;
+mod logs;
 mod ordering;
 mod random;
 mod support;

@@ -76,3 +76,18 @@ async fn ready_tells_of_an_answer_that_cannot_be_used() {
     script.push(all([1]));
     assert_eq!(script.sub.ready().await, Ok(()));
 }
+
+#[test]
+fn what_waits_can_move_between_threads() {
+    fn check<T: Send>(value: T) -> T {
+        value
+    }
+    let script = Script::new();
+    let sub = check(script.sub.clone());
+    drop(check(sub.ready()));
+    drop(check(sub.applied(sub.revision())));
+    drop(check(sub.wait_for(1, Duration::ZERO)));
+    let mut changes = check(sub.changes());
+    drop(check(changes.next()));
+    drop(check(script.writer));
+}
