@@ -156,6 +156,7 @@ fn r4_no_hold_ends_by_time_while_disconnected() {
     script.pass(10.0);
     script.writer.handle_disconnected(script.now);
     script.pass(1000.0);
+    script.writer.handle_timeout(script.now); // a driver that was late to hear of the loss
     assert_eq!(
         script.callable().len(),
         3,

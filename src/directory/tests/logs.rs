@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use tracing_subscriber::fmt::MakeWriter;
@@ -37,6 +37,10 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 fn lines(run: impl FnOnce()) -> Vec<String> {
+    // With only one subscriber alive, tracing asks the thread that first meets a callsite whether
+    // anybody is interested, and a thread of another test says no for all. So keep a second one.
+    static ANOTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
+    ANOTHER.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(lines.clone())

@@ -14,9 +14,10 @@ fn o4_a_read_answered_right_after_a_push_is_dropped() {
 #[test]
 fn o4_a_subscribe_answer_that_a_push_overtook_is_dropped() {
     let mut script = Script::listing(all([1, 2]));
-    script.reconnect(1.0).push(all([2]));
+    script.reconnect(1.0).push(all([2, 3]));
     script.after(0.1).first(all([1, 2]));
-    assert_eq!(script.callable(), addresses([2]));
+    assert_eq!(script.callable(), addresses([2, 3]));
+    assert_eq!(script.writer.counters().reads_dropped, 1);
 }
 
 #[test]
