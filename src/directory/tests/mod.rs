@@ -7,4 +7,5 @@ mod logs;
 mod ordering;
 mod random;
 mod support;
+mod threads;
 mod waits;
