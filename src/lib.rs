@@ -14,3 +14,7 @@ mod wire;
 
 #[cfg(feature = "testing")]
 pub mod testing;
+
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod push_path;

@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use super::Profile;
+
+/// How a registry behaves in time, with the values that Alibaba's servers were measured to have.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Which server it behaves like. Default: 2.5.
+    pub profile: Profile,
+    /// From the first change of a service to the push that tells of it; later changes within it
+    /// ride along. `None`: at once, in the same call. Default: 500 ms.
+    pub push_delay: Option<Duration>,
+    /// How often pushes that are due are looked for, in time with the machine's start; a push
+    /// leaves up to this much later. Default: 100 ms.
+    pub push_scan: Duration,
+    /// How long a push waits for its acknowledgement. Default: 5 s.
+    pub ack_timeout: Duration,
+    /// From a refused, unsendable or unacknowledged push to the next. Default: 1 s.
+    pub retry_delay: Duration,
+    /// How long a client may send nothing before it is asked whether it lives. Default: 20 s.
+    pub silence: Duration,
+    /// How often silent clients are looked for. Default: 3 s.
+    pub detection_scan: Duration,
+    /// How long a silent client has to answer. Default: 5 s.
+    pub detection_timeout: Duration,
+    /// The share of clients, 0.0 to 1.0, that are given up although they answered in time: a race
+    /// in real servers, which lose about one in ten so. Default: 0.0.
+    pub detection_race: f64,
+    /// How long a service without instances stays in the service list. Default: 60 s.
+    pub empty_service: Duration,
+    /// How long an operator's edit outlives its instance. Default: 60 s.
+    pub edit_expiry: Duration,
+    /// What the server's wall clock shows when the machine starts, in milliseconds since 1970.
+    pub wall_clock_ms: i64,
+    /// How many received frames are kept to be looked at. Default: 10,000.
+    pub log_limit: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            profile: Profile::default(),
+            push_delay: Some(Duration::from_millis(500)),
+            push_scan: Duration::from_millis(100),
+            ack_timeout: Duration::from_secs(5),
+            retry_delay: Duration::from_secs(1),
+            silence: Duration::from_secs(20),
+            detection_scan: Duration::from_secs(3),
+            detection_timeout: Duration::from_secs(5),
+            detection_race: 0.0,
+            empty_service: Duration::from_secs(60),
+            edit_expiry: Duration::from_secs(60),
+            wall_clock_ms: 1_795_251_086_000,
+            log_limit: 10_000,
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The machine on a pair of ports.
+
+mod core;
+mod gate;
+mod grpc;
+mod http;
+mod ports;
+mod registry;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+pub use self::registry::{Builder, Registry};
