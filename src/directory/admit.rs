@@ -127,6 +127,7 @@ pub(super) fn admit(
             group.clear();
             out.not_resurrected += 1;
             if let Some((entry, health)) = prior {
+                out.keep_twins(entry, rules);
                 out.push(entry.clone(), *health);
             }
             continue;
@@ -225,6 +226,7 @@ impl Admitted {
             let mut entry = before.clone();
             entry.held = true;
             self.newly_held += u64::from(!before.held);
+            self.keep_twins(before, rules);
             self.changed |= !before.held;
             self.push(entry, *health);
         } else {
@@ -235,6 +237,13 @@ impl Admitted {
             };
             self.ended.push((before.clone(), cause));
             self.changed = true;
+        }
+    }
+
+    fn keep_twins(&mut self, entry: &Entry, rules: &Rules<'_>) {
+        let address = entry.instance.address();
+        if let Some(twins) = rules.twins.get(address) {
+            self.twins.insert(address.clone(), twins.clone());
         }
     }
 

@@ -77,10 +77,10 @@ impl Tombstones {
     pub(super) fn cause(&self, left: &Entry, now: &Snapshot) -> Cause {
         let address = left.instance.address();
         let entry = now.find(address);
-        if let Some(entry) = entry {
-            if entry.generation == left.generation {
-                return Cause::of(entry.standing);
-            }
+        if let Some(entry) = entry
+            && entry.generation == left.generation
+        {
+            return Cause::of(entry.standing);
         }
         // Beyond 64 departures at once the stones of the first are gone: say what can be seen.
         let guess = || match entry {

@@ -87,26 +87,22 @@ impl Guard {
         }
     }
 
-    /// Takes over which entries are held.
+    /// Takes over which entries are held. `begins` says that a list was held back just now, and
+    /// how long that lasts without the list growing.
     pub(super) fn track(
         &mut self,
         entries: &[Entry],
         last_seen: Option<Instant>,
-        missing: Missing,
-        options: &Options,
+        begins: Option<Duration>,
         now: Instant,
     ) {
         if self.holds.is_empty() {
-            if missing != Missing::Hold {
+            if begins.is_none() {
                 return;
             }
             self.grown_at = Some(now);
-            self.idle = Duration::ZERO;
         }
-        if missing == Missing::Hold {
-            let mass_drop = options.mass_drop.map(|guard| guard.hold);
-            self.idle = self.idle.max(mass_drop.unwrap_or(options.hold));
-        }
+        self.idle = begins.unwrap_or(self.idle);
         let mut former = std::mem::take(&mut self.holds);
         for entry in entries.iter().filter(|entry| entry.held) {
             let address = entry.instance.address();
@@ -118,18 +114,21 @@ impl Guard {
         }
     }
 
-    /// When the next hold ends by itself.
+    /// When the next hold ends by itself; `None` also if that is further away than time goes.
     pub(super) fn next_end(&self, options: &Options) -> Option<Instant> {
-        let limit = self.holds.values().map(|hold| hold.began).min()? + options.hold_limit;
-        Some(self.grown_at.map_or(limit, |at| limit.min(at + self.idle)))
+        let oldest = self.holds.values().map(|hold| hold.began).min()?;
+        let limit = oldest.checked_add(options.hold_limit);
+        let idle = self.grown_at.and_then(|at| at.checked_add(self.idle));
+        limit.into_iter().chain(idle).min()
     }
 
     /// Whose time is up.
     pub(super) fn due(&self, now: Instant, options: &Options) -> BTreeSet<Address> {
-        let idle = self.grown_at.is_some_and(|at| at + self.idle <= now);
+        let lasted = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        let idle = self.grown_at.is_some_and(|at| lasted(at, self.idle));
         self.holds
             .iter()
-            .filter(|(_, hold)| idle || hold.began + options.hold_limit <= now)
+            .filter(|(_, hold)| idle || lasted(hold.began, options.hold_limit))
             .map(|(address, _)| address.clone())
             .collect()
     }

@@ -8,6 +8,7 @@
 //! publication: gates close, the snapshot is published, gates open, tasks are woken.
 
 mod admit;
+mod apply;
 mod cause;
 mod change;
 mod changes;
@@ -20,6 +21,7 @@ mod guard;
 mod ladder;
 mod options;
 mod outbox;
+mod publish;
 mod selection;
 mod shared;
 mod snapshot;

@@ -30,7 +30,8 @@ use crate::{
 pub struct Subscription {
     pub(super) shared: Arc<Shared>,
     pub(super) view: Arc<View>,
-    lease: Option<Arc<dyn Any + Send + Sync>>,
+    /// Only to be dropped.
+    _lease: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// A consumer that is attached to a subscription, and the subscription that it lives on.
@@ -46,7 +47,7 @@ impl Subscription {
         Self {
             view: Arc::clone(&shared.root),
             shared,
-            lease: None,
+            _lease: None,
         }
     }
 
@@ -66,7 +67,7 @@ impl Subscription {
     /// Puts in what is dropped with the last clone.
     #[must_use]
     pub(crate) fn with_lease(mut self, lease: Arc<dyn Any + Send + Sync>) -> Self {
-        self.lease = Some(lease);
+        self._lease = Some(lease);
         self
     }
 

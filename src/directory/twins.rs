@@ -25,15 +25,16 @@ pub(super) fn choose(
         })
     };
     let chosen_before = |candidate: &Instance| {
-        candidate.is_healthy()
-            && before.is_some_and(|(chosen, _)| same_registration(candidate, chosen))
+        before.is_some_and(|(chosen, _)| same_registration(candidate, chosen))
     };
+    // Health comes before novelty, and the last choice before content also among the unhealthy:
+    // so the same list again always gives the same choice, which makes it no revision.
     let rank = |candidate: &Instance| {
         (
             !candidate.is_enabled(), // pre-2.1.1 servers list disabled ones; never prefer such
+            !candidate.is_healthy(),
             known(candidate),
             !chosen_before(candidate),
-            !candidate.is_healthy(),
         )
     };
     let best = (1..group.len()).fold(0, |best, at| {

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     directory::{
-        Counters, Generation, Options, Revision, Subscription, outbox::Note, shared::Shared,
+        Counters, Entry, Generation, Options, Revision, Subscription, outbox::Note, shared::Shared,
     },
     model::{Address, Instance, Listing, ServiceKey},
 };
@@ -21,7 +21,6 @@ use crate::{
 ///
 /// let key = ServiceKey::new("", "orders".parse()?)?;
 /// let (mut writer, orders) = directory::channel(key, directory::Options::default());
-/// # #[expect(clippy::disallowed_methods, reason = "a test begins somewhere")]
 /// writer.publish([Instance::parse("10.0.0.3:8080")?], Instant::now());
 /// assert_eq!(orders.snapshot().callable_len(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -165,9 +164,10 @@ pub(super) fn report_unreachable(
         return;
     }
     shared.update(|state, out| {
-        let is_it = |entry: &crate::directory::Entry| {
-            entry.generation == generation && entry.instance.address() == address
-        };
-        state.release(is_it, &shared.options, now, out);
+        let is_it =
+            |entry: &Entry| entry.generation == generation && entry.instance.address() == address;
+        if !state.closed {
+            state.release(is_it, &shared.options, now, out);
+        }
     });
 }
