@@ -182,7 +182,10 @@ async fn flaps_between_two_looks_leave_the_newest_set() {
             assert_eq!(answer.to_string(), kept);
             balance.ready().await.unwrap();
         }
-        assert_eq!(before, gone.iter().map(|a| world.book.called(a)).sum());
+        assert_eq!(
+            before,
+            gone.iter().map(|a| world.book.called(a)).sum::<usize>()
+        );
     }
 }
 
