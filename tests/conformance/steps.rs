@@ -36,7 +36,11 @@ pub async fn provider(server: &Server, service: &str, instance: Instance) -> Cli
 }
 
 /// The next change that `is` true of, the others passed over.
-pub async fn change(changes: &mut Changes, what: &str, is: impl Fn(&Change) -> bool) -> Change {
+pub async fn change(
+    changes: &mut Changes,
+    what: &str,
+    mut is: impl FnMut(&Change) -> bool,
+) -> Change {
     soon(what, async {
         loop {
             let change = changes
