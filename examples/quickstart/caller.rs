@@ -44,7 +44,7 @@ struct InstanceService {
 }
 
 /// The running callers and what they count.
-pub struct Callers {
+pub(crate) struct Callers {
     tasks: JoinSet<()>,
     shared: Arc<Shared>,
     sequence: Arc<AtomicU64>,
@@ -62,7 +62,7 @@ struct Shared {
 }
 
 impl Callers {
-    pub fn start(orders: &Subscription, callers: usize) -> Self {
+    pub(crate) fn start(orders: &Subscription, callers: usize) -> Self {
         let sequence = Arc::new(AtomicU64::new(0));
         let shared = Arc::new(Shared {
             done: watch::channel(0).0,
@@ -102,21 +102,21 @@ impl Callers {
     }
 
     /// The sequence number given last.
-    pub fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> u64 {
         self.sequence.load(SeqCst)
     }
 
     /// How many calls failed.
-    pub fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         self.shared.failed.load(SeqCst)
     }
 
-    pub fn last_error(&self) -> Option<String> {
+    pub(crate) fn last_error(&self) -> Option<String> {
         self.shared.last_error.lock().unwrap().clone()
     }
 
     /// Who got which share of the calls since the last reset.
-    pub fn shares(&self, providers: &[&Provider]) -> String {
+    pub(crate) fn shares(&self, providers: &[&Provider]) -> String {
         let counts: Vec<u64> = providers
             .iter()
             .map(|provider| self.shared.share_of(provider.address()).load(SeqCst))
@@ -129,19 +129,19 @@ impl Callers {
         shares.join(", ")
     }
 
-    pub fn reset_shares(&self) {
+    pub(crate) fn reset_shares(&self) {
         for calls in self.shared.shares.lock().unwrap().values() {
             calls.store(0, SeqCst);
         }
     }
 
     /// Waits until this many more calls have been made.
-    pub async fn wait_for_calls(&self, more: u64) -> Result<(), Error> {
+    pub(crate) async fn wait_for_calls(&self, more: u64) -> Result<(), Error> {
         let until = *self.shared.done.borrow() + more;
         self.wait_for_total(until).await
     }
 
-    pub async fn wait_for_total(&self, total: u64) -> Result<(), Error> {
+    pub(crate) async fn wait_for_total(&self, total: u64) -> Result<(), Error> {
         let mut done = self.shared.done.subscribe();
         let reached = timeout(HANG, done.wait_for(|done| *done >= total)).await;
         reached.map_err(|_| format!("calls hang: {} of {total}", *self.shared.done.borrow()))??;
@@ -150,7 +150,7 @@ impl Callers {
 
     /// Lets the callers finish their last calls and rest; the balancer stays. Returns how many
     /// calls were made in all.
-    pub async fn stop(&self) -> Result<u64, Error> {
+    pub(crate) async fn stop(&self) -> Result<u64, Error> {
         self.shared.running.send_replace(false);
         let mut resting = self.shared.resting.subscribe();
         let all = self.tasks.len();
@@ -161,7 +161,7 @@ impl Callers {
     }
 
     /// Ends the tasks, and with them the balancer.
-    pub async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         self.tasks.shutdown().await;
     }
 }

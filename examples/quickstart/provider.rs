@@ -22,9 +22,9 @@ use tower_nacos::{
 use crate::Error;
 
 /// The header that carries a request's sequence number.
-pub const SEQUENCE: &str = "x-sequence";
+pub(crate) const SEQUENCE: &str = "x-sequence";
 
-pub struct Provider {
+pub(crate) struct Provider {
     name: &'static str,
     address: Address,
     service: String,
@@ -45,7 +45,11 @@ struct Tally {
 struct Connected(Arc<Tally>);
 
 impl Provider {
-    pub async fn start(name: &'static str, server: &str, service: &str) -> Result<Self, Error> {
+    pub(crate) async fn start(
+        name: &'static str,
+        server: &str,
+        service: &str,
+    ) -> Result<Self, Error> {
         let tally = Arc::new(Tally {
             evicted_at: AtomicU64::new(u64::MAX),
             after_eviction: AtomicU64::new(0),
@@ -63,7 +67,7 @@ impl Provider {
     }
 
     /// Starts a killed provider again, where it was.
-    pub async fn restart(dead: Self, server: &str, service: &str) -> Result<Self, Error> {
+    pub(crate) async fn restart(dead: Self, server: &str, service: &str) -> Result<Self, Error> {
         let at = dead
             .address
             .socket_addr()
@@ -106,7 +110,7 @@ impl Provider {
         Ok(this)
     }
 
-    pub async fn register(&self) -> Result<(), Error> {
+    pub(crate) async fn register(&self) -> Result<(), Error> {
         self.tally.served.store(0, SeqCst);
         // From here on calls may come again, as soon as the callers hear of it.
         self.tally.evicted_at.store(u64::MAX, SeqCst);
@@ -116,35 +120,35 @@ impl Provider {
     }
 
     /// Goes offline in the registry and keeps answering.
-    pub async fn deregister(&self) -> Result<(), Error> {
+    pub(crate) async fn deregister(&self) -> Result<(), Error> {
         self.client()?.deregister(&*self.service).await?;
         Ok(())
     }
 
     /// Ends everything of this provider at once, without a word to anybody.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some((runtime, client)) = self.life.take() {
             runtime.shutdown_background();
             drop(client);
         }
     }
 
-    pub fn mark_evicted(&self, sequence: u64) {
+    pub(crate) fn mark_evicted(&self, sequence: u64) {
         self.tally.evicted_at.store(sequence, SeqCst);
     }
 
-    pub fn after_eviction(&self) -> u64 {
+    pub(crate) fn after_eviction(&self) -> u64 {
         self.tally.after_eviction.load(SeqCst)
     }
 
-    pub fn must_have_calls(&self) -> Result<(), Error> {
+    pub(crate) fn must_have_calls(&self) -> Result<(), Error> {
         match self.tally.served.load(SeqCst) {
             0 => Err(format!("{} is back and gets no calls", self.name).into()),
             _ => Ok(()),
         }
     }
 
-    pub fn must_be_connected(&self) -> Result<(), Error> {
+    pub(crate) fn must_be_connected(&self) -> Result<(), Error> {
         match *self.tally.connections.borrow() {
             0 => Err(format!("{} has no connection that could close", self.name).into()),
             _ => Ok(()),
@@ -152,16 +156,16 @@ impl Provider {
     }
 
     /// Waits until no connection is open.
-    pub async fn disconnected(&self) {
+    pub(crate) async fn disconnected(&self) {
         let mut connections = self.tally.connections.subscribe();
         let _ = connections.wait_for(|open| *open == 0).await;
     }
 
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.name
     }
 
-    pub fn address(&self) -> &Address {
+    pub(crate) fn address(&self) -> &Address {
         &self.address
     }
 

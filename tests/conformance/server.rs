@@ -21,15 +21,15 @@ use tower_nacos::{
 };
 
 /// Nothing that works takes this long; a promise that does not hold shows as this time-out.
-pub const HANG: Duration = Duration::from_secs(20);
+pub(crate) const HANG: Duration = Duration::from_secs(20);
 
-pub enum Server {
+pub(crate) enum Server {
     Embedded(Registry),
     Rnacos(Rnacos),
 }
 
 /// An rnacos of our own: a directory and ports that nobody else uses.
-pub struct Rnacos {
+pub(crate) struct Rnacos {
     process: Option<Child>,
     program: PathBuf,
     data: PathBuf,
@@ -38,14 +38,14 @@ pub struct Rnacos {
 
 impl Server {
     /// The embedded registry, pushing at once.
-    pub async fn embedded() -> Self {
+    pub(crate) async fn embedded() -> Self {
         let registry = Registry::builder().push_delay(None).start().await;
         Self::Embedded(registry.expect("the embedded registry starts"))
     }
 
     /// rnacos, if it is installed. `RNACOS` names the program; `RNACOS_REQUIRED` makes its absence
     /// a failure.
-    pub async fn rnacos() -> Option<Self> {
+    pub(crate) async fn rnacos() -> Option<Self> {
         let Some(program) = find_rnacos() else {
             assert!(
                 env::var_os("RNACOS_REQUIRED").is_none(),
@@ -66,22 +66,22 @@ impl Server {
     }
 
     /// `host:port` of the main port.
-    pub fn addr(&self) -> String {
+    pub(crate) fn addr(&self) -> String {
         match self {
             Self::Embedded(registry) => registry.addr().to_string(),
             Self::Rnacos(rnacos) => format!("127.0.0.1:{}", rnacos.port),
         }
     }
 
-    pub fn builder(&self) -> Builder {
+    pub(crate) fn builder(&self) -> Builder {
         Client::builder().servers(self.addr())
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         self.builder().connect().await.expect("the server is up")
     }
 
-    pub fn registry(&self) -> &Registry {
+    pub(crate) fn registry(&self) -> &Registry {
         match self {
             Self::Embedded(registry) => registry,
             Self::Rnacos(_) => panic!("this part of the suite scripts the embedded registry"),
@@ -89,7 +89,7 @@ impl Server {
     }
 
     /// An operator's edit through the Open API, the same call on either server.
-    pub async fn operate(&self, service: &str, instance: &Address, change: &str) {
+    pub(crate) async fn operate(&self, service: &str, instance: &Address, change: &str) {
         let (ip, port) = (instance.host(), instance.port());
         let path =
             format!("/nacos/v1/ns/instance?serviceName={service}&ip={ip}&port={port}&{change}");
@@ -100,7 +100,7 @@ impl Server {
     }
 
     /// Ends the server as `kill -9` does and starts it without what it knew.
-    pub async fn restart_empty(&mut self) {
+    pub(crate) async fn restart_empty(&mut self) {
         match self {
             Self::Embedded(registry) => registry.restart().await.expect("it starts again"),
             Self::Rnacos(rnacos) => {
@@ -171,7 +171,7 @@ impl Rnacos {
         false
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();

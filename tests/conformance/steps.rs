@@ -12,22 +12,22 @@ use tower_nacos::{
 use crate::server::{HANG, Server};
 
 /// Awaits something that a sound crate brings in time.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(HANG, future)
         .await
         .unwrap_or_else(|_| panic!("hangs: {what}"))
 }
 
-pub fn instance(port: u16) -> Instance {
+pub(crate) fn instance(port: u16) -> Instance {
     Instance::parse(&format!("127.0.0.1:{port}")).unwrap()
 }
 
-pub fn address(port: u16) -> Address {
+pub(crate) fn address(port: u16) -> Address {
     instance(port).address().clone()
 }
 
 /// A client that publishes one instance of `service`, as a provider's process does.
-pub async fn provider(server: &Server, service: &str, instance: Instance) -> Client {
+pub(crate) async fn provider(server: &Server, service: &str, instance: Instance) -> Client {
     let client = server.client().await;
     soon("register", client.register(service, instance))
         .await
@@ -36,7 +36,7 @@ pub async fn provider(server: &Server, service: &str, instance: Instance) -> Cli
 }
 
 /// The next change that `is` true of, the others passed over.
-pub async fn change(
+pub(crate) async fn change(
     changes: &mut Changes,
     what: &str,
     mut is: impl FnMut(&Change) -> bool,
@@ -55,7 +55,7 @@ pub async fn change(
     .await
 }
 
-pub async fn added(changes: &mut Changes, port: u16) -> Change {
+pub(crate) async fn added(changes: &mut Changes, port: u16) -> Change {
     let wanted = address(port);
     change(changes, &format!("{wanted} added"), |c| {
         c.kind == ChangeKind::Added && *c.instance.address() == wanted
@@ -63,7 +63,7 @@ pub async fn added(changes: &mut Changes, port: u16) -> Change {
     .await
 }
 
-pub async fn removed(changes: &mut Changes, port: u16) -> Change {
+pub(crate) async fn removed(changes: &mut Changes, port: u16) -> Change {
     let wanted = address(port);
     change(changes, &format!("{wanted} removed"), |c| {
         c.cause().is_some() && *c.instance.address() == wanted
@@ -72,7 +72,7 @@ pub async fn removed(changes: &mut Changes, port: u16) -> Change {
 }
 
 /// The ports of the instances that may be called now.
-pub fn callable(subscription: &Subscription) -> Vec<u16> {
+pub(crate) fn callable(subscription: &Subscription) -> Vec<u16> {
     subscription
         .snapshot()
         .callable()
@@ -81,7 +81,7 @@ pub fn callable(subscription: &Subscription) -> Vec<u16> {
 }
 
 /// Waits until exactly these ports may be called.
-pub async fn settles(subscription: &Subscription, ports: &[u16]) {
+pub(crate) async fn settles(subscription: &Subscription, ports: &[u16]) {
     let mut changes = subscription.changes();
     soon(&format!("the set {ports:?}"), async {
         while callable(subscription) != ports {
