@@ -27,11 +27,17 @@ pub struct Changes {
 
 impl Changes {
     pub(super) fn new(subscription: Subscription) -> Self {
+        // Begins now and not at the first poll: what leaves in between was there.
+        let seen = subscription.snapshot();
+        let pending = seen
+            .callable()
+            .map(|entry| Change::new(&seen, entry, ChangeKind::Added))
+            .collect();
         Self {
             stream: subscription.shared.new_stream(),
             subscription,
-            seen: Arc::default(),
-            pending: VecDeque::new(),
+            seen,
+            pending,
             ended: false,
         }
     }
