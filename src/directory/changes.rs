@@ -13,8 +13,8 @@ use crate::directory::{Cause, Change, ChangeKind, Snapshot, Subscription, change
 
 /// The changes of a subscription's callable set, in order of revisions, removals first.
 ///
-/// It begins with an [`Added`](ChangeKind::Added) for each instance that was callable when the
-/// stream was made, and ends after the subscription closed, with a removal of each remaining instance by
+/// It begins with an [`Added`](ChangeKind::Added) for each instance that is callable then, and
+/// ends after the subscription closed, with a removal of each remaining instance by
 /// [`Cause::Shutdown`]. A reader that is slower than the registry gets the difference between what
 /// it saw and what is, not every state between; nothing piles up.
 pub struct Changes {
@@ -27,17 +27,14 @@ pub struct Changes {
 
 impl Changes {
     pub(super) fn new(subscription: Subscription) -> Self {
-        let shared = &subscription.shared;
-        let stream = shared.new_stream();
-        // Taken now and not at the first poll: what leaves in between is a removal to tell of.
-        let (seen, pending) = {
-            let state = shared.lock();
-            let seen = subscription.view.snapshot();
-            let pending = change::between(&Snapshot::default(), &seen, &state.stones).into();
-            (seen, pending)
-        };
+        // Begins now and not at the first poll: what leaves in between was there.
+        let seen = subscription.snapshot();
+        let pending = seen
+            .callable()
+            .map(|entry| Change::new(&seen, entry, ChangeKind::Added))
+            .collect();
         Self {
-            stream,
+            stream: subscription.shared.new_stream(),
             subscription,
             seen,
             pending,

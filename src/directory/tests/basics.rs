@@ -193,6 +193,16 @@ fn a_list_with_no_usable_host_keeps_the_former_set() {
 }
 
 #[test]
+fn a_change_stream_begins_when_it_is_made_not_when_it_is_polled() {
+    let mut script = Script::listing(all([1, 2]));
+    let mut changes = script.sub.changes();
+    script.push(all([2]));
+    let seen = drain(&mut changes);
+    assert_eq!(seen.len(), 3);
+    assert_eq!(removed(&seen), [(at(1), Cause::GoneFromList)]);
+}
+
+#[test]
 fn a_slow_reader_sees_the_difference_not_the_way() {
     let mut script = Script::listing(all([1, 2]));
     let mut changes = script.sub.changes();
