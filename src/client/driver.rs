@@ -260,6 +260,21 @@ impl Driver {
                 self.replies.insert(ticket, reply);
                 Command::Query { ticket, key }
             }
+            Operation::List {
+                ticket,
+                group,
+                page,
+                page_size,
+                reply,
+            } => {
+                self.replies.insert(ticket, reply);
+                Command::List {
+                    ticket,
+                    group,
+                    page,
+                    page_size,
+                }
+            }
             Operation::Cancel(ticket) => {
                 self.replies.remove(&ticket);
                 Command::Cancel(ticket)

@@ -73,7 +73,7 @@ enum Done {
     ),
     Streamed(
         LinkId,
-        StreamReceiver,
+        Box<StreamReceiver>,
         Result<Option<(Payload, Option<Instant>)>, CallError>,
     ),
     /// Its link was hung up meanwhile.
@@ -136,7 +136,7 @@ impl Links {
         let (sender, receiver) = connected.open_stream();
         sender.send(first);
         open.stream = Some(sender);
-        self.listen(link, receiver);
+        self.listen(link, Box::new(receiver));
     }
 
     pub(super) fn send(&self, link: LinkId, payload: Payload) {
@@ -181,7 +181,7 @@ impl Links {
         }));
     }
 
-    fn listen(&mut self, link: LinkId, mut receiver: StreamReceiver) {
+    fn listen(&mut self, link: LinkId, mut receiver: Box<StreamReceiver>) {
         self.begin(link, async move {
             let message = receiver.next().await;
             Done::Streamed(link, receiver, message)

@@ -1,6 +1,6 @@
 //! What handles ask of the driver.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -38,6 +38,13 @@ pub(super) enum Operation {
     Query {
         ticket: Ticket,
         key: ServiceKey,
+        reply: Reply,
+    },
+    List {
+        ticket: Ticket,
+        group: Arc<str>,
+        page: u32,
+        page_size: u32,
         reply: Reply,
     },
     /// Say why there is no connection.
