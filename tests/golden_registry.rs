@@ -289,6 +289,14 @@ impl Replay {
         if end - last_action >= DELAY {
             self.compare_settled(end);
         }
+        for key in self.theirs.keys().cloned().collect::<Vec<_>>() {
+            let count = |lists: &BTreeMap<_, Vec<Value>>| lists.get(&key).map_or(0, Vec::len);
+            let (ours, theirs) = (count(&self.ours), count(&self.theirs));
+            // The grid on which a real server looks makes its pushes up to a fifth rarer.
+            if ours.abs_diff(theirs) > theirs / 5 {
+                self.fault(end, &format!("{ours} pushes to {key:?}, recorded {theirs}"));
+            }
+        }
         let (frames, ends) = (self.frames.clone(), self.ends.clone());
         for (conn, [ours, theirs]) in frames {
             self.same(end, &format!("frames to {conn}"), &ours, &theirs);

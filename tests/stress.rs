@@ -12,6 +12,7 @@
 mod discover_support;
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     convert::Infallible,
     future::{Future, poll_fn},
@@ -57,6 +58,10 @@ struct Answer {
     pending: bool,
 }
 
+thread_local! {
+    static LOOKS: Cell<u32> = const { Cell::new(0) };
+}
+
 impl Audit {
     fn mark(&self, start: &str) -> Arc<AtomicBool> {
         Arc::clone(
@@ -83,10 +88,17 @@ impl Service<u64> for Audited {
     type Future = Answer;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        let looks = LOOKS.replace(LOOKS.get().wrapping_add(1));
+        if looks % 256 == 0 {
+            std::thread::yield_now(); // chosen and not yet admitted, and the world goes on
+        }
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: u64) -> Answer {
+        if request % 512 == 7 {
+            std::thread::yield_now(); // admitted, and the world goes on
+        }
         if self.marked.load(SeqCst) {
             self.violations.fetch_add(1, SeqCst);
         }
@@ -183,7 +195,7 @@ async fn churn(mut writer: Writer, orders: &Subscription, audit: &Audit, done: &
     }
 }
 
-/// What one caller does: so many calls, or until `stop` says so.
+/// One way to call.
 trait Caller: Send + 'static {
     async fn call(&mut self, request: u64);
 }
@@ -209,6 +221,9 @@ impl Caller for Stock {
 
 impl Caller for Engine {
     async fn call(&mut self, request: u64) {
+        if request % 64 == 0 {
+            std::thread::yield_now(); // lets the churner in
+        }
         self.0.call(request).await.unwrap();
     }
 }

@@ -123,9 +123,8 @@ impl Machine {
     /// (create, update, delete, list), asking a client to leave, readiness. What is registered here
     /// needs no heartbeat.
     pub fn operator(&mut self, call: &OperatorCall, now: Instant) -> OperatorAnswer {
-        let (api, tail) = match split(&call.path) {
-            Some(parts) => parts,
-            None => return answer(Api::V1, Err((404, "no such path".to_owned()))),
+        let Some((api, tail)) = split(&call.path) else {
+            return answer(Api::V1, Err((404, "no such path".to_owned())));
         };
         let v3 = self.settings.profile.is_v3();
         let result = if api == Api::V3 && !v3 {
@@ -315,9 +314,10 @@ impl Machine {
         let mut info: Value =
             serde_json::from_str(&info).map_err(|error| (500, error.to_string()))?;
         if tail == "ns/instance" {
-            let (ip, port) = (call.needed("ip")?, call.needed("port")?);
+            let ip = call.needed("ip")?;
+            let port: i64 = call.parsed("port", 0)?;
             let hosts = info["hosts"].as_array().into_iter().flatten();
-            let mut named = hosts.filter(|h| h["ip"] == ip && h["port"].to_string() == port);
+            let mut named = hosts.filter(|h| h["ip"] == ip && h["port"] == port);
             let found = named.next().cloned();
             return found.ok_or_else(|| (404, "no matched ip found!".to_owned()));
         }

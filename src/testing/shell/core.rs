@@ -48,7 +48,7 @@ struct Run {
 #[derive(Debug)]
 struct Link {
     stream: Option<(u64, mpsc::UnboundedSender<Item>)>,
-    calls: HashMap<CallId, oneshot::Sender<Result<Bytes, (i32, String)>>>,
+    calls: HashMap<CallId, oneshot::Sender<Answered>>,
     close: Arc<Notify>,
     gate: Arc<Gate>,
 }
@@ -61,7 +61,10 @@ pub(super) enum Item {
 }
 
 /// A call's answer, to be awaited.
-pub(super) type Answer = oneshot::Receiver<Result<Bytes, (i32, String)>>;
+pub(super) type Answer = oneshot::Receiver<Answered>;
+
+/// A payload, or a gRPC status that is no success.
+pub(super) type Answered = Result<Bytes, (i32, String)>;
 
 impl Shared {
     pub(super) fn new(machine: Machine, runtime: Handle) -> Self {
@@ -244,11 +247,7 @@ impl Core {
         }
     }
 
-    fn caller(
-        &mut self,
-        conn: ConnId,
-        call: CallId,
-    ) -> Option<oneshot::Sender<Result<Bytes, (i32, String)>>> {
+    fn caller(&mut self, conn: ConnId, call: CallId) -> Option<oneshot::Sender<Answered>> {
         self.links.get_mut(&conn)?.calls.remove(&call)
     }
 }
