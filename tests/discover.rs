@@ -1,5 +1,10 @@
 //! What a `Discovery` and the services in it promise, seen through their public interface.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test owns the tasks that it spawns"
+)]
+
 mod discover_support;
 
 use std::{future::poll_fn, pin::Pin, task::Poll};

@@ -1,5 +1,10 @@
 //! What one call does: where it goes, what it waits for, what it leaves behind.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test owns the tasks that it spawns"
+)]
+
 mod discover_support;
 
 use std::{

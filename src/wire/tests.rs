@@ -532,7 +532,7 @@ proptest! {
         good in 0_usize..8,
     ) {
         let good = good.min(hosts.len());
-        let mut all = hosts.clone();
+        let mut all = hosts;
         all.insert(good, r#"{"ip":"10.0.0.1","port":80,"weight":3}"#.to_owned());
         let listing = listing_of(&format!("[{}]", all.join(",")));
         prop_assert_eq!(listing.instances().len() + listing.rejected().len(), all.len());
