@@ -1,5 +1,79 @@
-//! Load balancing for tower services over [Nacos](https://nacos.io).
+//! Load balancing for [tower] services over [Nacos]: what the registry pushes is what the balancer
+//! picks from, and an instance that goes offline gets no further call.
+//!
+//! [tower]: https://docs.rs/tower
+//! [Nacos]: https://nacos.io
+//!
+//! ```
+//! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let registry = tower_nacos::testing::Registry::start().await?;
+//! # registry.register("orders", &tower_nacos::Instance::parse("127.0.0.1:9001")?);
+//! # let server = registry.addr();
+//! use tower::{ServiceExt, balance::p2c::Balance};
+//! use tower_nacos::{Client, Instance};
+//!
+//! let nacos = Client::connect(&server).await?; // such as "127.0.0.1:8848"
+//! let orders = nacos.subscribe("orders").await?; // the first answer is in
+//!
+//! // A service for each instance, made at its first use ...
+//! let discover = orders.discover(|instance: &Instance| {
+//!     let address = instance.address().to_string();
+//!     tower::service_fn(move |item: u32| {
+//!         let address = address.clone();
+//!         async move { Ok::<_, std::io::Error>(format!("item {item} from {address}")) }
+//!     })
+//! });
+//! // ... and any balancer over them.
+//! let answer = Balance::new(discover).oneshot(7).await?;
+//! assert_eq!(answer, "item 7 from 127.0.0.1:9001");
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+//! ```
+//!
+//! # What it promises
+//!
+//! * **Eviction is immediate and provable.** Once a revision of the registry's list is reported
+//!   [applied](Subscription::applied), no call enters [`Service::call`](tower::Service::call) of an
+//!   instance that is not callable in it: not through a stock balancer that has already chosen it,
+//!   not out of a full [`Buffer`](tower::buffer::Buffer), not while no request flows.
+//! * **It holds while idle.** An evicted instance's service is dropped, and so are its
+//!   connections, as soon as its calls in flight have ended. Those are never cut.
+//! * **Losing the registry never loses the instances.** The last-known set serves without limit;
+//!   after a reconnect a server that comes back empty does not empty its clients
+//!   ([`directory::Options`]).
+//!
+//! What the registry has not noticed yet it cannot tell: a Nacos server needs 0.6 s to push a
+//! change, and minutes to miss a lost rack. Give [`discover_with`](Subscription::discover_with) a
+//! `classify`, and an instance whose connection fails gets no calls until a probe succeeds.
+//!
+//! # What it is not
+//!
+//! Not a configuration client (Nacos's other half), and not blocking: there is no interface
+//! without a tokio runtime.
+//!
+//! # The way of the data
+//!
+//! ```text
+//! bytes ─► wire ─► session ─► directory ─► discover ─► endpoint ─► your service
+//! frame   decode   protocol   admit,       Change      gate,
+//!                  machine    snapshot,    stream      call engine
+//!                             publish
+//! ```
+//!
+//! [`client`] is the connection and the one task behind it, [`directory`] the local copy of the
+//! registry, [`discover`] the stream of changes that tower's balancers take, [`endpoint`] one
+//! instance as a caller holds it, [`model`] the plain values that all of them share.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `testing` | off | `testing`: a Nacos registry in this process, over real sockets, with scripted faults |
+//!
+//! The minimum supported Rust version is 1.88.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod sync;
 
@@ -14,3 +88,19 @@ mod wire;
 
 #[cfg(feature = "testing")]
 pub mod testing;
+
+#[doc(inline)]
+pub use self::{
+    client::Client,
+    directory::Subscription,
+    model::{Address, Instance, ServiceKey, ServiceName, Weight},
+};
+
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod push_path;
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

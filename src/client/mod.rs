@@ -1,1 +1,409 @@
-//! client
+//! The connection to a Nacos server: subscriptions, registrations, and the one task behind them.
+
+mod builder;
+mod driver;
+mod error;
+mod lease;
+mod links;
+mod operations;
+mod server_address;
+mod state;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+
+pub use self::{
+    builder::{Builder, IntoServers},
+    error::{CloseError, ConnectError, RequestError},
+    server_address::{InvalidServer, ServerAddress},
+    state::ConnectionState,
+};
+use self::{
+    lease::Subscriptions,
+    operations::{Operation, Reply},
+};
+use crate::{
+    directory::Subscription,
+    model::{Instance, InvalidName, Listing, ServiceKey, ServiceName},
+    session::{Outcome, Ticket},
+};
+
+/// A connection to a Nacos registry, in one namespace.
+///
+/// Clones share one connection and one background task, which lives on the runtime that was
+/// current when the client was built. It ends when the last clone of the client *and* the last
+/// [`Subscription`] taken from it are gone, or at [`close`](Self::close). When the last clone of
+/// the client alone is dropped, what it registered is deregistered in the background, and its
+/// subscriptions go on.
+///
+/// While the registry cannot be reached the client reconnects without limit, and every
+/// subscription keeps serving the instances it knew last.
+///
+/// When the runtime is gone, operations return [`RequestError::RuntimeGone`] and never hang.
+#[derive(Clone)]
+pub struct Client {
+    handle: Arc<Handle>,
+}
+
+/// The user's side of the client; its drop withdraws the registrations.
+struct Handle {
+    operations: mpsc::UnboundedSender<Operation>,
+    subscriptions: Arc<Subscriptions>,
+    state: watch::Receiver<ConnectionState>,
+    namespace: Arc<str>,
+    tickets: AtomicU64,
+    patience: Duration,
+}
+
+/// Tells the driver that a caller no longer waits.
+struct Waiting<'a> {
+    handle: &'a Handle,
+    ticket: Ticket,
+    done: bool,
+}
+
+impl Client {
+    /// Connects to a server, or one of several, in namespace `public`, and waits for it.
+    ///
+    /// `servers` is `"host:port"` with the server's *main* port (8848), several of them separated
+    /// by commas, or a list of such texts; see [`ServerAddress`] for the forms.
+    ///
+    /// # Errors
+    ///
+    /// After 10 s without a connection, with what the last attempt met; at once when an address
+    /// cannot be read. Nothing is left running then.
+    pub async fn connect(servers: impl IntoServers) -> Result<Self, ConnectError> {
+        Self::builder().servers(servers).connect().await
+    }
+
+    /// Connects in the background and returns at once.
+    ///
+    /// # Errors
+    ///
+    /// Only when an address cannot be read or there is no tokio runtime to live on.
+    pub fn connect_lazy(servers: impl IntoServers) -> Result<Self, ConnectError> {
+        Self::builder().servers(servers).connect_lazy()
+    }
+
+    /// A builder, for everything that has a default here.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Subscribes to a service (`"orders"` or `"group@@orders"`) and waits for the registry's first
+    /// answer.
+    ///
+    /// An answer without instances is an answer: the subscription is then known to be empty, and
+    /// fills when the first one registers. All handles on one service share one subscription.
+    ///
+    /// # Errors
+    ///
+    /// When the name breaks Nacos's rules, the server refuses, or no answer comes within the
+    /// client's patience (10 s unless set); nothing is subscribed then.
+    pub async fn subscribe<N>(&self, service: N) -> Result<Subscription, RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        let key = self.key(service)?;
+        let subscription = self.handle.subscribe(key.clone())?;
+        let (reply, refused) = oneshot::channel();
+        self.handle.send(Operation::Await { key, reply })?;
+        let answered = async {
+            tokio::select! {
+                biased;
+                ready = subscription.ready() => ready.map_err(|_| self.handle.gone()),
+                refused = refused => match refused {
+                    Ok(refused) => Err(refused),
+                    // The driver let go of us because the answer came, or because it ended.
+                    Err(_) => subscription.ready().await.map_err(|_| self.handle.gone()),
+                },
+            }
+        };
+        match timeout(self.handle.patience, answered).await {
+            Ok(Ok(())) => Ok(subscription),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(self.handle.timed_out()),
+        }
+    }
+
+    /// Subscribes and returns at once; the subscription is unknown until the registry answers.
+    ///
+    /// # Errors
+    ///
+    /// When the name breaks Nacos's rules, or the client is closed.
+    pub fn subscribe_lazy<N>(&self, service: N) -> Result<Subscription, RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        self.handle.subscribe(self.key(service)?)
+    }
+
+    /// Registers `instance` as an ephemeral instance of `service`, for as long as this client
+    /// lives; registered anew after each reconnect.
+    ///
+    /// A Nacos server keeps one instance per connection and service, so a client registers one
+    /// instance of a service. Consumers hear of it about 0.5 s after this returns.
+    ///
+    /// # Errors
+    ///
+    /// When another instance of this service is registered by this client, or the server refuses:
+    /// nothing changed then. When no answer came in time, the registration stays wanted and is
+    /// carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
+    pub async fn register<N>(&self, service: N, instance: Instance) -> Result<(), RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        let key = self.key(service)?;
+        if instance.weight().is_zero() {
+            tracing::warn!(service = %key, instance = %instance.address(), "registered with weight 0: it gets no calls");
+        }
+        let instance = Box::new(instance.with_ephemeral(true));
+        let done = |ticket, reply| Operation::Register {
+            ticket,
+            key,
+            instance,
+            reply,
+        };
+        self.handle.request(done).await.map(|_| ())
+    }
+
+    /// Withdraws what this client registered in `service`.
+    ///
+    /// Consumers hear of it about 0.5 s after this returns (1.6 s on other nodes of a cluster) and
+    /// call until then: go on serving for twice that.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is registered. When no answer came in time, it stays withdrawn and the server
+    /// is told when it is back.
+    pub async fn deregister<N>(&self, service: N) -> Result<(), RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        let key = self.key(service)?;
+        let done = |ticket, reply| Operation::Deregister { ticket, key, reply };
+        self.handle.request(done).await.map(|_| ())
+    }
+
+    /// Reads the list of a service once, without subscribing.
+    ///
+    /// As the server lists it: disabled ones are absent, unhealthy ones and those of weight 0 are
+    /// there. Up to 0.6 s old, as Nacos serves reads from the state of its last push.
+    ///
+    /// # Errors
+    ///
+    /// When the name breaks Nacos's rules, the server refuses, or no answer comes in time.
+    pub async fn instances<N>(&self, service: N) -> Result<Listing, RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        let key = self.key(service)?;
+        match self
+            .handle
+            .request(|ticket, reply| Operation::Query { ticket, key, reply })
+            .await?
+        {
+            Outcome::Listing(listing) => Ok(listing.unwrap_or_default()),
+            _ => Ok(Listing::default()),
+        }
+    }
+
+    /// Reads the names of all services of a group that have an instance, sorted, page by page.
+    ///
+    /// Names carry no group. A list that changes while it is read may miss a name or show one that
+    /// has just gone: servers page through a hash table.
+    ///
+    /// # Errors
+    ///
+    /// When the group breaks Nacos's rules, the server refuses, or no answer comes in time.
+    pub async fn services(&self, group: &str) -> Result<Vec<String>, RequestError> {
+        const PAGE: u32 = 500;
+        let group = ServiceName::new(group, "any").map_err(RequestError::InvalidName)?;
+        let group = group.group();
+        let mut all = Vec::new();
+        for page in 1.. {
+            let list = |ticket, reply| Operation::List {
+                ticket,
+                group: group.clone(),
+                page,
+                page_size: PAGE,
+                reply,
+            };
+            let Outcome::Names { count, names } = self.handle.request(list).await? else {
+                break;
+            };
+            let last = names.len() < PAGE as usize;
+            all.extend(names);
+            if last || all.len() as u64 >= count {
+                break;
+            }
+        }
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// How the connection is now.
+    pub fn state(&self) -> ConnectionState {
+        self.handle.state.borrow().clone()
+    }
+
+    /// A watch of [`state`](Self::state).
+    pub fn watch_state(&self) -> watch::Receiver<ConnectionState> {
+        self.handle.state.clone()
+    }
+
+    /// The namespace that this client's services lie in.
+    pub fn namespace(&self) -> &str {
+        &self.handle.namespace
+    }
+
+    /// Deregisters, unsubscribes and hangs up, all within `deadline`.
+    ///
+    /// Change streams end; balancers keep the instances they knew last. Other clones of this
+    /// client are closed with it.
+    ///
+    /// # Errors
+    ///
+    /// Names what could not be done in time; the connection is closed all the same, and the
+    /// server drops what was left when it notices.
+    pub async fn close(&self, deadline: Duration) -> Result<(), CloseError> {
+        let (reply, done) = oneshot::channel();
+        let sent = self.handle.send(Operation::Close { deadline, reply });
+        match (sent, done.await) {
+            (Ok(()), Ok(result)) => result,
+            _ if matches!(self.state(), ConnectionState::Closed) => Ok(()), // it was before
+            _ => Err(CloseError::runtime_gone()),
+        }
+    }
+
+    fn key<N>(&self, service: N) -> Result<ServiceKey, RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        let service = service
+            .try_into()
+            .map_err(|e| RequestError::InvalidName(e.into()))?;
+        Ok(ServiceKey::in_checked(
+            self.handle.namespace.clone(),
+            service,
+        ))
+    }
+}
+
+impl Handle {
+    fn subscribe(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
+        let (subscription, writer) = self.subscriptions.lease(&key, &self.operations);
+        if let Some(writer) = writer {
+            self.send(Operation::Subscribe { key, writer })?;
+        }
+        Ok(subscription)
+    }
+
+    async fn request(
+        &self,
+        operation: impl FnOnce(Ticket, Reply) -> Operation,
+    ) -> Result<Outcome, RequestError> {
+        let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
+        let (reply, outcome) = oneshot::channel();
+        self.send(operation(ticket, reply))?;
+        let mut waiting = Waiting {
+            handle: self,
+            ticket,
+            done: false,
+        };
+        match timeout(self.patience, outcome).await {
+            Ok(outcome) => {
+                waiting.done = true;
+                outcome.unwrap_or_else(|_| Err(self.gone()))
+            }
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// Why there is no connection.
+    async fn diagnose(&self) -> Option<Arc<str>> {
+        let (reply, why) = oneshot::channel();
+        self.send(Operation::Diagnose(reply)).ok()?;
+        why.await.ok().map(Into::into)
+    }
+
+    fn send(&self, operation: Operation) -> Result<(), RequestError> {
+        self.operations.send(operation).map_err(|_| self.gone())
+    }
+
+    /// Why the driver does not answer.
+    fn gone(&self) -> RequestError {
+        match &*self.state.borrow() {
+            ConnectionState::Closed => RequestError::Closed,
+            _ => RequestError::RuntimeGone,
+        }
+    }
+
+    fn timed_out(&self) -> RequestError {
+        let last_error = match &*self.state.borrow() {
+            ConnectionState::Connecting { last_error, .. } => last_error.clone(),
+            _ => None,
+        };
+        RequestError::TimedOut {
+            after: self.patience,
+            last_error,
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let _ = self.operations.send(Operation::Withdraw);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = self.handle.send(Operation::Cancel(self.ticket));
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("namespace", &self.handle.namespace)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What every handle of this crate promises, held by the compiler.
+const _: () = {
+    const fn handle<T: Clone + Send + Sync + 'static>() {}
+    handle::<Client>();
+    handle::<Subscription>();
+
+    const fn future<T: Send>(_: &T) {}
+    #[expect(dead_code, reason = "compiled, never called")]
+    fn futures(client: &Client, subscription: &Subscription, instance: Instance) {
+        future(&Client::connect(""));
+        future(&client.subscribe(""));
+        future(&client.register("", instance));
+        future(&client.deregister(""));
+        future(&client.instances(""));
+        future(&client.services(""));
+        future(&client.close(Duration::ZERO));
+        future(&subscription.ready());
+        future(&subscription.wait_for(1, Duration::ZERO));
+        future(&subscription.applied(subscription.revision()));
+    }
+};

@@ -1,12 +1,53 @@
 //! The local copy of the registry: what it listed, made into snapshots that readers share.
 //!
-//! One writer per service applies lists; any number of readers hold cheap clones of immutable
-//! snapshots. Time is an argument everywhere.
+//! One [`Writer`] per service applies lists; any number of [`Subscription`]s hold cheap clones of
+//! immutable [`Snapshot`]s. Time is an argument everywhere.
+//!
+//! A list goes through: admission (order, twins, identity), what the collapse guard holds, then
+//! per distinct selection the health ladder, a snapshot, the difference to the one before, and
+//! publication: gates close, the snapshot is published, gates open, tasks are woken.
 
+mod admit;
+mod apply;
+mod cause;
+mod change;
+mod changes;
 mod consumer;
-mod snapshot;
 
+mod counters;
+mod diff;
+mod explain;
+mod guard;
+mod ladder;
+mod options;
+mod outbox;
+mod publish;
+mod selection;
+mod shared;
+mod snapshot;
+mod state;
+mod status;
+mod subscription;
+mod twins;
+mod view;
+mod wait;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::subscription::Attached;
 pub use self::{
+    cause::Cause,
+    change::{Change, ChangeKind},
+    changes::Changes,
     consumer::{Consumer, Transition, TransitionKind},
+    counters::Counters,
+    explain::{Explanation, Finding},
+    options::{MassDrop, OnAllUnhealthy, Options},
     snapshot::{Entry, Generation, Mode, Revision, Snapshot, Standing},
+    status::Status,
+    subscription::Subscription,
+    wait::{AppliedError, ReadyError, WaitForError},
+    writer::{Origin, Writer, channel},
 };

@@ -41,8 +41,12 @@ pub enum Standing {
     WeightZero,
     /// It lies outside of the selection (`only_*`) of this subscription.
     OutsideSelection,
-    /// It is unhealthy, and others are not.
+    /// It is unhealthy, and others are not (or `FailFast` asks for none rather than an unhealthy
+    /// one).
     Unhealthy,
+    /// Its health is not known (it was first listed while the server's protection rule was in
+    /// force), and others are known to be healthy.
+    HealthUnknown,
 }
 
 /// One instance in a snapshot.
@@ -117,7 +121,8 @@ impl Snapshot {
     }
 
     /// Whether the registry has answered. Until then an empty snapshot means "unknown", not "no
-    /// instances".
+    /// instances"; so it does for the first 3 s (`Options::unknown_while_empty`) after a first
+    /// answer that was empty, since a registry that just restarted answers so too.
     pub const fn is_known(&self) -> bool {
         self.known
     }
@@ -168,6 +173,7 @@ impl fmt::Display for Standing {
             Self::WeightZero => "its weight is 0",
             Self::OutsideSelection => "outside of this subscription's selection",
             Self::Unhealthy => "unhealthy, and others are not",
+            Self::HealthUnknown => "its health is unknown, and others are known to be healthy",
         })
     }
 }

@@ -1,1 +1,165 @@
-//! endpoint
+//! One instance as a consumer holds it: who may call it, who does, and how.
+//!
+//! [`EndpointSet`] is what a balancer holds of one service. It follows the directory's snapshots,
+//! closes the gate of what left and never opens one for what a newer snapshot does not call
+//! callable. [`Call`] takes one request through it: pick, admission, `Service::call` and first
+//! poll happen in one poll of its future, so that nothing can come in between unseen.
+
+mod admission;
+#[cfg(feature = "testing")]
+mod bare;
+mod call;
+mod ejection;
+mod error;
+mod follow;
+mod gate;
+mod hub;
+mod janitor;
+mod make;
+mod pick;
+mod reach;
+mod roster;
+mod rules;
+mod set;
+mod shared;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use self::{ejection::Ejection, gate::Gate, hub::Hub, slot::Slot};
+use crate::{
+    directory::{Entry, Generation},
+    model::{Address, Instance},
+    sync::{Published, Wakers},
+};
+
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use self::bare::Bare;
+#[cfg(feature = "testing")]
+pub(crate) use self::pick::Any;
+pub use self::{
+    admission::InFlight,
+    error::CallError,
+    make::MakeEndpoint,
+    rules::{Classify, NeverRecover, Recover, Recovered, Unclassified, Verdict},
+};
+pub(crate) use self::{call::Call, pick::OwnFirst, set::EndpointSet, shared::Shared};
+
+/// One generation of one instance, as one consumer holds it.
+///
+/// Aligned, so that what neighbours write does not slow each other down: 128 bytes beside the
+/// `Arc`'s own line.
+#[repr(align(64))]
+pub(crate) struct Endpoint<S> {
+    pub(crate) gate: Gate,
+    /// Calls that wait for the service to be made or to become ready; not admitted.
+    waiting: AtomicU64,
+    /// The bits of an `f64`.
+    weight: AtomicU64,
+    generation: Generation,
+    instance: Published<Instance>,
+    hub: Arc<Hub>,
+    pub(crate) slot: Slot<S>,
+    pub(crate) ejection: Ejection,
+    wakers: Wakers,
+}
+
+impl<S> Endpoint<S> {
+    /// An endpoint of an instance of the newest snapshot, open if that calls it callable.
+    pub(crate) fn new(entry: &Entry, hub: Arc<Hub>) -> Self {
+        let weight = entry.instance().weight().get();
+        Self {
+            gate: Gate::new(entry.standing().is_callable()),
+            waiting: AtomicU64::new(0),
+            weight: AtomicU64::new(weight.to_bits()),
+            generation: entry.generation(),
+            instance: Published::new(Arc::clone(entry.instance())),
+            hub,
+            slot: Slot::new(),
+            ejection: Ejection::default(),
+            wakers: Wakers::default(),
+        }
+    }
+
+    /// Takes over attributes that change in place.
+    pub(crate) fn update(&self, instance: &Arc<Instance>) {
+        let weight = instance.weight().get();
+        self.weight.store(weight.to_bits(), Ordering::Relaxed);
+        self.instance.store(Arc::clone(instance));
+        if self.slot.retry() {
+            self.gate.usable();
+        }
+    }
+
+    /// Which presence of the instance this is.
+    pub(crate) const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The instance as last listed.
+    pub(crate) fn instance(&self) -> Arc<Instance> {
+        let instance = self.instance.load_full();
+        instance.expect("an endpoint is made with its instance, which is only ever replaced")
+    }
+
+    /// The instance's address.
+    pub(crate) fn address(&self) -> Address {
+        self.instance().address().clone()
+    }
+
+    /// Calls in flight and waiting, per weight; infinite at weight 0.
+    pub(crate) fn load(&self) -> f64 {
+        let weight = f64::from_bits(self.weight.load(Ordering::Relaxed));
+        let calls = self.gate.state().in_flight() + self.waiting.load(Ordering::Relaxed);
+        if weight > 0.0 {
+            calls as f64 / weight
+        } else {
+            f64::INFINITY
+        }
+    }
+
+    /// How many calls wait for the service, not admitted.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The tasks that wait for a change of this endpoint.
+    pub(crate) const fn wakers(&self) -> &Wakers {
+        &self.wakers
+    }
+}
+
+impl<S> fmt::Debug for Endpoint<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("address", &self.address())
+            .field("generation", &self.generation)
+            .field("gate", &self.gate)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod size {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_stays_within_its_memory() {
+        assert!(
+            size_of::<Endpoint<()>>() <= 128,
+            "{}",
+            size_of::<Endpoint<()>>()
+        );
+        assert_eq!(align_of::<Endpoint<()>>(), 64);
+    }
+}

@@ -35,6 +35,13 @@ pub struct InvalidAddress {
     what: &'static str,
 }
 
+impl InvalidAddress {
+    /// The rule that the text breaks.
+    pub(crate) const fn what(&self) -> &'static str {
+        self.what
+    }
+}
+
 impl Host {
     /// Reads a host: an IPv4 address, an IPv6 address with or without brackets, or a name.
     ///

@@ -19,6 +19,7 @@ pub struct Instance {
     enabled: bool,
     ephemeral: bool,
     metadata: Metadata,
+    also_in: Option<Arc<[Arc<str>]>>,
 }
 
 impl Instance {
@@ -32,6 +33,7 @@ impl Instance {
             enabled: true,
             ephemeral: true,
             metadata: Metadata::new(),
+            also_in: None,
         }
     }
 
@@ -82,6 +84,13 @@ impl Instance {
         self
     }
 
+    /// Sets further clusters that list the same address; empty for none.
+    #[must_use]
+    pub(crate) fn with_also_in(mut self, clusters: Vec<Arc<str>>) -> Self {
+        self.also_in = (!clusters.is_empty()).then(|| clusters.into());
+        self
+    }
+
     /// Its identity within the service.
     pub const fn address(&self) -> &Address {
         &self.address
@@ -90,6 +99,16 @@ impl Instance {
     /// The Nacos cluster it belongs to.
     pub const fn cluster(&self) -> &Arc<str> {
         &self.cluster
+    }
+
+    /// Whether it belongs to `cluster`. One address listed in two clusters is one instance and
+    /// belongs to both, so ask this rather than compare [`cluster`](Self::cluster).
+    pub fn is_in_cluster(&self, cluster: &str) -> bool {
+        *self.cluster == *cluster
+            || self
+                .also_in
+                .as_ref()
+                .is_some_and(|others| others.iter().any(|other| **other == *cluster))
     }
 
     /// The share of calls it asks for.

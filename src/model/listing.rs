@@ -28,6 +28,16 @@ impl Listing {
         }
     }
 
+    /// A list from what of it could be used and what could not.
+    pub(crate) const fn from_parts(instances: Vec<Instance>, rejected: Vec<Rejected>) -> Self {
+        Self {
+            instances,
+            rejected,
+            protected: false,
+            stamp: 0,
+        }
+    }
+
     /// Adds hosts that were left out.
     #[must_use]
     pub fn with_rejected(mut self, rejected: Vec<Rejected>) -> Self {

@@ -1,1 +1,46 @@
-//! session
+//! The protocol machine between the typed messages and whoever drives it: connecting, choosing
+//! servers, subscribing, publishing, and doing all of it again after a loss.
+//!
+//! Sans-io: [`Session`] takes what happened and a time, and says what to do. It draws from a
+//! seeded generator, so the same history gives the same behaviour. Every wait in it has an end.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `machine` | the contract, and what holds the parts together |
+//! | `connect` | from no connection to a registered one |
+//! | `dialer` | which server next, and when |
+//! | `link` | an attempt, and a connection with its signs of life |
+//! | `calls` | unary calls under way, what an answer says of the connection |
+//! | `stream` | what servers send by themselves |
+//! | `subscriptions`, `publications`, `reads` | wanted against confirmed, one request at a time |
+//! | `lists` | which of the lists that come are passed on |
+//! | `close` | the end that the user asked for |
+//! | `effort` | retries of one item |
+//! | `timers` | everything that is waited for |
+
+mod calls;
+mod close;
+mod config;
+mod connect;
+mod dialer;
+mod effort;
+mod error;
+mod event;
+mod link;
+mod lists;
+mod machine;
+mod publications;
+mod reads;
+mod stream;
+mod subscriptions;
+mod timers;
+
+pub(crate) use self::{
+    config::{Config, Server},
+    error::{CallFailure, DialError, OperationError},
+    event::{CallId, Command, LinkId, Operation, Origin, Outcome, Output, State, Ticket},
+    machine::Session,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,25 @@
 //! Bytes ⇄ typed messages: the protobuf envelope, the JSON bodies, and what is wrong with them.
+//!
+//! Requests are only written here and answers only read; the embedded registry of
+//! [`testing`](crate::testing) reads and writes its side by itself, so that neither judges itself.
+//! Everything a server sends is untrusted: unknown fields and types are passed over, missing ones
+//! take Nacos's defaults, and a host that cannot be read costs that host and not the list.
 
+mod answer;
+mod body;
 mod envelope;
+mod error;
+mod request;
+mod scan;
+mod server_request;
+mod service_info;
 
-pub(crate) use self::envelope::{Any, Payload, PayloadMetadata};
+pub(crate) use self::{
+    answer::{Answer, ServerError},
+    envelope::{Any, Payload, PayloadMetadata},
+    request::{Head, Request, Setup},
+    server_request::{ServerRequest, ack, request_id},
+};
+
+#[cfg(test)]
+mod tests;

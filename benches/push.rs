@@ -1,0 +1,211 @@
+//! What one push costs: from the frame in memory to applied, one of n instances removed.
+//!
+//! Ours is everything that happens to a push: the envelope, the session's machine, decoding,
+//! admission, the difference to the last snapshot, publication, the acknowledgement, and a
+//! `Discovery` that is polled for it. The peer is what any client does at least: serde's derived
+//! decoding of the same JSON into owned strings and hash maps, and dropping the result.
+//!
+//! `cargo bench --bench push`; `-- --quick` for fewer rounds. The two run interleaved in one
+//! process; a line gives the medians, the allocations of one push, and the spread of the ratio.
+
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    collections::HashMap,
+    convert::Infallible,
+    future::Ready,
+    hint::black_box,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use serde::Deserialize;
+use tower_nacos::{
+    model::{Instance, ServiceKey},
+    push_path::PushPath,
+};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: hands everything to the system's allocator and counts.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The peer: what a client that keeps what it is sent decodes into.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "decoded to be dropped")]
+struct OwnedPush {
+    request_id: Option<String>,
+    service_info: OwnedServiceInfo,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "decoded to be dropped")]
+struct OwnedServiceInfo {
+    name: String,
+    group_name: String,
+    clusters: String,
+    cache_millis: u64,
+    last_ref_time: i64,
+    checksum: String,
+    reach_protection_threshold: bool,
+    hosts: Vec<OwnedHost>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "decoded to be dropped")]
+struct OwnedHost {
+    instance_id: Option<String>,
+    ip: String,
+    port: u32,
+    weight: f64,
+    healthy: bool,
+    enabled: bool,
+    ephemeral: bool,
+    cluster_name: Option<String>,
+    service_name: Option<String>,
+    metadata: HashMap<String, String>,
+}
+
+/// An instance's service, which is never called here.
+#[derive(Clone)]
+struct Idle;
+
+impl tower::Service<()> for Idle {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Ready<Result<(), Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        std::future::ready(Ok(()))
+    }
+}
+
+fn main() {
+    let quick = std::env::args().any(|arg| arg == "--quick" || arg == "--test");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    for (n, pushes) in [(10, 2_000), (1_000, 40), (10_000, 4)] {
+        measure(n, pushes, if quick { 11 } else { 31 });
+    }
+}
+
+fn measure(n: usize, pushes: usize, rounds: usize) {
+    let key = ServiceKey::new("public", "bench".parse().unwrap()).unwrap();
+    let mut path = PushPath::new(key, Instant::now());
+    let mut discovery = Box::pin(path.subscription().discover(|_: &Instance| Idle));
+    // Instance `gone` is missing from one push and back in the next: each pair of pushes is one
+    // removal and one return, and the removals are timed.
+    let frames: Vec<(Bytes, Bytes)> = (0..pushes.min(16))
+        .map(|at| {
+            (
+                PushPath::frame(json(n, None)),
+                PushPath::frame(json(n, Some(at * n / 16))),
+            )
+        })
+        .collect();
+    let texts: Vec<String> = (0..frames.len())
+        .map(|at| json(n, Some(at * n / 16)))
+        .collect();
+
+    let mut ours = Vec::new();
+    let mut theirs = Vec::new();
+    let mut allocations = 0;
+    for _ in 0..rounds {
+        let mut spent = Duration::ZERO;
+        for at in 0..pushes {
+            let (whole, without) = &frames[at % frames.len()];
+            path.push(whole.clone());
+            drain(discovery.as_mut());
+            let before = ALLOCATIONS.load(Relaxed);
+            let start = Instant::now();
+            path.push(black_box(without.clone()));
+            drain(discovery.as_mut());
+            spent += start.elapsed();
+            allocations = ALLOCATIONS.load(Relaxed) - before;
+        }
+        ours.push(spent.as_nanos() as f64 / pushes as f64);
+
+        let start = Instant::now();
+        for at in 0..pushes {
+            let text = &texts[at % texts.len()];
+            let push: OwnedPush = serde_json::from_slice(black_box(text.as_bytes())).unwrap();
+            drop(black_box(push));
+        }
+        theirs.push(start.elapsed().as_nanos() as f64 / pushes as f64);
+    }
+    assert_eq!(path.subscription().snapshot().callable_len(), n - 1);
+
+    let mut ratios: Vec<f64> = theirs.iter().zip(&ours).map(|(t, o)| t / o).collect();
+    let (ours, theirs, ratio) = (median(&mut ours), median(&mut theirs), median(&mut ratios));
+    println!(
+        "ratio push_{n} ours_ns={ours:.0} peer_ns={theirs:.0} peer_over_ours={ratio:.2} \
+         spread={:.2}..{:.2} ours_allocs={allocations} peer=owned_serde",
+        ratios[0],
+        ratios[ratios.len() - 1],
+    );
+}
+
+fn drain<S: Stream>(mut discovery: Pin<&mut S>) {
+    let mut cx = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Some(change)) = discovery.as_mut().poll_next(&mut cx) {
+        drop(change);
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A push as Alibaba's server 3.0 writes it, without host `gone`.
+fn json(n: usize, gone: Option<usize>) -> String {
+    let hosts: Vec<String> = (0..n)
+        .filter(|at| Some(*at) != gone)
+        .map(|at| {
+            let ip = format!("10.{}.{}.{}", at / 62_500, at / 250 % 250, at % 250);
+            format!(
+                r#"{{"instanceId":"{ip}#8080#DEFAULT#DEFAULT_GROUP@@bench","ip":"{ip}","port":8080,"weight":1.0,"healthy":true,"enabled":true,"ephemeral":true,"clusterName":"DEFAULT","serviceName":"DEFAULT_GROUP@@bench","metadata":{{"preserved.register.source":"SPRING_CLOUD","version":"1.4.2","zone":"cn-hangzhou-{}","startTime":"17952510865{:02}"}},"instanceHeartBeatInterval":5000,"instanceHeartBeatTimeOut":15000,"ipDeleteTimeout":30000}}"#,
+                at % 3,
+                at % 100,
+            )
+        })
+        .collect();
+    format!(
+        r#"{{"headers":{{}},"requestId":"42","module":"naming","serviceInfo":{{"name":"bench","groupName":"DEFAULT_GROUP","clusters":"","cacheMillis":10000,"hosts":[{}],"lastRefTime":1795251086572,"checksum":"","allIps":false,"reachProtectionThreshold":false,"valid":true}}}}"#,
+        hosts.join(",")
+    )
+}

@@ -1,0 +1,3 @@
+//! Takes the place of the main package's `sync`.
+
+pub mod atomic;

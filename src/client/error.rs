@@ -1,0 +1,175 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::server_address::InvalidServer;
+use crate::{
+    model::{Address, InvalidName, ServiceKey},
+    session::OperationError,
+};
+
+/// Why a client could not be made. Nothing is left running.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// A server's address cannot be read.
+    #[error(transparent)]
+    InvalidServer(#[from] InvalidServer),
+    /// The namespace breaks Nacos's rules.
+    #[error(transparent)]
+    InvalidNamespace(InvalidName),
+    /// There is no tokio runtime for the client to live on.
+    #[error("a client needs a tokio runtime: build it inside of one, or enter one first")]
+    NoRuntime,
+    /// No server could be connected to in time.
+    #[error("{}", timed_out("no connection to the registry", *after, last_error.as_deref()))]
+    TimedOut {
+        /// How long was waited.
+        after: Duration,
+        /// What the last attempt met.
+        last_error: Option<Arc<str>>,
+    },
+}
+
+/// Why a request to the registry came to nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The service's name breaks Nacos's rules. Nothing was sent.
+    #[error(transparent)]
+    InvalidName(InvalidName),
+    /// The server said no. It will say so again, unless the code is 500 or 503.
+    #[error("the registry refused with code {code}: {message}")]
+    Refused {
+        /// Nacos's error code.
+        code: i32,
+        /// The server's words.
+        message: String,
+    },
+    /// The server wants a login, or this user may not touch the service (code 403).
+    #[error("the registry denied access: {message}")]
+    Denied {
+        /// The server's words.
+        message: String,
+    },
+    /// No answer in time.
+    #[error("{}", timed_out("no answer from the registry", *after, last_error.as_deref()))]
+    TimedOut {
+        /// How long was waited.
+        after: Duration,
+        /// Why there is no connection, if there is none.
+        last_error: Option<Arc<str>>,
+    },
+    /// This client registers another instance in the service. Nothing changed.
+    #[error(
+        "this client already registers {0} in this service, and a Nacos server keeps one instance per connection and service: deregister it first, or register from a second client"
+    )]
+    AlreadyRegistered(Address),
+    /// This client registers nothing in the service.
+    #[error("this client registers nothing in this service")]
+    NotRegistered,
+    /// The answer, or its absence, in the session's words.
+    #[error("{0}")]
+    Failed(String),
+    /// The client is closed.
+    #[error("the client is closed")]
+    Closed,
+    /// The runtime that the client lived on is gone. Subscriptions serve what they knew last.
+    #[error("the tokio runtime that this client lived on is gone; build a new client")]
+    RuntimeGone,
+}
+
+/// What [`Client::close`](super::Client::close) could not do in time.
+#[derive(Clone, Debug)]
+pub struct CloseError {
+    still_registered: Vec<ServiceKey>,
+    runtime_gone: bool,
+}
+
+impl ConnectError {
+    /// Whether time ran out; the same call may succeed later.
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::TimedOut { .. })
+    }
+}
+
+impl RequestError {
+    /// Whether time ran out; the same call may succeed later.
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::TimedOut { .. })
+    }
+
+    /// Whether the registry wants other credentials.
+    pub const fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied { .. })
+    }
+
+    /// Whether this client can never do anything again.
+    pub const fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed | Self::RuntimeGone)
+    }
+}
+
+impl CloseError {
+    pub(super) const fn new(still_registered: Vec<ServiceKey>) -> Self {
+        Self {
+            still_registered,
+            runtime_gone: false,
+        }
+    }
+
+    pub(super) const fn runtime_gone() -> Self {
+        Self {
+            still_registered: Vec::new(),
+            runtime_gone: true,
+        }
+    }
+
+    /// Services in which this client's instance may be listed until the server notices that the
+    /// connection is gone.
+    pub fn still_registered(&self) -> &[ServiceKey] {
+        &self.still_registered
+    }
+}
+
+impl From<OperationError> for RequestError {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::Refused(refusal) => Self::Refused {
+                code: refusal.code,
+                message: refusal.message,
+            },
+            OperationError::Denied(refusal) => Self::Denied {
+                message: refusal.message,
+            },
+            OperationError::TimedOut(after) => Self::TimedOut {
+                after,
+                last_error: None,
+            },
+            OperationError::AlreadyRegistered(address) => Self::AlreadyRegistered(address),
+            OperationError::NotRegistered => Self::NotRegistered,
+            OperationError::Closed => Self::Closed,
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for CloseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.runtime_gone {
+            return f.write_str("the tokio runtime that this client lived on is gone");
+        }
+        f.write_str("closed before the registry confirmed the deregistration from ")?;
+        for (at, key) in self.still_registered.iter().enumerate() {
+            write!(f, "{}{key}", if at == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for CloseError {}
+
+fn timed_out(what: &str, after: Duration, last_error: Option<&str>) -> String {
+    match last_error {
+        Some(error) => format!("{what} within {after:?}: {error}"),
+        None => format!("{what} within {after:?}"),
+    }
+}

@@ -1,0 +1,267 @@
+//! The sockets of a session: dials, calls and stream messages, each as an event of the driver.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::{net::lookup_host, sync::watch, time::timeout};
+
+use crate::{
+    link::{self, CallError, Connection, Link, StreamReceiver, StreamSender},
+    session::{CallFailure, CallId, DialError, LinkId},
+    wire::Payload,
+};
+
+/// What the network brought.
+pub(super) enum Event {
+    Resolved {
+        link: LinkId,
+        server: usize,
+        result: Result<Vec<SocketAddr>, String>,
+    },
+    Connected {
+        link: LinkId,
+        local: IpAddr,
+    },
+    DialFailed {
+        link: LinkId,
+        error: DialError,
+    },
+    Answered {
+        link: LinkId,
+        call: CallId,
+        result: Result<Payload, CallFailure>,
+    },
+    /// A message on the stream, and when its last byte left the socket.
+    Message {
+        link: LinkId,
+        payload: Payload,
+        received: Option<Instant>,
+    },
+    StreamEnded {
+        link: LinkId,
+        reason: String,
+    },
+}
+
+/// Every connection of the client and all that is under way on it. Two only while the session
+/// moves from one server to another.
+pub(super) struct Links {
+    open: HashMap<LinkId, Open>,
+    work: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    max_message_size: usize,
+}
+
+struct Open {
+    connection: Option<(Link, Connection)>,
+    stream: Option<StreamSender>,
+    /// Dropped at hang-up, which drops every future of this link.
+    alive: watch::Sender<()>,
+}
+
+enum Done {
+    Event(Event),
+    Dialed(
+        LinkId,
+        Box<Result<(Link, Connection, SocketAddr), DialError>>,
+    ),
+    Streamed(
+        LinkId,
+        Box<StreamReceiver>,
+        Result<Option<(Payload, Option<Instant>)>, CallError>,
+    ),
+    /// Its link was hung up meanwhile.
+    Dropped,
+}
+
+impl Links {
+    pub(super) fn new(max_message_size: usize) -> Self {
+        Self {
+            open: HashMap::new(),
+            work: FuturesUnordered::new(),
+            max_message_size,
+        }
+    }
+
+    /// The next event; pending for ever while nothing is under way. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            let Some(done) = self.work.next().await else {
+                return std::future::pending().await;
+            };
+            if let Some(event) = self.event(done) {
+                return event;
+            }
+        }
+    }
+
+    pub(super) fn resolve(&mut self, link: LinkId, server: usize, name: Arc<str>, port: u16) {
+        self.begin(link, async move {
+            let result = match lookup_host((&*name, port)).await {
+                Ok(addrs) => Ok(addrs.collect()),
+                Err(error) => Err(error.to_string()),
+            };
+            Done::Event(Event::Resolved {
+                link,
+                server,
+                result,
+            })
+        });
+    }
+
+    pub(super) fn dial(&mut self, link: LinkId, addr: SocketAddr, within: Duration) {
+        let limit = self.max_message_size;
+        self.begin(link, async move {
+            let result = match timeout(within, link::dial(addr, limit)).await {
+                Ok(result) => result.map_err(dial_error),
+                Err(_) => Err(DialError::Timeout(within)),
+            };
+            Done::Dialed(link, Box::new(result))
+        });
+    }
+
+    pub(super) fn open_stream(&mut self, link: LinkId, first: Payload) {
+        let Some(open) = self.open.get_mut(&link) else {
+            return;
+        };
+        let Some((connected, _)) = &open.connection else {
+            return;
+        };
+        let (sender, receiver) = connected.open_stream();
+        sender.send(first);
+        open.stream = Some(sender);
+        self.listen(link, Box::new(receiver));
+    }
+
+    pub(super) fn send(&self, link: LinkId, payload: Payload) {
+        if let Some(stream) = self.open.get(&link).and_then(|open| open.stream.as_ref()) {
+            stream.send(payload);
+        }
+    }
+
+    pub(super) fn call(&mut self, link: LinkId, call: CallId, payload: Payload, within: Duration) {
+        let Some((connected, _)) = self.open.get(&link).and_then(|o| o.connection.as_ref()) else {
+            return;
+        };
+        let connected = connected.clone();
+        self.begin(link, async move {
+            let result = match timeout(within, connected.call(payload)).await {
+                Ok(result) => result.map_err(call_failure),
+                Err(_) => Err(CallFailure::Timeout),
+            };
+            Done::Event(Event::Answered { link, call, result })
+        });
+    }
+
+    /// Closes the connection at once and forgets everything under way on it.
+    pub(super) fn hang_up(&mut self, link: LinkId) {
+        self.open.remove(&link);
+    }
+
+    /// Runs `work` until it is done or its link is hung up.
+    fn begin(&mut self, link: LinkId, work: impl Future<Output = Done> + Send + 'static) {
+        let open = self.open.entry(link).or_insert_with(|| Open {
+            connection: None,
+            stream: None,
+            alive: watch::Sender::new(()),
+        });
+        let mut alive = open.alive.subscribe();
+        self.work.push(Box::pin(async move {
+            tokio::select! {
+                biased;
+                done = work => done,
+                _ = alive.changed() => Done::Dropped,
+            }
+        }));
+    }
+
+    fn listen(&mut self, link: LinkId, mut receiver: Box<StreamReceiver>) {
+        self.begin(link, async move {
+            let message = receiver.next().await;
+            Done::Streamed(link, receiver, message)
+        });
+    }
+
+    fn event(&mut self, done: Done) -> Option<Event> {
+        match done {
+            Done::Event(event) => self.open.contains_key(&event.link()).then_some(event),
+            Done::Dialed(link, result) => {
+                let open = self.open.get_mut(&link)?; // hung up: the connection drops here
+                Some(match *result {
+                    Ok((connected, connection, local)) => {
+                        open.connection = Some((connected, connection));
+                        Event::Connected {
+                            link,
+                            local: local.ip(),
+                        }
+                    }
+                    Err(error) => Event::DialFailed { link, error },
+                })
+            }
+            Done::Streamed(link, receiver, message) => {
+                self.open.get(&link)?;
+                Some(match message {
+                    Ok(Some((payload, received))) => {
+                        self.listen(link, receiver);
+                        Event::Message {
+                            link,
+                            payload,
+                            received,
+                        }
+                    }
+                    Ok(None) => {
+                        let reason = "the server ended it".to_owned();
+                        Event::StreamEnded { link, reason }
+                    }
+                    Err(error) => Event::StreamEnded {
+                        link,
+                        reason: error.to_string(),
+                    },
+                })
+            }
+            Done::Dropped => None,
+        }
+    }
+}
+
+impl Event {
+    const fn link(&self) -> LinkId {
+        match self {
+            Self::Resolved { link, .. }
+            | Self::Connected { link, .. }
+            | Self::DialFailed { link, .. }
+            | Self::Answered { link, .. }
+            | Self::Message { link, .. }
+            | Self::StreamEnded { link, .. } => *link,
+        }
+    }
+}
+
+fn dial_error(error: link::DialError) -> DialError {
+    use std::io::ErrorKind;
+    match error {
+        link::DialError::Tcp(error) => match error.kind() {
+            ErrorKind::ConnectionRefused => DialError::Refused,
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                DialError::Unreachable(error.to_string())
+            }
+            _ => DialError::Other(error.to_string()),
+        },
+        link::DialError::Http2(error) => DialError::NotHttp2(error.to_string()),
+    }
+}
+
+fn call_failure(error: CallError) -> CallFailure {
+    match error {
+        CallError::Lost(reason) => CallFailure::Lost(reason),
+        CallError::NotGrpc(what) => CallFailure::NotGrpc(what),
+        CallError::TooLarge { .. } => CallFailure::TooLarge(error.to_string()),
+        CallError::Status { code, message } => CallFailure::Status { code, message },
+    }
+}

@@ -1,0 +1,60 @@
+//! What handles ask of the driver.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
+
+use super::{CloseError, RequestError};
+use crate::{
+    directory::Writer,
+    model::{Instance, ServiceKey},
+    session::{Outcome, Ticket},
+};
+
+/// Where the outcome of a request goes.
+pub(super) type Reply = oneshot::Sender<Result<Outcome, RequestError>>;
+
+pub(super) enum Operation {
+    /// A service that nobody had subscribed to; the driver becomes its writer.
+    Subscribe { key: ServiceKey, writer: Writer },
+    /// The last handle on a service was dropped; another may have been taken since.
+    Release(ServiceKey),
+    /// Say so if the server refuses the subscription for good.
+    Await {
+        key: ServiceKey,
+        reply: oneshot::Sender<RequestError>,
+    },
+    Register {
+        ticket: Ticket,
+        key: ServiceKey,
+        instance: Box<Instance>,
+        reply: Reply,
+    },
+    Deregister {
+        ticket: Ticket,
+        key: ServiceKey,
+        reply: Reply,
+    },
+    Query {
+        ticket: Ticket,
+        key: ServiceKey,
+        reply: Reply,
+    },
+    List {
+        ticket: Ticket,
+        group: Arc<str>,
+        page: u32,
+        page_size: u32,
+        reply: Reply,
+    },
+    /// Say why there is no connection.
+    Diagnose(oneshot::Sender<String>),
+    /// The caller waits no longer.
+    Cancel(Ticket),
+    /// The last clone of the client is gone: deregister everything.
+    Withdraw,
+    Close {
+        deadline: Duration,
+        reply: oneshot::Sender<Result<(), CloseError>>,
+    },
+}

@@ -1,0 +1,108 @@
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+
+use crate::directory::{Cause, Change, ChangeKind, Snapshot, Subscription, change};
+
+/// The changes of a subscription's callable set, in order of revisions, removals first.
+///
+/// It begins with an [`Added`](ChangeKind::Added) for each instance that is callable then, and
+/// ends after the subscription closed, with a removal of each remaining instance by
+/// [`Cause::Shutdown`]. A reader that is slower than the registry gets the difference between what
+/// it saw and what is, not every state between; nothing piles up.
+pub struct Changes {
+    subscription: Subscription,
+    stream: u64,
+    seen: Arc<Snapshot>,
+    pending: VecDeque<Change>,
+    ended: bool,
+}
+
+impl Changes {
+    pub(super) fn new(subscription: Subscription) -> Self {
+        // Begins now and not at the first poll: what leaves in between was there.
+        let seen = subscription.snapshot();
+        let pending = seen
+            .callable()
+            .map(|entry| Change::new(&seen, entry, ChangeKind::Added))
+            .collect();
+        Self {
+            stream: subscription.shared.new_stream(),
+            subscription,
+            seen,
+            pending,
+            ended: false,
+        }
+    }
+
+    /// The next change; `None` after the subscription closed. Cancel safe.
+    pub async fn next(&mut self) -> Option<Change> {
+        poll_fn(|cx| self.poll_change(cx)).await
+    }
+
+    fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+        loop {
+            if let Some(change) = self.pending.pop_front() {
+                return Poll::Ready(Some(change));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            // First the waker, then the look: what is published in between wakes.
+            let shared = &self.subscription.shared;
+            shared.register(self.stream, cx.waker());
+            let (snapshot, closed) = {
+                let state = shared.lock();
+                let snapshot = self.subscription.view.snapshot();
+                if snapshot.revision != self.seen.revision {
+                    self.pending
+                        .extend(change::between(&self.seen, &snapshot, &state.stones));
+                }
+                (snapshot, state.closed)
+            };
+            if snapshot.revision != self.seen.revision {
+                self.seen = snapshot;
+            } else if closed {
+                let shutdown = ChangeKind::Removed {
+                    cause: Cause::Shutdown,
+                };
+                let seen = &self.seen;
+                self.pending
+                    .extend(seen.callable().map(|e| Change::new(seen, e, shutdown)));
+                self.ended = true;
+            } else {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Stream for Changes {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+        self.poll_change(cx)
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.subscription.shared.forget(self.stream);
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes")
+            .field("subscription", &self.subscription)
+            .field("seen", &self.seen.revision)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,29 @@
+/// What happened to a service's local copy since it began. All of them only rise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Lists that were applied, changed or not.
+    pub lists: u64,
+    /// Lists that changed nothing.
+    pub unchanged: u64,
+    /// Hosts left out of lists because they could not be used, once for each list.
+    pub rejected: u64,
+    /// Lists none of whose hosts could be used, and messages that could not be read at all.
+    pub undecodable: u64,
+    /// Lists whose stamp was lower than the one before on the same connection.
+    pub stamps_back: u64,
+    /// Addresses listed more than once, once for each list.
+    pub twins: u64,
+    /// Answers to reads that were dropped because a push had just said something newer.
+    pub reads_dropped: u64,
+    /// Reads that found a difference which no push had brought.
+    pub reads_corrected: u64,
+    /// Hosts that a first answer would have brought back right after a push removed them.
+    pub not_resurrected: u64,
+    /// Times an instance was held by the collapse guard.
+    pub held: u64,
+    /// Times the collapse guard began to hold.
+    pub collapses: u64,
+    /// Times a collapsed list was obeyed in the end, because it stayed so.
+    pub collapses_obeyed: u64,
+}

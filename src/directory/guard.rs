@@ -1,0 +1,154 @@
+//! The collapse guard: a registry that just came back may not know its instances yet.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    directory::{
+        Entry, OnAllUnhealthy, Options, Snapshot,
+        admit::{Missing, Order},
+    },
+    model::{Address, Instance},
+};
+
+/// Which instances are held, and until when.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    holds: BTreeMap<Address, Hold>,
+    /// When the list last grew, or a connection brought its first.
+    grown_at: Option<Instant>,
+    /// How long after that the holds end.
+    idle: Duration,
+}
+
+#[derive(Debug)]
+struct Hold {
+    began: Instant,
+    last_seen: Option<Instant>,
+}
+
+impl Guard {
+    pub(super) fn is_holding(&self) -> bool {
+        !self.holds.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.holds.len()
+    }
+
+    pub(super) fn last_seen(&self, address: &Address) -> Option<Instant> {
+        self.holds.get(address)?.last_seen
+    }
+
+    /// What to do with the instances of `before` that a new list lacks.
+    pub(super) fn judge(
+        &self,
+        before: &Snapshot,
+        instances: &[Instance],
+        order: &Order,
+        first_on_connection: bool,
+        protected: bool,
+        options: &Options,
+    ) -> Missing {
+        if !first_on_connection {
+            let Some(guard) = options.mass_drop else {
+                return Missing::KeepHeld;
+            };
+            let missing = count_missing(before, order.addresses(instances), |entry| !entry.held);
+            let share = guard.share * before.callable as f64;
+            let drops = missing >= guard.minimum.max(1) && missing as f64 > share;
+            return if drops {
+                Missing::Hold
+            } else {
+                Missing::KeepHeld
+            };
+        }
+        let missing = count_missing(before, order.addresses(instances), |_| true);
+        let believed = (options.believed_share * before.callable as f64) as usize;
+        let remains = instances.iter().any(|instance| {
+            let well = protected
+                || instance.is_healthy()
+                || options.on_all_unhealthy == OnAllUnhealthy::Panic;
+            well && instance.is_enabled() && !instance.weight().is_zero()
+        });
+        if missing == 0 || (missing <= believed.max(1) && remains) {
+            Missing::Remove
+        } else {
+            Missing::Hold
+        }
+    }
+
+    /// The list grew, or came first on a new connection: the registry is still coming back.
+    pub(super) fn grown(&mut self, now: Instant) {
+        if self.is_holding() {
+            self.grown_at = Some(now);
+        }
+    }
+
+    /// Takes over which entries are held. `begins` says that a list was held back just now, and
+    /// how long that lasts without the list growing.
+    pub(super) fn track(
+        &mut self,
+        entries: &[Entry],
+        last_seen: Option<Instant>,
+        begins: Option<Duration>,
+        now: Instant,
+    ) {
+        if self.holds.is_empty() {
+            if begins.is_none() {
+                return;
+            }
+            self.grown_at = Some(now);
+        }
+        self.idle = begins.unwrap_or(self.idle);
+        let mut former = std::mem::take(&mut self.holds);
+        for entry in entries.iter().filter(|entry| entry.held) {
+            let address = entry.instance.address();
+            let hold = former.remove(address).unwrap_or(Hold {
+                began: now,
+                last_seen,
+            });
+            self.holds.insert(address.clone(), hold);
+        }
+    }
+
+    /// When the next hold ends by itself; `None` also if that is further away than time goes.
+    pub(super) fn next_end(&self, options: &Options) -> Option<Instant> {
+        let oldest = self.holds.values().map(|hold| hold.began).min()?;
+        let limit = oldest.checked_add(options.hold_limit);
+        let idle = self.grown_at.and_then(|at| at.checked_add(self.idle));
+        limit.into_iter().chain(idle).min()
+    }
+
+    /// Whose time is up.
+    pub(super) fn due(&self, now: Instant, options: &Options) -> BTreeSet<Address> {
+        let lasted = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        let idle = self.grown_at.is_some_and(|at| lasted(at, self.idle));
+        self.holds
+            .iter()
+            .filter(|(_, hold)| idle || lasted(hold.began, options.hold_limit))
+            .map(|(address, _)| address.clone())
+            .collect()
+    }
+}
+
+/// How many callable entries of `before` are not among `listed` (in order of address).
+fn count_missing<'a>(
+    before: &Snapshot,
+    listed: impl Iterator<Item = &'a Address>,
+    counts: impl Fn(&Entry) -> bool,
+) -> usize {
+    let mut listed = listed.peekable();
+    before
+        .entries
+        .iter()
+        .filter(|entry| {
+            let address = entry.instance.address();
+            while listed.next_if(|other| *other < address).is_some() {}
+            let present = listed.peek().is_some_and(|other| *other == address);
+            !present && entry.standing.is_callable() && counts(entry)
+        })
+        .count()
+}

@@ -1,0 +1,85 @@
+//! Which of the listed instances may be called: selection first, then the health ladder.
+
+use crate::{
+    directory::{Entry, Mode, OnAllUnhealthy, Standing, selection::Selection},
+    model::Instance,
+};
+
+/// What is believed of an instance's health. Ordered from the best rung to the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Health {
+    Healthy,
+    /// First listed while the server's protection rule called everything healthy.
+    Unknown,
+    Unhealthy,
+}
+
+impl Health {
+    pub(super) const fn reported(instance: &Instance) -> Self {
+        if instance.is_healthy() {
+            Self::Healthy
+        } else {
+            Self::Unhealthy
+        }
+    }
+}
+
+/// What forbids an instance whatever its health is.
+fn barred(instance: &Instance, selection: &Selection) -> Option<Standing> {
+    if !selection.takes(instance) {
+        Some(Standing::OutsideSelection)
+    } else if !instance.is_enabled() {
+        Some(Standing::Disabled)
+    } else if instance.weight().is_zero() {
+        Some(Standing::WeightZero)
+    } else {
+        None
+    }
+}
+
+/// Sets each entry's standing; returns the mode and how many are callable.
+///
+/// `health` runs parallel to `entries`.
+pub(super) fn climb(
+    entries: &mut [Entry],
+    health: &[Health],
+    selection: &Selection,
+    protected: bool,
+    on_all_unhealthy: OnAllUnhealthy,
+) -> (Mode, usize) {
+    let mut rung = None;
+    for (entry, health) in entries.iter_mut().zip(health) {
+        entry.standing = match barred(&entry.instance, selection) {
+            Some(standing) => standing,
+            None => {
+                rung = Some(rung.map_or(*health, |best: Health| best.min(*health)));
+                Standing::Callable
+            }
+        };
+    }
+    let ordinary = if protected {
+        Mode::Flagged
+    } else {
+        Mode::Normal
+    };
+    let (mode, rung) = match (rung, on_all_unhealthy) {
+        (Some(Health::Unhealthy), OnAllUnhealthy::FailFast) => (ordinary, None),
+        (Some(Health::Unhealthy), OnAllUnhealthy::Panic) => (Mode::Panic, rung),
+        _ => (ordinary, rung),
+    };
+    let mut callable = 0;
+    for (entry, health) in entries.iter_mut().zip(health) {
+        if !entry.standing.is_callable() {
+            continue;
+        }
+        if Some(*health) == rung {
+            callable += 1;
+        } else {
+            entry.standing = match health {
+                Health::Unknown => Standing::HealthUnknown,
+                _ => Standing::Unhealthy,
+            };
+        }
+    }
+    (mode, callable)
+}

@@ -1,0 +1,146 @@
+//! What is left to do once the writer's lock is free: wakers and log subscribers run code that is
+//! not ours.
+
+use std::sync::Arc;
+
+use crate::{
+    directory::{Change, ChangeKind, Consumer, Snapshot},
+    model::ServiceKey,
+};
+
+#[derive(Default)]
+pub(super) struct Outbox {
+    pub(super) wake: Vec<Arc<dyn Consumer>>,
+    /// Former snapshots, dropped outside of the lock.
+    pub(super) garbage: Vec<Arc<Snapshot>>,
+    pub(super) changes: Vec<Change>,
+    pub(super) notes: Vec<Note>,
+    /// Whether those who wait for a change should look.
+    pub(super) notify: bool,
+}
+
+/// Something worth a line that is not a change of one instance.
+#[derive(Clone, Debug)]
+pub(super) enum Note {
+    Rejected { hosts: usize, first: String },
+    Undecodable { reason: String },
+    StampBack { from: i64, to: i64 },
+    Corrected,
+    Panic,
+    Holding { instances: usize },
+    Obeyed { instances: usize },
+    Stale,
+    Fresh,
+    Closed,
+}
+
+/// Kinds of warnings, each at most once a minute.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Warning {
+    Rejected,
+    Undecodable,
+    Corrected,
+    Panic,
+    Holding,
+}
+
+impl Warning {
+    pub(super) const COUNT: usize = 5;
+}
+
+impl Outbox {
+    /// Writes the lines and wakes the consumers.
+    pub(super) fn deliver(self, key: &ServiceKey) {
+        for change in &self.changes {
+            log_change(key, change);
+        }
+        for note in &self.notes {
+            log_note(key, note);
+        }
+        for consumer in &self.wake {
+            consumer.wake();
+        }
+    }
+}
+
+fn log_change(key: &ServiceKey, change: &Change) {
+    let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
+    let instance = change.instance.address();
+    let revision = change.revision.get();
+    match change.kind {
+        ChangeKind::Added => {
+            tracing::info!(namespace, group, service, %instance, revision, "instance added");
+        }
+        ChangeKind::Removed { cause } => {
+            tracing::info!(namespace, group, service, %instance, revision, ?cause, "instance removed");
+        }
+        ChangeKind::Updated => {
+            let held = change.held;
+            tracing::info!(namespace, group, service, %instance, revision, held, "instance updated");
+        }
+    }
+}
+
+fn log_note(key: &ServiceKey, note: &Note) {
+    let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
+    match note {
+        Note::Rejected { hosts, first } => tracing::warn!(
+            namespace,
+            group,
+            service,
+            hosts,
+            first,
+            "hosts of a list were left out because they cannot be used"
+        ),
+        Note::Undecodable { reason } => tracing::warn!(
+            namespace,
+            group,
+            service,
+            reason,
+            "a list could not be read; the one before it serves"
+        ),
+        Note::StampBack { from, to } => tracing::warn!(
+            namespace,
+            group,
+            service,
+            from,
+            to,
+            "a list has a lower stamp than the one before; a server's clock stepped back? It is \
+             applied all the same"
+        ),
+        Note::Corrected => tracing::warn!(
+            namespace,
+            group,
+            service,
+            "a read found a change that no push had brought"
+        ),
+        Note::Panic => tracing::warn!(
+            namespace,
+            group,
+            service,
+            "every instance is unhealthy; calling them all the same"
+        ),
+        Note::Holding { instances } => tracing::warn!(
+            namespace,
+            group,
+            service,
+            instances,
+            "a list lacks so many instances at once that they are held until it grows or time is up"
+        ),
+        Note::Obeyed { instances } => tracing::error!(
+            namespace,
+            group,
+            service,
+            instances,
+            "instances that the registry stopped listing are no longer held"
+        ),
+        Note::Stale => tracing::info!(
+            namespace,
+            group,
+            service,
+            "the connection is lost; the last set serves"
+        ),
+        Note::Fresh => tracing::info!(namespace, group, service, "the set is fresh"),
+        Note::Closed => tracing::info!(namespace, group, service, "subscription closed"),
+    }
+}

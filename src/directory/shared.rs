@@ -1,0 +1,121 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    directory::{
+        Options, Revision, Snapshot, outbox::Outbox, selection::Selection, state::State, view::View,
+    },
+    model::ServiceKey,
+};
+
+/// What the writer and all subscriptions of one service share.
+pub(super) struct Shared {
+    pub(super) key: ServiceKey,
+    pub(super) options: Options,
+    pub(super) root: Arc<View>,
+    state: Mutex<State>,
+    /// Notified when something was published, and by consumers that became quiet.
+    pub(super) changed: Arc<Notify>,
+    wakers: Mutex<Wakers>,
+}
+
+/// The tasks that poll a stream of changes, by stream.
+#[derive(Default)]
+struct Wakers {
+    waiting: HashMap<u64, Waker>,
+    streams: u64,
+}
+
+impl Shared {
+    pub(super) fn new(key: ServiceKey, options: Options) -> Arc<Self> {
+        let root = Arc::new(View::new(Selection::default(), Snapshot::default()));
+        Arc::new(Self {
+            key,
+            options,
+            state: Mutex::new(State::new(Arc::clone(&root))),
+            root,
+            changed: Arc::default(),
+            wakers: Mutex::default(),
+        })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state under the lock, and tells the world after it.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut State, &mut Outbox) -> T) -> T {
+        let mut outbox = Outbox::default();
+        let result = change(&mut self.lock(), &mut outbox);
+        let notify = outbox.notify;
+        outbox.deliver(&self.key);
+        if notify {
+            self.changed.notify_waiters();
+            let waiting = std::mem::take(&mut self.wakers().waiting);
+            for waker in waiting.into_values() {
+                waker.wake();
+            }
+        }
+        result
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        self.root.snapshot().revision
+    }
+
+    /// The newest revision for which every consumer of every view is quiet.
+    pub(super) fn applied(&self) -> Revision {
+        let (published, views) = {
+            let mut state = self.lock();
+            let views: Vec<_> = state
+                .views()
+                .into_iter()
+                .map(|view| (view.snapshot().revision, view.consumers()))
+                .collect();
+            (state.revision(), views)
+        };
+        // A view is published only when it changed: its consumers are up to date when they are
+        // quiet for the newest of it.
+        let behind = views.iter().flat_map(|(newest, consumers)| {
+            consumers
+                .iter()
+                .map(|consumer| consumer.quiet())
+                .filter(|quiet| quiet < newest)
+        });
+        behind.min().unwrap_or(published)
+    }
+
+    pub(super) fn new_stream(&self) -> u64 {
+        let mut wakers = self.wakers();
+        wakers.streams += 1;
+        wakers.streams
+    }
+
+    pub(super) fn register(&self, stream: u64, waker: &Waker) {
+        let former = self.wakers().waiting.insert(stream, waker.clone());
+        drop(former);
+    }
+
+    pub(super) fn forget(&self, stream: u64) {
+        let former = self.wakers().waiting.remove(&stream);
+        drop(former);
+    }
+
+    fn wakers(&self) -> MutexGuard<'_, Wakers> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}

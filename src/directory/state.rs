@@ -1,0 +1,252 @@
+//! The state of one service under the writer's lock: connection, clock, departures.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    directory::{
+        Cause, Counters, Entry, Options, Revision, Status,
+        admit::{Admitted, Twins},
+        cause::{Tombstone, Tombstones},
+        guard::Guard,
+        ladder::Health,
+        outbox::{Note, Outbox, Warning},
+        view::View,
+    },
+    model::{Address, Rejected},
+};
+
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// The instances themselves are the root view's newest snapshot; what it does not show is here.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) root: Arc<View>,
+    pub(super) derived: Vec<Weak<View>>,
+    /// Parallel to the root's entries.
+    pub(super) health: Vec<Health>,
+    pub(super) twins: Twins,
+    pub(super) protected: bool,
+    pub(super) guard: Guard,
+    pub(super) link: Link,
+    pub(super) answered: bool,
+    pub(super) known: bool,
+    pub(super) settle_at: Option<Instant>,
+    pub(super) revision: u64,
+    pub(super) generations: u64,
+    pub(super) listed: usize,
+    /// What pushes removed or closed of late.
+    pub(super) recent: BTreeMap<Address, Instant>,
+    pub(super) stones: Tombstones,
+    pub(super) rejected: Vec<Rejected>,
+    pub(super) undecodable: Option<Box<str>>,
+    /// When the newest list was received, changed or not.
+    pub(super) heard_at: Option<Instant>,
+    /// The newest instant that the writer was told.
+    pub(super) news_at: Option<Instant>,
+    pub(super) counters: Counters,
+    pub(super) closed: bool,
+    pub(super) warned: [Option<Instant>; Warning::COUNT],
+}
+
+/// What is known of the connection that lists come from.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// Whether the writer was told of a connection and it stands.
+    pub(super) connected: bool,
+    /// Whether the connection is lost or new, and has not brought a list yet.
+    pub(super) awaiting: bool,
+    pub(super) stale_since: Option<Instant>,
+    pub(super) stamp: i64,
+    pub(super) stamp_warned: bool,
+    pub(super) pushed_at: Option<Instant>,
+}
+
+impl State {
+    pub(super) fn new(root: Arc<View>) -> Self {
+        Self {
+            root,
+            derived: Vec::new(),
+            health: Vec::new(),
+            twins: Twins::new(),
+            protected: false,
+            guard: Guard::default(),
+            link: Link::default(),
+            answered: false,
+            known: false,
+            settle_at: None,
+            revision: 0,
+            generations: 0,
+            listed: 0,
+            recent: BTreeMap::new(),
+            stones: Tombstones::default(),
+            rejected: Vec::new(),
+            undecodable: None,
+            heard_at: None,
+            news_at: None,
+            counters: Counters::default(),
+            closed: false,
+            warned: [None; Warning::COUNT],
+        }
+    }
+
+    pub(super) const fn revision(&self) -> Revision {
+        Revision(self.revision)
+    }
+
+    pub(super) fn status(&self) -> Status {
+        if self.closed {
+            return Status::Closed;
+        }
+        match self.link.stale_since {
+            _ if !self.answered && self.undecodable.is_some() => Status::Undecodable,
+            _ if !self.answered => Status::Unknown,
+            Some(since) if !self.link.connected => Status::Stale { since },
+            _ if self.undecodable.is_some() => Status::Undecodable,
+            Some(since) => Status::Stale { since },
+            None if self.guard.is_holding() => Status::Held {
+                instances: self.guard.len(),
+            },
+            None => Status::Fresh,
+        }
+    }
+
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.news(now);
+        self.link = Link {
+            connected: true,
+            awaiting: self.answered,
+            stale_since: self.link.stale_since,
+            ..Link::default()
+        };
+    }
+
+    pub(super) fn disconnected(&mut self, now: Instant, out: &mut Outbox) {
+        self.news(now);
+        if self.answered && self.link.stale_since.is_none() {
+            out.notes.push(Note::Stale);
+        }
+        self.link = Link {
+            connected: false,
+            awaiting: self.answered,
+            stale_since: self.link.stale_since.or(Some(now)),
+            ..Link::default()
+        };
+        out.notify = true;
+    }
+
+    pub(super) fn unreadable(&mut self, reason: &str, now: Instant, out: &mut Outbox) {
+        self.news(now);
+        self.counters.undecodable += 1;
+        self.undecodable = Some(reason.into());
+        out.notify = true;
+        let reason = reason.to_owned();
+        self.warn(Warning::Undecodable, Note::Undecodable { reason }, now, out);
+    }
+
+    /// When [`expire`](Self::expire) has something to do.
+    pub(super) fn next_deadline(&self, options: &Options) -> Option<Instant> {
+        let holds = (!self.link.awaiting)
+            .then(|| self.guard.next_end(options))
+            .flatten();
+        [holds, self.settle_at].into_iter().flatten().min()
+    }
+
+    /// Ends the holds and the doubt whose time is up. Not while the registry is out of reach: the
+    /// last set serves then, without limit.
+    pub(super) fn expire(&mut self, options: &Options, now: Instant, out: &mut Outbox) {
+        self.news(now);
+        self.stones.prune(now);
+        if self.settle_at.is_some_and(|at| at <= now) {
+            self.settle_at = None;
+            self.known = true;
+            let same = self.kept(|_| true);
+            self.advance(same, true, self.heard_at, options, out);
+        }
+        if self.link.awaiting {
+            return;
+        }
+        let due = self.guard.due(now, options);
+        if due.is_empty() {
+            return;
+        }
+        self.release(
+            |entry| due.contains(entry.instance.address()),
+            options,
+            now,
+            out,
+        );
+        self.counters.collapses_obeyed += 1;
+        out.notes.push(Note::Obeyed {
+            instances: due.len(),
+        });
+    }
+
+    /// Lets go of the held instances that `is_due` names.
+    pub(super) fn release(
+        &mut self,
+        is_due: impl Fn(&Entry) -> bool,
+        options: &Options,
+        now: Instant,
+        out: &mut Outbox,
+    ) {
+        let admitted = self.kept(|entry| !(entry.held && is_due(entry)));
+        if !admitted.changed {
+            return;
+        }
+        self.bury(&admitted, None, now);
+        self.guard.track(&admitted.entries, None, None, now);
+        self.advance(admitted, false, self.heard_at, options, out);
+    }
+
+    /// The present state without the entries that `keep` refuses.
+    pub(super) fn kept(&self, keep: impl Fn(&Entry) -> bool) -> Admitted {
+        let mut admitted = Admitted {
+            twins: self.twins.clone(),
+            ..Admitted::default()
+        };
+        for (entry, health) in self.root.snapshot().entries.iter().zip(&self.health) {
+            if keep(entry) {
+                admitted.entries.push(entry.clone());
+                admitted.health.push(*health);
+            } else {
+                admitted.ended.push((entry.clone(), Cause::HoldEnded));
+                admitted.changed = true;
+            }
+        }
+        admitted
+    }
+
+    pub(super) fn bury(&mut self, admitted: &Admitted, last_heard: Option<Instant>, now: Instant) {
+        for (entry, cause) in &admitted.ended {
+            let address = entry.instance.address();
+            let last_seen = if entry.held {
+                self.guard.last_seen(address)
+            } else {
+                last_heard
+            };
+            self.stones.push(Tombstone {
+                address: address.clone(),
+                generation: entry.generation,
+                cause: *cause,
+                last_seen,
+                at: now,
+            });
+        }
+    }
+
+    pub(super) fn warn(&mut self, kind: Warning, note: Note, now: Instant, out: &mut Outbox) {
+        let last = &mut self.warned[kind as usize];
+        if last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY) {
+            *last = Some(now);
+            out.notes.push(note);
+        }
+    }
+
+    pub(super) fn news(&mut self, now: Instant) {
+        self.news_at = self.news_at.max(Some(now));
+    }
+}

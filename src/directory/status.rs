@@ -1,0 +1,40 @@
+use std::{fmt, time::Instant};
+
+/// How far a subscription's set can be believed right now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// The registry has not answered yet.
+    Unknown,
+    /// The connection stands and the set is the last list.
+    Fresh,
+    /// The connection is lost (or new and not answered yet); the last set serves.
+    Stale {
+        /// When it was lost.
+        since: Instant,
+    },
+    /// The connection stands; so many instances are not listed and held by the collapse guard.
+    Held {
+        /// How many.
+        instances: usize,
+    },
+    /// The last list could not be read; the one before it serves.
+    Undecodable,
+    /// The subscription has ended; the last set serves.
+    Closed,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("the registry has not answered yet"),
+            Self::Fresh => f.write_str("fresh"),
+            Self::Stale { .. } => f.write_str("the connection to the registry is lost"),
+            Self::Held { instances } => {
+                write!(f, "{instances} instances are held by the collapse guard")
+            }
+            Self::Undecodable => f.write_str("the registry's last list could not be read"),
+            Self::Closed => f.write_str("the subscription has ended"),
+        }
+    }
+}

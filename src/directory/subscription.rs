@@ -1,0 +1,226 @@
+use std::{
+    any::Any,
+    fmt,
+    ops::Deref,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    directory::{
+        Changes, Consumer, Counters, Explanation, Generation, Options, Revision, Snapshot, Status,
+        explain,
+        selection::{Rule, Selection},
+        shared::Shared,
+        view::View,
+        writer,
+    },
+    model::{Address, DEFAULT_GROUP, Instance, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
+};
+
+/// A service as it is known here, kept up to date.
+///
+/// Cheap to clone; clones and everything made of them (views, change streams, balancers) share
+/// one subscription, and when the last of them is dropped the registry is told. What it shows is
+/// never waited for: it is the last set that the registry told, and [`status`](Self::status) says
+/// how far that can be believed.
+#[derive(Clone)]
+pub struct Subscription {
+    pub(super) shared: Arc<Shared>,
+    pub(super) view: Arc<View>,
+    /// Only to be dropped.
+    _lease: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// A consumer that is attached to a subscription, and the subscription that it lives on.
+///
+/// The directory holds the consumer weakly; this keeps both.
+pub(crate) struct Attached<C: ?Sized> {
+    subscription: Subscription,
+    consumer: Arc<C>,
+}
+
+impl Subscription {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            view: Arc::clone(&shared.root),
+            shared,
+            _lease: None,
+        }
+    }
+
+    /// A set that never changes and needs no registry, for tests and for fixed deployments. Its
+    /// key is `fixed` in the default namespace and group.
+    pub fn fixed(instances: impl IntoIterator<Item = Instance>) -> Self {
+        let key = ServiceName::new(DEFAULT_GROUP, "fixed")
+            .and_then(|service| ServiceKey::new(PUBLIC_NAMESPACE, service))
+            .expect("a name within the rules");
+        let shared = Shared::new(key, Options::default());
+        shared.update(|state, out| {
+            state.fix(instances.into_iter().collect(), &shared.options, out);
+        });
+        Self::new(shared)
+    }
+
+    /// Puts in what is dropped with the last clone.
+    #[must_use]
+    pub(crate) fn with_lease(mut self, lease: Arc<dyn Any + Send + Sync>) -> Self {
+        self._lease = Some(lease);
+        self
+    }
+
+    /// The service.
+    pub fn key(&self) -> &ServiceKey {
+        &self.shared.key
+    }
+
+    /// The newest snapshot. Lock-free; take it once per piece of work.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.view.snapshot()
+    }
+
+    /// How far the snapshot can be believed.
+    pub fn status(&self) -> Status {
+        self.shared.lock().status()
+    }
+
+    /// How long ago the newest list came, changed or not; `None` before the first. Lists come when
+    /// something changes, and at safety reads: a healthy subscription may be a minute old.
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        let heard = self.shared.lock().heard_at?;
+        Some(now.saturating_duration_since(heard))
+    }
+
+    /// The newest revision of the service. A view whose selection a revision did not touch keeps
+    /// showing its former one.
+    pub fn revision(&self) -> Revision {
+        self.shared.revision()
+    }
+
+    /// The newest revision for which every consumer of the service is quiet: what had to leave is
+    /// entered by no call any more.
+    pub fn applied_revision(&self) -> Revision {
+        self.shared.applied()
+    }
+
+    /// What happened to the local copy so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.lock().counters
+    }
+
+    /// The changes of the callable set, beginning with the instances that are callable now.
+    pub fn changes(&self) -> Changes {
+        Changes::new(self.clone())
+    }
+
+    /// What is known of the instance at `address`: why it may be called or not, or why it left.
+    pub fn explain(&self, address: &Address) -> Explanation {
+        explain::explain(self, address)
+    }
+
+    /// Only the instances of one cluster. Never falls back to others.
+    #[must_use]
+    pub fn only_cluster(&self, cluster: impl Into<Arc<str>>) -> Self {
+        self.only(Rule::clusters([cluster.into()]))
+    }
+
+    /// Only the instances of these clusters. Never falls back to others.
+    #[must_use]
+    pub fn only_clusters<N: Into<Arc<str>>>(&self, clusters: impl IntoIterator<Item = N>) -> Self {
+        self.only(Rule::clusters(clusters.into_iter().map(Into::into)))
+    }
+
+    /// Only the instances with this metadata pair. Never falls back to others.
+    #[must_use]
+    pub fn only_metadata(&self, key: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+        self.only(Rule::Metadata(key.into(), value.into()))
+    }
+
+    fn only(&self, rule: Rule) -> Self {
+        let selection: Selection = self.view.selection.and(rule);
+        let view = self.shared.lock().view(selection, &self.shared.options);
+        Self {
+            view,
+            ..self.clone()
+        }
+    }
+
+    /// A connection to this instance failed: if the collapse guard holds it, it no longer does.
+    ///
+    /// Publishes on the caller's thread: hold no lock that a [`Consumer`] takes.
+    pub(crate) fn report_unreachable(
+        &self,
+        address: &Address,
+        generation: Generation,
+        now: Instant,
+    ) {
+        writer::report_unreachable(&self.shared, address, generation, now);
+    }
+
+    /// Registers a consumer. `build` runs while nothing can be published: what it is given is the
+    /// newest snapshot, and the consumer hears of all that follow. The consumer calls
+    /// `notify_waiters` on the [`Notify`] whenever it has become quiet.
+    pub(crate) fn attach<C: Consumer + 'static>(
+        &self,
+        build: impl FnOnce(Arc<Snapshot>, Arc<Notify>) -> Arc<C>,
+    ) -> Attached<C> {
+        let state = self.shared.lock();
+        let consumer = build(self.view.snapshot(), Arc::clone(&self.shared.changed));
+        let weak: Weak<C> = Arc::downgrade(&consumer);
+        self.view.attach(weak);
+        drop(state);
+        Attached {
+            subscription: self.clone(),
+            consumer,
+        }
+    }
+}
+
+impl<C: ?Sized> Attached<C> {
+    /// What it is attached to.
+    pub(crate) fn subscription(&self) -> &Subscription {
+        &self.subscription
+    }
+
+    /// The consumer.
+    pub(crate) fn consumer(&self) -> &Arc<C> {
+        &self.consumer
+    }
+}
+
+impl<C: ?Sized> Deref for Attached<C> {
+    type Target = Arc<C>;
+
+    fn deref(&self) -> &Arc<C> {
+        &self.consumer
+    }
+}
+
+impl<C: ?Sized> Clone for Attached<C> {
+    fn clone(&self) -> Self {
+        Self {
+            subscription: self.subscription.clone(),
+            consumer: Arc::clone(&self.consumer),
+        }
+    }
+}
+
+impl<C: ?Sized> fmt::Debug for Attached<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Attached").field(&self.subscription).finish()
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("key", &self.shared.key)
+            .field("revision", &self.revision())
+            .finish_non_exhaustive()
+    }
+}
+
+const fn _assert_shareable<T: Clone + Send + Sync + fmt::Debug + 'static>() {}
+const _: () = _assert_shareable::<Subscription>();

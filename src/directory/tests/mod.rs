@@ -1,0 +1,11 @@
+mod basics;
+mod consumers;
+mod guard;
+mod identity;
+mod ladder;
+mod logs;
+mod ordering;
+mod random;
+mod support;
+mod threads;
+mod waits;

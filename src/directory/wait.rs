@@ -1,0 +1,199 @@
+//! Waiting for a subscription: for its first answer, for enough instances, for a revision.
+
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
+
+use crate::{
+    directory::{Revision, Snapshot, Standing, Status, Subscription},
+    model::{Address, ServiceKey},
+};
+
+const OTHERS_SHOWN: usize = 5;
+
+/// Why a subscription did not become ready. The subscription goes on unless it is closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadyError {
+    /// It was closed before the registry answered.
+    #[error("the subscription of {service} was closed before the registry answered")]
+    #[non_exhaustive]
+    Closed {
+        /// The service.
+        service: ServiceKey,
+    },
+    /// The registry answered, and nothing of it could be used.
+    #[error("the registry's answer for {service} cannot be used: {reason}")]
+    #[non_exhaustive]
+    Undecodable {
+        /// The service.
+        service: ServiceKey,
+        /// What is wrong with the answer.
+        reason: Box<str>,
+    },
+}
+
+/// A subscription was closed before a revision was applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the subscription of {service} is closed at revision {newest}, before {wanted}")]
+#[non_exhaustive]
+pub struct AppliedError {
+    service: ServiceKey,
+    newest: Revision,
+    wanted: Revision,
+}
+
+/// There were not enough callable instances in time. Nothing changed; wait again if you like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WaitForError {
+    service: ServiceKey,
+    status: Status,
+    wanted: usize,
+    callable: usize,
+    others: Vec<(Address, Standing)>,
+    total_others: usize,
+}
+
+impl Subscription {
+    /// Waits until the registry has answered for the first time. The answer may be an empty list.
+    /// Without limit: put a timeout around it.
+    pub async fn ready(&self) -> Result<(), ReadyError> {
+        self.until(|subscription| {
+            let state = subscription.shared.lock();
+            let service = || subscription.key().clone();
+            if state.answered {
+                Some(Ok(()))
+            } else if state.closed {
+                Some(Err(ReadyError::Closed { service: service() }))
+            } else {
+                let reason = state.undecodable.clone()?;
+                Some(Err(ReadyError::Undecodable {
+                    service: service(),
+                    reason,
+                }))
+            }
+        })
+        .await
+    }
+
+    /// Waits until at least `instances` may be called, and returns the snapshot that says so. The
+    /// error tells how many there are and why others may not be called.
+    ///
+    /// Needs a tokio runtime with time.
+    pub async fn wait_for(
+        &self,
+        instances: usize,
+        timeout: Duration,
+    ) -> Result<Arc<Snapshot>, WaitForError> {
+        let enough = self.until(|subscription| {
+            // Closed is read first: what is published comes before it.
+            let closed = subscription.status() == Status::Closed;
+            let snapshot = subscription.snapshot();
+            let known = snapshot.is_known() || snapshot.revision() > Revision::default();
+            if known && snapshot.callable_len() >= instances {
+                Some(Some(snapshot))
+            } else {
+                closed.then_some(None)
+            }
+        });
+        match tokio::time::timeout(timeout, enough).await {
+            Ok(Some(snapshot)) => Ok(snapshot),
+            Ok(None) | Err(_) => Err(WaitForError::new(self, instances)),
+        }
+    }
+
+    /// Waits until all consumers of the service are quiet for `revision`: no call is between its
+    /// admission and the end of `Service::call` on an instance that may not be called in it.
+    pub async fn applied(&self, revision: Revision) -> Result<(), AppliedError> {
+        self.until(|subscription| {
+            let closed = subscription.status() == Status::Closed;
+            if subscription.applied_revision() >= revision {
+                return Some(Ok(()));
+            }
+            let newest = subscription.revision();
+            (closed && newest < revision).then(|| {
+                Err(AppliedError {
+                    service: subscription.key().clone(),
+                    newest,
+                    wanted: revision,
+                })
+            })
+        })
+        .await
+    }
+
+    /// Looks whenever something was published or became quiet.
+    async fn until<T>(&self, look: impl Fn(&Self) -> Option<T>) -> T {
+        loop {
+            let mut changed = pin!(self.shared.changed.notified());
+            changed.as_mut().enable(); // before the look: nothing is missed in between
+            if let Some(result) = look(self) {
+                return result;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl WaitForError {
+    fn new(subscription: &Subscription, wanted: usize) -> Self {
+        let snapshot = subscription.snapshot();
+        let others = snapshot
+            .entries()
+            .iter()
+            .filter(|entry| !entry.standing().is_callable());
+        Self {
+            service: subscription.key().clone(),
+            status: subscription.status(),
+            wanted,
+            callable: snapshot.callable_len(),
+            total_others: snapshot.entries().len() - snapshot.callable_len(),
+            others: others
+                .take(OTHERS_SHOWN)
+                .map(|entry| (entry.instance().address().clone(), entry.standing()))
+                .collect(),
+        }
+    }
+
+    /// How many instances could be called when time was up.
+    pub const fn callable(&self) -> usize {
+        self.callable
+    }
+
+    /// Some of the listed instances that could not be called, with the reason; at most 5.
+    pub fn others(&self) -> &[(Address, Standing)] {
+        &self.others
+    }
+
+    /// Whether the subscription was closed meanwhile.
+    pub fn is_closed(&self) -> bool {
+        self.status == Status::Closed
+    }
+}
+
+impl fmt::Display for WaitForError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            service,
+            wanted,
+            callable,
+            ..
+        } = self;
+        write!(
+            f,
+            "{callable} of the {wanted} instances that {service} was waited for may be called"
+        )?;
+        if self.status != Status::Fresh {
+            write!(f, " ({})", self.status)?;
+        }
+        for (at, (address, standing)) in self.others.iter().enumerate() {
+            let lead = if at == 0 { "; not " } else { ", " };
+            write!(f, "{lead}{address}: {standing}")?;
+        }
+        match self.total_others - self.others.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for WaitForError {}

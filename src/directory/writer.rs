@@ -1,0 +1,173 @@
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    directory::{
+        Counters, Entry, Generation, Options, Revision, Subscription, outbox::Note, shared::Shared,
+    },
+    model::{Address, Instance, Listing, ServiceKey},
+};
+
+/// The one writer of a service's local copy: whoever hears from the registry.
+///
+/// Readers hold [`Subscription`]s. Time is told with each call and must not go back. While the
+/// writer publishes, consumers' gates close and open and tasks are woken; nothing here waits for
+/// any of them. When the writer is dropped the subscription closes and the last set serves.
+///
+/// In tests of your own it replaces a registry:
+///
+/// ```
+/// use std::time::Instant;
+/// use tower_nacos::{directory, model::{Instance, ServiceKey}};
+///
+/// let key = ServiceKey::new("", "orders".parse()?)?;
+/// let (mut writer, orders) = directory::channel(key, directory::Options::default());
+/// writer.publish([Instance::parse("10.0.0.3:8080")?], Instant::now());
+/// assert_eq!(orders.snapshot().callable_len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+}
+
+/// How a list came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// The registry sent it by itself. Applied in the order of arrival, whatever its stamp.
+    Push,
+    /// It answers the first subscribe on a connection. After a reconnect the collapse guard
+    /// judges it, and what a push removed shortly before stays away.
+    FirstAnswer,
+    /// It answers a query, or a later subscribe. Dropped less than a second after a push. (That a
+    /// push came between the question and its answer only the asker can know: drop it there.)
+    Read,
+}
+
+/// A new local copy of `key`, empty and unknown: its one writer, and a subscription to clone.
+pub fn channel(key: ServiceKey, options: Options) -> (Writer, Subscription) {
+    let shared = Shared::new(key, options);
+    let subscription = Subscription::new(Arc::clone(&shared));
+    (Writer { shared }, subscription)
+}
+
+impl Writer {
+    /// A writer whose subscriptions come from [`subscribe`](Self::subscribe).
+    pub fn new(key: ServiceKey, options: Options) -> Self {
+        channel(key, options).0
+    }
+
+    /// A subscription to what this writes.
+    pub fn subscribe(&self) -> Subscription {
+        Subscription::new(Arc::clone(&self.shared))
+    }
+
+    /// The service.
+    pub fn key(&self) -> &ServiceKey {
+        &self.shared.key
+    }
+
+    /// Applies a list and returns the newest revision, which is the former one if the list said
+    /// nothing new.
+    pub fn apply(&mut self, listing: Listing, origin: Origin, now: Instant) -> Revision {
+        self.shared.update(|state, out| {
+            if !state.closed {
+                state.apply(listing, origin, &self.shared.options, now, out);
+            }
+            state.revision()
+        })
+    }
+
+    /// Applies `instances` as a registry's push would.
+    pub fn publish(
+        &mut self,
+        instances: impl IntoIterator<Item = Instance>,
+        now: Instant,
+    ) -> Revision {
+        self.apply(Listing::new(instances), Origin::Push, now)
+    }
+
+    /// A new connection took the place of the former one, if there was one: what comes from here
+    /// on comes from it. Call it at each connection, before its first list.
+    pub fn handle_connected(&mut self, now: Instant) {
+        self.shared.update(|state, _| state.connected(now));
+    }
+
+    /// The connection is lost. The last set serves, without limit.
+    pub fn handle_disconnected(&mut self, now: Instant) {
+        self.shared
+            .update(|state, out| state.disconnected(now, out));
+    }
+
+    /// A list came that could not be read at all.
+    pub fn handle_undecodable(&mut self, reason: &str, now: Instant) {
+        self.shared
+            .update(|state, out| state.unreadable(reason, now, out));
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), as things stand.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let state = self.shared.lock();
+        (!state.closed)
+            .then(|| state.next_deadline(&self.shared.options))
+            .flatten()
+    }
+
+    /// Ends the holds whose time is up.
+    pub fn handle_timeout(&mut self, now: Instant) -> Revision {
+        self.shared.update(|state, out| {
+            if !state.closed {
+                state.expire(&self.shared.options, now, out);
+            }
+            state.revision()
+        })
+    }
+
+    /// A connection to this instance failed: if it is held, it no longer is.
+    pub fn report_unreachable(&mut self, address: &Address, generation: Generation, now: Instant) {
+        report_unreachable(&self.shared, address, generation, now);
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.lock().counters
+    }
+
+    /// Ends the subscription: change streams end with `Shutdown`, balancers keep the last set.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.update(|state, out| {
+            state.closed = true;
+            out.notes.push(Note::Closed);
+            out.notify = true;
+        });
+    }
+}
+
+pub(super) fn report_unreachable(
+    shared: &Shared,
+    address: &Address,
+    generation: Generation,
+    now: Instant,
+) {
+    let held = shared
+        .root
+        .snapshot()
+        .find(address)
+        .is_some_and(|entry| entry.held && entry.generation == generation);
+    if !held {
+        return;
+    }
+    shared.update(|state, out| {
+        let is_it =
+            |entry: &Entry| entry.generation == generation && entry.instance.address() == address;
+        if !state.closed {
+            state.release(is_it, &shared.options, now, out);
+        }
+    });
+}

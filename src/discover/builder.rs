@@ -1,0 +1,144 @@
+use std::{fmt, sync::Arc};
+
+use tower::load::CompleteOnResponse;
+
+#[cfg(feature = "testing")]
+use crate::endpoint::Bare;
+use crate::{
+    directory::Subscription,
+    discover::Discovery,
+    endpoint::{EndpointSet, MakeEndpoint, NeverRecover, Shared, Unclassified, Verdict},
+};
+
+/// A [`Discovery`] with options.
+pub struct DiscoverBuilder<R = NeverRecover, C = CompleteOnResponse, V = Unclassified> {
+    subscription: Subscription,
+    prefer: Option<Arc<str>>,
+    gated: bool,
+    recover: R,
+    completion: C,
+    classify: V,
+}
+
+impl DiscoverBuilder {
+    pub(super) fn new(subscription: Subscription) -> Self {
+        Self {
+            subscription,
+            prefer: None,
+            gated: true,
+            recover: NeverRecover::default(),
+            completion: CompleteOnResponse::default(),
+            classify: Unclassified::default(),
+        }
+    }
+}
+
+impl<R, C, V> DiscoverBuilder<R, C, V> {
+    /// Offers only the instances of this cluster while one of them can be called, and all of them
+    /// otherwise. All or nothing: a cluster of which one instance is left gets every call.
+    #[must_use]
+    pub fn prefer_cluster(mut self, cluster: impl Into<Arc<str>>) -> Self {
+        self.prefer = Some(cluster.into());
+        self
+    }
+
+    /// Sets how a request that was provably not processed comes back out of an error, to be sent
+    /// to another instance. Default: never.
+    #[must_use]
+    pub fn recover<R2>(self, recover: R2) -> DiscoverBuilder<R2, C, V> {
+        DiscoverBuilder {
+            subscription: self.subscription,
+            prefer: self.prefer,
+            gated: self.gated,
+            recover,
+            completion: self.completion,
+            classify: self.classify,
+        }
+    }
+
+    /// Sets when a call has ended, as far as the instance's load is concerned: with the response
+    /// by default, or with the end of its body.
+    #[must_use]
+    pub fn completion<C2>(self, completion: C2) -> DiscoverBuilder<R, C2, V> {
+        DiscoverBuilder {
+            subscription: self.subscription,
+            prefer: self.prefer,
+            gated: self.gated,
+            recover: self.recover,
+            completion,
+            classify: self.classify,
+        }
+    }
+
+    /// Sets which of the service's errors mean that the instance cannot be reached. Such an
+    /// instance gets no call for 1 s, then 2 s and so on up to 30 s, and comes back by a single
+    /// call that succeeds. Default: none does; an error of `poll_ready` always does.
+    #[must_use]
+    pub fn classify<E, V2>(self, classify: V2) -> DiscoverBuilder<R, C, V2>
+    where
+        V2: Fn(&E) -> Verdict,
+    {
+        DiscoverBuilder {
+            subscription: self.subscription,
+            prefer: self.prefer,
+            gated: self.gated,
+            recover: self.recover,
+            completion: self.completion,
+            classify,
+        }
+    }
+
+    /// Lets calls pass whatever the gates say: to show that without them calls do land on
+    /// instances that left.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_gates(mut self) -> Self {
+        self.gated = false;
+        self
+    }
+
+    /// Makes the stream; `make` makes the service that calls one instance.
+    pub fn build<M: MakeEndpoint>(self, make: M) -> Discovery<M::Service, R, C, V>
+    where
+        M::Service: Send + Sync,
+    {
+        Discovery::new(self.share(make))
+    }
+
+    /// The call engine alone, for the crate's own tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn bare<M: MakeEndpoint>(self, make: M) -> Bare<M::Service, R, C, V>
+    where
+        M::Service: Send + Sync,
+    {
+        Bare::new(self.share(make))
+    }
+
+    fn share<M: MakeEndpoint>(self, make: M) -> Arc<Shared<M::Service, R, C, V>>
+    where
+        M::Service: Send + Sync,
+    {
+        let attached = self.subscription.attach(|snapshot, quiet| {
+            let key = self.subscription.key().clone();
+            EndpointSet::new(key, snapshot, quiet, self.prefer, self.gated)
+        });
+        Arc::new(Shared::new(
+            attached,
+            make,
+            self.recover,
+            self.completion,
+            self.classify,
+        ))
+    }
+}
+
+impl<R, C, V> fmt::Debug for DiscoverBuilder<R, C, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiscoverBuilder")
+            .field("subscription", &self.subscription)
+            .field("prefer", &self.prefer)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,77 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    directory::{Entry, Generation},
+    endpoint::{Endpoint, EndpointSet},
+    model::Address,
+};
+
+/// What a balancer was given and still holds.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    pub(super) instances: BTreeMap<Address, Generation>,
+    pub(super) sentinel: bool,
+}
+
+/// What has to change for a balancer to hold what the newest snapshot calls for. Popped from the
+/// back.
+pub(super) struct Plan<S> {
+    /// Goes before all else: a balancer that stops half-way through then holds too few, not one
+    /// that left.
+    pub(super) removed: Vec<(Address, Generation)>,
+    pub(super) inserted: Vec<Arc<Endpoint<S>>>,
+    /// Whether the sentinel has to come.
+    pub(super) sentinel_in: bool,
+    /// Whether it has to go.
+    pub(super) sentinel_out: bool,
+}
+
+impl<S> Plan<S> {
+    pub(super) const fn empty() -> Self {
+        Self {
+            removed: Vec::new(),
+            inserted: Vec::new(),
+            sentinel_in: false,
+            sentinel_out: false,
+        }
+    }
+
+    /// The difference between what was given and the newest snapshot of `set`.
+    ///
+    /// An instance is given once it is callable, and stays until its generation ends, callable or
+    /// not: closed, its service waits and its connections stay.
+    pub(super) fn new(given: &Given, set: &EndpointSet<S>) -> Self {
+        let mut view = set.view();
+        let snapshot = Arc::clone(view.snapshot());
+        let near = |entry: &Entry, cluster: &Arc<str>| entry.instance().cluster() == cluster;
+        let able = |entry: &&Entry| !view.is_out(entry);
+        let filter = set
+            .prefer()
+            .filter(|cluster| snapshot.callable().filter(able).any(|e| near(e, cluster)));
+        let stays = |entry: &Entry| filter.is_none_or(|cluster| near(entry, cluster));
+        let sentinel = snapshot.is_known() && !snapshot.callable().any(|e| able(&e));
+
+        let removed = given
+            .instances
+            .iter()
+            .filter(|(address, generation)| {
+                !snapshot
+                    .find(address)
+                    .is_some_and(|e| e.generation() == **generation && stays(e))
+            })
+            .map(|(address, generation)| (address.clone(), *generation))
+            .collect();
+        let new = snapshot.callable().filter(|entry| {
+            let known = given.instances.get(entry.instance().address());
+            stays(entry) && known != Some(&entry.generation())
+        });
+        let new: Vec<&Entry> = new.collect();
+        let inserted = new.into_iter().rev().map(|e| view.endpoint(e)).collect();
+        Self {
+            removed,
+            inserted,
+            sentinel_in: sentinel && !given.sentinel,
+            sentinel_out: !sentinel && given.sentinel,
+        }
+    }
+}

@@ -1,0 +1,326 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use pin_project::pin_project;
+use tower::{BoxError, Service, load::completion::TrackCompletion};
+
+use crate::{
+    endpoint::{
+        CallError, Classify, Endpoint, InFlight, Recover, Recovered, Shared, Verdict,
+        admission::{Admitted, Place},
+        pick::{Pick, Picked, Tried},
+        slot::Obtained,
+    },
+    sync::Ticket,
+};
+
+/// One call: pick, make, wait until ready, admit, `Service::call`, first poll, all in the first
+/// poll of this future unless something has to be waited for.
+///
+/// While it waits it is admitted nowhere, and whatever shuts the gate that it waits at wakes it to
+/// pick another. Allocates nothing. Dropped at any point it leaves all counts as they were.
+#[pin_project(PinnedDrop)]
+pub(crate) struct Call<P, S, Req, R, C, V>
+where
+    S: Service<Req>,
+{
+    shared: Arc<Shared<S, R, C, V>>,
+    pick: P,
+    request: Option<Req>,
+    /// The service's future; dropped before what counts it as in flight.
+    #[pin]
+    future: Option<S::Future>,
+    admitted: Option<Admitted<S>>,
+    /// The service that is waited for; dropped before the place.
+    service: Option<S>,
+    place: Option<Place<S>>,
+    /// Among those who wait for the set's next change.
+    ticket: Option<Ticket>,
+    tried: Tried,
+    refusals: usize,
+    failure: Option<CallError>,
+}
+
+/// What one step of a call came to.
+enum Step<T> {
+    /// There is more to do at once.
+    Go,
+    /// The call has ended.
+    End(T),
+}
+
+impl<P, S, Req, R, C, V> Call<P, S, Req, R, C, V>
+where
+    S: Service<Req>,
+{
+    pub(crate) fn new(shared: Arc<Shared<S, R, C, V>>, pick: P, request: Req) -> Self {
+        Self {
+            shared,
+            pick,
+            request: Some(request),
+            future: None,
+            admitted: None,
+            service: None,
+            place: None,
+            ticket: None,
+            tried: Tried::default(),
+            refusals: 0,
+            failure: None,
+        }
+    }
+}
+
+impl<P, S, Req, R, C, V> Future for Call<P, S, Req, R, C, V>
+where
+    P: Pick<S>,
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    R: Recover<Req, S::Error>,
+    C: TrackCompletion<InFlight, S::Response>,
+    V: Classify<S::Error>,
+{
+    type Output = Result<C::Output, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.shared.set().tend();
+        loop {
+            if self.future.is_some() {
+                match ready!(self.as_mut().poll_answer(cx)) {
+                    Step::Go => {}
+                    Step::End(result) => return Poll::Ready(result),
+                }
+            }
+            if self.tried.is_full()
+                && let Some(failure) = self.as_mut().project().failure.take()
+            {
+                return Poll::Ready(Err(failure));
+            }
+            if self.place.is_none()
+                && let Err(error) = ready!(self.as_mut().poll_place(cx))
+            {
+                return Poll::Ready(Err(error));
+            }
+            if self.service.is_none() && ready!(self.as_mut().poll_service(cx)).is_none() {
+                continue;
+            }
+            ready!(self.as_mut().poll_admission(cx));
+        }
+    }
+}
+
+impl<P, S, Req, R, C, V> Call<P, S, Req, R, C, V>
+where
+    P: Pick<S>,
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    R: Recover<Req, S::Error>,
+    C: TrackCompletion<InFlight, S::Response>,
+    V: Classify<S::Error>,
+{
+    /// Chooses an endpoint, or waits for there to be one.
+    fn poll_place(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        let this = self.project();
+        let set = this.shared.set();
+        let mut registered = false;
+        loop {
+            match this.pick.pick(set, this.tried) {
+                Picked::Place(place) => {
+                    *this.place = Some(place);
+                    if let Some(ticket) = this.ticket.take() {
+                        set.waiters.leave(ticket);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Picked::Wait if registered => return Poll::Pending,
+                Picked::Wait => {
+                    // Looked for again after this, so that no change falls in between.
+                    set.waiters.register(this.ticket, cx.waker());
+                    registered = true;
+                }
+                Picked::Nobody(error) => {
+                    return Poll::Ready(Err(this.failure.take().unwrap_or(error)));
+                }
+            }
+        }
+    }
+
+    /// Clones the endpoint's service; makes it if nobody has. `None`: the endpoint is no good.
+    fn poll_service(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        let this = self.project();
+        let (shared, set) = (&**this.shared, this.shared.set());
+        let mut registered = false;
+        loop {
+            let Some(place) = this.place.as_mut() else {
+                return Poll::Ready(None);
+            };
+            let endpoint = place.endpoint();
+            match endpoint
+                .slot
+                .obtain(|| shared.make.make(&endpoint.instance()))
+            {
+                Obtained::Idle(service) => *this.service = Some(service),
+                Obtained::Made(service) => {
+                    endpoint.wakers().wake_all();
+                    *this.service = Some(service);
+                }
+                Obtained::Busy if place.is_open() => {
+                    if registered {
+                        return Poll::Pending;
+                    }
+                    place.wait(cx);
+                    registered = true;
+                    continue;
+                }
+                Obtained::Panicked => {
+                    set.unusable(endpoint);
+                    *this.place = None;
+                    return Poll::Ready(None);
+                }
+                Obtained::Busy | Obtained::Never => {
+                    // Shut, and the gate says so: the next pick passes it by.
+                    *this.place = None;
+                    return Poll::Ready(None);
+                }
+            }
+            return Poll::Ready(Some(()));
+        }
+    }
+
+    /// Waits until the service is ready, and calls it if the gate still lets us in.
+    fn poll_admission(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let (Some(place), Some(service)) = (this.place.as_mut(), this.service.as_mut()) else {
+            return Poll::Ready(());
+        };
+        match service.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                let endpoint = Arc::clone(place.endpoint());
+                let gated = this.shared.set().is_gated();
+                if let Some((entering, admitted)) =
+                    Endpoint::admit(&endpoint, place.is_probe(), gated)
+                {
+                    // The probe token goes from the place to the admitted call.
+                    place.hand_over_probe();
+                    let admitted = this.admitted.insert(admitted);
+                    let request = this.request.take();
+                    let request = request.expect("polled after it was done, or after a panic");
+                    let future = service.call(request);
+                    this.future.set(Some(future));
+                    debug_assert!(Arc::ptr_eq(admitted.endpoint(), &endpoint));
+                    drop(entering);
+                }
+                *this.service = None;
+                *this.place = None;
+            }
+            Poll::Ready(Err(error)) => {
+                // By the contract of `poll_ready` this service is of no more use. The request is
+                // still ours.
+                let endpoint = Arc::clone(place.endpoint());
+                let probe = place.hand_over_probe();
+                drop(endpoint.slot.discard());
+                *this.service = None;
+                *this.place = None;
+                let verdict = this.shared.classify.classify(&error);
+                let error = CallError::inner_of(this.shared.set().service(), &endpoint, error);
+                let reason = match verdict {
+                    Verdict::Unreachable(reason) => reason,
+                    Verdict::Reachable => error.cause().into(),
+                };
+                this.shared.failed(&endpoint, probe, &reason);
+                *this.failure = Some(error);
+                this.tried.push(endpoint.generation());
+            }
+            Poll::Pending => {
+                place.wait(cx);
+                if place.is_open() {
+                    return Poll::Pending;
+                }
+                *this.service = None;
+                *this.place = None;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Waits for the service's answer.
+    fn poll_answer(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Step<Result<C::Output, CallError>>> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            return Poll::Ready(Step::Go);
+        };
+        let result = ready!(future.poll(cx));
+        this.future.set(None);
+        let admitted = this.admitted.take();
+        let mut admitted = admitted.expect("stands beside the future from admission to answer");
+        let set = this.shared.set();
+        let mut error = match result {
+            Ok(response) => {
+                if admitted.judged() {
+                    set.reached(admitted.endpoint());
+                }
+                let handle = admitted.into_handle();
+                let response = this.shared.completion.track_completion(handle, response);
+                return Poll::Ready(Step::End(Ok(response)));
+            }
+            Err(error) => error,
+        };
+        let probe = admitted.judged();
+        let endpoint = Arc::clone(admitted.endpoint());
+        match this.shared.classify.classify(&error) {
+            Verdict::Unreachable(reason) => this.shared.failed(&endpoint, probe, &reason),
+            Verdict::Reachable if probe => set.reached(&endpoint),
+            Verdict::Reachable => {}
+        }
+        drop(admitted);
+        let recovered = this.shared.recover.recover(&mut error);
+        let error = CallError::inner_of(set.service(), &endpoint, error);
+        let request = match recovered {
+            Some(Recovered::Unsent(request)) => request,
+            Some(Recovered::Refused(request)) if *this.refusals < MOST_REFUSALS => {
+                *this.refusals += 1;
+                request
+            }
+            _ => return Poll::Ready(Step::End(Err(error))),
+        };
+        this.tried.push(endpoint.generation());
+        *this.request = Some(request);
+        *this.failure = Some(error);
+        Poll::Ready(Step::Go)
+    }
+}
+
+#[pin_project::pinned_drop]
+impl<P, S, Req, R, C, V> PinnedDrop for Call<P, S, Req, R, C, V>
+where
+    S: Service<Req>,
+{
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        if let Some(ticket) = this.ticket.take() {
+            this.shared.set().waiters.leave(ticket);
+        }
+    }
+}
+
+impl<P, S, Req, R, C, V> fmt::Debug for Call<P, S, Req, R, C, V>
+where
+    S: Service<Req>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("admitted", &self.admitted.is_some())
+            .field("tried", &self.tried)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How often a request moves on after an instance said that it did not process it.
+const MOST_REFUSALS: usize = 3;

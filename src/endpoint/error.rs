@@ -1,0 +1,179 @@
+use std::{error::Error, fmt, sync::Arc};
+
+use tower::BoxError;
+
+use crate::{
+    endpoint::Endpoint,
+    model::{Address, ServiceKey},
+};
+
+/// Why a call failed.
+///
+/// Unless [`is_inner`](Self::is_inner) says that the error is the service's own, the request was
+/// not handed to any instance.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The registry lists no instance that may be called.
+    NoInstances {
+        /// The service.
+        service: ServiceKey,
+        /// What is known of those that are listed.
+        reason: Arc<str>,
+    },
+    /// Every instance that may be called failed to be reached, and the time of the next probe has
+    /// not come.
+    AllUnreachable {
+        /// The service.
+        service: ServiceKey,
+        /// What happened to the one that failed last.
+        last_error: Arc<str>,
+    },
+    /// There is no service to call the instance with: making it panicked.
+    Unusable {
+        /// The service.
+        service: ServiceKey,
+        /// The instance.
+        instance: Address,
+        /// What the panic said.
+        reason: Arc<str>,
+    },
+    /// The instance left the registry. A balancer that is told so drops its service; no call
+    /// ends with this.
+    Evicted {
+        /// The service.
+        service: ServiceKey,
+        /// The instance.
+        instance: Address,
+    },
+    /// The call was handed to the instance's service, which failed.
+    Inner {
+        /// The service.
+        service: ServiceKey,
+        /// The instance.
+        instance: Address,
+        /// The service's own error.
+        error: BoxError,
+    },
+}
+
+impl CallError {
+    pub(crate) fn inner_of<S, E: Into<BoxError>>(
+        service: &ServiceKey,
+        endpoint: &Endpoint<S>,
+        error: E,
+    ) -> Self {
+        Self::Inner {
+            service: service.clone(),
+            instance: endpoint.address(),
+            error: error.into(),
+        }
+    }
+
+    /// What went wrong, without where.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Inner { error, .. } => error.to_string(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether no instance may be called.
+    pub const fn is_no_instances(&self) -> bool {
+        matches!(self, Self::NoInstances { .. })
+    }
+
+    /// Whether all that may be called are known to be unreachable.
+    pub const fn is_all_unreachable(&self) -> bool {
+        matches!(self, Self::AllUnreachable { .. })
+    }
+
+    /// Whether there was no service to call the instance with.
+    pub const fn is_unusable(&self) -> bool {
+        matches!(self, Self::Unusable { .. })
+    }
+
+    /// Whether the instance left the registry.
+    pub const fn is_evicted(&self) -> bool {
+        matches!(self, Self::Evicted { .. })
+    }
+
+    /// Whether this is the error of the instance's own service.
+    pub const fn is_inner(&self) -> bool {
+        matches!(self, Self::Inner { .. })
+    }
+
+    /// The service that was to be called.
+    pub const fn service(&self) -> &ServiceKey {
+        match self {
+            Self::NoInstances { service, .. }
+            | Self::AllUnreachable { service, .. }
+            | Self::Unusable { service, .. }
+            | Self::Evicted { service, .. }
+            | Self::Inner { service, .. } => service,
+        }
+    }
+
+    /// The instance that this is about, if it is about one.
+    pub const fn instance(&self) -> Option<&Address> {
+        match self {
+            Self::Unusable { instance, .. }
+            | Self::Evicted { instance, .. }
+            | Self::Inner { instance, .. } => Some(instance),
+            Self::NoInstances { .. } | Self::AllUnreachable { .. } => None,
+        }
+    }
+
+    /// The error of the instance's own service, if this is one and of that type.
+    pub fn inner<E: Error + 'static>(&self) -> Option<&E> {
+        match self {
+            Self::Inner { error, .. } => error.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// The error of the instance's own service, if this is one.
+    pub fn into_inner(self) -> Result<BoxError, Self> {
+        match self {
+            Self::Inner { error, .. } => Ok(error),
+            other => Err(other),
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoInstances { service, reason } => {
+                write!(f, "no instance of {service} can be called: {reason}")
+            }
+            Self::AllUnreachable {
+                service,
+                last_error,
+            } => write!(f, "no instance of {service} can be reached: {last_error}"),
+            Self::Unusable {
+                service,
+                instance,
+                reason,
+            } => write!(
+                f,
+                "instance {instance} of {service} cannot be used: making its service panicked: {reason}"
+            ),
+            Self::Evicted { service, instance } => {
+                write!(f, "instance {instance} of {service} left the registry")
+            }
+            Self::Inner {
+                service, instance, ..
+            } => write!(f, "the call to instance {instance} of {service} failed"),
+        }
+    }
+}
+
+impl Error for CallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Inner { error, .. } => Some(&**error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+use std::{
+    mem,
+    sync::{Arc, atomic::Ordering},
+};
+
+use crate::{
+    directory::{Consumer, Revision, Snapshot, Transition, TransitionKind},
+    endpoint::{Endpoint, EndpointSet, gate::State as GateState, set::State},
+};
+
+impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
+    fn close(&self, next: &Arc<Snapshot>, transitions: &[Transition]) {
+        let mut state = self.lock();
+        state.latest = Arc::clone(next);
+        for transition in transitions {
+            match transition.kind {
+                TransitionKind::Evicted => {
+                    let Some(endpoint) = state.held(transition) else {
+                        continue;
+                    };
+                    state.endpoints.remove(&transition.address);
+                    let before = endpoint.gate.evict();
+                    state.shut(next, &endpoint, before);
+                    state.evicted.push(endpoint);
+                }
+                TransitionKind::Closed => {
+                    let Some(endpoint) = state.held(transition) else {
+                        continue;
+                    };
+                    let before = endpoint.gate.close();
+                    state.shut(next, &endpoint, before);
+                    endpoint.take_over(next, transition);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn reopen(&self, now: &Arc<Snapshot>, transitions: &[Transition]) {
+        let mut state = self.lock();
+        for transition in transitions {
+            let opened = match transition.kind {
+                TransitionKind::Opened => true,
+                TransitionKind::Updated => false,
+                _ => continue,
+            };
+            let Some(endpoint) = state.held(transition) else {
+                continue;
+            };
+            endpoint.take_over(now, transition);
+            if opened {
+                state.entering.retain(|(_, e)| !Arc::ptr_eq(e, &endpoint));
+                endpoint.gate.reopen();
+                if endpoint.gate.state().offers_probe() {
+                    self.hub.probes.store(true, Ordering::Release);
+                }
+            }
+            state.touched.push(endpoint);
+        }
+    }
+
+    fn wake(&self) {
+        let touched = mem::take(&mut self.lock().touched);
+        self.bump();
+        for endpoint in &touched {
+            endpoint.wakers().wake_all();
+        }
+        self.waiters.wake_all();
+        self.hub.ring();
+    }
+
+    fn quiet(&self) -> Revision {
+        let mut state = self.lock();
+        state
+            .entering
+            .retain(|(_, endpoint)| endpoint.gate.state().entering() > 0);
+        let first = state.entering.iter().map(|(revision, _)| *revision).min();
+        match first {
+            Some(Revision(noisy)) => Revision(noisy.saturating_sub(1)),
+            None => state.latest.revision(),
+        }
+    }
+}
+
+impl<S> State<S> {
+    /// The endpoint that a transition is about, if one was ever made.
+    fn held(&self, transition: &Transition) -> Option<Arc<Endpoint<S>>> {
+        self.endpoints
+            .get(&transition.address)
+            .filter(|endpoint| endpoint.generation() == transition.generation)
+            .map(Arc::clone)
+    }
+
+    /// A gate was shut that had been in the state `before`.
+    fn shut(&mut self, next: &Snapshot, endpoint: &Arc<Endpoint<S>>, before: GateState) {
+        // One that was shut before and is still noisy keeps the earlier revision: that one is not
+        // quiet either.
+        let noted = self.entering.iter().any(|(_, e)| Arc::ptr_eq(e, endpoint));
+        if before.entering() > 0 && !noted {
+            self.entering.push((next.revision(), Arc::clone(endpoint)));
+        }
+        self.touched.push(Arc::clone(endpoint));
+    }
+}
+
+impl<S> Endpoint<S> {
+    fn take_over(&self, snapshot: &Snapshot, transition: &Transition) {
+        let entry = transition.entry.and_then(|at| snapshot.entries().get(at));
+        if let Some(entry) = entry {
+            self.update(entry.instance());
+        }
+    }
+}
+
+impl<S> EndpointSet<S> {
+    /// Does the janitor's work if there is none and some has come up.
+    pub(crate) fn tend(&self) {
+        let hub = &self.hub;
+        if hub.untidy.load(Ordering::Relaxed) && hub.untidy.swap(false, Ordering::AcqRel) {
+            self.tidy(crate::endpoint::ejection::now());
+        }
+    }
+}

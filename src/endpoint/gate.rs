@@ -1,0 +1,224 @@
+//! The word that decides who may call an instance.
+//!
+//! An admission is one `fetch_add`; a closing is one `fetch_or` on the same word. The two stand in
+//! one modification order, so an admission either came before the closing, and is then counted in
+//! what the closing waits for, or sees it. `loom/` compiles this file against loom's atomics and
+//! fails when one of the orderings below is weakened.
+//!
+//! Orderings. What `Service::call` did must be visible to whoever found the gate quiet: `leave` is
+//! a release, and `state` and the closings are acquires (every change of the word is a
+//! read-modify-write, so each `leave` heads a release sequence that the later ones continue). What
+//! was written before a reopening must be visible inside of the next call: `reopen` is a release,
+//! `admit` an acquire. A call that ended must be visible to whoever found none in flight: `finish`
+//! is a release. The rest is advice to pickers, and relaxed.
+
+use std::fmt;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// The gate of one generation of one instance, as one consumer holds it.
+pub(crate) struct Gate {
+    word: AtomicU64,
+}
+
+/// What a gate said at one moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct State(u64);
+
+/// An admission was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Whether taking the attempt back left a closed gate quiet: whoever waits for that must be
+    /// told.
+    pub(crate) quieted: bool,
+}
+
+impl Gate {
+    /// A gate that lets calls in, or one that is closed for now.
+    pub(crate) fn new(open: bool) -> Self {
+        Self {
+            word: AtomicU64::new(if open { 0 } else { CLOSED }),
+        }
+    }
+
+    /// Lets one call in, counted as entering and as in flight, or refuses it. The caller owes a
+    /// [`leave`](Self::leave) and a [`finish`](Self::finish).
+    pub(crate) fn admit(&self) -> Result<(), Refused> {
+        self.admit_unless(SHUT)
+    }
+
+    /// The same for the holder of the probe token: the gate may be ejected.
+    pub(crate) fn admit_probe(&self) -> Result<(), Refused> {
+        self.admit_unless(BARRED)
+    }
+
+    fn admit_unless(&self, shut: u64) -> Result<(), Refused> {
+        let before = State(self.word.fetch_add(ENTER + 1, Ordering::Acquire));
+        if before.0 & shut == 0 {
+            return Ok(());
+        }
+        // Nothing was done in between that anybody would have to see.
+        let before = State(self.word.fetch_sub(ENTER + 1, Ordering::Relaxed));
+        Err(Refused {
+            quieted: before.last_to_leave(),
+        })
+    }
+
+    /// Lets one call in whatever the gate says. Only for the harness that shows what the gate is
+    /// good for.
+    #[cfg(feature = "testing")]
+    pub(crate) fn admit_always(&self) {
+        self.word.fetch_add(ENTER + 1, Ordering::Acquire);
+    }
+
+    /// `Service::call` has returned. True if that left a closed gate quiet: whoever waits for that
+    /// must be told.
+    #[must_use]
+    pub(crate) fn leave(&self) -> bool {
+        State(self.word.fetch_sub(ENTER, Ordering::Release)).last_to_leave()
+    }
+
+    /// A call that was let in has ended.
+    pub(crate) fn finish(&self) {
+        self.word.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Closes for good. From here on nobody gets in; the returned state says whether somebody is
+    /// still between admission and the end of `Service::call`.
+    pub(crate) fn evict(&self) -> State {
+        State(self.word.fetch_or(EVICTED, Ordering::Acquire))
+    }
+
+    /// Closes until reopened; otherwise as [`evict`](Self::evict).
+    pub(crate) fn close(&self) -> State {
+        State(self.word.fetch_or(CLOSED, Ordering::Acquire))
+    }
+
+    /// Takes back a [`close`](Self::close).
+    pub(crate) fn reopen(&self) {
+        self.word.fetch_and(!CLOSED, Ordering::Release);
+    }
+
+    /// Keeps all but a probe out, since the instance cannot be reached. True if this changed
+    /// anything.
+    pub(crate) fn eject(&self) -> bool {
+        let before = State(self.word.fetch_or(EJECTED, Ordering::Relaxed));
+        !before.is_ejected()
+    }
+
+    /// Takes back an [`eject`](Self::eject), and a probe token with it.
+    pub(crate) fn restore(&self) {
+        self.word.fetch_and(!(EJECTED | PROBE), Ordering::Relaxed);
+    }
+
+    /// Keeps all out, since there is no service to call. Holds until [`usable`](Self::usable).
+    pub(crate) fn unusable(&self) {
+        self.word.fetch_or(UNUSABLE, Ordering::Relaxed);
+    }
+
+    /// Takes back an [`unusable`](Self::unusable).
+    pub(crate) fn usable(&self) {
+        self.word.fetch_and(!UNUSABLE, Ordering::Relaxed);
+    }
+
+    /// Offers one probe of an ejected instance.
+    pub(crate) fn grant_probe(&self) {
+        self.word.fetch_or(PROBE, Ordering::Relaxed);
+    }
+
+    /// Takes the probe if one is offered. Only one taker gets it.
+    pub(crate) fn take_probe(&self) -> bool {
+        let before = State(self.word.fetch_and(!PROBE, Ordering::Relaxed));
+        before.offers_probe()
+    }
+
+    /// What the gate says now.
+    pub(crate) fn state(&self) -> State {
+        State(self.word.load(Ordering::Acquire))
+    }
+}
+
+impl State {
+    /// Whether a call would be let in.
+    pub(crate) const fn is_open(self) -> bool {
+        self.0 & SHUT == 0
+    }
+
+    /// Whether the holder of the probe token would be let in.
+    pub(crate) const fn admits_probe(self) -> bool {
+        self.0 & BARRED == 0
+    }
+
+    /// Whether a probe is offered and would be let in.
+    pub(crate) const fn offers_probe(self) -> bool {
+        self.0 & PROBE != 0 && self.admits_probe()
+    }
+
+    /// Whether it closed for good.
+    pub(crate) const fn is_evicted(self) -> bool {
+        self.0 & EVICTED != 0
+    }
+
+    /// Whether it is closed, reversibly.
+    pub(crate) const fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
+    /// Whether the instance could not be reached.
+    pub(crate) const fn is_ejected(self) -> bool {
+        self.0 & EJECTED != 0
+    }
+
+    /// Whether there is no service to call.
+    pub(crate) const fn is_unusable(self) -> bool {
+        self.0 & UNUSABLE != 0
+    }
+
+    /// How many are between admission and the end of `Service::call`.
+    pub(crate) const fn entering(self) -> u64 {
+        (self.0 & ENTERING) >> ENTER.trailing_zeros()
+    }
+
+    /// How many calls were let in and have not ended.
+    pub(crate) const fn in_flight(self) -> u64 {
+        self.0 & IN_FLIGHT
+    }
+
+    /// Whether a lowering of ENTERING that found this left a closed gate quiet.
+    const fn last_to_leave(self) -> bool {
+        self.0 & (EVICTED | CLOSED) != 0 && self.entering() == 1
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.state().fmt(f)
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("evicted", &self.is_evicted())
+            .field("closed", &self.is_closed())
+            .field("ejected", &self.is_ejected())
+            .field("unusable", &self.is_unusable())
+            .field("entering", &self.entering())
+            .field("in_flight", &self.in_flight())
+            .finish()
+    }
+}
+
+const EVICTED: u64 = 1 << 63;
+const CLOSED: u64 = 1 << 62;
+const EJECTED: u64 = 1 << 61;
+const UNUSABLE: u64 = 1 << 60;
+const PROBE: u64 = 1 << 59;
+/// What keeps a probe out.
+const BARRED: u64 = EVICTED | CLOSED | UNUSABLE;
+/// What keeps a call out.
+const SHUT: u64 = BARRED | EJECTED;
+/// One in ENTERING: bits 40 to 58, as many threads as may be inside of `Service::call` at once.
+const ENTER: u64 = 1 << 40;
+const IN_FLIGHT: u64 = ENTER - 1;
+const ENTERING: u64 = (PROBE - 1) & !IN_FLIGHT;

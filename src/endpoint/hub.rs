@@ -1,0 +1,40 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::sync::Notify;
+
+/// Where the endpoints of one consumer report to.
+pub(crate) struct Hub {
+    /// Rung when a closed gate becomes quiet; the directory listens.
+    pub(crate) quiet: Arc<Notify>,
+    /// Rung when there is something to tidy up; the janitor listens.
+    pub(crate) bell: Notify,
+    /// Whether there is a janitor.
+    pub(crate) tended: AtomicBool,
+    /// Whether there is something to tidy up and no janitor to do it.
+    pub(crate) untidy: AtomicBool,
+    /// Whether a probe may be on offer.
+    pub(crate) probes: AtomicBool,
+}
+
+impl Hub {
+    pub(crate) fn new(quiet: Arc<Notify>) -> Self {
+        Self {
+            quiet,
+            bell: Notify::new(),
+            tended: AtomicBool::new(false),
+            untidy: AtomicBool::new(false),
+            probes: AtomicBool::new(false),
+        }
+    }
+
+    /// There is something to tidy up.
+    pub(crate) fn ring(&self) {
+        if !self.tended.load(Ordering::Acquire) {
+            self.untidy.store(true, Ordering::Release);
+        }
+        self.bell.notify_one();
+    }
+}

@@ -1,0 +1,118 @@
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+};
+
+use tokio::{runtime::Handle, time::Instant};
+
+use crate::endpoint::{
+    EndpointSet,
+    ejection::{self, PROBE_INTERVAL},
+    hub::Hub,
+};
+
+/// Starts the task of a set on the runtime that this is called on, if there is one.
+pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
+    let Ok(runtime) = Handle::try_current() else {
+        return;
+    };
+    let hub = Arc::clone(&set.hub);
+    let weak = Arc::downgrade(set);
+    hub.tended.store(true, Ordering::Release);
+    let on_duty = OnDuty(Arc::clone(&hub));
+    // Owned by the set: it ends when the set is abandoned or gone, both of which ring the bell.
+    runtime.spawn(async move {
+        let _on_duty = on_duty;
+        loop {
+            let next = match weak.upgrade() {
+                Some(set) if !set.is_abandoned() => set.tidy(ejection::now()),
+                _ => return,
+            };
+            match next {
+                Some(due) => {
+                    let _ = tokio::time::timeout_at(due, hub.bell.notified()).await;
+                }
+                None => hub.bell.notified().await,
+            }
+        }
+    });
+}
+
+/// Drops what is the users', whose panic is not ours.
+pub(super) fn discard<T>(theirs: T) {
+    if catch_unwind(AssertUnwindSafe(|| drop(theirs))).is_err() {
+        tracing::warn!("dropping the service of an instance panicked");
+    }
+}
+
+/// Says that there is a janitor until it goes, with its runtime say.
+struct OnDuty(Arc<Hub>);
+
+impl Drop for OnDuty {
+    fn drop(&mut self) {
+        self.0.tended.store(false, Ordering::Release);
+        self.0.untidy.store(true, Ordering::Release);
+    }
+}
+
+impl<S> EndpointSet<S> {
+    /// Drops the services of what was evicted and offers the probes that are due. Returns when the
+    /// next one will be.
+    pub(super) fn tidy(&self, now: Instant) -> Option<Instant> {
+        let (evicted, probed, next) = {
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            state.ejected.retain(|endpoint| {
+                let gate = endpoint.gate.state();
+                gate.is_ejected() && !gate.is_evicted()
+            });
+            let mut probed = Vec::new();
+            let mut next = None;
+            if state.ejected.is_empty() {
+                state.probed = None;
+                state.last_error = None;
+            } else if state.all_out() {
+                // One a second, whoever rests the shortest, however long it still would.
+                let at = state.probed.map_or(now, |last| last + PROBE_INTERVAL);
+                if at > now {
+                    next = Some(at);
+                } else if !state.ejected.iter().any(|e| e.gate.state().offers_probe()) {
+                    let resting = state.ejected.iter();
+                    let resting = resting.filter_map(|e| Some((e.ejection.due()?, e)));
+                    if let Some((_, endpoint)) = resting.min_by_key(|(due, _)| *due) {
+                        probed.push(Arc::clone(endpoint));
+                        state.probed = Some(now);
+                    }
+                    next = Some(now + PROBE_INTERVAL);
+                } else {
+                    next = Some(now + PROBE_INTERVAL); // it may be taken and then hang
+                }
+            } else {
+                state.probed = None;
+                for endpoint in &state.ejected {
+                    match endpoint.ejection.due() {
+                        Some(due) if due <= now => probed.push(Arc::clone(endpoint)),
+                        Some(due) => next = Some(next.map_or(due, |n: Instant| n.min(due))),
+                        None => {}
+                    }
+                }
+            }
+            (mem::take(&mut state.evicted), probed, next)
+        };
+        for endpoint in evicted {
+            discard(endpoint.slot.take());
+        }
+        for endpoint in probed {
+            endpoint.ejection.offered();
+            endpoint.gate.grant_probe();
+            self.hub.probes.store(true, Ordering::Release);
+            endpoint.wakers().wake_all();
+        }
+        next
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.lock().abandoned
+    }
+}

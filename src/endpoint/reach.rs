@@ -1,0 +1,72 @@
+use std::sync::Arc;
+
+use crate::endpoint::{Endpoint, EndpointSet, ejection};
+
+impl<S> EndpointSet<S> {
+    /// A call found that the instance cannot be reached: no other call goes there until a probe
+    /// succeeds. `probe` says whether the call was one.
+    pub(crate) fn failed(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, reason: &str) {
+        let first = endpoint.gate.eject();
+        if !first && !probe {
+            return; // one failure told by several calls
+        }
+        let now = ejection::now();
+        endpoint.ejection.failed(now);
+        {
+            let mut state = self.lock();
+            let told = format!("instance {}: {reason}", endpoint.address());
+            state.last_error = Some(told.into());
+            if first && !state.abandoned {
+                state.ejected.push(Arc::clone(endpoint));
+            }
+            if state.probed.is_none() && state.all_out() {
+                state.probed = Some(now); // the first probe is due one interval from here
+            }
+        }
+        self.stir(endpoint);
+    }
+
+    /// A probe reached the instance.
+    pub(crate) fn reached(&self, endpoint: &Arc<Endpoint<S>>) {
+        {
+            let mut state = self.lock();
+            let now = ejection::now();
+            if state.all_out() {
+                // Whatever it was that made all of them unreachable is over.
+                for other in &state.ejected {
+                    other.ejection.hurry(now);
+                }
+            }
+            state.ejected.retain(|e| !Arc::ptr_eq(e, endpoint));
+            endpoint.ejection.succeeded();
+            endpoint.gate.restore();
+            if state.ejected.is_empty() {
+                state.last_error = None;
+            }
+        }
+        self.stir(endpoint);
+    }
+
+    /// Making the instance's service panicked.
+    pub(crate) fn unusable(&self, endpoint: &Arc<Endpoint<S>>) {
+        endpoint.gate.unusable();
+        if endpoint.slot.unusable().is_none() {
+            endpoint.gate.usable(); // its attributes changed meanwhile: it is to be tried again
+        }
+        let service = &self.service();
+        tracing::warn!(
+            namespace = &**service.namespace(),
+            group = &**service.group(),
+            service = &**service.name(),
+            instance = %endpoint.address(),
+            "making the service of an instance panicked; it gets no call until its attributes change"
+        );
+        self.stir(endpoint);
+    }
+
+    fn stir(&self, endpoint: &Endpoint<S>) {
+        self.bump();
+        endpoint.wakers().wake_all();
+        self.hub.ring();
+    }
+}

@@ -1,0 +1,122 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::{
+    directory::{Revision, Snapshot},
+    endpoint::{Endpoint, pick::Tried},
+};
+
+/// The endpoints that the newest snapshot called callable when this was built: where a call looks
+/// for one. May be stale; the gates are not.
+pub(crate) struct Roster<S> {
+    /// The set's version that this was built at.
+    pub(crate) version: u64,
+    /// The snapshot's revision.
+    pub(crate) revision: Revision,
+    /// Whether the registry had answered.
+    pub(crate) known: bool,
+    endpoints: Box<[Arc<Endpoint<S>>]>,
+    /// How many, from the front, are in the preferred cluster.
+    preferred: usize,
+    cursor: AtomicUsize,
+}
+
+/// What a look through a [`Roster`] found.
+pub(crate) enum Found<S> {
+    /// One to call, and whether it is to be probed.
+    One(Arc<Endpoint<S>>, bool),
+    /// None, but one may be about to open, or has just closed: look again after the next change.
+    Changing,
+    /// None.
+    Nobody,
+}
+
+impl<S> Roster<S> {
+    pub(crate) fn new(
+        version: u64,
+        snapshot: &Snapshot,
+        endpoints: Vec<Arc<Endpoint<S>>>,
+        preferred: usize,
+        cursor: usize,
+    ) -> Self {
+        Self {
+            version,
+            revision: snapshot.revision(),
+            known: snapshot.is_known(),
+            endpoints: endpoints.into(),
+            preferred,
+            cursor: AtomicUsize::new(cursor),
+        }
+    }
+
+    /// Where the next look starts.
+    pub(crate) fn cursor(&self) -> usize {
+        self.cursor.load(Ordering::Relaxed)
+    }
+
+    /// Whether a probe is on offer.
+    pub(crate) fn offers_probe(&self) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        endpoints.any(|endpoint| endpoint.gate.state().offers_probe())
+    }
+
+    /// Finds one that was not tried: in the preferred cluster if there is one, else anywhere.
+    pub(crate) fn find(&self, tried: &Tried, probes: bool, gated: bool) -> Found<S> {
+        let (near, far) = self.endpoints.split_at(self.preferred);
+        let mut changing = false;
+        if probes {
+            for endpoint in &self.endpoints {
+                if !tried.contains(endpoint.generation())
+                    && endpoint.gate.state().offers_probe()
+                    && endpoint.gate.take_probe()
+                {
+                    return Found::One(Arc::clone(endpoint), true);
+                }
+            }
+        }
+        for range in [near, far] {
+            if let Some(endpoint) = self.choose(range, tried, gated, &mut changing) {
+                return Found::One(Arc::clone(endpoint), false);
+            }
+        }
+        if changing {
+            Found::Changing
+        } else {
+            Found::Nobody
+        }
+    }
+
+    /// Of the next two open ones the less loaded.
+    fn choose<'a>(
+        &self,
+        range: &'a [Arc<Endpoint<S>>],
+        tried: &Tried,
+        gated: bool,
+        changing: &mut bool,
+    ) -> Option<&'a Arc<Endpoint<S>>> {
+        if range.is_empty() {
+            return None;
+        }
+        let start = self.cursor.fetch_add(1, Ordering::Relaxed) % range.len();
+        let (tail, head) = range.split_at(start);
+        let mut first: Option<&Arc<Endpoint<S>>> = None;
+        for endpoint in head.iter().chain(tail) {
+            if tried.contains(endpoint.generation()) {
+                continue;
+            }
+            let state = endpoint.gate.state();
+            if !state.is_open() && gated {
+                *changing |= state.is_evicted() || state.is_closed();
+                continue;
+            }
+            match first {
+                None => first = Some(endpoint),
+                Some(first) if endpoint.load() < first.load() => return Some(endpoint),
+                Some(first) => return Some(first),
+            }
+        }
+        first
+    }
+}

@@ -1,0 +1,371 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    directory::{Entry, Revision, Snapshot},
+    endpoint::{
+        CallError, Endpoint,
+        admission::Place,
+        ejection,
+        hub::Hub,
+        janitor,
+        pick::{Picked, Tried},
+        roster::{Found, Roster},
+    },
+    model::{Address, ServiceKey},
+    sync::{Published, Wakers},
+};
+
+/// The endpoints of one consumer of one service.
+///
+/// The directory marks gates here as it publishes; calls look for an open one. An endpoint is only
+/// ever made from the newest snapshot that was given to [`close`](crate::directory::Consumer::close),
+/// closed unless that calls the instance callable, so a caller with a stale snapshot cannot open a
+/// way to what has left.
+pub(crate) struct EndpointSet<S> {
+    service: ServiceKey,
+    prefer: Option<Arc<str>>,
+    gated: bool,
+    /// Taken by the directory at each change and by whoever rebuilds the roster, not by calls.
+    state: Mutex<State<S>>,
+    roster: Published<Roster<S>>,
+    /// Rises whenever it may have changed who can be called.
+    version: AtomicU64,
+    pub(super) hub: Arc<Hub>,
+    /// The one [`Discovery`](crate::discover::Discovery) of this set, if it has one.
+    pub(super) changed: AtomicWaker,
+    /// Calls that found nobody, and that the next change may serve.
+    pub(super) waiters: Wakers,
+}
+
+pub(super) struct State<S> {
+    /// The newest snapshot that the directory is about to publish, or has.
+    pub(super) latest: Arc<Snapshot>,
+    pub(super) endpoints: HashMap<Address, Arc<Endpoint<S>>>,
+    /// Closed, with a call between admission and the end of `Service::call`, since that revision.
+    pub(super) entering: Vec<(Revision, Arc<Endpoint<S>>)>,
+    /// Changed, with tasks that may wait on them still to be woken.
+    pub(super) touched: Vec<Arc<Endpoint<S>>>,
+    /// Gone, with a service still to be dropped.
+    pub(super) evicted: Vec<Arc<Endpoint<S>>>,
+    /// Not reached, and perhaps not to be probed before their time.
+    pub(super) ejected: Vec<Arc<Endpoint<S>>>,
+    /// When a probe was last granted while nobody could be reached.
+    pub(super) probed: Option<Instant>,
+    pub(super) last_error: Option<Arc<str>>,
+    pub(super) abandoned: bool,
+}
+
+/// The newest snapshot of a set, held still, and the endpoints of its instances.
+pub(crate) struct View<'a, S> {
+    state: MutexGuard<'a, State<S>>,
+    hub: &'a Arc<Hub>,
+}
+
+impl<S: Send + Sync + 'static> EndpointSet<S> {
+    /// A set that starts from `snapshot` and rings `quiet` when a closed gate has become quiet.
+    ///
+    /// Called on a tokio runtime it starts a small task there, which ends with the set: it drops
+    /// the services of evicted instances and times the probes of ejected ones. Without a runtime
+    /// both happen at the next use.
+    pub(crate) fn new(
+        service: ServiceKey,
+        snapshot: Arc<Snapshot>,
+        quiet: Arc<Notify>,
+        prefer: Option<Arc<str>>,
+        gated: bool,
+    ) -> Arc<Self> {
+        let set = Arc::new(Self {
+            service,
+            prefer,
+            gated,
+            state: Mutex::new(State {
+                latest: snapshot,
+                endpoints: HashMap::new(),
+                entering: Vec::new(),
+                touched: Vec::new(),
+                evicted: Vec::new(),
+                ejected: Vec::new(),
+                probed: None,
+                last_error: None,
+                abandoned: false,
+            }),
+            roster: Published::empty(),
+            version: AtomicU64::new(1),
+            hub: Arc::new(Hub::new(quiet)),
+            changed: AtomicWaker::new(),
+            waiters: Wakers::default(),
+        });
+        janitor::spawn(&set);
+        set
+    }
+}
+
+impl<S> EndpointSet<S> {
+    /// The service whose instances these are.
+    pub(crate) const fn service(&self) -> &ServiceKey {
+        &self.service
+    }
+
+    /// The cluster that is taken first.
+    pub(crate) const fn prefer(&self) -> Option<&Arc<str>> {
+        self.prefer.as_ref()
+    }
+
+    /// False only in the harness that shows what the gates are good for.
+    pub(crate) const fn is_gated(&self) -> bool {
+        self.gated
+    }
+
+    /// Rises whenever it may have changed who can be called.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Has `waker` woken at the next such change; one waker only. Look at the version after this.
+    pub(crate) fn register_changed(&self, waker: &std::task::Waker) {
+        self.changed.register(waker);
+    }
+
+    /// Who can be called may have changed.
+    pub(super) fn bump(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+        self.changed.wake();
+    }
+
+    /// Holds the newest snapshot still. Nothing of the users' may run meanwhile.
+    pub(crate) fn view(&self) -> View<'_, S> {
+        View {
+            state: self.lock(),
+            hub: &self.hub,
+        }
+    }
+
+    /// An open endpoint that is not among `tried`.
+    pub(crate) fn pick(&self, tried: &Tried) -> Picked<S> {
+        if let Found::One(endpoint, probe) = self.find(&self.roster(false), tried) {
+            return Picked::Place(Place::new(endpoint, probe));
+        }
+        if !self.hub.tended.load(Ordering::Acquire) {
+            self.tidy(ejection::now());
+        }
+        let roster = self.roster(true);
+        match self.find(&roster, tried) {
+            Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
+            Found::Changing => Picked::Wait,
+            Found::Nobody if !roster.known => Picked::Wait,
+            Found::Nobody => Picked::Nobody(self.view().nobody(&self.service)),
+        }
+    }
+
+    fn find(&self, roster: &Roster<S>, tried: &Tried) -> Found<S> {
+        // Cleared before the look, so that a probe granted during it is not missed for good.
+        let probes = self.hub.probes.load(Ordering::Relaxed)
+            && self.hub.probes.swap(false, Ordering::AcqRel);
+        let found = roster.find(tried, probes, self.gated);
+        if probes && roster.offers_probe() {
+            self.hub.probes.store(true, Ordering::Release); // there is another, or this call tried it
+        }
+        found
+    }
+
+    /// The roster, rebuilt if it is stale. Unless the newest is a must, a stale one will do while
+    /// somebody else is at it: the gates are what is trusted.
+    fn roster(&self, newest: bool) -> Arc<Roster<S>> {
+        let known = self.roster.load_full();
+        if let (Some(roster), false) = (&known, newest)
+            && roster.version == self.version()
+        {
+            return Arc::clone(roster);
+        }
+        let state = match (known, newest) {
+            (Some(stale), false) => match self.state.try_lock() {
+                Ok(state) => state,
+                Err(_) => return stale,
+            },
+            _ => self.lock(),
+        };
+        let mut view = View {
+            state,
+            hub: &self.hub,
+        };
+        let version = self.version();
+        let former = self.roster.load_full();
+        let revision = view.snapshot().revision();
+        if let Some(roster) = &former
+            && roster.version == version
+            && roster.revision == revision
+        {
+            return Arc::clone(roster);
+        }
+        let cursor = former.map_or(0, |roster| roster.cursor());
+        let roster = Arc::new(view.roster(version, self.prefer.as_deref(), cursor));
+        self.roster.store(Arc::clone(&roster));
+        roster
+    }
+
+    /// Calls that are in flight, entering and waiting, over all endpoints.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        let mut counts = [0; 3];
+        for endpoint in self.lock().endpoints.values() {
+            let gate = endpoint.gate.state();
+            counts[0] += gate.in_flight();
+            counts[1] += gate.entering();
+            counts[2] += endpoint.waiting();
+        }
+        counts
+    }
+
+    /// The last user has gone: gives up all that is theirs.
+    pub(super) fn abandon(&self) {
+        let (endpoints, evicted) = {
+            let mut state = self.lock();
+            state.abandoned = true;
+            state.ejected.clear();
+            (
+                std::mem::take(&mut state.endpoints),
+                std::mem::take(&mut state.evicted),
+            )
+        };
+        let roster = self.roster.swap(None);
+        drop(roster);
+        self.hub.bell.notify_one(); // the janitor goes home
+        for endpoint in endpoints.into_values().chain(evicted) {
+            endpoint.gate.evict();
+            janitor::discard(endpoint.slot.take());
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> State<S> {
+    /// Whether this instance is known to be out of reach, or cannot be used.
+    pub(super) fn is_out(&self, entry: &Entry) -> bool {
+        let endpoint = self.endpoints.get(entry.instance().address());
+        endpoint.is_some_and(|endpoint| {
+            let state = endpoint.gate.state();
+            state.is_ejected() || state.is_unusable()
+        })
+    }
+
+    /// Whether there are callable instances and all of them are out.
+    pub(super) fn all_out(&self) -> bool {
+        self.latest.callable_len() > 0 && self.latest.callable().all(|entry| self.is_out(entry))
+    }
+}
+
+impl<S> View<'_, S> {
+    /// The newest snapshot.
+    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.state.latest
+    }
+
+    /// Whether an instance of it is known to be out of reach, or cannot be used.
+    pub(crate) fn is_out(&self, entry: &Entry) -> bool {
+        self.state.is_out(entry)
+    }
+
+    /// The endpoint of an instance of it; made if there is none.
+    pub(crate) fn endpoint(&mut self, entry: &Entry) -> Arc<Endpoint<S>> {
+        let address = entry.instance().address();
+        if let Some(endpoint) = self.state.endpoints.get(address)
+            && endpoint.generation() == entry.generation()
+        {
+            return Arc::clone(endpoint);
+        }
+        let endpoint = Arc::new(Endpoint::new(entry, Arc::clone(self.hub)));
+        let former = self
+            .state
+            .endpoints
+            .insert(address.clone(), Arc::clone(&endpoint));
+        if let Some(former) = former {
+            // The directory announces every departure, so there is none; and if there were one,
+            // it would have left.
+            former.gate.evict();
+            self.state.evicted.push(former);
+        }
+        endpoint
+    }
+
+    fn roster(&mut self, version: u64, prefer: Option<&str>, cursor: usize) -> Roster<S> {
+        let snapshot = Arc::clone(self.snapshot());
+        let near = |entry: &&Entry| prefer.is_some_and(|c| **entry.instance().cluster() == *c);
+        let mut endpoints = Vec::with_capacity(snapshot.callable_len());
+        endpoints.extend(snapshot.callable().filter(near).map(|e| self.endpoint(e)));
+        let preferred = endpoints.len();
+        let far = snapshot.callable().filter(|entry| !near(entry));
+        endpoints.extend(far.map(|e| self.endpoint(e)));
+        Roster::new(version, &snapshot, endpoints, preferred, cursor)
+    }
+
+    fn nobody(&self, service: &ServiceKey) -> CallError {
+        let state = &self.state;
+        let service = service.clone();
+        if state.latest.callable_len() == 0 {
+            return CallError::NoInstances {
+                service,
+                reason: vacancy(&state.latest).into(),
+            };
+        }
+        let unusable = state
+            .latest
+            .callable()
+            .filter_map(|entry| state.endpoints.get(entry.instance().address()))
+            .find_map(|endpoint| Some((endpoint.address(), endpoint.slot.unusable()?)));
+        match (&state.last_error, unusable) {
+            (None, Some((instance, reason))) => CallError::Unusable {
+                service,
+                instance,
+                reason,
+            },
+            (last_error, _) => CallError::AllUnreachable {
+                service,
+                last_error: last_error
+                    .clone()
+                    .unwrap_or_else(|| "each of them was tried".into()),
+            },
+        }
+    }
+}
+
+fn vacancy(snapshot: &Snapshot) -> String {
+    if snapshot.entries().is_empty() {
+        return "the registry lists none".to_owned();
+    }
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for entry in snapshot.entries() {
+        let why = entry.standing().to_string();
+        match counts.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((why, 1)),
+        }
+    }
+    let listed = snapshot.entries().len();
+    let whys: Vec<String> = counts
+        .into_iter()
+        .map(|(why, count)| format!("{count} × {why}"))
+        .collect();
+    format!("{listed} listed: {}", whys.join(", "))
+}
+
+impl<S> fmt::Debug for EndpointSet<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointSet")
+            .field("service", &self.service)
+            .field("version", &self.version())
+            .finish_non_exhaustive()
+    }
+}

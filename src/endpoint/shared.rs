@@ -1,0 +1,70 @@
+use std::{fmt, sync::Arc};
+
+use crate::{
+    directory::{Attached, Subscription},
+    endpoint::{Endpoint, EndpointSet, MakeEndpoint, ejection},
+};
+
+/// What all calls through one consumer share: its endpoints and the rules for using them.
+///
+/// Users' code lives here and not in the [`EndpointSet`], which the directory may be the last to
+/// let go of: when the last of these goes, everything of the users' goes with it.
+pub(crate) struct Shared<S, R, C, V> {
+    owner: Owner<S>,
+    pub(crate) make: Box<dyn MakeEndpoint<Service = S>>,
+    pub(crate) recover: R,
+    pub(crate) completion: C,
+    pub(crate) classify: V,
+}
+
+struct Owner<S>(Attached<EndpointSet<S>>);
+
+impl<S, R, C, V> Shared<S, R, C, V> {
+    pub(crate) fn new(
+        attached: Attached<EndpointSet<S>>,
+        make: impl MakeEndpoint<Service = S>,
+        recover: R,
+        completion: C,
+        classify: V,
+    ) -> Self {
+        Self {
+            owner: Owner(attached),
+            make: Box::new(make),
+            recover,
+            completion,
+            classify,
+        }
+    }
+
+    pub(crate) fn set(&self) -> &Arc<EndpointSet<S>> {
+        self.owner.0.consumer()
+    }
+
+    /// What the endpoints are of.
+    pub(crate) fn subscription(&self) -> &Subscription {
+        self.owner.0.subscription()
+    }
+
+    /// A call found that the instance cannot be reached. `probe` says whether the call was one.
+    pub(crate) fn failed(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, reason: &str) {
+        self.set().failed(endpoint, probe, reason);
+        // An instance that is only held, not listed, is held no longer.
+        self.subscription().report_unreachable(
+            &endpoint.address(),
+            endpoint.generation(),
+            ejection::now().into_std(),
+        );
+    }
+}
+
+impl<S> Drop for Owner<S> {
+    fn drop(&mut self) {
+        self.0.consumer().abandon();
+    }
+}
+
+impl<S, R, C, V> fmt::Debug for Shared<S, R, C, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.set().fmt(f)
+    }
+}

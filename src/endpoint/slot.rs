@@ -1,0 +1,135 @@
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::sync::Published;
+
+/// Where the idle service of an endpoint sits, alone: calls clone it and drop their clones, so
+/// taking it out is all it takes to be rid of it.
+pub(crate) struct Slot<S> {
+    idle: Published<S>,
+    phase: Mutex<Phase>,
+}
+
+/// What a call gets from a [`Slot`].
+pub(crate) enum Obtained<S> {
+    /// The service.
+    Idle(S),
+    /// The service, which this call made: those who found it [`Busy`](Self::Busy) must be told.
+    Made(S),
+    /// Another call is making it.
+    Busy,
+    /// This call tried to make it and got a panic: those who found it busy must be told.
+    Panicked,
+    /// It cannot be made, or no longer.
+    Never,
+}
+
+enum Phase {
+    Empty,
+    Making,
+    Made,
+    Unusable(Arc<str>),
+    Taken,
+}
+
+impl<S> Slot<S> {
+    pub(crate) fn new() -> Self {
+        Self {
+            idle: Published::empty(),
+            phase: Mutex::new(Phase::Empty),
+        }
+    }
+
+    /// Clones the service; makes it first if nobody has.
+    pub(crate) fn obtain(&self, make: impl FnOnce() -> S) -> Obtained<S>
+    where
+        S: Clone,
+    {
+        if let Some(service) = self.idle.load().get() {
+            return Obtained::Idle((**service).clone());
+        }
+        {
+            let mut phase = self.lock();
+            match *phase {
+                Phase::Empty => *phase = Phase::Making,
+                Phase::Making | Phase::Made => return Obtained::Busy,
+                Phase::Unusable(_) | Phase::Taken => return Obtained::Never,
+            }
+        }
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            let service = make();
+            (Arc::new(service.clone()), service)
+        }));
+        let (idle, service) = match made {
+            Ok(made) => made,
+            Err(panic) => {
+                let mut phase = self.lock();
+                if matches!(*phase, Phase::Making) {
+                    *phase = Phase::Unusable(words(&*panic).into());
+                }
+                return Obtained::Panicked;
+            }
+        };
+        let mut phase = self.lock();
+        if matches!(*phase, Phase::Making) {
+            *phase = Phase::Made;
+            self.idle.store(idle);
+            return Obtained::Made(service);
+        }
+        drop(phase); // taken while it was made: `idle` and `service` are dropped here, unused
+        Obtained::Never
+    }
+
+    /// Takes the service out for good. What is returned is the user's: drop it where a panic does
+    /// no harm.
+    pub(crate) fn take(&self) -> Option<Arc<S>> {
+        let mut phase = self.lock();
+        *phase = Phase::Taken;
+        self.idle.swap(None)
+    }
+
+    /// Takes out a service that can no longer be used; the next call makes another.
+    pub(crate) fn discard(&self) -> Option<Arc<S>> {
+        let mut phase = self.lock();
+        if !matches!(*phase, Phase::Made) {
+            return None;
+        }
+        *phase = Phase::Empty;
+        self.idle.swap(None)
+    }
+
+    /// After a panic: lets it be tried again. True if that changed anything.
+    pub(crate) fn retry(&self) -> bool {
+        let mut phase = self.lock();
+        let unusable = matches!(*phase, Phase::Unusable(_));
+        if unusable {
+            *phase = Phase::Empty;
+        }
+        unusable
+    }
+
+    /// What the panic said, if making the service panicked.
+    pub(crate) fn unusable(&self) -> Option<Arc<str>> {
+        match &*self.lock() {
+            Phase::Unusable(reason) => Some(Arc::clone(reason)),
+            _ => None,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without words".to_owned()
+    }
+}

@@ -1,0 +1,177 @@
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use super::error::{OperationError, ServerFailure};
+use crate::{
+    model::{Host, Instance, Listing, ServiceKey},
+    wire::Payload,
+};
+
+/// One attempt to connect and the connection that comes of it. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct LinkId(pub(super) u64);
+
+/// One unary call. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct CallId(pub(super) u64);
+
+/// A caller who waits for an outcome; made by the driver, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// What the users of the client want. Intent, not traffic: the session settles it with whatever
+/// server it is connected to, now and after every reconnect.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    /// From now on lists of `key` are wanted. The first list since this command comes as
+    /// [`Origin::FirstAnswer`].
+    Subscribe(ServiceKey),
+    /// From now on they are not.
+    Unsubscribe(ServiceKey),
+    /// Publish `instance` as the one instance of this client in `key`. The ticket is done when a
+    /// server confirmed it; from then on it is redone on each new connection.
+    Register {
+        ticket: Ticket,
+        key: ServiceKey,
+        instance: Box<Instance>,
+    },
+    /// The ticket is done when the server confirmed that it is gone, or when the connection that
+    /// carried the publication is.
+    Deregister { ticket: Ticket, key: ServiceKey },
+    /// Read a list once, subscribed or not.
+    Query { ticket: Ticket, key: ServiceKey },
+    /// Read the names of a group's services; pages count from 1.
+    List {
+        ticket: Ticket,
+        group: Arc<str>,
+        page: u32,
+        page_size: u32,
+    },
+    /// The caller waits no longer. A read is forgotten; a publication stays wanted.
+    Cancel(Ticket),
+    /// Deregister and unsubscribe everything, then hang up.
+    Close,
+}
+
+/// What the driver is to do, in this order.
+#[derive(Clone, Debug)]
+pub(crate) enum Output {
+    /// Resolve a host name and call `handle_resolved` with `server` and all addresses.
+    Resolve {
+        link: LinkId,
+        server: usize,
+        name: Arc<str>,
+        port: u16,
+    },
+    /// Dial, and call `handle_connected` after the HTTP/2 handshake. `host` is the configured one,
+    /// for the name of a certificate.
+    Dial {
+        link: LinkId,
+        addr: SocketAddr,
+        host: Host,
+        timeout: Duration,
+    },
+    /// Open the bi-stream with this first message.
+    OpenStream { link: LinkId, payload: Payload },
+    /// Send on the stream that is open.
+    StreamSend { link: LinkId, payload: Payload },
+    /// Make a unary call. The session has its own timer for `timeout`; an answer that comes later
+    /// is ignored.
+    Call {
+        link: LinkId,
+        call: CallId,
+        payload: Payload,
+        timeout: Duration,
+    },
+    /// Close the connection, or stop dialling. Nothing more is said of this link.
+    Hangup { link: LinkId },
+    /// A list of a service that is wanted.
+    Listing {
+        key: ServiceKey,
+        listing: Listing,
+        origin: Origin,
+    },
+    /// Something that cannot be read came, about one service or (`None`) who knows which. The last
+    /// list stands; a read follows by itself.
+    Undecodable {
+        key: Option<ServiceKey>,
+        reason: String,
+    },
+    /// A request for a service failed. Without `retries` it is not sent again on this connection.
+    Failed {
+        key: ServiceKey,
+        operation: Operation,
+        error: OperationError,
+        retries: bool,
+    },
+    /// The end of what a caller waits for.
+    Done {
+        ticket: Ticket,
+        outcome: Result<Outcome, OperationError>,
+    },
+    /// The connection's state changed.
+    State(State),
+}
+
+/// Where a list came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The server sent it by itself.
+    Push,
+    /// The first list of this service on this connection, or since the service was subscribed:
+    /// the answer to the subscription, or a push that overtook it.
+    FirstAnswer,
+    /// The answer to a later read on the same connection, with no push near it.
+    Read,
+}
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Subscribe,
+    Unsubscribe,
+    Read,
+    Register,
+    Deregister,
+}
+
+/// How the connection is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum State {
+    /// Not connected. `attempt` counts from 1 since the last connection, `last_error` says why
+    /// that one ended or the last attempt failed.
+    Connecting {
+        attempt: u32,
+        last_error: Option<ServerFailure>,
+    },
+    /// Registered with a server. Said again when the session moved to another one.
+    Connected {
+        server: SocketAddr,
+        connection_id: Option<String>,
+    },
+    /// Closed for good.
+    Closed,
+}
+
+/// What an operation brought.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// Registered or deregistered.
+    Done,
+    /// The list, if the answer carried one.
+    Listing(Option<Listing>),
+    /// A page of names, and how many there are in all.
+    Names { count: u64, names: Vec<String> },
+}
+
+/// What the session saw and did not pass on, since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// Pushes for services that nobody asked for.
+    pub(crate) unwanted_pushes: u64,
+    /// Pushes and answers that could not be read.
+    pub(crate) undecodable: u64,
+    /// Reads dropped because a push was near.
+    pub(crate) dropped_reads: u64,
+    /// Pushes whose stamp was lower than that of the push before, on one connection. Applied.
+    pub(crate) lower_stamps: u64,
+}

@@ -1,0 +1,172 @@
+//! The lists that come, by themselves or as answers, and which of them are passed on.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    dialer::around,
+    error::OperationError,
+    event::{Operation, Origin, Output},
+    machine::Session,
+    timers::Timer,
+};
+use crate::{
+    model::{Listing, ServiceKey},
+    wire::Answer,
+};
+
+/// How soon one service is read again for pushes that cannot be decoded.
+const REREAD_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// A push on the current stream. Applied in the order of arrival, whatever its stamp.
+    pub(super) fn pushed(&mut self, key: &ServiceKey, listing: Listing, now: Instant) {
+        let subscription = self.subscriptions.get_mut(key);
+        let Some(subscription) = subscription.filter(|subscription| subscription.wanted) else {
+            self.counters.unwanted_pushes += 1;
+            return;
+        };
+        if listing.stamp() < subscription.last_stamp {
+            self.counters.lower_stamps += 1;
+        }
+        subscription.last_stamp = listing.stamp();
+        subscription.last_push = Some(now);
+        subscription.reread = None; // nothing that a read could bring is newer
+        let origin = if subscription.listed {
+            Origin::Push
+        } else {
+            Origin::FirstAnswer
+        };
+        self.deliver(key, listing, origin, now);
+    }
+
+    /// The answer to a subscription or a read. Servers answer from a copy that is up to 0.6 s
+    /// older than what they have pushed, so near a push an answer is dropped: a read never
+    /// resurrects. The first list is needed in any case.
+    pub(super) fn list_came(
+        &mut self,
+        key: &ServiceKey,
+        listing: Listing,
+        sent: Instant,
+        now: Instant,
+    ) {
+        let guard = self.config.read_guard;
+        let Some(subscription) = self.subscriptions.get(key) else {
+            return;
+        };
+        let near_push = subscription
+            .last_push
+            .is_some_and(|push| push + guard >= sent);
+        if !subscription.listed {
+            self.deliver(key, listing, Origin::FirstAnswer, now);
+        } else if near_push {
+            self.counters.dropped_reads += 1;
+        } else {
+            self.deliver(key, listing, Origin::Read, now);
+        }
+    }
+
+    fn deliver(&mut self, key: &ServiceKey, listing: Listing, origin: Origin, now: Instant) {
+        if let Some(subscription) = self.subscriptions.get_mut(key) {
+            subscription.listed = true;
+        }
+        if let Some(about) = self.config.safety_read {
+            let at = around(now, about, &mut self.rng);
+            self.timers.set(Timer::SafetyRead(key.clone()), at);
+        }
+        self.outputs.push_back(Output::Listing {
+            key: key.clone(),
+            listing,
+            origin,
+        });
+    }
+
+    /// A push that cannot be read: one read of that service, or of all if nobody knows which.
+    pub(super) fn undecodable_push(
+        &mut self,
+        key: Option<ServiceKey>,
+        reason: String,
+        now: Instant,
+    ) {
+        self.counters.undecodable += 1;
+        let keys = match &key {
+            Some(key) => vec![key.clone()],
+            None => self.subscriptions.keys().cloned().collect(),
+        };
+        self.say_undecodable(key.as_ref(), reason);
+        for key in keys {
+            let Some(subscription) = self.subscriptions.get_mut(&key) else {
+                continue;
+            };
+            if !subscription.wanted {
+                continue;
+            }
+            // Not so near to the last good push that the answer would have to be dropped.
+            let after_push = subscription
+                .last_push
+                .map(|push| push + self.config.read_guard + Duration::from_millis(1));
+            let after_read = subscription.last_reread.map(|at| at + REREAD_INTERVAL);
+            let at = [after_push, after_read].into_iter().flatten().max();
+            subscription.reread = Some(at.map_or(now, |at| at.max(now)));
+            self.touch_subscription(&key);
+        }
+    }
+
+    pub(super) fn say_undecodable(&mut self, key: Option<&ServiceKey>, reason: String) {
+        self.outputs.push_back(Output::Undecodable {
+            key: key.cloned(),
+            reason,
+        });
+    }
+
+    pub(super) fn reread_answered(
+        &mut self,
+        key: &ServiceKey,
+        sent: Instant,
+        verdict: Result<Answer, OperationError>,
+        now: Instant,
+    ) {
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
+        subscription.effort.call = None;
+        match verdict {
+            Ok(answer) => {
+                subscription.effort.failures = 0;
+                if let Some(listing) = listing_of(answer)
+                    && subscription.wanted
+                {
+                    self.list_came(key, listing, sent, now);
+                }
+            }
+            // As unreadable as the push was: asking again would bring the same.
+            Err(OperationError::Undecodable(reason)) => self.say_undecodable(Some(key), reason),
+            Err(error) => {
+                if !error.is_permanent() && subscription.wanted {
+                    subscription.reread = Some(now);
+                }
+                self.subscription_failed(key, Operation::Read, error, now);
+            }
+        }
+        self.touch_subscription(key);
+    }
+
+    /// No push for a long time: a read, in case one was lost.
+    pub(super) fn safety_read_due(&mut self, key: &ServiceKey, now: Instant) {
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
+        if let Some(about) = self.config.safety_read {
+            let at = around(now, about, &mut self.rng);
+            self.timers.set(Timer::SafetyRead(key.clone()), at);
+        }
+        subscription.reread = Some(now);
+        self.touch_subscription(key);
+    }
+}
+
+pub(super) fn listing_of(answer: Answer) -> Option<Listing> {
+    match answer {
+        Answer::Subscribe(listing) | Answer::Query(listing) => listing,
+        _ => None,
+    }
+}

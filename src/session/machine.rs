@@ -1,0 +1,397 @@
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use rand::rngs::StdRng;
+
+use super::{
+    calls::Calls,
+    config::Config,
+    dialer::{Dialer, Recommended},
+    error::{CallFailure, ConnectError, DialError, LinkError, OperationError, ServerFailure},
+    event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
+    link::{Attempt, Link, Step},
+    publications::Publication,
+    reads::{Read, ReadRequest},
+    subscriptions::Subscription,
+    timers::{Timer, Timers},
+};
+use crate::{model::ServiceKey, wire::Payload};
+
+/// The protocol machine of one client: what is wanted, what a server has confirmed, and what has
+/// to be sent so that the two agree.
+///
+/// It does no I/O and reads no clock. Whoever drives it calls, with a `now` that never goes back:
+///
+/// 1. the `handle_*` functions with what happened;
+/// 2. after each, [`poll_output`](Self::poll_output) until it is empty, and does what it says in
+///    that order;
+/// 3. [`handle_timeout`](Self::handle_timeout) no later than [`poll_timeout`](Self::poll_timeout).
+///
+/// Events of links and calls that the session has given up are ignored, so nothing needs to be
+/// cancelled in time. With the same seed and the same calls it does the same.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(super) config: Config,
+    pub(super) rng: StdRng,
+    pub(super) timers: Timers,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) dialer: Dialer,
+    /// The connection in the making. Beside a current link only while the server has asked us to
+    /// move.
+    pub(super) attempt: Option<Attempt>,
+    /// The only link that calls are made on and whose pushes count.
+    pub(super) current: Option<Link>,
+    /// The link before, kept open until the current one has everything.
+    pub(super) draining: Option<LinkId>,
+    pub(super) calls: Calls,
+    /// Items with something to send, in the order of their turn.
+    pub(super) queue: VecDeque<Job>,
+    pub(super) subscriptions: BTreeMap<ServiceKey, Subscription>,
+    pub(super) publications: BTreeMap<ServiceKey, Publication>,
+    pub(super) reads: BTreeMap<Ticket, Read>,
+    pub(super) counters: Counters,
+    pub(super) life: Life,
+    said: Option<State>,
+    pub(super) unfinished: Vec<(Operation, ServiceKey)>,
+    last_id: u64,
+}
+
+/// An item in the queue.
+#[derive(Debug)]
+pub(super) enum Job {
+    Publication(ServiceKey),
+    Subscription(ServiceKey),
+    Read(Ticket),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Open,
+    Closing,
+    Closed,
+}
+
+/// A connection that lived so long was a good one: the wait before a retry starts from the least.
+const HELD: Duration = Duration::from_secs(3);
+
+impl Session {
+    /// A session that begins to connect at `now`.
+    pub(crate) fn new(config: Config, rng: StdRng, now: Instant) -> Self {
+        let mut session = Self {
+            config,
+            rng,
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+            dialer: Dialer::default(),
+            attempt: None,
+            current: None,
+            draining: None,
+            calls: Calls::default(),
+            queue: VecDeque::new(),
+            subscriptions: BTreeMap::new(),
+            publications: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            counters: Counters::default(),
+            life: Life::Open,
+            said: None,
+            unfinished: Vec::new(),
+            last_id: 0,
+        };
+        session.start_attempt(now);
+        session
+    }
+
+    /// Someone wants something.
+    pub(crate) fn handle_command(&mut self, command: Command, now: Instant) {
+        if self.life != Life::Open {
+            return self.refuse(&command);
+        }
+        match command {
+            Command::Subscribe(key) => self.subscribe(key),
+            Command::Unsubscribe(key) => self.unsubscribe(&key),
+            Command::Register {
+                ticket,
+                key,
+                instance,
+            } => self.register(ticket, key, *instance),
+            Command::Deregister { ticket, key } => self.deregister(ticket, &key),
+            Command::Query { ticket, key } => self.read(ticket, ReadRequest::Query(key)),
+            Command::List {
+                ticket,
+                group,
+                page,
+                page_size,
+            } => {
+                let request = ReadRequest::List {
+                    group,
+                    page,
+                    page_size,
+                };
+                self.read(ticket, request);
+            }
+            Command::Cancel(ticket) => self.cancel(ticket),
+            Command::Close => self.close(),
+        }
+        self.pump(now);
+    }
+
+    /// Other headers for naming requests, a new token for one. What was denied is tried again.
+    pub(crate) fn handle_headers(&mut self, headers: HashMap<String, String>, now: Instant) {
+        self.config.headers = headers;
+        self.wake_waiting();
+        self.pump(now);
+    }
+
+    /// A name of `Output::Resolve` resolved, to any number of addresses, or did not.
+    pub(crate) fn handle_resolved(
+        &mut self,
+        link: LinkId,
+        server: usize,
+        result: Result<Vec<SocketAddr>, String>,
+        now: Instant,
+    ) {
+        self.resolved(link, server, result, now);
+    }
+
+    /// The HTTP/2 handshake is done; `local` is our end of the connection.
+    pub(crate) fn handle_connected(&mut self, link: LinkId, local: IpAddr, now: Instant) {
+        self.connected(link, local, now);
+    }
+
+    /// No connection came of a dial.
+    pub(crate) fn handle_dial_failed(&mut self, link: LinkId, error: DialError, now: Instant) {
+        self.dial_failed(link, error, now);
+    }
+
+    /// A unary call ended.
+    pub(crate) fn handle_answer(
+        &mut self,
+        call: CallId,
+        result: Result<Payload, CallFailure>,
+        now: Instant,
+    ) {
+        self.call_ended(call, result, now);
+    }
+
+    /// A message came on the stream.
+    pub(crate) fn handle_stream(&mut self, link: LinkId, payload: &Payload, now: Instant) {
+        self.stream_message(link, payload, now);
+    }
+
+    /// The stream ended, in whatever way. A clean end is an end as well: the server has given us
+    /// up and answers 301 from now on.
+    pub(crate) fn handle_stream_ended(&mut self, link: LinkId, reason: String, now: Instant) {
+        let registering = self.attempt_at(link, Step::Register).is_some();
+        let error = if registering {
+            LinkError::TurnedAway(reason)
+        } else {
+            LinkError::StreamEnded(reason)
+        };
+        self.link_ended(link, error, now);
+    }
+
+    /// The connection ended.
+    pub(crate) fn handle_lost(&mut self, link: LinkId, reason: String, now: Instant) {
+        self.link_ended(link, LinkError::Lost(reason), now);
+    }
+
+    /// Time passed. Afterwards `poll_timeout` lies after `now`.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.expired(now) {
+            match timer {
+                Timer::Redial if self.life == Life::Open => self.start_attempt(now),
+                Timer::Redial => {}
+                Timer::Step(link) => self.step_timed_out(link, now),
+                Timer::ResolveGrace(link) => self.resolve_grace_over(link, now),
+                Timer::Poll(link) => self.poll_registration(link, now),
+                Timer::Liveness => self.liveness_due(now),
+                Timer::Handover => self.hang_up_draining(),
+                Timer::Call(call) => self.call_ended(call, Err(CallFailure::Timeout), now),
+                Timer::Subscription(key) => self.subscription_due(&key),
+                Timer::SafetyRead(key) => self.safety_read_due(&key, now),
+                Timer::Publication(key) => self.publication_due(&key),
+                Timer::Read(ticket) => self.read_due(ticket),
+            }
+        }
+        self.pump(now);
+    }
+
+    /// What to do next, oldest first.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call `handle_timeout`, unless something happens before.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// What to report to someone who waited in vain for a connection.
+    pub(crate) fn connect_error(&self) -> ConnectError {
+        let waiting_for = self.attempt.as_ref().map(|attempt| {
+            let server = attempt
+                .candidate
+                .map(|candidate| self.describe(candidate))
+                .unwrap_or_default();
+            match attempt.step {
+                Step::Resolve => "the servers' names to resolve".to_owned(),
+                Step::Dial => format!("{server} to take the connection"),
+                Step::Check => format!("{server} to answer the server check"),
+                Step::Register => format!("{server} to register the connection"),
+            }
+        });
+        ConnectError {
+            attempts: self.dialer.attempts,
+            last: self.dialer.last_error.clone(),
+            waiting_for,
+        }
+    }
+
+    /// What was seen and not passed on.
+    pub(crate) const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Sends what is queued, as far as the cap on calls allows, and looks whether that was all.
+    pub(super) fn pump(&mut self, now: Instant) {
+        while self.current.is_some() && self.calls.items() < self.config.concurrent_calls {
+            match self.queue.pop_front() {
+                Some(Job::Publication(key)) => self.send_publication(&key, now),
+                Some(Job::Subscription(key)) => self.send_subscription(&key, now),
+                Some(Job::Read(ticket)) => self.send_read(ticket, now),
+                None => break,
+            }
+        }
+        if self.draining.is_some() && self.is_settled() {
+            self.hang_up_draining();
+        }
+        if self.life == Life::Closing {
+            let all_gone = self.subscriptions.is_empty() && self.publications.is_empty();
+            if all_gone || self.current.is_none() {
+                self.finish_close();
+            }
+        }
+    }
+
+    /// The current connection is gone, and with it everything that the server knew of us.
+    pub(super) fn lose(&mut self, error: LinkError, now: Instant) {
+        let Some(link) = self.current.take() else {
+            return;
+        };
+        self.forget_calls(link.id);
+        self.timers.stop(&Timer::Liveness);
+        self.outputs.push_back(Output::Hangup { link: link.id });
+        if now.duration_since(link.since) >= HELD {
+            self.dialer.held();
+        }
+        self.dialer.exclude(link.addr);
+        self.dialer.last_error = Some(ServerFailure {
+            server: Some(link.server),
+            error,
+        });
+        self.forget_confirmations();
+        if self.life == Life::Open {
+            self.say_connecting();
+            if self.attempt.is_none() && !self.timers.is_running(&Timer::Redial) {
+                let wait = self.dialer.back_off(&self.config, &mut self.rng);
+                self.timers.set(Timer::Redial, now + wait);
+            }
+        }
+        self.pump(now);
+    }
+
+    /// The server asks us to move, to `recommended` if it says so.
+    pub(super) fn move_away(&mut self, recommended: Option<Recommended>, now: Instant) {
+        if self.life != Life::Open || self.attempt.is_some() {
+            return; // on the way already
+        }
+        let Some(link) = &self.current else { return };
+        self.dialer.exclude(link.addr);
+        self.dialer.recommend(recommended);
+        if !self.timers.is_running(&Timer::Redial) {
+            if now.duration_since(link.since) >= HELD {
+                self.dialer.held();
+            }
+            // Many clients are told at once; they shall not arrive at once, nor again and again.
+            let wait = self.dialer.back_off(&self.config, &mut self.rng);
+            self.timers.set(Timer::Redial, now + wait);
+        }
+    }
+
+    fn link_ended(&mut self, link: LinkId, error: LinkError, now: Instant) {
+        if self.is_current(link) {
+            self.lose(error, now);
+        } else if self
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.id == link)
+        {
+            self.fail_attempt(error, now);
+        } else if self.draining == Some(link) {
+            self.hang_up_draining();
+        }
+    }
+
+    pub(super) fn hang_up_draining(&mut self) {
+        if let Some(link) = self.draining.take() {
+            self.timers.stop(&Timer::Handover);
+            self.outputs.push_back(Output::Hangup { link });
+        }
+    }
+
+    /// A new connection: nothing is confirmed there, everything is asked for at once.
+    /// Publications go first: others wait for them.
+    pub(super) fn redo(&mut self, now: Instant) {
+        self.forget_confirmations();
+        for key in self.publications.keys().cloned().collect::<Vec<_>>() {
+            self.touch_publication(&key);
+        }
+        for key in self.subscriptions.keys().cloned().collect::<Vec<_>>() {
+            self.touch_subscription(&key);
+        }
+        for ticket in self.reads.keys().copied().collect::<Vec<_>>() {
+            self.touch_read(ticket);
+        }
+        self.pump(now);
+    }
+
+    fn forget_confirmations(&mut self) {
+        self.queue.clear();
+        self.forget_publications();
+        self.forget_subscriptions();
+        self.forget_reads();
+    }
+
+    /// Whether the current link has all that is wanted, apart from what it refuses for good.
+    fn is_settled(&self) -> bool {
+        self.current.is_some()
+            && self.queue.is_empty()
+            && self.calls.items() == 0
+            && self.publications.values().all(Publication::is_settled)
+    }
+
+    pub(super) fn say(&mut self, state: State) {
+        if self.said.as_ref() != Some(&state) {
+            self.said = Some(state.clone());
+            self.outputs.push_back(Output::State(state));
+        }
+    }
+
+    pub(super) fn done(&mut self, ticket: Ticket, outcome: Result<Outcome, OperationError>) {
+        self.outputs.push_back(Output::Done { ticket, outcome });
+    }
+
+    pub(super) fn is_current(&self, link: LinkId) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(|current| current.id == link)
+    }
+
+    pub(super) const fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+}

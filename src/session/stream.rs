@@ -1,0 +1,77 @@
+//! What servers send by themselves.
+
+use std::time::Instant;
+
+use super::{
+    dialer::Recommended,
+    error::LinkError,
+    event::{LinkId, Output},
+    machine::Session,
+};
+use crate::{
+    model::ServiceKey,
+    wire::{Payload, ServerRequest, ack, request_id},
+};
+
+const ACKNOWLEDGED: i32 = 200;
+
+impl Session {
+    pub(super) fn stream_message(&mut self, link: LinkId, payload: &Payload, now: Instant) {
+        let current = self.is_current(link);
+        let attempt = self
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.id == link);
+        if !current && !attempt && self.draining != Some(link) {
+            return; // hung up
+        }
+        let request = ServerRequest::decode(payload);
+        // Before anything else, on the stream it came on, and also when it cannot be read: a
+        // server sends what was refused or left unanswered again and again.
+        if !matches!(
+            request,
+            Ok(ServerRequest::SetupAck | ServerRequest::Other(_))
+        ) {
+            self.acknowledge(link, payload, now);
+        }
+        match request {
+            Ok(ServerRequest::SetupAck) => self.setup_acknowledged(link, now),
+            Ok(ServerRequest::ClientDetection | ServerRequest::Other(_)) => {}
+            Ok(ServerRequest::ConnectReset { server }) if current => {
+                let recommended = server.map(|(host, port)| Recommended { host, port });
+                self.move_away(recommended, now);
+            }
+            Ok(ServerRequest::ConnectReset { .. }) if attempt => {
+                let reason = "it asks to go elsewhere".to_owned();
+                self.fail_attempt(LinkError::TurnedAway(reason), now);
+            }
+            Ok(ServerRequest::ConnectReset { .. }) => {} // it is being left already
+            Ok(ServerRequest::Notify { service, listing }) if current => {
+                let key = ServiceKey::in_checked(self.config.namespace.clone(), service);
+                // A push without a list says nothing.
+                if let Some(listing) = listing {
+                    self.pushed(&key, listing, now);
+                }
+            }
+            Err(error) if current => {
+                let service = error.service().cloned();
+                let key = service
+                    .map(|service| ServiceKey::in_checked(self.config.namespace.clone(), service));
+                self.undecodable_push(key, error.to_string(), now);
+            }
+            Ok(ServerRequest::Notify { .. }) | Err(_) => {} // only the current stream counts
+        }
+        self.pump(now);
+    }
+
+    fn acknowledge(&mut self, link: LinkId, payload: &Payload, now: Instant) {
+        let id = request_id(payload);
+        self.outputs.push_back(Output::StreamSend {
+            link,
+            payload: ack(payload.kind(), id.as_deref(), ACKNOWLEDGED),
+        });
+        if let Some(current) = self.current.as_mut().filter(|current| current.id == link) {
+            current.last_sent = now;
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The session against a scripted server, in virtual time. Ids (W5, R2 …) are those of the
+//! conformance list.
+
+mod chaos;
+mod close;
+mod connect;
+mod liveness;
+mod publish;
+mod push;
+mod recorded;
+mod redo;
+mod reset;
+mod servers;
+mod world;

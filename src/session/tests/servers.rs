@@ -1,0 +1,159 @@
+use std::{net::IpAddr, time::Duration};
+
+use super::world::{MS, SEC, World, address, config};
+use crate::{
+    model::Host,
+    session::{Config, DialError, Server, State},
+};
+
+fn named(names: &[&str]) -> Config {
+    let server = |name: &&str| Server {
+        host: Host::Name((*name).into()),
+        port: 9848,
+    };
+    Config::new(names.iter().map(server).collect(), "public".into())
+}
+
+fn ip(last: u8) -> IpAddr {
+    address(last).ip()
+}
+
+#[test]
+fn r5_names_are_resolved_again_at_each_attempt() {
+    let mut world = World::with(named(&["nacos"]), 1);
+    world.script.names.insert("nacos", Ok(vec![ip(1)]));
+    world.run(SEC);
+    assert!(world.is_connected());
+    world.script.names.insert("nacos", Ok(vec![ip(2)]));
+    world.end_stream("UNAVAILABLE");
+    world.run(SEC);
+    assert_eq!(world.dials.last().unwrap().1, address(2));
+    assert!(world.is_connected());
+}
+
+#[test]
+fn r5_a_name_without_an_answer_does_not_hold_up_the_others() {
+    let mut world = World::with(named(&["nacos-0", "nacos-1"]), 1);
+    world.script.names.insert("nacos-0", Ok(vec![ip(1)])); // nacos-1 never answers
+    world.run(SEC);
+    assert!(world.is_connected());
+    assert!(world.dials[0].0 < 250 * MS, "{:?}", world.dials);
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_named_in_the_error_and_tried_for_ever() {
+    let mut world = World::with(named(&["nacos"]), 1);
+    world.script.names.insert("nacos", Err("NXDOMAIN"));
+    world.run(60 * SEC);
+    let error = world.session.connect_error();
+    assert!(error.attempts > 60, "{error:?}");
+    let text = error.to_string();
+    assert!(
+        text.contains("nacos:9848: its name cannot be resolved: NXDOMAIN"),
+        "{text}"
+    );
+    let mut silent = World::with(named(&["nacos"]), 1);
+    silent.run(4 * SEC);
+    assert!(silent.last_error().contains("no answer within 3s"));
+    silent.script.names.insert("nacos", Ok(vec![ip(1)]));
+    silent.run(10 * SEC);
+    assert!(silent.is_connected());
+}
+
+#[test]
+fn r5_all_servers_down_for_an_hour_and_up_again_is_found_within_two_seconds() {
+    let mut world = World::with(config(3), 5);
+    world.run(SEC);
+    world.subscribe("orders");
+    world.run(SEC);
+    for last in 1..=3 {
+        world.script.dials.insert(address(last), DialError::Refused);
+    }
+    let end = world.at();
+    world.end_stream("UNAVAILABLE");
+    world.run(Duration::from_secs(3_600));
+    let tries = world.dials.iter().filter(|(at, _)| *at > end).count();
+    assert!((5_000..10_000).contains(&tries), "{tries} tries in an hour");
+    world.script.dials.clear();
+    let listed = world.listed.len();
+    world.run(2 * SEC);
+    assert!(world.is_connected());
+    assert_eq!(world.listed.len(), listed + 1);
+}
+
+#[test]
+fn r6_the_lost_server_is_not_the_next_if_there_is_another() {
+    for seed in 0..20 {
+        let mut world = World::with(config(3), seed);
+        world.run(SEC);
+        world.end_stream("CANCELLED");
+        world.run(SEC);
+        assert!(world.is_connected());
+        assert_ne!(world.dials[0].1, world.dials[1].1);
+    }
+}
+
+#[test]
+fn r6_the_first_retry_comes_within_300_ms_and_clients_do_not_come_together() {
+    let mut waits = Vec::new();
+    for seed in 0..40 {
+        let mut world = World::with(config(1), seed);
+        world.run(5 * SEC);
+        let end = world.at();
+        world.end_stream("UNAVAILABLE");
+        world.run(SEC);
+        waits.push(world.dials[1].0 - end);
+    }
+    assert!(waits.iter().all(|wait| *wait <= 300 * MS), "{waits:?}");
+    assert!(
+        waits
+            .iter()
+            .max()
+            .unwrap()
+            .saturating_sub(*waits.iter().min().unwrap())
+            > 200 * MS
+    );
+}
+
+#[test]
+fn states_count_the_attempts_since_the_last_connection() {
+    let mut world = World::new();
+    world.script.dials.insert(address(1), DialError::Refused);
+    world.run(5 * SEC);
+    world.script.dials.clear();
+    world.run(2 * SEC);
+    let attempts: Vec<u32> = world
+        .states
+        .iter()
+        .filter_map(|(_, state)| match state {
+            State::Connecting { attempt, .. } => Some(*attempt),
+            _ => None,
+        })
+        .collect();
+    let counted: Vec<u32> = (1..=attempts.len() as u32).collect();
+    assert_eq!(attempts, counted);
+    world.end_stream("UNAVAILABLE");
+    let Some((
+        _,
+        State::Connecting {
+            attempt,
+            last_error,
+        },
+    )) = world.states.last()
+    else {
+        panic!("{:?}", world.states);
+    };
+    assert_eq!(*attempt, 1);
+    let error = last_error.as_ref().unwrap().to_string();
+    assert_eq!(
+        error,
+        "Nacos server 10.0.0.1:9848: the stream ended: UNAVAILABLE"
+    );
+}
+
+#[test]
+fn a_session_without_servers_says_so_and_does_not_spin() {
+    let mut world = World::with(config(0), 1);
+    world.run(60 * SEC);
+    assert!(world.last_error().contains("no server is configured"));
+}

@@ -1,0 +1,81 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use super::event::{CallId, LinkId, Ticket};
+use crate::model::ServiceKey;
+
+/// Everything that the session may wait for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// When to try a server again.
+    Redial,
+    /// When to give up the present step of an attempt.
+    Step(LinkId),
+    /// When to stop waiting for more names to resolve, one being known.
+    ResolveGrace(LinkId),
+    /// When to ask again whether the connection is registered.
+    Poll(LinkId),
+    /// When to look whether the current link has been silent.
+    Liveness,
+    /// When to hang up the old link whatever the new one still lacks.
+    Handover,
+    /// When a unary call counts as unanswered.
+    Call(CallId),
+    /// When to try a subscription, or a delayed read of it, again.
+    Subscription(ServiceKey),
+    /// When to read a subscribed service that no push came for.
+    SafetyRead(ServiceKey),
+    /// When to try a publication again.
+    Publication(ServiceKey),
+    /// When to try a read again.
+    Read(Ticket),
+}
+
+/// Which timers run, each once, by time.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    by_time: BTreeSet<(Instant, Timer)>,
+    running: BTreeMap<Timer, Instant>,
+}
+
+impl Timers {
+    /// Starts `timer`, or moves it if it runs.
+    pub(super) fn set(&mut self, timer: Timer, at: Instant) {
+        if let Some(before) = self.running.insert(timer.clone(), at) {
+            self.by_time.remove(&(before, timer.clone()));
+        }
+        self.by_time.insert((at, timer));
+    }
+
+    /// Stops `timer` if it runs.
+    pub(super) fn stop(&mut self, timer: &Timer) {
+        if let Some((timer, at)) = self.running.remove_entry(timer) {
+            self.by_time.remove(&(at, timer));
+        }
+    }
+
+    pub(super) fn stop_all(&mut self) {
+        self.by_time.clear();
+        self.running.clear();
+    }
+
+    /// The first timer that is due at `now`, stopped.
+    pub(super) fn expired(&mut self, now: Instant) -> Option<Timer> {
+        if self.next()? > now {
+            return None;
+        }
+        let (_, timer) = self.by_time.pop_first()?;
+        self.running.remove(&timer);
+        Some(timer)
+    }
+
+    pub(super) fn is_running(&self, timer: &Timer) -> bool {
+        self.running.contains_key(timer)
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,149 @@
+use std::{
+    fmt, mem,
+    sync::{Mutex, PoisonError},
+    task::Waker,
+};
+
+/// Tasks that wait for one thing to change, each woken at every change until it leaves.
+///
+/// Whoever waits registers first and looks after that, so no change is missed. Costs a word until
+/// somebody waits, and nothing on the way of those who need not.
+#[derive(Default)]
+pub(crate) struct Wakers {
+    list: Mutex<Option<Box<List>>>,
+}
+
+/// A place in [`Wakers`], to be given back by [`Wakers::leave`].
+#[derive(Debug)]
+pub(crate) struct Ticket(usize);
+
+#[derive(Default)]
+struct List {
+    places: Vec<Place>,
+    /// The first free place.
+    free: Option<usize>,
+}
+
+enum Place {
+    Free { next: Option<usize> },
+    Taken(Option<Waker>),
+}
+
+impl Wakers {
+    /// Has `waker` woken at the next change. `ticket` is filled at the first call and must be
+    /// given back with [`leave`](Self::leave).
+    pub(crate) fn register(&self, ticket: &mut Option<Ticket>, waker: &Waker) {
+        let mut list = self.lock();
+        let list = list.get_or_insert_default();
+        match ticket {
+            Some(Ticket(at)) => match &mut list.places[*at] {
+                Place::Taken(Some(known)) if known.will_wake(waker) => {}
+                place => *place = Place::Taken(Some(waker.clone())),
+            },
+            None => *ticket = Some(Ticket(list.add(waker.clone()))),
+        }
+    }
+
+    /// Gives a place back.
+    pub(crate) fn leave(&self, ticket: Ticket) {
+        let former = {
+            let mut list = self.lock();
+            list.as_mut().map(|list| {
+                let place = Place::Free { next: list.free };
+                list.free = Some(ticket.0);
+                mem::replace(&mut list.places[ticket.0], place)
+            })
+        };
+        drop(former); // a waker's drop may run anything: not under the lock
+    }
+
+    /// Wakes all that registered since they were last woken.
+    pub(crate) fn wake_all(&self) {
+        let woken: Vec<Waker> = {
+            let mut list = self.lock();
+            let Some(list) = list.as_mut() else { return };
+            list.places
+                .iter_mut()
+                .filter_map(|place| match place {
+                    Place::Taken(waker) => waker.take(),
+                    Place::Free { .. } => None,
+                })
+                .collect()
+        };
+        for waker in woken {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Box<List>>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl List {
+    fn add(&mut self, waker: Waker) -> usize {
+        let place = Place::Taken(Some(waker));
+        match self.free {
+            Some(at) => {
+                if let Place::Free { next } = mem::replace(&mut self.places[at], place) {
+                    self.free = next;
+                }
+                at
+            }
+            None => {
+                self.places.push(place);
+                self.places.len() - 1
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Wakers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wakers").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures_util::task::{ArcWake, waker};
+
+    use super::*;
+
+    struct Count(AtomicUsize);
+
+    impl ArcWake for Count {
+        fn wake_by_ref(this: &Arc<Self>) {
+            this.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_change_wakes_once_and_places_are_used_again() {
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = waker(Arc::clone(&count));
+        let wakers = Wakers::default();
+        wakers.wake_all();
+        let (mut a, mut b) = (None, None);
+        wakers.register(&mut a, &waker);
+        wakers.register(&mut a, &waker);
+        wakers.register(&mut b, &waker);
+        wakers.wake_all();
+        wakers.wake_all();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        wakers.register(&mut a, &waker);
+        wakers.leave(a.take().unwrap());
+        wakers.wake_all();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        wakers.register(&mut a, &waker);
+        assert_eq!(a.as_ref().map(|t| t.0), Some(0));
+        wakers.leave(a.unwrap());
+        wakers.leave(b.unwrap());
+        assert_eq!(Arc::strong_count(&count), 2, "no waker is kept");
+    }
+}

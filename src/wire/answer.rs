@@ -1,0 +1,113 @@
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    body::Text,
+    envelope::Payload,
+    error::DecodeError,
+    service_info::{RawHost, ServiceInfo},
+};
+use crate::model::Listing;
+
+/// What a server answered to a unary request, when it succeeded.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    ServerCheck {
+        connection_id: Option<String>,
+        /// Whether the server will acknowledge the setup with its abilities (2.3 and later).
+        negotiates: bool,
+    },
+    /// Also the answer to an unsubscription. `None` if the answer carries no list.
+    Subscribe(Option<Listing>),
+    Query(Option<Listing>),
+    List {
+        count: u64,
+        names: Vec<String>,
+    },
+    /// Any other success: of a health check, a registration.
+    Done,
+}
+
+/// A refusal: `ErrorResponse`, or the expected type with a result code that is not 200.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server answered {code}: {message}")]
+pub(crate) struct ServerError {
+    pub(crate) code: i32,
+    pub(crate) message: String,
+}
+
+const SUCCESS: i32 = 200;
+
+#[derive(Deserialize)]
+#[serde(
+    rename_all = "camelCase",
+    bound(deserialize = "H: Deserialize<'de>, 'de: 'a")
+)]
+struct Body<'a, H> {
+    #[serde(default)]
+    result_code: Option<i32>,
+    #[serde(default)]
+    error_code: Option<i32>,
+    #[serde(default, borrow)]
+    message: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    connection_id: Option<Text<'a>>,
+    #[serde(default)]
+    support_ability_negotiation: Option<bool>,
+    #[serde(default)]
+    service_info: Option<ServiceInfo<'a, H>>,
+    #[serde(default)]
+    count: Option<u64>,
+    #[serde(default)]
+    service_names: Option<Vec<String>>,
+}
+
+impl Answer {
+    /// Reads an answer. The outer error means that the server said something unreadable, the
+    /// inner one that it refused.
+    pub(crate) fn decode(payload: &Payload) -> Result<Result<Self, ServerError>, DecodeError> {
+        let kind = payload.kind();
+        match serde_json::from_slice::<Body<'_, RawHost<'_>>>(payload.json()) {
+            Ok(body) => Ok(body.into_answer(kind, ServiceInfo::into_listing)),
+            Err(_) => {
+                let text = String::from_utf8_lossy(payload.json());
+                let lossy = matches!(text, std::borrow::Cow::Owned(_));
+                let body: Body<'_, &RawValue> =
+                    serde_json::from_str(&text).map_err(|e| DecodeError::new(kind, e))?;
+                Ok(body.into_answer(kind, |info| info.into_listing_leniently(lossy)))
+            }
+        }
+    }
+}
+
+impl<'a, H> Body<'a, H> {
+    fn into_answer(
+        self,
+        kind: &str,
+        listing: impl FnOnce(ServiceInfo<'a, H>) -> Option<Listing>,
+    ) -> Result<Answer, ServerError> {
+        // Java's default is success, and Jackson leaves defaults out on some paths.
+        let result = self.result_code.unwrap_or(SUCCESS);
+        if result != SUCCESS || kind == "ErrorResponse" {
+            let code = self.error_code.filter(|code| *code != 0).unwrap_or(result);
+            let message = self
+                .message
+                .map(|text| text.0.into_owned())
+                .unwrap_or_default();
+            return Err(ServerError { code, message });
+        }
+        Ok(match kind {
+            "ServerCheckResponse" => Answer::ServerCheck {
+                connection_id: self.connection_id.map(|text| text.0.into_owned()),
+                negotiates: self.support_ability_negotiation.unwrap_or(false),
+            },
+            "SubscribeServiceResponse" => Answer::Subscribe(self.service_info.and_then(listing)),
+            "QueryServiceResponse" => Answer::Query(self.service_info.and_then(listing)),
+            "ServiceListResponse" => Answer::List {
+                count: self.count.unwrap_or(0),
+                names: self.service_names.unwrap_or_default(),
+            },
+            _ => Answer::Done,
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! Readers for the JSON scalars that servers of several kinds write differently.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor},
+};
+
+use crate::model::{Metadata, Weight};
+
+/// A string that borrows from the message where it needs no unescaping.
+#[derive(Debug)]
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
+
+/// A weight: a number, a numeric string, or null (which means 1).
+#[derive(Debug, PartialEq)]
+pub(super) struct LenientWeight(pub(super) Weight);
+
+/// Metadata whose values may be null (dropped) or, from careless providers, numbers and booleans.
+#[derive(Debug, Default)]
+pub(super) struct LenientMetadata(pub(super) Metadata);
+
+struct TextVisitor;
+struct WeightVisitor;
+struct MetadataVisitor;
+struct Value(Option<Box<str>>);
+struct ValueVisitor;
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor).map(Text)
+    }
+}
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for LenientWeight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WeightVisitor).map(Self)
+    }
+}
+
+impl Visitor<'_> for WeightVisitor {
+    type Value = Weight;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a weight: a number, a numeric string or null")
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Weight, E> {
+        Ok(Weight::new(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Weight, E> {
+        Ok(Weight::new(value as f64))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Weight, E> {
+        Ok(Weight::new(value as f64))
+    }
+
+    fn visit_unit<E>(self) -> Result<Weight, E> {
+        Ok(Weight::ONE)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Weight, E> {
+        // "NaN", "Infinity" and "-Infinity" are how Java writes them; Rust reads all three.
+        let number = text.trim().parse::<f64>();
+        number
+            .map(Weight::new)
+            .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+    }
+}
+
+impl<'de> Deserialize<'de> for LenientMetadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MetadataVisitor).map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for MetadataVisitor {
+    type Value = Metadata;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("metadata: an object of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some((key, Value(value))) = map.next_entry::<Box<str>, Value>()? {
+            if let Some(value) = value {
+                if pairs.is_empty() {
+                    pairs.reserve_exact(4); // what most providers send
+                }
+                pairs.push((key, value));
+            }
+        }
+        Ok(pairs.into_iter().collect())
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor).map(Self)
+    }
+}
+
+impl Visitor<'_> for ValueVisitor {
+    type Value = Option<Box<str>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a metadata value: a string")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(text.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Some(value.to_string().into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(Some(value.to_string().into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(Some(value.to_string().into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        Ok(Some(value.to_string().into()))
+    }
+}

@@ -1,0 +1,239 @@
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use super::envelope::{Any, Payload, PayloadMetadata};
+use crate::model::{Instance, ServiceKey};
+
+/// What the client asks of a server.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Request {
+    /// Needs no registered connection; says the connection's id and whether abilities are
+    /// negotiated.
+    ServerCheck,
+    HealthCheck,
+    /// The first message on the stream; everything else is a unary call.
+    Setup(Setup),
+    Register {
+        key: ServiceKey,
+        instance: Instance,
+    },
+    Deregister {
+        key: ServiceKey,
+        instance: Instance,
+    },
+    /// Always for all clusters: a server keeps one filter per connection and service, the last
+    /// one given, so selection happens on this side.
+    Subscribe {
+        key: ServiceKey,
+        subscribe: bool,
+    },
+    /// Always for unhealthy instances too: servers filter before they protect.
+    Query {
+        key: ServiceKey,
+    },
+    List {
+        namespace: std::sync::Arc<str>,
+        group: std::sync::Arc<str>,
+        page: u32,
+        page_size: u32,
+    },
+}
+
+/// How the client introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Setup {
+    pub(crate) client_version: String,
+    pub(crate) tenant: String,
+    /// `module=naming` is load-bearing: without it the server knows no naming client.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Present means "negotiate", even when empty.
+    #[serde(rename = "abilityTable")]
+    pub(crate) abilities: BTreeMap<String, bool>,
+}
+
+/// What travels in a request's envelope beside its body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// The local address of the connection; servers show it to operators.
+    pub(crate) client_ip: String,
+    /// `app`, `accessToken`.
+    pub(crate) headers: HashMap<String, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceBody<'a, T> {
+    namespace: &'a str,
+    service_name: &'a str,
+    group_name: &'a str,
+    #[serde(flatten)]
+    rest: T,
+}
+
+#[derive(Serialize)]
+struct InstanceBody<'a> {
+    r#type: &'static str,
+    instance: InstanceJson<'a>,
+}
+
+#[derive(Serialize)]
+struct SubscribeBody {
+    subscribe: bool,
+    clusters: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct QueryBody {
+    cluster: &'static str,
+    healthy_only: bool,
+    udp_port: u16,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListBody {
+    page_no: u32,
+    page_size: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InstanceJson<'a> {
+    ip: String,
+    port: u16,
+    weight: f64,
+    healthy: bool,
+    enabled: bool,
+    ephemeral: bool,
+    cluster_name: &'a str,
+    metadata: MetadataJson<'a>,
+}
+
+struct MetadataJson<'a>(&'a crate::model::Metadata);
+
+impl Request {
+    /// The Java simple class name of this request.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::ServerCheck => "ServerCheckRequest",
+            Self::HealthCheck => "HealthCheckRequest",
+            Self::Setup(_) => "ConnectionSetupRequest",
+            Self::Register { .. } | Self::Deregister { .. } => "InstanceRequest",
+            Self::Subscribe { .. } => "SubscribeServiceRequest",
+            Self::Query { .. } => "ServiceQueryRequest",
+            Self::List { .. } => "ServiceListRequest",
+        }
+    }
+
+    /// The message. Headers travel in the envelope, never in the JSON.
+    pub(crate) fn encode(&self, head: &Head) -> Payload {
+        Payload {
+            metadata: Some(PayloadMetadata {
+                kind: self.kind().to_owned(),
+                client_ip: head.client_ip.clone(),
+                headers: head.headers.clone(),
+            }),
+            body: Some(Any {
+                type_url: String::new(),
+                value: self.json().into(),
+            }),
+        }
+    }
+
+    fn json(&self) -> Vec<u8> {
+        match self {
+            Self::ServerCheck | Self::HealthCheck => b"{}".to_vec(),
+            Self::Setup(setup) => to_json(setup),
+            Self::Register { key, instance } => {
+                let instance = InstanceJson::from(instance);
+                of_service(
+                    key,
+                    InstanceBody {
+                        r#type: "registerInstance",
+                        instance,
+                    },
+                )
+            }
+            Self::Deregister { key, instance } => {
+                let instance = InstanceJson::from(instance);
+                of_service(
+                    key,
+                    InstanceBody {
+                        r#type: "deregisterInstance",
+                        instance,
+                    },
+                )
+            }
+            Self::Subscribe { key, subscribe } => of_service(
+                key,
+                SubscribeBody {
+                    subscribe: *subscribe,
+                    clusters: "",
+                },
+            ),
+            Self::Query { key } => of_service(
+                key,
+                QueryBody {
+                    cluster: "",
+                    healthy_only: false,
+                    udp_port: 0,
+                },
+            ),
+            Self::List {
+                namespace,
+                group,
+                page,
+                page_size,
+            } => to_json(&ServiceBody {
+                namespace,
+                service_name: "",
+                group_name: group,
+                rest: ListBody {
+                    page_no: *page,
+                    page_size: *page_size,
+                },
+            }),
+        }
+    }
+}
+
+impl<'a> From<&'a Instance> for InstanceJson<'a> {
+    fn from(instance: &'a Instance) -> Self {
+        Self {
+            ip: instance.address().host().to_string(),
+            port: instance.address().port(),
+            weight: instance.weight().get(),
+            healthy: instance.is_healthy(),
+            enabled: instance.is_enabled(),
+            ephemeral: instance.is_ephemeral(),
+            cluster_name: instance.cluster(),
+            metadata: MetadataJson(instance.metadata()),
+        }
+    }
+}
+
+impl Serialize for MetadataJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in self.0.iter() {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+fn of_service<T: Serialize>(key: &ServiceKey, rest: T) -> Vec<u8> {
+    to_json(&ServiceBody {
+        namespace: key.namespace(),
+        service_name: key.name(),
+        group_name: key.group(),
+        rest,
+    })
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings, numbers and string-keyed maps always serialise")
+}

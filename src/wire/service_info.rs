@@ -1,0 +1,175 @@
+//! `ServiceInfo`: the list of a service's instances, in pushes and in answers.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::body::{LenientMetadata, LenientWeight, Text};
+use crate::model::{
+    Address, DEFAULT_CLUSTER, DEFAULT_GROUP, Host, Instance, InvalidName, Listing, Rejected,
+    ServiceName, Weight,
+};
+
+/// The list with hosts of type `H`: [`RawHost`] when all is well, `&RawValue` when one is not.
+#[derive(Debug, Deserialize)]
+#[serde(
+    rename_all = "camelCase",
+    bound(deserialize = "H: Deserialize<'de>, 'de: 'a")
+)]
+pub(super) struct ServiceInfo<'a, H> {
+    #[serde(default, borrow)]
+    name: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    group_name: Option<Text<'a>>,
+    #[serde(default)]
+    last_ref_time: Option<i64>,
+    #[serde(default)]
+    reach_protection_threshold: Option<bool>,
+    hosts: Option<Vec<H>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawHost<'a> {
+    #[serde(default, borrow)]
+    ip: Option<Text<'a>>,
+    #[serde(default)]
+    port: Option<i64>,
+    #[serde(default)]
+    weight: Option<LenientWeight>,
+    #[serde(default)]
+    healthy: Option<bool>,
+    #[serde(default)]
+    enabled: Option<bool>,
+    #[serde(default)]
+    ephemeral: Option<bool>,
+    #[serde(default, borrow)]
+    cluster_name: Option<Text<'a>>,
+    #[serde(default)]
+    metadata: Option<LenientMetadata>,
+}
+
+/// Just enough of a host to say which one it was.
+#[derive(Deserialize)]
+struct HostName<'a> {
+    #[serde(default, borrow)]
+    ip: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    port: Option<&'a RawValue>,
+}
+
+/// Gives every cluster name of a list one allocation.
+#[derive(Default)]
+struct Clusters(Vec<Arc<str>>);
+
+impl<H> ServiceInfo<'_, H> {
+    /// The service that the list is of. Servers of the first generation write `group@@name` into
+    /// the name.
+    pub(super) fn service(&self) -> Result<ServiceName, InvalidName> {
+        let name = self.name.as_ref().map_or("", |text| &text.0);
+        match &self.group_name {
+            _ if name.contains("@@") => name.parse(),
+            Some(group) => ServiceName::new(&group.0, name),
+            None => ServiceName::new(DEFAULT_GROUP, name),
+        }
+    }
+
+    fn listing(&self, instances: Vec<Instance>, rejected: Vec<Rejected>) -> Listing {
+        Listing::from_parts(instances, rejected)
+            .with_protected(self.reach_protection_threshold.unwrap_or(false))
+            .with_stamp(self.last_ref_time.unwrap_or(0))
+    }
+}
+
+impl<'a> ServiceInfo<'a, RawHost<'a>> {
+    /// The list; `None` if the message has none (`hosts: null`), which says nothing.
+    pub(super) fn into_listing(mut self) -> Option<Listing> {
+        let hosts = self.hosts.take()?;
+        let mut instances = Vec::with_capacity(hosts.len());
+        let mut rejected = Vec::new();
+        let mut clusters = Clusters::default();
+        for host in hosts {
+            match host.into_instance(&mut clusters) {
+                Ok(instance) => instances.push(instance),
+                Err(no) => rejected.push(no),
+            }
+        }
+        Some(self.listing(instances, rejected))
+    }
+}
+
+impl<'a> ServiceInfo<'a, &'a RawValue> {
+    /// The same, each host decoded on its own: one that cannot be read is left out and named.
+    pub(super) fn into_listing_leniently(mut self, lossy: bool) -> Option<Listing> {
+        let hosts = self.hosts.take()?;
+        let mut instances = Vec::with_capacity(hosts.len());
+        let mut rejected = Vec::new();
+        let mut clusters = Clusters::default();
+        for raw in hosts {
+            if lossy && raw.get().contains(char::REPLACEMENT_CHARACTER) {
+                rejected.push(Rejected::new(name_of(raw), "it is not valid UTF-8"));
+                continue;
+            }
+            match serde_json::from_str::<RawHost<'_>>(raw.get()) {
+                Ok(host) => match host.into_instance(&mut clusters) {
+                    Ok(instance) => instances.push(instance),
+                    Err(no) => rejected.push(no),
+                },
+                Err(error) => rejected.push(Rejected::new(name_of(raw), error.to_string())),
+            }
+        }
+        Some(self.listing(instances, rejected))
+    }
+}
+
+impl RawHost<'_> {
+    fn into_instance(self, clusters: &mut Clusters) -> Result<Instance, Rejected> {
+        let ip = self.ip.as_ref().map_or("", |text| &text.0);
+        let port = self.port.unwrap_or(0);
+        let reject = |reason: String| Rejected::new(format!("{ip}:{port}"), reason);
+        let host = Host::parse(ip).map_err(|error| reject(error.what().to_owned()))?;
+        let Some(port) = u16::try_from(port).ok().filter(|port| *port != 0) else {
+            return Err(reject(
+                "its port is not a number from 1 to 65535".to_owned(),
+            ));
+        };
+        let cluster = self.cluster_name.as_ref().map_or("", |text| &text.0);
+        Ok(Instance::new(Address::new(host, port))
+            .with_cluster(clusters.shared(cluster))
+            .with_weight(self.weight.map_or(Weight::ONE, |weight| weight.0))
+            .with_healthy(self.healthy.unwrap_or(true))
+            .with_enabled(self.enabled.unwrap_or(true))
+            .with_ephemeral(self.ephemeral.unwrap_or(true))
+            .with_metadata(self.metadata.unwrap_or_default().0))
+    }
+}
+
+impl Clusters {
+    fn shared(&mut self, name: &str) -> Arc<str> {
+        let name = if name.is_empty() {
+            DEFAULT_CLUSTER
+        } else {
+            name
+        };
+        if let Some(known) = self.0.iter().rev().find(|known| &***known == name) {
+            return known.clone();
+        }
+        let new: Arc<str> = name.into();
+        if self.0.len() < 16 {
+            self.0.push(new.clone()); // beyond that the search would cost more than it saves
+        }
+        new
+    }
+}
+
+fn name_of(raw: &RawValue) -> String {
+    let short = |value: Option<&RawValue>| -> String {
+        let text = value.map_or("?", RawValue::get).trim_matches('"');
+        text.chars().take(64).collect()
+    };
+    match serde_json::from_str::<HostName<'_>>(raw.get()) {
+        Ok(host) => format!("{}:{}", short(host.ip), short(host.port)),
+        Err(_) => raw.get().chars().take(64).collect(),
+    }
+}

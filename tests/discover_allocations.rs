@@ -1,0 +1,109 @@
+//! What one call allocates. A file of its own: the counting allocator is the whole process's.
+
+mod discover_support;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    convert::Infallible,
+    future::{Future, Ready, ready},
+    pin::{Pin, pin},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    task::{Context, Poll},
+};
+
+use discover_support::{idle_context, instance, now, registry};
+use futures_core::Stream;
+use tower::{Service, balance::p2c::Balance, discover::Change};
+use tower_nacos::model::Instance;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: hands everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static GLOBAL: Counting = Counting;
+
+#[derive(Clone)]
+struct Noop;
+
+impl Service<u32> for Noop {
+    type Response = u32;
+    type Error = Infallible;
+    type Future = Ready<Result<u32, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u32) -> Self::Future {
+        ready(Ok(request))
+    }
+}
+
+const CALLS: usize = 1_000;
+
+/// Allocations of so many calls, once each instance's service is there.
+fn allocations(mut call: impl FnMut()) -> usize {
+    (0..100).for_each(|_| call());
+    let before = ALLOCATIONS.load(Relaxed);
+    (0..CALLS).for_each(|_| call());
+    ALLOCATIONS.load(Relaxed) - before
+}
+
+fn finish<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut idle_context()) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("all of it happens in the first poll"),
+    }
+}
+
+#[test]
+fn a_call_allocates_nothing_of_ours() {
+    let (mut writer, orders) = registry();
+    writer.publish((1..=5).map(|i| instance(&format!("10.0.0.{i}:80"))), now());
+
+    let engine = orders.discover_with().bare(|_: &Instance| Noop);
+    let bare = allocations(|| assert_eq!(finish(engine.call(1)).unwrap(), 1));
+
+    let mut discovery = orders.discover(|_: &Instance| Noop);
+    let mut cx = idle_context();
+    let Poll::Ready(Some(Ok(Change::Insert(_, mut guarded)))) =
+        Pin::new(&mut discovery).poll_next(&mut cx)
+    else {
+        panic!("an instance first");
+    };
+    let guarded = allocations(|| {
+        assert!(Service::<u32>::poll_ready(&mut guarded, &mut cx).is_ready());
+        assert_eq!(finish(guarded.call(1)).unwrap(), 1);
+    });
+
+    let mut balance = Balance::new(orders.discover(|_: &Instance| Noop));
+    let mut cx = idle_context();
+    let balance = allocations(|| {
+        assert!(balance.poll_ready(&mut cx).is_ready());
+        assert_eq!(finish(balance.call(1)).unwrap(), 1);
+    });
+
+    println!(
+        "allocations in {CALLS} calls: bare {bare}, guarded {guarded}, tower's Balance {balance}"
+    );
+    assert_eq!((bare, guarded), (0, 0));
+    assert_eq!(balance, CALLS, "one of tower's own for each call");
+}
