@@ -122,6 +122,11 @@ async fn a_push_with_one_bad_host_among_a_thousand_still_removes() {
     settles(&orders, &(1000..11_000).collect::<Vec<_>>()).await;
 
     // A list of which nothing can be read keeps the last one, and says so.
+    soon(
+        "the acknowledgements so far",
+        registry.wait_until(|view| !view.is_pushing("big")),
+    )
+    .await;
     let before = registry.inspect(|view| view.connections()[0].acks);
     registry.push_raw(
         "big",
