@@ -34,7 +34,9 @@ fn look(discovery: &mut Discovery<Echo>) -> (Vec<String>, Vec<(Key, Guarded<Echo
 }
 
 async fn ready(service: &mut Guarded<Echo>) -> Result<(), CallError> {
-    poll_fn(|cx| Service::<u32>::poll_ready(service, cx)).await
+    let ready = poll_fn(|cx| Service::<u32>::poll_ready(service, cx));
+    let ready = tokio::time::timeout(std::time::Duration::from_secs(20), ready).await;
+    ready.expect("ready or not, but not waiting")
 }
 
 #[tokio::test]

@@ -167,11 +167,6 @@ impl<S> EndpointSet<S> {
         }
     }
 
-    /// Why there is nobody to call.
-    pub(crate) fn nobody(&self) -> CallError {
-        self.view().nobody(&self.service)
-    }
-
     fn find(&self, roster: &Roster<S>, tried: &Tried) -> Found<S> {
         // Cleared before the look, so that a probe granted during it is not missed for good.
         let probes = self.hub.probes.load(Ordering::Relaxed)
