@@ -1,5 +1,10 @@
 //! What a `Discovery` and the services in it promise, seen through their public interface.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test owns its tasks and its clock"
+)]
+
 mod discover_support;
 
 use std::{future::poll_fn, pin::Pin, task::Poll};

@@ -1,5 +1,10 @@
 //! What one call does: where it goes, what it waits for, what it leaves behind.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test owns its tasks and its clock"
+)]
+
 mod discover_support;
 
 use std::{

@@ -1,6 +1,11 @@
 //! What a provider sees of an eviction: its connection closes, without a call, once the calls in
 //! flight on it have ended. Real sockets.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test owns its tasks and its clock"
+)]
+
 mod discover_support;
 
 use std::{

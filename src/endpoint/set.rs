@@ -182,10 +182,10 @@ impl<S> EndpointSet<S> {
     /// somebody else is at it: the gates are what is trusted.
     fn roster(&self, newest: bool) -> Arc<Roster<S>> {
         let known = self.roster.load_full();
-        if let (Some(roster), false) = (&known, newest) {
-            if roster.version == self.version() {
-                return Arc::clone(roster);
-            }
+        if let (Some(roster), false) = (&known, newest)
+            && roster.version == self.version()
+        {
+            return Arc::clone(roster);
         }
         let state = match (known, newest) {
             (Some(stale), false) => match self.state.try_lock() {
@@ -201,10 +201,11 @@ impl<S> EndpointSet<S> {
         let version = self.version();
         let former = self.roster.load_full();
         let revision = view.snapshot().revision();
-        if let Some(roster) = &former {
-            if roster.version == version && roster.revision == revision {
-                return Arc::clone(roster);
-            }
+        if let Some(roster) = &former
+            && roster.version == version
+            && roster.revision == revision
+        {
+            return Arc::clone(roster);
         }
         let cursor = former.map_or(0, |roster| roster.cursor());
         let roster = Arc::new(view.roster(version, self.prefer.as_deref(), cursor));
@@ -280,10 +281,10 @@ impl<S> View<'_, S> {
     /// The endpoint of an instance of it; made if there is none.
     pub(crate) fn endpoint(&mut self, entry: &Entry) -> Arc<Endpoint<S>> {
         let address = entry.instance().address();
-        if let Some(endpoint) = self.state.endpoints.get(address) {
-            if endpoint.generation() == entry.generation() {
-                return Arc::clone(endpoint);
-            }
+        if let Some(endpoint) = self.state.endpoints.get(address)
+            && endpoint.generation() == entry.generation()
+        {
+            return Arc::clone(endpoint);
         }
         let endpoint = Arc::new(Endpoint::new(entry, Arc::clone(self.hub)));
         let former = self
