@@ -344,6 +344,9 @@ impl<S> View<'_, S> {
 }
 
 fn vacancy(snapshot: &Snapshot) -> String {
+    if snapshot.ended {
+        return "the subscription ended before the registry said".to_owned();
+    }
     if snapshot.entries().is_empty() {
         return "the registry lists none".to_owned();
     }
