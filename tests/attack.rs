@@ -1052,3 +1052,180 @@ async fn an_answer_over_the_limit_is_told_by_name() {
         .unwrap_err();
     assert!(error.to_string().contains("max_message_size"), "{error}");
 }
+
+// A registry that stands still.
+
+#[test]
+fn a_client_of_a_frozen_server_leaves_nothing_when_it_goes() {
+    let apart = Apart::new();
+    let registry = apart.get();
+    let addr = registry.addr();
+    current_thread().block_on(async {
+        let client = soon("connect", Client::connect(addr.as_str()))
+            .await
+            .unwrap();
+        let orders = soon("subscribe", client.subscribe("orders")).await.unwrap();
+        soon("register", client.register("orders", instance(1)))
+            .await
+            .unwrap();
+        registry.freeze();
+        poll_times(client.instances("orders"), 1).await;
+        poll_times(client.subscribe("others"), 1).await;
+        poll_times(client.register("others", instance(1)), 1).await;
+        let error = soon("close", client.close(Duration::from_millis(200)))
+            .await
+            .unwrap_err();
+        assert!(!error.still_registered().is_empty(), "{error}");
+        drop((client, orders));
+        no_tasks_are_left().await;
+        let client = Client::connect_lazy(addr.as_str()).unwrap();
+        poll_times(client.subscribe("orders"), 1).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(client);
+        no_tasks_are_left().await;
+    });
+    registry.thaw();
+    apart.nobody_is_left();
+}
+
+#[test]
+fn peers_that_accept_and_say_nothing_or_nonsense_are_left() {
+    for words in [
+        &b""[..],
+        b"\0\0\0\x04\0\0\0\0\0",
+        b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0",
+        &[0xff; 4096],
+    ] {
+        current_thread().block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let client = Client::builder()
+                .servers(format!("127.0.0.1:{port}/{port}"))
+                .connect_timeout(Duration::from_millis(400));
+            let mut accepted = Vec::new();
+            let peer = async {
+                loop {
+                    let (socket, _) = listener.accept().await.unwrap();
+                    let _ = socket.try_write(words);
+                    accepted.push(socket);
+                }
+            };
+            let error = tokio::select! {
+                result = client.connect() => result.unwrap_err(),
+                () = peer => unreachable!(),
+            };
+            assert!(error.is_timeout());
+            assert!(!accepted.is_empty(), "{error}");
+            no_tasks_are_left().await;
+            for mut socket in accepted {
+                use tokio::io::AsyncReadExt;
+                let mut bytes = Vec::new();
+                let _ = soon("the end of the socket", socket.read_to_end(&mut bytes)).await;
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn what_changed_while_the_server_was_gone_is_so_when_it_returns() {
+    let registry = Registry::builder().push_delay(None).start().await.unwrap();
+    let client = soon("connect", Client::connect(registry.addr()))
+        .await
+        .unwrap();
+    let mut kept = Vec::new();
+    for n in 0..40 {
+        kept.push(
+            soon("subscribe", client.subscribe(format!("s{n}").as_str()))
+                .await
+                .unwrap(),
+        );
+    }
+    soon("register", client.register("gone", instance(1)))
+        .await
+        .unwrap();
+    registry.stop().await;
+    let mut state = client.watch_state();
+    soon("the loss", state.wait_for(|state| !state.is_connected()))
+        .await
+        .unwrap();
+    kept.truncate(20);
+    let _ = poll_times(client.deregister("gone"), 2).await;
+    assert!(!poll_times(client.register("new", instance(2)), 1).await);
+    let _late = client.subscribe_lazy("late").unwrap();
+    registry.resume().await.unwrap();
+    soon(
+        "all that is wanted",
+        registry.wait_until(|view| {
+            (0..20).all(|n| view.subscribers(format!("s{n}").as_str()).len() == 1)
+                && view.subscribers("late").len() == 1
+                && view.addresses("new").len() == 1
+        }),
+    )
+    .await;
+    registry.inspect(|view| {
+        for n in 20..40 {
+            assert!(view.subscribers(format!("s{n}").as_str()).is_empty());
+        }
+        assert!(view.addresses("gone").is_empty());
+    });
+}
+
+#[tokio::test]
+async fn a_subscriber_that_comes_back_gets_a_first_answer_each_time() {
+    let registry = Registry::builder().push_delay(None).start().await.unwrap();
+    registry.register("orders", &instance(1));
+    let client = soon("connect", Client::connect(registry.addr()))
+        .await
+        .unwrap();
+    for pause in 0..60u64 {
+        let orders = timeout(Duration::from_secs(5), client.subscribe("orders")).await;
+        let orders = orders.expect("the first answer in time").unwrap();
+        assert_eq!(orders.snapshot().callable_len(), 1, "{pause}");
+        drop(orders);
+        tokio::time::sleep(Duration::from_micros(pause * 20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_guarded_service_wakes_whoever_asked_last() {
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    let (mut writer, orders) = writer();
+    writer.publish([instance(1)], now());
+    let mut discovery = orders.discover(|at: &Instance| Port(at.address().port()));
+    let mut cx = Context::from_waker(Waker::noop());
+    let Poll::Ready(Some(Ok(tower::discover::Change::Insert(_, mut guarded)))) =
+        Pin::new(&mut discovery).poll_discover(&mut cx)
+    else {
+        panic!("no service")
+    };
+    writer.publish([instance(1).with_enabled(false)], now());
+    let (first, second) = (
+        Arc::new(Count(AtomicUsize::new(0))),
+        Arc::new(Count(AtomicUsize::new(0))),
+    );
+    for count in [&first, &second] {
+        let waker = Waker::from(Arc::clone(count));
+        let mut cx = Context::from_waker(&waker);
+        assert!(Service::<u32>::poll_ready(&mut guarded, &mut cx).is_pending());
+    }
+    assert_eq!(
+        Arc::strong_count(&first),
+        1,
+        "the replaced waker is not kept"
+    );
+    writer.publish([instance(1)], now());
+    assert_eq!((first.0.load(SeqCst), second.0.load(SeqCst)), (0, 1));
+    assert_eq!(
+        soon("call", guarded.ready().await.unwrap().call(0))
+            .await
+            .unwrap(),
+        1
+    );
+    writer.publish([], now());
+    assert!(ServiceExt::<u32>::ready(&mut guarded).await.is_err());
+}
