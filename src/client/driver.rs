@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    CloseError, ConnectionState, Handle, RequestError,
+    CloseError, ConnectionState, ENDLESS, Handle, RequestError,
     lease::Subscriptions,
     links::{Event, Links},
     operations::{Operation, Reply},
@@ -27,8 +27,16 @@ use crate::{
 
 /// How long the farewell takes at most when nobody waits for it.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// What a deadline past the end of the clock means.
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A registry that misbehaves does so again and again: at most one warning a cause.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// What is warned of.
+#[derive(Clone, Copy)]
+enum Cause {
+    Unreadable,
+    Lost,
+}
 
 pub(super) struct Driver {
     session: Session,
@@ -46,6 +54,8 @@ pub(super) struct Driver {
     /// Tickets for what nobody waits for, counted from the other end.
     spare_ticket: u64,
     closing: Option<Closing>,
+    /// When the last warning of each cause was given.
+    warned: [Option<Instant>; 2],
     /// When the last byte of the message being handled left the socket.
     received: Option<Instant>,
 }
@@ -55,8 +65,10 @@ struct Service {
     writer: Writer,
     /// Who wants to know if the server refuses the subscription for good.
     waiting: Vec<oneshot::Sender<RequestError>>,
-    /// Whether the server refused it for good on this connection.
+    /// Whether the server refused it; asked again only when somebody asks us.
     refused: bool,
+    /// What the last request met, until a list comes.
+    trouble: Option<String>,
 }
 
 struct Closing {
@@ -95,6 +107,7 @@ impl Driver {
             registered: HashSet::new(),
             spare_ticket: u64::MAX,
             closing: None,
+            warned: [None; 2],
             received: None,
         };
         // The task ends by itself when every handle is gone, or at `close`.
@@ -210,12 +223,13 @@ impl Driver {
                         writer,
                         waiting: Vec::new(),
                         refused: false,
+                        trouble: None,
                     },
                 );
                 Command::Subscribe(key)
             }
-            Operation::Release(key) => {
-                if !self.subscriptions.release(&key) {
+            Operation::Release(key, slot) => {
+                if !self.subscriptions.release(&key, slot) {
                     return; // somebody holds it again
                 }
                 self.services.remove(&key);
@@ -236,8 +250,11 @@ impl Driver {
                     .handle_command(Command::Unsubscribe(key.clone()), now);
                 Command::Subscribe(key)
             }
-            Operation::Diagnose(reply) => {
-                let _ = reply.send(self.session.connect_error().to_string());
+            Operation::Diagnose { key, reply } => {
+                let _ = reply.send(match key {
+                    Some(key) => self.services.get(&key).and_then(|s| s.trouble.clone()),
+                    None => Some(self.session.connect_error().to_string()),
+                });
                 return;
             }
             Operation::Register {
@@ -303,7 +320,7 @@ impl Driver {
     ) {
         let now = now();
         self.closing = Some(Closing {
-            until: now.checked_add(deadline).unwrap_or(now + A_YEAR),
+            until: now + deadline.min(ENDLESS),
             replies: Vec::from_iter(reply),
         });
         self.session.handle_command(Command::Close, now);
@@ -370,6 +387,7 @@ impl Driver {
         let received = self.received.unwrap_or_else(now);
         service.writer.apply(listing, origin, received);
         service.refused = false;
+        service.trouble = None;
         service.waiting.clear(); // answered: whoever waits sees it in the subscription
         self.note_timer(key);
     }
@@ -382,7 +400,10 @@ impl Driver {
                     service.writer.handle_undecodable(reason, now);
                 }
             }
-            None => tracing::warn!(reason, "a message of the registry cannot be read"),
+            None if self.may_warn(Cause::Unreadable, now) => {
+                tracing::warn!(reason, "a message of the registry cannot be read");
+            }
+            None => {}
         }
     }
 
@@ -394,11 +415,18 @@ impl Driver {
         retries: bool,
     ) {
         tracing::debug!(service = %key, ?operation, %error, retries, "request failed");
-        if retries || operation != session::Operation::Subscribe {
+        if operation != session::Operation::Subscribe {
             return;
         }
-        tracing::warn!(service = %key, %error, "the registry refuses the subscription");
-        if let Some(service) = self.services.get_mut(key) {
+        let Some(service) = self.services.get_mut(key) else {
+            return;
+        };
+        service.trouble = Some(error.to_string());
+        // What is denied is asked for again, seldom; whoever waits need not.
+        if !retries || error.is_denied() {
+            if !service.refused {
+                tracing::warn!(service = %key, %error, "the registry refuses the subscription");
+            }
             service.refused = true;
             for waiting in service.waiting.drain(..) {
                 let _ = waiting.send(error.clone().into());
@@ -432,12 +460,25 @@ impl Driver {
                 .values_mut()
                 .for_each(|s| s.writer.handle_connected(now));
         } else if was_connected && self.closing.is_none() {
-            tracing::warn!(namespace = %self.namespace, %state, "registry connection lost");
+            if self.may_warn(Cause::Lost, now) {
+                tracing::warn!(namespace = %self.namespace, %state, "registry connection lost");
+            } else {
+                tracing::info!(namespace = %self.namespace, %state, "registry connection lost");
+            }
             self.services
                 .values_mut()
                 .for_each(|s| s.writer.handle_disconnected(now));
         }
         self.state.send_replace(state);
+    }
+
+    fn may_warn(&mut self, cause: Cause, now: Instant) -> bool {
+        let last = &mut self.warned[cause as usize];
+        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY);
+        if may {
+            *last = Some(now);
+        }
+        may
     }
 
     fn note_timer(&mut self, key: &ServiceKey) {
@@ -458,10 +499,11 @@ impl Driver {
             .filter(|(operation, _)| *operation == session::Operation::Deregister)
             .map(|(_, key)| key)
             .collect();
+        // First, so that whoever wakes because a subscription ended finds out why.
+        self.state.send_replace(ConnectionState::Closed);
         for (_, service) in self.services.drain() {
             service.writer.close();
         }
-        self.state.send_replace(ConnectionState::Closed);
         for (_, reply) in self.replies.drain() {
             let _ = reply.send(Err(RequestError::Closed));
         }

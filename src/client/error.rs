@@ -55,7 +55,7 @@ pub enum RequestError {
     TimedOut {
         /// How long was waited.
         after: Duration,
-        /// Why there is no connection, if there is none.
+        /// Why there is no connection, if there is none, or what a subscription met.
         last_error: Option<Arc<str>>,
     },
     /// This client registers another instance in the service. Nothing changed.

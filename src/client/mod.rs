@@ -34,7 +34,7 @@ use self::{
     operations::{Operation, Reply},
 };
 use crate::{
-    directory::Subscription,
+    directory::{ReadyError, Subscription},
     model::{Instance, InvalidName, Listing, ServiceKey, ServiceName},
     session::{Outcome, Ticket},
 };
@@ -65,6 +65,9 @@ struct Handle {
     tickets: AtomicU64,
     patience: Duration,
 }
+
+/// As good as for ever, and still to be added to any instant: what longer durations are cut to.
+const ENDLESS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Tells the driver that a caller no longer waits.
 struct Waiting<'a> {
@@ -118,22 +121,28 @@ impl Client {
         let key = self.key(service)?;
         let subscription = self.handle.subscribe(key.clone())?;
         let (reply, refused) = oneshot::channel();
-        self.handle.send(Operation::Await { key, reply })?;
+        self.handle.send(Operation::Await {
+            key: key.clone(),
+            reply,
+        })?;
         let answered = async {
             tokio::select! {
                 biased;
-                ready = subscription.ready() => ready.map_err(|_| self.handle.gone()),
+                ready = subscription.ready() => ready.map_err(|e| self.handle.unready(&e)),
                 refused = refused => match refused {
                     Ok(refused) => Err(refused),
                     // The driver let go of us because the answer came, or because it ended.
-                    Err(_) => subscription.ready().await.map_err(|_| self.handle.gone()),
+                    Err(_) => subscription.ready().await.map_err(|e| self.handle.unready(&e)),
                 },
             }
         };
         match timeout(self.handle.patience, answered).await {
             Ok(Ok(())) => Ok(subscription),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(self.handle.timed_out()),
+            Err(_) => {
+                let trouble = self.handle.diagnose(Some(key)).await;
+                Err(self.handle.timed_out(trouble))
+            }
         }
     }
 
@@ -304,6 +313,9 @@ impl Client {
 
 impl Handle {
     fn subscribe(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
+        if self.is_over() {
+            return Err(self.gone()); // whatever handles of before are left
+        }
         let (subscription, writer) = self.subscriptions.lease(&key, &self.operations);
         if let Some(writer) = writer {
             self.send(Operation::Subscribe { key, writer })?;
@@ -328,15 +340,17 @@ impl Handle {
                 waiting.done = true;
                 outcome.unwrap_or_else(|_| Err(self.gone()))
             }
-            Err(_) => Err(self.timed_out()),
+            Err(_) => Err(self.timed_out(None)),
         }
     }
 
-    /// Why there is no connection.
-    async fn diagnose(&self) -> Option<Arc<str>> {
+    /// Why there is no list of a service, or no connection.
+    async fn diagnose(&self, key: Option<ServiceKey>) -> Option<Arc<str>> {
         let (reply, why) = oneshot::channel();
-        self.send(Operation::Diagnose(reply)).ok()?;
-        why.await.ok().map(Into::into)
+        self.send(Operation::Diagnose { key, reply }).ok()?;
+        // The driver answers at once, unless its runtime stands still.
+        let why = timeout(Duration::from_secs(1), why).await;
+        why.ok()?.ok()?.map(Into::into)
     }
 
     fn send(&self, operation: Operation) -> Result<(), RequestError> {
@@ -351,10 +365,23 @@ impl Handle {
         }
     }
 
-    fn timed_out(&self) -> RequestError {
+    /// Why a subscription has no list.
+    fn unready(&self, error: &ReadyError) -> RequestError {
+        match error {
+            ReadyError::Closed { .. } => self.gone(),
+            other => RequestError::Failed(other.to_string()),
+        }
+    }
+
+    /// Whether the driver takes no more operations.
+    fn is_over(&self) -> bool {
+        self.operations.is_closed() || matches!(*self.state.borrow(), ConnectionState::Closed)
+    }
+
+    fn timed_out(&self, trouble: Option<Arc<str>>) -> RequestError {
         let last_error = match &*self.state.borrow() {
             ConnectionState::Connecting { last_error, .. } => last_error.clone(),
-            _ => None,
+            _ => trouble,
         };
         RequestError::TimedOut {
             after: self.patience,

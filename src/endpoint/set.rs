@@ -22,7 +22,7 @@ use crate::{
         roster::{Found, Roster},
     },
     model::{Address, ServiceKey},
-    sync::{Published, Wakers},
+    sync::{Published, Wakers, guarded},
 };
 
 /// The endpoints of one consumer of one service.
@@ -139,7 +139,9 @@ impl<S> EndpointSet<S> {
     /// Who can be called may have changed.
     pub(super) fn bump(&self) {
         self.version.fetch_add(1, Ordering::Release);
-        self.changed.wake();
+        if let Some(waker) = self.changed.take() {
+            guarded(|| waker.wake());
+        }
     }
 
     /// Holds the newest snapshot still. Nothing of the users' may run meanwhile.
@@ -342,6 +344,9 @@ impl<S> View<'_, S> {
 }
 
 fn vacancy(snapshot: &Snapshot) -> String {
+    if snapshot.ended {
+        return "the subscription ended before the registry said".to_owned();
+    }
     if snapshot.entries().is_empty() {
         return "the registry lists none".to_owned();
     }
