@@ -100,6 +100,10 @@ pub use self::{
 #[doc(hidden)]
 pub mod push_path;
 
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod simulation;
+
 /// The README's code compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -15,12 +15,13 @@ use tokio::{
 
 use super::{
     CloseError, ConnectionState, ENDLESS, Handle, RequestError,
+    copies::Copies,
     lease::Subscriptions,
     links::{Event, Links},
     operations::{Operation, Reply},
 };
 use crate::{
-    directory::{self, Options, Writer},
+    directory::Options,
     model::{Listing, ServiceKey},
     session::{self, Command, Config, Outcome, Output, Session, Ticket},
 };
@@ -45,9 +46,8 @@ pub(super) struct Driver {
     subscriptions: Arc<Subscriptions>,
     state: watch::Sender<ConnectionState>,
     namespace: Arc<str>,
+    copies: Copies,
     services: HashMap<ServiceKey, Service>,
-    /// Services whose writer wants to be woken by time, which is rare.
-    timed: HashSet<ServiceKey>,
     replies: HashMap<Ticket, Reply>,
     /// Services that this client registered an instance in, or is about to.
     registered: HashSet<ServiceKey>,
@@ -60,9 +60,9 @@ pub(super) struct Driver {
     received: Option<Instant>,
 }
 
-/// A subscribed service.
+/// Who waits for a subscribed service.
+#[derive(Default)]
 struct Service {
-    writer: Writer,
     /// Who wants to know if the server refuses the subscription for good.
     waiting: Vec<oneshot::Sender<RequestError>>,
     /// Whether the server refused it; asked again only when somebody asks us.
@@ -101,8 +101,8 @@ impl Driver {
             subscriptions: subscriptions.clone(),
             state,
             namespace: namespace.clone(),
+            copies: Copies::default(),
             services: HashMap::new(),
-            timed: HashSet::new(),
             replies: HashMap::new(),
             registered: HashSet::new(),
             spare_ticket: u64::MAX,
@@ -153,30 +153,21 @@ impl Driver {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        let timed = self
-            .timed
-            .iter()
-            .filter_map(|key| self.services.get(key)?.writer.poll_timeout());
         let closing = self.closing.as_ref().map(|closing| closing.until);
-        timed
-            .chain(self.session.poll_timeout())
-            .chain(closing)
-            .min()
+        [
+            self.copies.poll_timeout(),
+            self.session.poll_timeout(),
+            closing,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn handle_timeout(&mut self) {
         let now = now();
         self.session.handle_timeout(now);
-        for key in self.timed.clone() {
-            let Some(service) = self.services.get_mut(&key) else {
-                self.timed.remove(&key);
-                continue;
-            };
-            if service.writer.poll_timeout().is_some_and(|at| at <= now) {
-                service.writer.handle_timeout(now);
-            }
-            self.note_timer(&key);
-        }
+        self.copies.handle_timeout(now);
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -213,19 +204,9 @@ impl Driver {
     fn handle_operation(&mut self, operation: Operation) {
         let now = now();
         let command = match operation {
-            Operation::Subscribe { key, mut writer } => {
-                if self.state.borrow().is_connected() {
-                    writer.handle_connected(now);
-                }
-                self.services.insert(
-                    key.clone(),
-                    Service {
-                        writer,
-                        waiting: Vec::new(),
-                        refused: false,
-                        trouble: None,
-                    },
-                );
+            Operation::Subscribe { key, writer } => {
+                self.copies.open(key.clone(), writer, now);
+                self.services.insert(key.clone(), Service::default());
                 Command::Subscribe(key)
             }
             Operation::Release(key, slot) => {
@@ -233,7 +214,7 @@ impl Driver {
                     return; // somebody holds it again
                 }
                 self.services.remove(&key);
-                self.timed.remove(&key);
+                self.copies.close(&key);
                 Command::Unsubscribe(key)
             }
             Operation::Await { key, reply } => {
@@ -379,32 +360,11 @@ impl Driver {
         let Some(service) = self.services.get_mut(key) else {
             return;
         };
-        let origin = match origin {
-            session::Origin::Push => directory::Origin::Push,
-            session::Origin::FirstAnswer => directory::Origin::FirstAnswer,
-            session::Origin::Read => directory::Origin::Read,
-        };
         let received = self.received.unwrap_or_else(now);
-        service.writer.apply(listing, origin, received);
+        self.copies.apply(key, listing, origin, received);
         service.refused = false;
         service.trouble = None;
         service.waiting.clear(); // answered: whoever waits sees it in the subscription
-        self.note_timer(key);
-    }
-
-    fn undecodable(&mut self, key: Option<&ServiceKey>, reason: &str) {
-        let now = now();
-        match key {
-            Some(key) => {
-                if let Some(service) = self.services.get_mut(key) {
-                    service.writer.handle_undecodable(reason, now);
-                }
-            }
-            None if self.may_warn(Cause::Unreadable, now) => {
-                tracing::warn!(reason, "a message of the registry cannot be read");
-            }
-            None => {}
-        }
     }
 
     fn failed(
@@ -456,20 +416,27 @@ impl Driver {
         };
         if state.is_connected() {
             tracing::info!(namespace = %self.namespace, %state, "registry connection");
-            self.services
-                .values_mut()
-                .for_each(|s| s.writer.handle_connected(now));
+            self.copies.handle_connected(now);
         } else if was_connected && self.closing.is_none() {
             if self.may_warn(Cause::Lost, now) {
                 tracing::warn!(namespace = %self.namespace, %state, "registry connection lost");
             } else {
                 tracing::info!(namespace = %self.namespace, %state, "registry connection lost");
             }
-            self.services
-                .values_mut()
-                .for_each(|s| s.writer.handle_disconnected(now));
+            self.copies.handle_disconnected(now);
         }
         self.state.send_replace(state);
+    }
+
+    fn undecodable(&mut self, key: Option<&ServiceKey>, reason: &str) {
+        let now = now();
+        match key {
+            Some(key) => self.copies.undecodable(key, reason, now),
+            None if self.may_warn(Cause::Unreadable, now) => {
+                tracing::warn!(reason, "a message of the registry cannot be read");
+            }
+            None => {}
+        }
     }
 
     fn may_warn(&mut self, cause: Cause, now: Instant) -> bool {
@@ -481,17 +448,6 @@ impl Driver {
         may
     }
 
-    fn note_timer(&mut self, key: &ServiceKey) {
-        let timer = self
-            .services
-            .get(key)
-            .and_then(|service| service.writer.poll_timeout());
-        match timer {
-            Some(_) => self.timed.insert(key.clone()),
-            None => self.timed.remove(key),
-        };
-    }
-
     /// The farewell is over, done or not: nobody is left waiting.
     fn end(mut self) {
         let unfinished = self.session.unfinished().into_iter();
@@ -501,9 +457,8 @@ impl Driver {
             .collect();
         // First, so that whoever wakes because a subscription ended finds out why.
         self.state.send_replace(ConnectionState::Closed);
-        for (_, service) in self.services.drain() {
-            service.writer.close();
-        }
+        self.copies.close_all();
+        self.services.clear();
         for (_, reply) in self.replies.drain() {
             let _ = reply.send(Err(RequestError::Closed));
         }

@@ -1,6 +1,7 @@
 //! The connection to a Nacos server: subscriptions, registrations, and the one task behind them.
 
 mod builder;
+pub(crate) mod copies;
 mod driver;
 mod error;
 mod lease;

@@ -128,7 +128,10 @@ impl State {
             self.known = true;
             self.settle_at = None;
         } else if first {
-            let doubt = origin == Origin::FirstAnswer && !options.unknown_while_empty.is_zero();
+            // From a registry, which may just have restarted, and not from a program. Its first
+            // list may be a push that overtook the answer.
+            let registry = origin == Origin::FirstAnswer || self.link.connected;
+            let doubt = registry && !options.unknown_while_empty.is_zero();
             self.known = !doubt;
             self.settle_at = doubt
                 .then(|| now.checked_add(options.unknown_while_empty))

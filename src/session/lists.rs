@@ -31,12 +31,8 @@ impl Session {
         subscription.last_stamp = listing.stamp();
         subscription.last_push = Some(now);
         subscription.reread = None; // nothing that a read could bring is newer
-        let origin = if subscription.listed {
-            Origin::Push
-        } else {
-            Origin::FirstAnswer
-        };
-        self.deliver(key, listing, origin, now);
+        // A push even if it overtook the first answer: it is newer than what was pushed before.
+        self.deliver(key, listing, Origin::Push, now);
     }
 
     /// The answer to a subscription or a read. Servers answer from a copy that is up to 0.6 s
