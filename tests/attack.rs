@@ -19,7 +19,7 @@ use tower::{Service, ServiceExt, balance::p2c::Balance, discover::Discover as _}
 use tower_nacos::{
     client::{Client, RequestError},
     directory::{self, Options, Origin, Status, Subscription, Writer},
-    model::{Instance, Listing, ServiceKey},
+    model::{Address, Host, Instance, Listing, ServiceKey},
     testing::{Fault, Registry, Script},
 };
 
@@ -1219,4 +1219,162 @@ async fn a_guarded_service_wakes_whoever_asked_last() {
     );
     writer.publish([], now());
     assert!(ServiceExt::<u32>::ready(&mut guarded).await.is_err());
+}
+
+/// Takes its time at each step, and fails at the answer when told to.
+struct Slow {
+    ready: u8,
+    fails: Arc<AtomicBool>,
+}
+
+impl Clone for Slow {
+    fn clone(&self) -> Self {
+        Self {
+            ready: 2,
+            fails: Arc::clone(&self.fails),
+        }
+    }
+}
+
+impl Service<u32> for Slow {
+    type Response = u32;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<u32, std::io::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if self.ready == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        self.ready -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn call(&mut self, request: u32) -> Self::Future {
+        let fails = Arc::clone(&self.fails);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            if fails.load(SeqCst) {
+                return Err(std::io::ErrorKind::ConnectionRefused.into());
+            }
+            Ok(request)
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_dropped_at_each_poll_leave_no_count_and_no_probe_behind() {
+    let (mut writer, orders) = writer();
+    writer.publish([instance(1), instance(2)], now());
+    let fails = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&fails);
+    let bare = orders
+        .discover_with()
+        .classify(|error: &std::io::Error| tower_nacos::endpoint::Verdict::unreachable(error))
+        .bare(move |_: &Instance| Slow {
+            ready: 2,
+            fails: Arc::clone(&told),
+        });
+    for times in 0..8 {
+        poll_times(bare.call(1), times).await;
+        assert_eq!(bare.counts(), [0, 0, 0], "{times}");
+    }
+    // All out: the probe is taken by calls that are dropped, again and again.
+    fails.store(true, SeqCst);
+    for _ in 0..3 {
+        let _ = soon("call", bare.call(1)).await;
+    }
+    fails.store(false, SeqCst);
+    for times in 1..5 {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        poll_times(bare.call(1), times).await;
+        assert_eq!(bare.counts(), [0, 0, 0], "{times}");
+    }
+    let mut rounds = 0;
+    while soon("call", bare.call(1)).await.is_err() {
+        rounds += 1;
+        assert!(rounds < 60, "never probed again");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // And with the list flapping under them.
+    for round in 0..200 {
+        let calls: Vec<_> = (0..8)
+            .map(|times| poll_times(bare.call(1), times))
+            .collect();
+        let flap = async {
+            tokio::task::yield_now().await;
+            let one = instance(1).with_enabled(round % 2 == 0);
+            writer.publish(
+                if round % 3 == 0 {
+                    vec![one]
+                } else {
+                    vec![one, instance(2)]
+                },
+                now(),
+            )
+        };
+        let (_, revision) = tokio::join!(futures_util::future::join_all(calls), flap);
+        soon("applied", orders.applied(revision)).await.unwrap();
+        assert_eq!(bare.counts(), [0, 0, 0], "{round}");
+    }
+}
+
+#[test]
+fn a_discovery_outlives_the_runtime_that_it_was_made_on() {
+    let (mut writer, orders) = writer();
+    writer.publish([instance(1), instance(2)], now());
+    let living = Arc::new(());
+    let theirs = Arc::clone(&living);
+    let bare = current_thread().block_on(async {
+        let bare = orders
+            .discover_with()
+            .bare(move |at: &Instance| Owning(at.address().port(), theirs.clone()));
+        for _ in 0..4 {
+            bare.call(0).await.unwrap();
+        }
+        bare
+    });
+    assert_eq!(Arc::strong_count(&living), 4);
+    writer.publish([instance(2)], now());
+    current_thread().block_on(async {
+        assert_eq!(soon("call", bare.call(0)).await.unwrap(), 2);
+    });
+    assert_eq!(
+        Arc::strong_count(&living),
+        3,
+        "the evicted one is dropped with the next call"
+    );
+    drop(bare);
+    assert_eq!(Arc::strong_count(&living), 1);
+}
+
+#[derive(Clone)]
+struct Owning(u16, #[allow(dead_code, reason = "counted")] Arc<()>);
+
+impl Service<u32> for Owning {
+    type Response = u32;
+    type Error = std::io::Error;
+    type Future = std::future::Ready<Result<u32, std::io::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: u32) -> Self::Future {
+        std::future::ready(Ok(self.0.into()))
+    }
+}
+
+#[tokio::test]
+async fn an_instance_without_a_port_is_not_registered() {
+    let registry = Registry::start().await.unwrap();
+    let client = soon("connect", Client::connect(registry.addr()))
+        .await
+        .unwrap();
+    let bound = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let none = Instance::new(Address::new(Host::Ip(bound.ip()), bound.port()));
+    let error = soon("register", client.register("orders", none))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RequestError::NoPort(_)), "{error}");
 }

@@ -51,7 +51,9 @@ use crate::{
 /// While the registry cannot be reached the client reconnects without limit, and every
 /// subscription keeps serving the instances it knew last.
 ///
-/// When the runtime is gone, operations return [`RequestError::RuntimeGone`] and never hang.
+/// When the runtime is gone, operations return [`RequestError::RuntimeGone`] and never hang. They may
+/// be awaited on any tokio runtime that has time enabled. One that is dropped half-way may have been
+/// carried out: what was registered stays until [`deregister`](Self::deregister).
 #[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
@@ -167,14 +169,17 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When another instance of this service is registered by this client, or the server refuses:
-    /// nothing changed then. When no answer came in time, the registration stays wanted and is
+    /// When another instance of this service is registered by this client, the instance has port
+    /// 0, or the server refuses: nothing changed then. When no answer came in time, the registration stays wanted and is
     /// carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
     pub async fn register<N>(&self, service: N, instance: Instance) -> Result<(), RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
         let key = self.key(service)?;
+        if instance.address().port() == 0 {
+            return Err(RequestError::NoPort(instance.address().clone()));
+        }
         if instance.weight().is_zero() {
             tracing::warn!(service = %key, instance = %instance.address(), "registered with weight 0: it gets no calls");
         }

@@ -157,10 +157,10 @@ mod tests {
     fn the_drop_of_a_replaced_waker_may_use_the_set() {
         let wakers = Arc::new(Wakers::default());
         let (mut inner, mut outer) = (None, None);
-        wakers.register(&mut inner, std::task::Waker::noop());
+        wakers.register(&mut inner, Waker::noop());
         let owner = Owner(Arc::clone(&wakers), Mutex::new(inner));
         wakers.register(&mut outer, &waker(Arc::new(owner)));
-        wakers.register(&mut outer, std::task::Waker::noop());
+        wakers.register(&mut outer, Waker::noop());
         wakers.leave(outer.unwrap());
     }
 
