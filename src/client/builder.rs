@@ -3,7 +3,14 @@ use std::{sync::Arc, time::Duration};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{runtime, time::timeout};
 
-use super::{Client, ConnectError, ConnectionState, InvalidServer, ServerAddress, driver::Driver};
+use super::{
+    Client, ConnectError, ConnectionState, InvalidServer, ServerAddress,
+    auth::Auth,
+    driver::{Driver, Setup},
+    links::Network,
+    login::Login,
+    secret::Secret,
+};
 use crate::{directory::Options, model, session};
 
 /// Options of a [`Client`], each with its default.
@@ -18,6 +25,10 @@ pub struct Builder {
     idle: Duration,
     tries: u32,
     max_message_size: usize,
+    dial_timeout: Duration,
+    login: Option<(String, Secret)>,
+    login_timeout: Duration,
+    context_path: String,
     directory: Options,
 }
 
@@ -109,6 +120,44 @@ impl Builder {
         self
     }
 
+    /// Logs in as this user, at each server that is connected to. Default: nobody, for servers
+    /// without authentication.
+    ///
+    /// The login is an HTTP request to the server's *main* port, which must be open then, and a
+    /// connection counts as made only after it. The token that it brings is renewed before its end.
+    /// A request denied all the same (403) causes one new login, at most one in 3 s and one a
+    /// minute and service, and is tried once more; other services are not disturbed. The password
+    /// is in no log, error or `Debug`.
+    #[must_use]
+    pub fn login(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
+        self.login = Some((username.into(), Secret::from(password.into())));
+        self
+    }
+
+    /// How long a login may take. Default 5 s, more than a call: servers make a password expensive
+    /// to check. It comes on top of a dial, so a longer one delays the move to the next server.
+    #[must_use]
+    pub const fn login_timeout(mut self, timeout: Duration) -> Self {
+        self.login_timeout = timeout;
+        self
+    }
+
+    /// What the paths of the servers' HTTP interface begin with. Default `/nacos`, as servers come;
+    /// `""` or `"/"` for none. Only the login uses it.
+    #[must_use]
+    pub fn context_path(mut self, path: impl Into<String>) -> Self {
+        self.context_path = path.into();
+        self
+    }
+
+    /// How long a dial may take, the HTTP/2 handshake included. Default 3 s, as in Nacos's Java
+    /// client: packets that a firewall drops are noticed after that and another server is tried.
+    #[must_use]
+    pub const fn dial_timeout(mut self, timeout: Duration) -> Self {
+        self.dial_timeout = timeout;
+        self
+    }
+
     /// How lists become snapshots: health, restarts, the collapse guard.
     #[must_use]
     pub fn directory(mut self, options: Options) -> Self {
@@ -158,23 +207,53 @@ impl Builder {
         config.call_timeout = self.call_timeout;
         config.idle = self.idle;
         config.tries = self.tries;
+        config.dial_timeout = self.dial_timeout;
         #[expect(
             clippy::disallowed_methods,
             reason = "where a client's randomness comes from: servers and waits must differ from client to client"
         )]
-        let rng = StdRng::from_rng(&mut rand::rng());
-        let handle = Driver::start(
-            &runtime,
+        let mut rng = StdRng::from_rng(&mut rand::rng());
+        let auth = self
+            .login
+            .as_ref()
+            .map(|_| Auth::new(StdRng::from_rng(&mut rng)));
+        let login = self.login.map(|(username, password)| {
+            // The session's word for all that comes before a server can be asked anything.
+            config.dial_timeout += self.login_timeout;
+            config.credentials = true;
+            Arc::new(Login {
+                username,
+                password,
+                context_path: slashed(&self.context_path),
+                timeout: self.login_timeout,
+            })
+        });
+        let network = Network {
+            servers,
+            max_message_size: self.max_message_size,
+            login,
+        };
+        let setup = Setup {
             config,
+            network,
+            auth,
             rng,
-            self.max_message_size,
-            self.directory,
+            directory: self.directory,
             namespace,
-            self.patience,
-        );
+            patience: self.patience,
+        };
+        let handle = Driver::start(&runtime, setup);
         Ok(Client {
             handle: Arc::new(handle),
         })
+    }
+}
+
+/// A path's beginning as it is put before `/v1/…`: empty, or with a slash before and none behind.
+fn slashed(path: &str) -> String {
+    match path.trim_matches('/') {
+        "" => String::new(),
+        path => format!("/{path}"),
     }
 }
 
@@ -190,6 +269,10 @@ impl Default for Builder {
             idle: Duration::from_secs(5),
             tries: 3,
             max_message_size: 64 << 20,
+            dial_timeout: Duration::from_secs(3),
+            login: None,
+            login_timeout: Duration::from_secs(5),
+            context_path: "/nacos".to_owned(),
             directory: Options::default(),
         }
     }

@@ -15,8 +15,10 @@ use tokio::{
 
 use super::{
     CloseError, ConnectionState, Handle, RequestError,
+    auth::{Auth, Denied},
     lease::Subscriptions,
-    links::{Event, Links},
+    links::{Event, Links, Network},
+    login::{LoginError, Token},
     operations::{Operation, Reply},
 };
 use crate::{
@@ -31,6 +33,8 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub(super) struct Driver {
     session: Session,
     links: Links,
+    /// If there is a user to log in as.
+    auth: Option<Auth>,
     operations: mpsc::UnboundedReceiver<Operation>,
     subscriptions: Arc<Subscriptions>,
     state: watch::Sender<ConnectionState>,
@@ -53,8 +57,19 @@ struct Service {
     writer: Writer,
     /// Who wants to know if the server refuses the subscription for good.
     waiting: Vec<oneshot::Sender<RequestError>>,
-    /// Whether the server refused it for good on this connection.
+    /// Whether the server refused it, for good or as long as nobody asks.
     refused: bool,
+}
+
+/// What a driver starts with.
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) network: Network,
+    pub(super) auth: Option<Auth>,
+    pub(super) rng: StdRng,
+    pub(super) directory: Options,
+    pub(super) namespace: Arc<str>,
+    pub(super) patience: Duration,
 }
 
 struct Closing {
@@ -64,15 +79,16 @@ struct Closing {
 
 impl Driver {
     /// Starts the task on `runtime` and returns the handle that it serves.
-    pub(super) fn start(
-        runtime: &runtime::Handle,
-        config: Config,
-        rng: StdRng,
-        max_message_size: usize,
-        directory: Options,
-        namespace: Arc<str>,
-        patience: Duration,
-    ) -> Handle {
+    pub(super) fn start(runtime: &runtime::Handle, setup: Setup) -> Handle {
+        let Setup {
+            config,
+            network,
+            auth,
+            rng,
+            directory,
+            namespace,
+            patience,
+        } = setup;
         let (sender, operations) = mpsc::unbounded_channel();
         let first = ConnectionState::Connecting {
             attempt: 1,
@@ -82,7 +98,8 @@ impl Driver {
         let subscriptions = Arc::new(Subscriptions::new(directory));
         let driver = Self {
             session: Session::new(config, rng, now()),
-            links: Links::new(max_message_size),
+            links: Links::new(network),
+            auth,
             operations,
             subscriptions: subscriptions.clone(),
             state,
@@ -145,6 +162,7 @@ impl Driver {
         let closing = self.closing.as_ref().map(|closing| closing.until);
         timed
             .chain(self.session.poll_timeout())
+            .chain(self.auth.as_ref().and_then(Auth::poll_timeout))
             .chain(closing)
             .min()
     }
@@ -152,6 +170,13 @@ impl Driver {
     fn handle_timeout(&mut self) {
         let now = now();
         self.session.handle_timeout(now);
+        if self
+            .auth
+            .as_mut()
+            .is_some_and(|auth| auth.handle_timeout(now))
+        {
+            self.log_in();
+        }
         for key in self.timed.clone() {
             let Some(service) = self.services.get_mut(&key) else {
                 self.timed.remove(&key);
@@ -174,7 +199,14 @@ impl Driver {
             } => {
                 self.session.handle_resolved(link, server, result, now);
             }
-            Event::Connected { link, local } => self.session.handle_connected(link, local, now),
+            Event::Connected { link, local, token } => {
+                if let (Some(token), Some(auth)) = (token, &mut self.auth) {
+                    auth.connected(token.ttl, now);
+                    self.session.handle_headers(headers(&token), now);
+                }
+                self.session.handle_connected(link, local, now);
+            }
+            Event::LoggedIn { result, .. } => self.logged_in(result, now),
             Event::DialFailed { link, error } => self.session.handle_dial_failed(link, error, now),
             Event::Answered { call, result, .. } => {
                 self.session.handle_answer(call, result, now);
@@ -321,9 +353,9 @@ impl Driver {
                 Output::Dial {
                     link,
                     addr,
+                    host,
                     timeout,
-                    ..
-                } => self.links.dial(link, addr, timeout),
+                } => self.links.dial(link, addr, &host, timeout),
                 Output::OpenStream { link, payload } => self.links.open_stream(link, payload),
                 Output::StreamSend { link, payload } => self.links.send(link, payload),
                 Output::Call {
@@ -391,14 +423,78 @@ impl Driver {
         retries: bool,
     ) {
         tracing::debug!(service = %key, ?operation, %error, retries, "request failed");
+        if error.is_denied() {
+            return self.denied(key, operation, error);
+        }
         if retries || operation != session::Operation::Subscribe {
             return;
         }
         tracing::warn!(service = %key, %error, "the registry refuses the subscription");
         if let Some(service) = self.services.get_mut(key) {
-            service.refused = true;
-            for waiting in service.waiting.drain(..) {
-                let _ = waiting.send(error.clone().into());
+            service.refuse(&error.into());
+        }
+    }
+
+    /// A 403. With a user it may be the token's fault: one login, and the session tries again with
+    /// what that brings. Else it is the server's last word to who waits; the session goes on
+    /// asking, seldom, and only for this service.
+    fn denied(
+        &mut self,
+        key: &ServiceKey,
+        operation: session::Operation,
+        error: session::OperationError,
+    ) {
+        let denied = match &mut self.auth {
+            Some(auth) => auth.denied(key, now()),
+            None => Denied::Final,
+        };
+        match denied {
+            Denied::LogIn => self.log_in(),
+            Denied::Wait => {}
+            Denied::Final if operation == session::Operation::Subscribe => {
+                let user = self.auth.is_some();
+                tracing::warn!(service = %key, %error, user, "the registry denies access");
+                if let Some(service) = self.services.get_mut(key) {
+                    service.refuse(&error.into());
+                }
+            }
+            Denied::Final => {}
+        }
+    }
+
+    /// Begins a login at the server that we are connected to.
+    fn log_in(&mut self) {
+        let server = match &*self.state.borrow() {
+            ConnectionState::Connected { server } => Some(*server),
+            _ => None,
+        };
+        let begun = server.is_some_and(|server| self.links.log_in(server));
+        if let Some(auth) = self.auth.as_mut().filter(|_| !begun) {
+            auth.disconnected(); // the next connection brings a token
+        }
+    }
+
+    fn logged_in(&mut self, result: Result<Token, LoginError>, now: Instant) {
+        let Some(auth) = &mut self.auth else { return };
+        match result {
+            Ok(token) => {
+                tracing::debug!(namespace = %self.namespace, ttl = ?token.ttl, "logged in again");
+                auth.renewed(token.ttl, now);
+                self.session.handle_headers(headers(&token), now);
+            }
+            Err(error) => {
+                let waiting = auth.failed(now);
+                tracing::warn!(namespace = %self.namespace, %error, "logging in again failed");
+                let error = RequestError::Denied {
+                    message: format!(
+                        "the token no longer holds, and a new one cannot be had: {error}"
+                    ),
+                };
+                for key in waiting {
+                    if let Some(service) = self.services.get_mut(&key) {
+                        service.refuse(&error);
+                    }
+                }
             }
         }
     }
@@ -430,6 +526,9 @@ impl Driver {
                 .for_each(|s| s.writer.handle_connected(now));
         } else if was_connected && self.closing.is_none() {
             tracing::warn!(namespace = %self.namespace, %state, "registry connection lost");
+            if let Some(auth) = &mut self.auth {
+                auth.disconnected();
+            }
             self.services
                 .values_mut()
                 .for_each(|s| s.writer.handle_disconnected(now));
@@ -470,6 +569,22 @@ impl Driver {
             let _ = reply.send(result.clone());
         }
     }
+}
+
+impl Service {
+    /// Ends the wait of everybody who waits for the first answer. Who asks after this makes us ask
+    /// anew.
+    fn refuse(&mut self, error: &RequestError) {
+        self.refused = true;
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(error.clone());
+        }
+    }
+}
+
+/// A token as naming requests carry it.
+fn headers(token: &Token) -> HashMap<String, String> {
+    HashMap::from([("accessToken".to_owned(), token.text.reveal().to_owned())])
 }
 
 /// The driver's clock: tokio's, which tests can pause.

@@ -45,7 +45,9 @@ pub enum RequestError {
         message: String,
     },
     /// The server wants a login, or this user may not touch the service (code 403).
-    #[error("the registry denied access: {message}")]
+    #[error(
+        "the registry denied access: {message}; it wants a login (`Builder::login`), or this user may not touch the service"
+    )]
     Denied {
         /// The server's words.
         message: String,

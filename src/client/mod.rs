@@ -1,11 +1,14 @@
 //! The connection to a Nacos server: subscriptions, registrations, and the one task behind them.
 
+mod auth;
 mod builder;
 mod driver;
 mod error;
 mod lease;
 mod links;
+mod login;
 mod operations;
+mod secret;
 mod server_address;
 mod state;
 

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 
 use super::{
     calls::Calls,
-    config::Config,
+    config::{Config, Headers},
     dialer::{Dialer, Recommended},
     error::{CallFailure, ConnectError, DialError, LinkError, OperationError, ServerFailure},
     event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
@@ -140,7 +140,7 @@ impl Session {
 
     /// Other headers for naming requests, a new token for one. What was denied is tried again.
     pub(crate) fn handle_headers(&mut self, headers: HashMap<String, String>, now: Instant) {
-        self.config.headers = headers;
+        self.config.headers = Headers(headers);
         self.wake_waiting();
         self.pump(now);
     }

@@ -4,6 +4,7 @@
 //! time; [`Registry`](super::Registry) puts it on a pair of ports. It was written against
 //! transcripts of Alibaba's servers and shares none of this crate's decoding.
 
+mod auth;
 mod body;
 mod connections;
 mod faults;
@@ -34,6 +35,7 @@ use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 
 pub use self::{
+    auth::AuthSettings,
     connections::ConnId,
     faults::{Fault, Script},
     frame::{Frame, NotAPayload},
@@ -73,6 +75,7 @@ pub struct Machine {
     scripts: Vec<Script>,
     outputs: VecDeque<Output>,
     log: Log,
+    auth: auth::Auth,
 }
 
 /// What the machine wants done, in this order.
@@ -158,6 +161,7 @@ impl Machine {
             scripts: Vec::new(),
             outputs: VecDeque::new(),
             log: Log::default(),
+            auth: auth::Auth::default(),
         }
     }
 

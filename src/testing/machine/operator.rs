@@ -123,6 +123,9 @@ impl Machine {
     /// (create, update, delete, list), asking a client to leave, readiness. What is registered here
     /// needs no heartbeat.
     pub fn operator(&mut self, call: &OperatorCall, now: Instant) -> OperatorAnswer {
+        if let Some(answer) = self.log_in(call, now) {
+            return answer;
+        }
         let Some((api, tail)) = split(&call.path) else {
             return answer(Api::V1, Err((404, "no such path".to_owned())));
         };

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Profile;
+use super::{AuthSettings, Profile};
 
 /// How a registry behaves in time, with the values that Alibaba's servers were measured to have.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +35,9 @@ pub struct Settings {
     pub wall_clock_ms: i64,
     /// How many received frames are kept to be looked at. Default: 10,000.
     pub log_limit: usize,
+    /// The user that naming requests need a token of. Default: nobody. The operator's interface
+    /// needs none either way.
+    pub auth: Option<AuthSettings>,
 }
 
 impl Default for Settings {
@@ -53,6 +56,7 @@ impl Default for Settings {
             edit_expiry: Duration::from_secs(60),
             wall_clock_ms: 1_795_251_086_000,
             log_limit: 10_000,
+            auth: None,
         }
     }
 }

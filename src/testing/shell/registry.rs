@@ -11,8 +11,8 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use crate::{
     model::{Instance, Metadata},
     testing::machine::{
-        ConnId, Machine, OperatorAnswer, OperatorCall, Profile, Script, ServiceId, Settings,
-        StreamEnd, View,
+        AuthSettings, ConnId, Machine, OperatorAnswer, OperatorCall, Profile, Script, ServiceId,
+        Settings, StreamEnd, View,
     },
 };
 
@@ -68,6 +68,19 @@ impl Builder {
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// Naming requests need a token, which this user gets by a login; tokens live for `token_ttl`.
+    /// Default: no login is needed.
+    #[must_use]
+    pub fn auth(
+        mut self,
+        username: impl Into<String>,
+        password: impl Into<String>,
+        token_ttl: Duration,
+    ) -> Self {
+        self.settings.auth = Some(AuthSettings::new(username, password, token_ttl));
         self
     }
 
@@ -277,6 +290,21 @@ impl Registry {
     /// Steps the server's wall clock: the stamps of later lists, nothing else.
     pub fn step_clock(&self, milliseconds: i64) {
         self.act(|machine, _| machine.step_clock(milliseconds));
+    }
+
+    /// Makes all tokens given out so far invalid.
+    pub fn revoke_tokens(&self) {
+        self.act(|machine, _| machine.revoke_tokens());
+    }
+
+    /// Answers 403 to whoever touches this service, or no longer.
+    pub fn set_forbidden(&self, service: impl Into<ServiceId>, forbidden: bool) {
+        self.act(|machine, _| machine.set_forbidden(service, forbidden));
+    }
+
+    /// Changes the user's password. Tokens given out stay.
+    pub fn set_password(&self, password: impl Into<String>) {
+        self.act(|machine, _| machine.set_password(password));
     }
 
     /// Asks a client to go elsewhere, to a recommended `ip:port` or anywhere.
