@@ -69,6 +69,7 @@ pub(super) struct Setup {
     pub(super) rng: StdRng,
     pub(super) directory: Options,
     pub(super) namespace: Arc<str>,
+    pub(super) group: Option<Arc<str>>,
     pub(super) patience: Duration,
 }
 
@@ -87,6 +88,7 @@ impl Driver {
             rng,
             directory,
             namespace,
+            group,
             patience,
         } = setup;
         let (sender, operations) = mpsc::unbounded_channel();
@@ -119,6 +121,7 @@ impl Driver {
             subscriptions,
             state: watch,
             namespace,
+            group,
             tickets: AtomicU64::new(0),
             patience,
         }

@@ -51,6 +51,8 @@ pub(crate) struct Config {
     /// How often a subscribed service is read when no push came meanwhile, ± 20 %; `None` for
     /// never. Default 60 s.
     pub(crate) safety_read: Option<Duration>,
+    /// After how long, ± 20 %, a connection is left for another; `None` for never. Default never.
+    pub(crate) max_age: Option<Duration>,
     /// How long an old connection is kept for publications that the new one still refuses.
     /// Default 10 s.
     pub(crate) handover: Duration,
@@ -91,6 +93,7 @@ impl Config {
             tries: 3,
             read_guard: Duration::from_secs(1),
             safety_read: Some(Duration::from_secs(60)),
+            max_age: None,
             handover: Duration::from_secs(10),
         }
     }
