@@ -100,7 +100,6 @@ async fn a_login_brings_what_naming_requests_need() {
 async fn without_a_user_a_denial_is_told_at_once_and_says_what_to_do() {
     let registry = registry(Profile::V2_5, LONG).await;
     let client = soon("connect", builder(&registry).connect()).await.unwrap();
-    let started = tokio::time::Instant::now();
     for error in [
         soon("subscribe", client.subscribe("orders"))
             .await
@@ -117,7 +116,6 @@ async fn without_a_user_a_denial_is_told_at_once_and_says_what_to_do() {
              this user may not touch the service"
         );
     }
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
@@ -392,8 +390,7 @@ mod rnacos {
             .unwrap();
         let orders = soon("subscribe", client.subscribe("orders")).await.unwrap();
         soon("filled", orders.wait_for(1, HANG)).await.unwrap();
-        let until = tokio::time::Instant::now() + Duration::from_secs(8);
-        while tokio::time::Instant::now() < until {
+        for _ in 0..80 {
             soon("read", client.instances("orders")).await.unwrap();
             tokio::time::sleep(Duration::from_millis(100)).await; // across two ends of life
         }

@@ -3,6 +3,8 @@ use std::{sync::Arc, time::Duration};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{runtime, time::timeout};
 
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use super::{
     Client, ConfigError, ConnectError, ConnectionState, InvalidServer, ServerAddress,
     auth::Auth,
@@ -11,7 +13,7 @@ use super::{
     login::Login,
     secret::Secret,
 };
-use crate::{directory::Options, model, session};
+use crate::{directory::Options, link::Security, model, session};
 
 /// Options of a [`Client`], each with its default.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct Builder {
     login_timeout: Duration,
     context_path: String,
     directory: Options,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
 }
 
 /// After so long without a word, servers ask whether a client is there.
@@ -142,6 +146,15 @@ impl Builder {
     #[must_use]
     pub fn login(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
         self.login = Some((username.into(), Secret::from(password.into())));
+        self
+    }
+
+    /// Speaks TLS with every server, for the connection and the login. Default: no, as servers come.
+    /// It costs a handshake a connection, and nothing to speak of after it.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -370,6 +383,14 @@ impl Builder {
             reason = "where a client's randomness comes from: servers and waits must differ from client to client"
         )]
         let mut rng = StdRng::from_rng(&mut rand::rng());
+        #[cfg(feature = "tls")]
+        let (security, login_security) = match &self.tls {
+            Some(tls) => tls.build()?,
+            None => (Security::Plain, Security::Plain),
+        };
+        #[cfg(not(feature = "tls"))]
+        let (security, login_security) = (Security::Plain, Security::Plain);
+        config.tls = security.is_tls();
         let auth = self
             .login
             .as_ref()
@@ -382,11 +403,13 @@ impl Builder {
                 username,
                 password,
                 context_path: slashed(&self.context_path),
+                security: login_security,
                 timeout: self.login_timeout,
             })
         });
         let network = Network {
             servers,
+            security,
             max_message_size: self.max_message_size,
             login,
         };
@@ -440,6 +463,8 @@ impl Default for Builder {
             login_timeout: Duration::from_secs(5),
             context_path: "/nacos".to_owned(),
             directory: Options::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }

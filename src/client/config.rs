@@ -256,14 +256,46 @@ impl Config {
             let what = format!("{part} is given but TLS is off; set tls=true");
             return Err(ConfigError::contradiction(what));
         }
+        #[cfg(not(feature = "tls"))]
         if on {
             return Err(ConfigError::contradiction(
                 "tls=true needs this crate's feature `tls`, which is not compiled in",
             ));
         }
+        #[cfg(feature = "tls")]
+        if on {
+            let mut tls = super::Tls::new();
+            if let Some(Plain(path)) = &self.tls_ca {
+                tls = tls.ca(read("tls_ca", path)?);
+            }
+            match (&self.tls_certificate, &self.tls_key) {
+                (Some(Plain(certificate)), Some(Plain(key))) => {
+                    let certificate = read("tls_certificate", certificate)?;
+                    tls = tls.client_certificate(certificate, read("tls_key", key)?);
+                }
+                (None, None) => {}
+                _ => {
+                    return Err(ConfigError::contradiction(
+                        "tls_certificate and tls_key belong together, and only one is given",
+                    ));
+                }
+            }
+            if let Some(Plain(name)) = self.tls_server_name {
+                tls = tls.server_name(name);
+            }
+            if let Some(Flag(plain)) = self.tls_plain_login {
+                tls = tls.plain_login(plain);
+            }
+            to = to.tls(tls);
+        }
         to.check()?;
         Ok(to)
     }
+}
+
+#[cfg(feature = "tls")]
+fn read(name: &str, path: &str) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path).map_err(|error| ConfigError::option(name, &format!("{path}: {error}")))
 }
 
 impl FromStr for Config {

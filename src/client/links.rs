@@ -17,7 +17,7 @@ use super::{
     login::{Login, LoginError, Target, Token},
 };
 use crate::{
-    link::{self, CallError, Connection, Link, StreamReceiver, StreamSender},
+    link::{self, CallError, Connection, Link, Security, StreamReceiver, StreamSender},
     model::{Address, Host},
     session::{CallFailure, CallId, DialError, LinkId},
     wire::Payload,
@@ -74,6 +74,7 @@ pub(super) struct Links {
 pub(super) struct Network {
     pub(super) servers: Vec<ServerAddress>,
     pub(super) max_message_size: usize,
+    pub(super) security: Security,
     pub(super) login: Option<Arc<Login>>,
 }
 
@@ -139,12 +140,13 @@ impl Links {
     /// no use, and the next one may do. `within` covers both.
     pub(super) fn dial(&mut self, link: LinkId, addr: SocketAddr, host: &Host, within: Duration) {
         let limit = self.network.max_message_size;
+        let (security, host) = (self.network.security.clone(), host.clone());
         let login = self.network.login.clone();
         let within = within.saturating_sub(login.as_ref().map_or(Duration::ZERO, |l| l.timeout));
-        let target = self.network.target(addr, host);
+        let target = self.network.target(addr, &host);
         let at = target.clone();
         self.begin(link, async move {
-            let result = match timeout(within, link::dial(addr, limit)).await {
+            let result = match timeout(within, link::dial(addr, &host, &security, limit)).await {
                 Ok(result) => result.map_err(dial_error),
                 Err(_) => Err(DialError::Timeout(within)),
             };
@@ -309,9 +311,10 @@ impl Network {
             let grpc = server.grpc();
             grpc.host == *host && grpc.port == addr.port()
         });
-        let main = server.map_or(addr.port(), ServerAddress::main_port);
+        let main = server.map_or_else(|| addr.port(), ServerAddress::main_port);
         Target {
             addr: SocketAddr::new(addr.ip(), main),
+            host: host.clone(),
             authority: Address::new(host.clone(), main).to_string(),
         }
     }
@@ -327,6 +330,7 @@ fn dial_error(error: link::DialError) -> DialError {
             }
             _ => DialError::Other(error.to_string()),
         },
+        link::DialError::Tls(text) => DialError::Tls(text),
         link::DialError::Http2(error) => DialError::NotHttp2(error.to_string()),
     }
 }

@@ -14,6 +14,10 @@ use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::secret::Secret;
+use crate::{
+    link::{DialError, Protocol, Security},
+    model::Host,
+};
 
 /// The paths of a login, the newest first. A server that lacks one says so by a status of
 /// [`tries_older`].
@@ -32,6 +36,7 @@ pub(super) struct Login {
     pub(super) password: Secret,
     /// What the servers' paths begin with: `/nacos`, or nothing.
     pub(super) context_path: String,
+    pub(super) security: Security,
     /// For the whole of it, both paths.
     pub(super) timeout: Duration,
 }
@@ -40,7 +45,9 @@ pub(super) struct Login {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) addr: SocketAddr,
-    /// As configured, for the header `Host`.
+    /// As configured, which a certificate must be for.
+    pub(super) host: Host,
+    /// The same with the port, for the header `Host`.
     pub(super) authority: String,
 }
 
@@ -52,12 +59,16 @@ pub(super) struct Token {
 }
 
 /// Why there is no token. Never shows the password.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum LoginError {
     #[error(
         "login at {url}: the main port cannot be reached ({reason}); the token comes over HTTP, so that port must be open too"
     )]
     Unreachable { url: String, reason: String },
+    #[error(
+        "login at {url}: {error}; where only the gRPC port speaks TLS, `Tls::plain_login` allows a login without"
+    )]
+    Tls { url: String, error: Arc<DialError> },
     #[error("login at {url}: no answer within {after:?}")]
     TimedOut { url: String, after: Duration },
     #[error("login at {url}: {reason}; is this a Nacos server's main port?")]
@@ -150,7 +161,15 @@ impl Login {
             .await
             .map_err(|e| unreachable(&e))?;
         socket.set_nodelay(true).map_err(|e| unreachable(&e))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
+        let stream = self
+            .security
+            .secure(socket, &target.host, Protocol::Http1)
+            .await
+            .map_err(|error| LoginError::Tls {
+                url: url.to_owned(),
+                error: Arc::new(error),
+            })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| not_http(&e))?;
         let request = self.request(target, path).map_err(|e| not_http(&e))?;
@@ -235,7 +254,12 @@ impl Login {
     }
 
     fn url(&self, target: &Target, path: &str) -> String {
-        format!("http://{}{}{path}", target.authority, self.context_path)
+        let scheme = if self.security.is_tls() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}{}{path}", target.authority, self.context_path)
     }
 }
 

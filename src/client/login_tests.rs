@@ -39,6 +39,7 @@ async fn server(answers: &'static [&'static str]) -> (Target, Arc<Mutex<Vec<Stri
     });
     let target = Target {
         addr,
+        host: Host::Ip(addr.ip()),
         authority: addr.to_string(),
     };
     (target, requests)
@@ -49,6 +50,7 @@ fn login() -> Arc<Login> {
         username: "jo@x".to_owned(),
         password: PASSWORD.into(),
         context_path: "/nacos".to_owned(),
+        security: Security::Plain,
         timeout: Duration::from_secs(5),
     })
 }
@@ -179,6 +181,7 @@ async fn a_closed_port_says_that_the_login_needs_it() {
     drop(listener);
     let target = Target {
         addr,
+        host: Host::Ip(addr.ip()),
         authority: "nacos:8848".to_owned(),
     };
     let error = login().at(target).await.unwrap_err().to_string();

@@ -13,6 +13,8 @@ mod operations;
 mod secret;
 mod server_address;
 mod state;
+#[cfg(feature = "tls")]
+mod tls;
 mod url;
 
 use std::{
@@ -29,6 +31,8 @@ use tokio::{
     time::timeout,
 };
 
+#[cfg(feature = "tls")]
+pub use self::tls::Tls;
 pub use self::{
     builder::{Builder, IntoServers},
     config::Config,

@@ -9,5 +9,9 @@ mod registry;
 mod serve;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use self::registry::{Builder, Registry};
+#[cfg(feature = "tls")]
+pub use self::tls::ServerTls;

@@ -19,7 +19,7 @@ use crate::{
 use super::{
     core::Shared,
     ports::{GRPC_OFFSET, Ports},
-    serve,
+    serve::{self, Acceptor},
 };
 
 /// A Nacos naming server in this process, on two ports of `127.0.0.1`.
@@ -38,6 +38,7 @@ pub struct Registry {
     port: u16,
     /// Keeps the ports while nothing listens.
     reserved: Mutex<Option<Ports>>,
+    secure: [Acceptor; 2],
 }
 
 /// Sets up a [`Registry`].
@@ -46,6 +47,8 @@ pub struct Builder {
     settings: Settings,
     seed: u64,
     port: Option<u16>,
+    #[cfg(feature = "tls")]
+    tls: Option<super::ServerTls>,
 }
 
 impl Builder {
@@ -98,16 +101,35 @@ impl Builder {
         self
     }
 
+    /// Speaks TLS. Default: no.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: super::ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Starts the registry on the current tokio runtime.
     ///
     /// # Errors
     ///
-    /// If there is no free pair of ports, or the one that was asked for is taken.
+    /// If there is no free pair of ports, the one that was asked for is taken, or the certificate
+    /// or key cannot be used.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with I/O and time enabled.
     pub async fn start(self) -> io::Result<Registry> {
+        #[cfg(feature = "tls")]
+        let secure = match &self.tls {
+            Some(tls) => {
+                let (http, grpc) = tls.acceptors()?;
+                [Acceptor::from(http), Acceptor::from(Some(grpc))]
+            }
+            None => <[Acceptor; 2]>::default(),
+        };
+        #[cfg(not(feature = "tls"))]
+        let secure = <[Acceptor; 2]>::default();
         let (ports, port) = match self.port {
             Some(port) if port > u16::MAX - GRPC_OFFSET => {
                 return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -128,6 +150,7 @@ impl Builder {
             driver,
             port,
             reserved: Mutex::default(),
+            secure,
         };
         registry.listen(ports)?;
         Ok(registry)
@@ -408,8 +431,11 @@ impl Registry {
         let (http, grpc) = ports.listen()?;
         let run = self.shared.run_number();
         let shared = &self.shared;
-        shared.spawn(Some(run), serve::accept_grpc(shared.clone(), grpc, run));
-        shared.spawn(Some(run), serve::accept_http(shared.clone(), http, run));
+        let [secure_http, secure_grpc] = self.secure.clone();
+        let accepting = serve::accept_grpc(shared.clone(), grpc, secure_grpc, run);
+        shared.spawn(Some(run), accepting);
+        let accepting = serve::accept_http(shared.clone(), http, secure_http, run);
+        shared.spawn(Some(run), accepting);
         Ok(())
     }
 }
