@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tower_nacos::{
     client::{Client, Config, ConnectError},
     model::Instance,
-    testing::Registry,
+    testing::{Login, Registry},
 };
 
 const HANG: Duration = Duration::from_secs(20);
@@ -33,7 +33,7 @@ fn json(text: &str) -> Result<Config, String> {
 async fn a_url_says_everything_that_a_client_needs() {
     let registry = Registry::builder()
         .push_delay(None)
-        .auth("jo", PASSWORD, Duration::from_secs(3600))
+        .login(Login::new("jo", PASSWORD))
         .start()
         .await
         .unwrap();

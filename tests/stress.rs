@@ -259,7 +259,7 @@ fn stress<C: Caller>(
                     for request in 0..calls / CALLERS {
                         caller.call(request).await;
                         let seen = || audit.violations.load(Relaxed) > 0;
-                        if request % 1024 == 0 && until_seen && seen() {
+                        if request.is_multiple_of(1024) && until_seen && seen() {
                             made.fetch_add(request, Relaxed);
                             return;
                         }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tower_nacos::{
     client::{Builder, Client, Config, Tls},
     model::Instance,
-    testing::{Registry, ServerTls},
+    testing::{Login, Registry, ServerTls},
 };
 
 const HANG: Duration = Duration::from_secs(20);
@@ -100,7 +100,7 @@ async fn a_login_goes_over_tls_as_well() {
     let ca = ca();
     let registry = Registry::builder()
         .push_delay(None)
-        .auth("jo", "s3cret", Duration::from_secs(3600))
+        .login(Login::new("jo", "s3cret"))
         .tls(server(&ca, &["127.0.0.1"]))
         .start()
         .await
@@ -116,7 +116,7 @@ async fn a_login_in_plain_text_happens_only_when_asked_for() {
     let ca = ca();
     let registry = Registry::builder()
         .push_delay(None)
-        .auth("jo", "s3cret", Duration::from_secs(3600))
+        .login(Login::new("jo", "s3cret"))
         .tls(server(&ca, &["127.0.0.1"]).plain_http())
         .start()
         .await

@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tower_nacos::{
     client::{Builder, Client, RequestError},
     model::Instance,
-    testing::{Profile, Registry},
+    testing::{Login, Profile, Registry},
 };
 
 use server::{HANG, Server};
@@ -28,7 +28,7 @@ async fn registry(profile: Profile, ttl: Duration) -> Registry {
     let builder = Registry::builder()
         .profile(profile)
         .push_delay(None)
-        .auth(USER, PASSWORD, ttl);
+        .login(Login::new(USER, PASSWORD).with_token_ttl(ttl));
     builder.start().await.unwrap()
 }
 

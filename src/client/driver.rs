@@ -29,6 +29,8 @@ use crate::{
 
 /// How long the farewell takes at most when nobody waits for it.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// What a deadline past the end of the clock means.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(super) struct Driver {
     session: Session,
@@ -289,6 +291,7 @@ impl Driver {
             }
             Operation::Deregister { ticket, key, reply } => {
                 self.replies.insert(ticket, reply);
+                self.registered.remove(&key);
                 Command::Deregister { ticket, key }
             }
             Operation::Query { ticket, key, reply } => {
@@ -335,7 +338,7 @@ impl Driver {
     ) {
         let now = now();
         self.closing = Some(Closing {
-            until: now + deadline,
+            until: now.checked_add(deadline).unwrap_or(now + A_YEAR),
             replies: Vec::from_iter(reply),
         });
         self.session.handle_command(Command::Close, now);

@@ -5,7 +5,7 @@
 //! edits over HTTP. It was written against transcripts of Alibaba's servers and behaves as they
 //! were seen to: pushes come half a second late and in no order, reads are stale until the push,
 //! disabled instances vanish, edits outlive registrations, protection lies about health. It is not
-//! for production: nothing is stored, there is no cluster, and at most one user.
+//! for production: nothing is stored and there is no cluster.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -53,7 +53,7 @@ mod shell;
 pub use self::shell::ServerTls;
 pub use self::{
     machine::{
-        AuthSettings, ConnId, ConnectionInfo, Fault, Frame, OperatorAnswer, OperatorCall, Profile,
+        ConnId, ConnectionInfo, Fault, Frame, Login, OperatorAnswer, OperatorCall, Profile,
         Received, Script, ServiceId, Settings, StreamEnd, Via, View,
     },
     shell::{Builder, Registry},

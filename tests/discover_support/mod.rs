@@ -2,6 +2,10 @@
 //! count.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    unreachable_pub,
+    reason = "a module of test crates, which nobody reaches into"
+)]
 
 use std::{
     collections::HashMap,

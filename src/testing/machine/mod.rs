@@ -4,14 +4,15 @@
 //! time; [`Registry`](super::Registry) puts it on a pair of ports. It was written against
 //! transcripts of Alibaba's servers and shares none of this crate's decoding.
 
-mod auth;
 mod body;
 mod connections;
 mod faults;
 mod frame;
 mod instance;
 mod log;
+mod login;
 mod operator;
+mod operator_call;
 mod params;
 mod profile;
 mod publications;
@@ -35,18 +36,19 @@ use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 
 pub use self::{
-    auth::AuthSettings,
     connections::ConnId,
     faults::{Fault, Script},
     frame::{Frame, NotAPayload},
     log::{Received, Via},
-    operator::{OperatorAnswer, OperatorCall},
+    login::Login,
+    operator::OperatorAnswer,
+    operator_call::OperatorCall,
     profile::Profile,
     service_id::ServiceId,
     settings::Settings,
     view::{ConnectionInfo, View},
 };
-use self::{connections::Connection, log::Log, services::Service};
+use self::{connections::Connection, log::Log, login::Tokens, services::Service};
 
 /// Names a unary call within its connection; the caller chooses it.
 pub type CallId = u64;
@@ -75,7 +77,7 @@ pub struct Machine {
     scripts: Vec<Script>,
     outputs: VecDeque<Output>,
     log: Log,
-    auth: auth::Auth,
+    tokens: Tokens,
 }
 
 /// What the machine wants done, in this order.
@@ -161,7 +163,7 @@ impl Machine {
             scripts: Vec::new(),
             outputs: VecDeque::new(),
             log: Log::default(),
-            auth: auth::Auth::default(),
+            tokens: Tokens::default(),
         }
     }
 

@@ -152,7 +152,7 @@ impl Machine {
             return Ok(succeeded("HealthCheckResponse", frame, json!({})));
         }
         let service = read_service(&fields)?;
-        self.authorise(frame, &service, now)?;
+        self.authorize(frame, &service, now)?;
         if profile.checks_params() {
             params::check_service(&service).map_err(|message| Refusal::Own(400, message))?;
         }

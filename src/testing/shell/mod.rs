@@ -1,5 +1,6 @@
 //! The machine on a pair of ports.
 
+mod builder;
 mod core;
 mod gate;
 mod grpc;
@@ -12,6 +13,6 @@ mod tests;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use self::registry::{Builder, Registry};
 #[cfg(feature = "tls")]
 pub use self::tls::ServerTls;
+pub use self::{builder::Builder, registry::Registry};

@@ -31,7 +31,7 @@ where
     F: Future + Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.0.spawn(Some(self.1), async move {
+        self.0.spawn(self.1, async move {
             task.await;
         });
     }
@@ -113,7 +113,7 @@ pub(super) async fn accept_grpc(
         };
         let _ = socket.set_nodelay(true);
         let (task, acceptor) = (shared.clone(), acceptor.clone());
-        shared.spawn(Some(run), async move {
+        shared.spawn(run, async move {
             let (conn, close, gate) = task.opened(address);
             let socket = Gated::new(socket, [task.gate.clone(), gate]);
             let accepted = tokio::select! {
@@ -124,7 +124,7 @@ pub(super) async fn accept_grpc(
                 return task.closed(conn);
             };
             let calls = task.clone();
-            let service = service_fn(move |request| grpc::serve(calls.clone(), conn, request));
+            let service = service_fn(move |request| grpc::serve(calls.clone(), run, conn, request));
             let serving = http2::Builder::new(InRun(task.clone(), run))
                 .timer(TokioTimer::new())
                 .serve_connection(io, service);
@@ -150,7 +150,7 @@ pub(super) async fn accept_http(
             continue;
         };
         let (task, acceptor) = (shared.clone(), acceptor.clone());
-        shared.spawn(Some(run), async move {
+        shared.spawn(run, async move {
             let socket = Gated::new(socket, [task.gate.clone(), Arc::default()]);
             let Some(io) = acceptor.accept(socket).await else {
                 return;
