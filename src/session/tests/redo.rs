@@ -45,8 +45,8 @@ fn r1_any_end_of_the_stream_or_the_connection_is_a_loss() {
         },
         |world| {
             world.script.mute.insert("ServiceQueryRequest");
-            world.command(crate::session::Command::Query {
-                ticket: crate::session::Ticket(9),
+            world.command(Command::Query {
+                ticket: Ticket(9),
                 key: key("orders"),
             });
             world.fail_calls_under_way(&CallFailure::Lost("broken pipe".to_owned()));
