@@ -69,6 +69,7 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
+//! | `tls` | off | `client::Tls`: TLS and mutual TLS to the registry, by rustls |
 //! | `testing` | off | `testing`: a Nacos registry in this process, over real sockets, with scripted faults |
 //!
 //! The minimum supported Rust version is 1.88.

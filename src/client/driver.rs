@@ -15,9 +15,11 @@ use tokio::{
 
 use super::{
     CloseError, ConnectionState, ENDLESS, Handle, RequestError,
+    auth::{Auth, Denied},
     copies::Copies,
     lease::Subscriptions,
-    links::{Event, Links},
+    links::{Event, Links, Network},
+    login::{LoginError, Token},
     operations::{Operation, Reply},
 };
 use crate::{
@@ -42,6 +44,8 @@ enum Cause {
 pub(super) struct Driver {
     session: Session,
     links: Links,
+    /// If there is a user to log in as.
+    auth: Option<Auth>,
     operations: mpsc::UnboundedReceiver<Operation>,
     subscriptions: Arc<Subscriptions>,
     state: watch::Sender<ConnectionState>,
@@ -65,10 +69,22 @@ pub(super) struct Driver {
 struct Service {
     /// Who wants to know if the server refuses the subscription for good.
     waiting: Vec<oneshot::Sender<RequestError>>,
-    /// Whether the server refused it; asked again only when somebody asks us.
+    /// Whether the server refused it, for good or as long as nobody asks.
     refused: bool,
     /// What the last request met, until a list comes.
     trouble: Option<String>,
+}
+
+/// What a driver starts with.
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) network: Network,
+    pub(super) auth: Option<Auth>,
+    pub(super) rng: StdRng,
+    pub(super) directory: Options,
+    pub(super) namespace: Arc<str>,
+    pub(super) group: Option<Arc<str>>,
+    pub(super) patience: Duration,
 }
 
 struct Closing {
@@ -78,15 +94,17 @@ struct Closing {
 
 impl Driver {
     /// Starts the task on `runtime` and returns the handle that it serves.
-    pub(super) fn start(
-        runtime: &runtime::Handle,
-        config: Config,
-        rng: StdRng,
-        max_message_size: usize,
-        directory: Options,
-        namespace: Arc<str>,
-        patience: Duration,
-    ) -> Handle {
+    pub(super) fn start(runtime: &runtime::Handle, setup: Setup) -> Handle {
+        let Setup {
+            config,
+            network,
+            auth,
+            rng,
+            directory,
+            namespace,
+            group,
+            patience,
+        } = setup;
         let (sender, operations) = mpsc::unbounded_channel();
         let first = ConnectionState::Connecting {
             attempt: 1,
@@ -96,7 +114,8 @@ impl Driver {
         let subscriptions = Arc::new(Subscriptions::new(directory));
         let driver = Self {
             session: Session::new(config, rng, now()),
-            links: Links::new(max_message_size),
+            links: Links::new(network),
+            auth,
             operations,
             subscriptions: subscriptions.clone(),
             state,
@@ -117,6 +136,7 @@ impl Driver {
             subscriptions,
             state: watch,
             namespace,
+            group,
             tickets: AtomicU64::new(0),
             patience,
         }
@@ -157,6 +177,7 @@ impl Driver {
         [
             self.copies.poll_timeout(),
             self.session.poll_timeout(),
+            self.auth.as_ref().and_then(Auth::poll_timeout),
             closing,
         ]
         .into_iter()
@@ -167,6 +188,13 @@ impl Driver {
     fn handle_timeout(&mut self) {
         let now = now();
         self.session.handle_timeout(now);
+        if self
+            .auth
+            .as_mut()
+            .is_some_and(|auth| auth.handle_timeout(now))
+        {
+            self.log_in();
+        }
         self.copies.handle_timeout(now);
     }
 
@@ -180,7 +208,14 @@ impl Driver {
             } => {
                 self.session.handle_resolved(link, server, result, now);
             }
-            Event::Connected { link, local } => self.session.handle_connected(link, local, now),
+            Event::Connected { link, local, token } => {
+                if let (Some(token), Some(auth)) = (token, &mut self.auth) {
+                    auth.connected(token.ttl, now);
+                    self.session.handle_headers(headers(&token), now);
+                }
+                self.session.handle_connected(link, local, now);
+            }
+            Event::LoggedIn { result, .. } => self.logged_in(result, now),
             Event::DialFailed { link, error } => self.session.handle_dial_failed(link, error, now),
             Event::Answered { call, result, .. } => {
                 self.session.handle_answer(call, result, now);
@@ -322,9 +357,9 @@ impl Driver {
                 Output::Dial {
                     link,
                     addr,
+                    host,
                     timeout,
-                    ..
-                } => self.links.dial(link, addr, timeout),
+                } => self.links.dial(link, addr, &host, timeout),
                 Output::OpenStream { link, payload } => self.links.open_stream(link, payload),
                 Output::StreamSend { link, payload } => self.links.send(link, payload),
                 Output::Call {
@@ -375,6 +410,9 @@ impl Driver {
         retries: bool,
     ) {
         tracing::debug!(service = %key, ?operation, %error, retries, "request failed");
+        if error.is_denied() {
+            return self.denied(key, operation, error);
+        }
         if operation != session::Operation::Subscribe {
             return;
         }
@@ -382,14 +420,75 @@ impl Driver {
             return;
         };
         service.trouble = Some(error.to_string());
-        // What is denied is asked for again, seldom; whoever waits need not.
-        if !retries || error.is_denied() {
-            if !service.refused {
-                tracing::warn!(service = %key, %error, "the registry refuses the subscription");
+        if !retries {
+            tracing::warn!(service = %key, %error, "the registry refuses the subscription");
+            service.refuse(&error.into());
+        }
+    }
+
+    /// A 403. With a user it may be the token's fault: one login, and the session tries again with
+    /// what that brings. Else it is the server's last word to who waits; the session goes on
+    /// asking, seldom, and only for this service.
+    fn denied(
+        &mut self,
+        key: &ServiceKey,
+        operation: session::Operation,
+        error: session::OperationError,
+    ) {
+        let denied = match &mut self.auth {
+            Some(auth) => auth.denied(key, now()),
+            None => Denied::Final,
+        };
+        match denied {
+            Denied::LogIn => self.log_in(),
+            Denied::Wait => {}
+            Denied::Final if operation == session::Operation::Subscribe => {
+                let user = self.auth.is_some();
+                let Some(service) = self.services.get_mut(key) else {
+                    return;
+                };
+                if !service.refused {
+                    tracing::warn!(service = %key, %error, user, "the registry denies access");
+                }
+                service.refuse(&error.into());
             }
-            service.refused = true;
-            for waiting in service.waiting.drain(..) {
-                let _ = waiting.send(error.clone().into());
+            Denied::Final => {}
+        }
+    }
+
+    /// Begins a login at the server that we are connected to.
+    fn log_in(&mut self) {
+        let server = match &*self.state.borrow() {
+            ConnectionState::Connected { server } => Some(*server),
+            _ => None,
+        };
+        let begun = server.is_some_and(|server| self.links.log_in(server));
+        if let Some(auth) = self.auth.as_mut().filter(|_| !begun) {
+            auth.disconnected(); // the next connection brings a token
+        }
+    }
+
+    fn logged_in(&mut self, result: Result<Token, LoginError>, now: Instant) {
+        let Some(auth) = &mut self.auth else { return };
+        match result {
+            Ok(token) => {
+                tracing::debug!(namespace = %self.namespace, ttl = ?token.ttl, "logged in again");
+                auth.renewed(token.ttl, now);
+                self.session.handle_headers(headers(&token), now);
+            }
+            Err(error) => {
+                let waiting = auth.failed(now);
+                tracing::warn!(namespace = %self.namespace, %error, "logging in again failed");
+                let error = RequestError::Denied {
+                    message: format!(
+                        "the token no longer holds, and a new one cannot be had: {error}"
+                    ),
+                };
+                for key in waiting {
+                    if let Some(service) = self.services.get_mut(&key) {
+                        service.refuse(&error);
+                    }
+                }
             }
         }
     }
@@ -422,6 +521,9 @@ impl Driver {
                 tracing::warn!(namespace = %self.namespace, %state, "registry connection lost");
             } else {
                 tracing::info!(namespace = %self.namespace, %state, "registry connection lost");
+            }
+            if let Some(auth) = &mut self.auth {
+                auth.disconnected();
             }
             self.copies.handle_disconnected(now);
         }
@@ -470,6 +572,22 @@ impl Driver {
             let _ = reply.send(result.clone());
         }
     }
+}
+
+impl Service {
+    /// Ends the wait of everybody who waits for the first answer. Who asks after this makes us ask
+    /// anew.
+    fn refuse(&mut self, error: &RequestError) {
+        self.refused = true;
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(error.clone());
+        }
+    }
+}
+
+/// A token as naming requests carry it.
+fn headers(token: &Token) -> HashMap<String, String> {
+    HashMap::from([("accessToken".to_owned(), token.text.reveal().to_owned())])
 }
 
 /// The driver's clock: tokio's, which tests can pause.

@@ -16,6 +16,12 @@ pub enum ConnectError {
     /// The namespace breaks Nacos's rules.
     #[error(transparent)]
     InvalidNamespace(InvalidName),
+    /// The default group breaks Nacos's rules.
+    #[error(transparent)]
+    InvalidGroup(InvalidName),
+    /// Options that cannot be read, or that contradict each other.
+    #[error(transparent)]
+    InvalidConfig(#[from] ConfigError),
     /// There is no tokio runtime for the client to live on.
     #[error("a client needs a tokio runtime: build it inside of one, or enter one first")]
     NoRuntime,
@@ -28,6 +34,11 @@ pub enum ConnectError {
         last_error: Option<Arc<str>>,
     },
 }
+
+/// What is wrong with a client's options. Never shows a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(Box<str>);
 
 /// Why a request to the registry came to nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -45,7 +56,9 @@ pub enum RequestError {
         message: String,
     },
     /// The server wants a login, or this user may not touch the service (code 403).
-    #[error("the registry denied access: {message}")]
+    #[error(
+        "the registry denied access: {message}; it wants a login (`Builder::login`), or this user may not touch the service"
+    )]
     Denied {
         /// The server's words.
         message: String,
@@ -85,6 +98,27 @@ pub enum RequestError {
 pub struct CloseError {
     still_registered: Vec<ServiceKey>,
     runtime_gone: bool,
+}
+
+impl ConfigError {
+    /// One option, and where it was given.
+    pub(super) fn option(place: &str, what: &str) -> Self {
+        Self(format!("invalid Nacos client option {place}: {what}").into())
+    }
+
+    pub(super) fn contradiction(what: impl AsRef<str>) -> Self {
+        Self(
+            format!(
+                "the Nacos client's options do not fit together: {}",
+                what.as_ref()
+            )
+            .into(),
+        )
+    }
+
+    pub(super) fn url(what: String) -> Self {
+        Self(format!("invalid Nacos URL: {what}").into())
+    }
 }
 
 impl ConnectError {

@@ -1,14 +1,22 @@
 //! The connection to a Nacos server: subscriptions, registrations, and the one task behind them.
 
+mod auth;
 mod builder;
+mod config;
 pub(crate) mod copies;
 mod driver;
 mod error;
+mod humane;
 mod lease;
 mod links;
+mod login;
 mod operations;
+mod secret;
 mod server_address;
 mod state;
+#[cfg(feature = "tls")]
+mod tls;
+mod url;
 
 use std::{
     fmt,
@@ -24,9 +32,12 @@ use tokio::{
     time::timeout,
 };
 
+#[cfg(feature = "tls")]
+pub use self::tls::Tls;
 pub use self::{
     builder::{Builder, IntoServers},
-    error::{CloseError, ConnectError, RequestError},
+    config::Config,
+    error::{CloseError, ConfigError, ConnectError, RequestError},
     server_address::{InvalidServer, ServerAddress},
     state::ConnectionState,
 };
@@ -65,6 +76,8 @@ struct Handle {
     subscriptions: Arc<Subscriptions>,
     state: watch::Receiver<ConnectionState>,
     namespace: Arc<str>,
+    /// The group of services that are named without one.
+    group: Option<Arc<str>>,
     tickets: AtomicU64,
     patience: Duration,
 }
@@ -100,6 +113,26 @@ impl Client {
     /// Only when an address cannot be read or there is no tokio runtime to live on.
     pub fn connect_lazy(servers: impl IntoServers) -> Result<Self, ConnectError> {
         Self::builder().servers(servers).connect_lazy()
+    }
+
+    /// Connects to what a URL says and waits for it:
+    /// `nacos://user:password@host:8848,host:8848/namespace?group=G&call_timeout=2s`. See
+    /// [`Config`] for the names in the query.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), and when the URL cannot be read. No error shows the password.
+    pub async fn from_url(url: &str) -> Result<Self, ConnectError> {
+        Self::from_config(Config::from_url(url)?).await
+    }
+
+    /// Connects with these options and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), and when the options contradict each other.
+    pub async fn from_config(config: Config) -> Result<Self, ConnectError> {
+        config.builder()?.connect().await
     }
 
     /// A builder, for everything that has a default here.
@@ -310,6 +343,10 @@ impl Client {
         let service = service
             .try_into()
             .map_err(|e| RequestError::InvalidName(e.into()))?;
+        let service = match &self.handle.group {
+            Some(group) => service.or_in(group),
+            None => service,
+        };
         Ok(ServiceKey::in_checked(
             self.handle.namespace.clone(),
             service,

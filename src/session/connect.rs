@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     calls::{Purpose, STARTING, UNREGISTERED},
-    dialer::Candidate,
+    dialer::{Candidate, around},
     error::{CallFailure, DialError, LinkError, ServerFailure},
     event::{CallId, LinkId, Output, State},
     link::{Attempt, Link, Step},
@@ -360,6 +360,9 @@ impl Session {
         self.current = Some(link);
         self.dialer.connected();
         self.timers.set(Timer::Liveness, now + self.config.idle);
+        if let Some(age) = self.config.max_age {
+            self.timers.set(Timer::Age, around(now, age, &mut self.rng));
+        }
         self.say(State::Connected {
             server: candidate.addr,
             connection_id: attempt.connection_id,

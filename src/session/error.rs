@@ -15,7 +15,8 @@ pub(crate) enum DialError {
         "no answer to the dial within {0:?}: a firewall drops the packets, or the host is down"
     )]
     Timeout(Duration),
-    #[error("the TLS handshake failed ({0}): check that both sides agree on whether to use TLS")]
+    /// The text says why and what to do.
+    #[error("{0}")]
     Tls(String),
     /// The peer speaks, but not HTTP/2.
     #[error(

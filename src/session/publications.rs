@@ -237,7 +237,8 @@ impl Session {
         if publication.next() != Some(version) {
             return; // something else is wanted by now
         }
-        let is_final = error.is_permanent() || error.is_denied();
+        let may_be_answered = self.config.credentials && publication.effort.failures == 0;
+        let is_final = error.is_permanent() || (error.is_denied() && !may_be_answered);
         let somebody_waits = match version {
             Some(_) => publication.joining.is_some(),
             None => !publication.leaving.is_empty(),
