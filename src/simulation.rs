@@ -368,7 +368,9 @@ impl SimClient {
                     self.notes.push_back(Note::Listed { key, origin });
                 }
                 Output::Undecodable { key, reason } => {
-                    self.copies.undecodable(key.as_ref(), &reason, now);
+                    if let Some(key) = &key {
+                        self.copies.undecodable(key, &reason, now);
+                    }
                 }
                 Output::Failed {
                     key,

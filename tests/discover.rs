@@ -1,5 +1,10 @@
 //! What a `Discovery` and the services in it promise, seen through their public interface.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test owns its tasks and its clock"
+)]
+
 mod discover_support;
 
 use std::{future::poll_fn, pin::Pin, task::Poll};
@@ -34,7 +39,9 @@ fn look(discovery: &mut Discovery<Echo>) -> (Vec<String>, Vec<(Key, Guarded<Echo
 }
 
 async fn ready(service: &mut Guarded<Echo>) -> Result<(), CallError> {
-    poll_fn(|cx| Service::<u32>::poll_ready(service, cx)).await
+    let ready = poll_fn(|cx| Service::<u32>::poll_ready(service, cx));
+    let ready = tokio::time::timeout(std::time::Duration::from_secs(20), ready).await;
+    ready.expect("ready or not, but not waiting")
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ impl Service<u64> for Audited {
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         let looks = LOOKS.replace(LOOKS.get().wrapping_add(1));
-        if looks % 256 == 0 {
+        if looks.is_multiple_of(256) {
             std::thread::yield_now(); // chosen and not yet admitted, and the world goes on
         }
         Poll::Ready(Ok(()))
@@ -103,7 +103,7 @@ impl Service<u64> for Audited {
             self.violations.fetch_add(1, SeqCst);
         }
         Answer {
-            pending: request % 8 == 0,
+            pending: request.is_multiple_of(8),
         }
     }
 }
@@ -208,7 +208,7 @@ impl Caller for Stock {
         poll_fn(|cx| self.0.poll_ready(cx)).await.unwrap();
         // Now and then the world goes on between the choice and the call, and between the call
         // and the first look at its future.
-        if request % 64 == 0 {
+        if request.is_multiple_of(64) {
             std::thread::yield_now();
         }
         let call = self.0.call(request);
@@ -221,7 +221,7 @@ impl Caller for Stock {
 
 impl Caller for Engine {
     async fn call(&mut self, request: u64) {
-        if request % 64 == 0 {
+        if request.is_multiple_of(64) {
             std::thread::yield_now(); // lets the churner in
         }
         self.0.call(request).await.unwrap();
@@ -259,7 +259,7 @@ fn stress<C: Caller>(
                     for request in 0..calls / CALLERS {
                         caller.call(request).await;
                         let seen = || audit.violations.load(Relaxed) > 0;
-                        if request % 1024 == 0 && until_seen && seen() {
+                        if request.is_multiple_of(1024) && until_seen && seen() {
                             made.fetch_add(request, Relaxed);
                             return;
                         }

@@ -7,7 +7,6 @@ use std::{
         atomic::{AtomicU64, Ordering::SeqCst},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http_body_util::{BodyExt, Empty};

@@ -10,6 +10,11 @@
 //! * an instance that returns gets calls again;
 //! * the connection to an instance that goes offline closes although no request passes.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program spawns tasks and reads the clock"
+)]
+
 mod caller;
 mod provider;
 
@@ -51,7 +56,7 @@ async fn run() -> Result<String, Error> {
         Ok(server) => (server, None),
         Err(_) => {
             let registry = Registry::start().await?;
-            (registry.addr().to_string(), Some(registry))
+            (registry.addr(), Some(registry))
         }
     };
     say(&format!("registry at {server}"));
@@ -59,7 +64,7 @@ async fn run() -> Result<String, Error> {
 
     // The providers: each an HTTP server with a Nacos client and a runtime of its own, so that one
     // can be killed as a process is.
-    let mut a = Provider::start("a", &server, &service).await?;
+    let a = Provider::start("a", &server, &service).await?;
     let mut b = Provider::start("b", &server, &service).await?;
     let c = Provider::start("c", &server, &service).await?;
 
@@ -155,7 +160,7 @@ async fn evicted(
     .await?;
     timeout(HANG, orders.applied(change.revision))
         .await
-        .map_err(|_| "never applied")?;
+        .map_err(|_| "never applied")??;
     let applied = tokio::time::Instant::now().into_std();
     provider.mark_evicted(callers.sequence());
     callers.reset_shares();

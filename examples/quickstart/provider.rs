@@ -189,12 +189,9 @@ impl Drop for Connected {
 
 async fn serve(listener: TcpListener, tally: Arc<Tally>) {
     loop {
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
-            Err(_) => {
-                tokio::time::sleep(Duration::from_millis(10)).await; // out of descriptors, say
-                continue;
-            }
+        let Ok((socket, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(10)).await; // out of descriptors, say
+            continue;
         };
         let _ = socket.set_nodelay(true);
         tally.connections.send_modify(|open| *open += 1);

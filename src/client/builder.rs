@@ -3,7 +3,9 @@ use std::{sync::Arc, time::Duration};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{runtime, time::timeout};
 
-use super::{Client, ConnectError, ConnectionState, InvalidServer, ServerAddress, driver::Driver};
+use super::{
+    Client, ConnectError, ConnectionState, ENDLESS, InvalidServer, ServerAddress, driver::Driver,
+};
 use crate::{directory::Options, model, session};
 
 /// Options of a [`Client`], each with its default.
@@ -26,6 +28,9 @@ pub trait IntoServers {
     /// The addresses, or what is wrong with the first that cannot be read.
     fn into_servers(self) -> Result<Vec<ServerAddress>, InvalidServer>;
 }
+
+/// Checks that follow each other without a pause would leave time for nothing else.
+const LEAST_IDLE: Duration = Duration::from_millis(100);
 
 impl Builder {
     /// Adds servers of one registry; a random one of them is connected to. At least one is needed.
@@ -85,7 +90,8 @@ impl Builder {
     ///
     /// A server that froze is noticed after `idle` plus [`tries`](Self::tries) times
     /// [`call_timeout`](Self::call_timeout): 14 s by default. Keep it well below 20 s: servers
-    /// question a client that is silent for that long, and drop one in ten that answers.
+    /// question a client that is silent for that long, and drop one in ten that answers. At least
+    /// 100 ms.
     #[must_use]
     pub const fn idle_check(mut self, idle: Duration) -> Self {
         self.idle = idle;
@@ -128,7 +134,7 @@ impl Builder {
         let waiting = timeout(after, state.wait_for(ConnectionState::is_connected));
         let connected = matches!(waiting.await, Ok(Ok(_)));
         if !connected {
-            let why = client.handle.diagnose().await;
+            let why = client.handle.diagnose(None).await;
             return Err(ConnectError::TimedOut {
                 after,
                 last_error: why,
@@ -155,8 +161,8 @@ impl Builder {
             Arc::clone(&namespace),
         );
         config.app_name = self.app_name;
-        config.call_timeout = self.call_timeout;
-        config.idle = self.idle;
+        config.call_timeout = self.call_timeout.min(ENDLESS);
+        config.idle = self.idle.clamp(LEAST_IDLE, ENDLESS);
         config.tries = self.tries;
         #[expect(
             clippy::disallowed_methods,

@@ -64,15 +64,10 @@ impl Copies {
         self.note_timer(key);
     }
 
-    /// Something that cannot be read came, about one service or who knows which.
-    pub(crate) fn undecodable(&mut self, key: Option<&ServiceKey>, reason: &str, now: Instant) {
-        match key {
-            Some(key) => {
-                if let Some(writer) = self.writers.get_mut(key) {
-                    writer.handle_undecodable(reason, now);
-                }
-            }
-            None => tracing::warn!(reason, "a message of the registry cannot be read"),
+    /// Something that cannot be read came about a service.
+    pub(crate) fn undecodable(&mut self, key: &ServiceKey, reason: &str, now: Instant) {
+        if let Some(writer) = self.writers.get_mut(key) {
+            writer.handle_undecodable(reason, now);
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    CloseError, ConnectionState, Handle, RequestError,
+    CloseError, ConnectionState, ENDLESS, Handle, RequestError,
     copies::Copies,
     lease::Subscriptions,
     links::{Event, Links},
@@ -28,6 +28,16 @@ use crate::{
 
 /// How long the farewell takes at most when nobody waits for it.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// A registry that misbehaves does so again and again: at most one warning a cause.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// What is warned of.
+#[derive(Clone, Copy)]
+enum Cause {
+    Unreadable,
+    Lost,
+}
 
 pub(super) struct Driver {
     session: Session,
@@ -44,6 +54,8 @@ pub(super) struct Driver {
     /// Tickets for what nobody waits for, counted from the other end.
     spare_ticket: u64,
     closing: Option<Closing>,
+    /// When the last warning of each cause was given.
+    warned: [Option<Instant>; 2],
     /// When the last byte of the message being handled left the socket.
     received: Option<Instant>,
 }
@@ -53,8 +65,10 @@ pub(super) struct Driver {
 struct Service {
     /// Who wants to know if the server refuses the subscription for good.
     waiting: Vec<oneshot::Sender<RequestError>>,
-    /// Whether the server refused it for good on this connection.
+    /// Whether the server refused it; asked again only when somebody asks us.
     refused: bool,
+    /// What the last request met, until a list comes.
+    trouble: Option<String>,
 }
 
 struct Closing {
@@ -93,6 +107,7 @@ impl Driver {
             registered: HashSet::new(),
             spare_ticket: u64::MAX,
             closing: None,
+            warned: [None; 2],
             received: None,
         };
         // The task ends by itself when every handle is gone, or at `close`.
@@ -194,8 +209,8 @@ impl Driver {
                 self.services.insert(key.clone(), Service::default());
                 Command::Subscribe(key)
             }
-            Operation::Release(key) => {
-                if !self.subscriptions.release(&key) {
+            Operation::Release(key, slot) => {
+                if !self.subscriptions.release(&key, slot) {
                     return; // somebody holds it again
                 }
                 self.services.remove(&key);
@@ -216,8 +231,11 @@ impl Driver {
                     .handle_command(Command::Unsubscribe(key.clone()), now);
                 Command::Subscribe(key)
             }
-            Operation::Diagnose(reply) => {
-                let _ = reply.send(self.session.connect_error().to_string());
+            Operation::Diagnose { key, reply } => {
+                let _ = reply.send(match key {
+                    Some(key) => self.services.get(&key).and_then(|s| s.trouble.clone()),
+                    None => Some(self.session.connect_error().to_string()),
+                });
                 return;
             }
             Operation::Register {
@@ -236,6 +254,7 @@ impl Driver {
             }
             Operation::Deregister { ticket, key, reply } => {
                 self.replies.insert(ticket, reply);
+                self.registered.remove(&key);
                 Command::Deregister { ticket, key }
             }
             Operation::Query { ticket, key, reply } => {
@@ -282,7 +301,7 @@ impl Driver {
     ) {
         let now = now();
         self.closing = Some(Closing {
-            until: now + deadline,
+            until: now + deadline.min(ENDLESS),
             replies: Vec::from_iter(reply),
         });
         self.session.handle_command(Command::Close, now);
@@ -322,9 +341,7 @@ impl Driver {
                     listing,
                     origin,
                 } => self.apply(&key, listing, origin),
-                Output::Undecodable { key, reason } => {
-                    self.copies.undecodable(key.as_ref(), &reason, now());
-                }
+                Output::Undecodable { key, reason } => self.undecodable(key.as_ref(), &reason),
                 Output::Failed {
                     key,
                     operation,
@@ -346,6 +363,7 @@ impl Driver {
         let received = self.received.unwrap_or_else(now);
         self.copies.apply(key, listing, origin, received);
         service.refused = false;
+        service.trouble = None;
         service.waiting.clear(); // answered: whoever waits sees it in the subscription
     }
 
@@ -357,11 +375,18 @@ impl Driver {
         retries: bool,
     ) {
         tracing::debug!(service = %key, ?operation, %error, retries, "request failed");
-        if retries || operation != session::Operation::Subscribe {
+        if operation != session::Operation::Subscribe {
             return;
         }
-        tracing::warn!(service = %key, %error, "the registry refuses the subscription");
-        if let Some(service) = self.services.get_mut(key) {
+        let Some(service) = self.services.get_mut(key) else {
+            return;
+        };
+        service.trouble = Some(error.to_string());
+        // What is denied is asked for again, seldom; whoever waits need not.
+        if !retries || error.is_denied() {
+            if !service.refused {
+                tracing::warn!(service = %key, %error, "the registry refuses the subscription");
+            }
             service.refused = true;
             for waiting in service.waiting.drain(..) {
                 let _ = waiting.send(error.clone().into());
@@ -393,10 +418,34 @@ impl Driver {
             tracing::info!(namespace = %self.namespace, %state, "registry connection");
             self.copies.handle_connected(now);
         } else if was_connected && self.closing.is_none() {
-            tracing::warn!(namespace = %self.namespace, %state, "registry connection lost");
+            if self.may_warn(Cause::Lost, now) {
+                tracing::warn!(namespace = %self.namespace, %state, "registry connection lost");
+            } else {
+                tracing::info!(namespace = %self.namespace, %state, "registry connection lost");
+            }
             self.copies.handle_disconnected(now);
         }
         self.state.send_replace(state);
+    }
+
+    fn undecodable(&mut self, key: Option<&ServiceKey>, reason: &str) {
+        let now = now();
+        match key {
+            Some(key) => self.copies.undecodable(key, reason, now),
+            None if self.may_warn(Cause::Unreadable, now) => {
+                tracing::warn!(reason, "a message of the registry cannot be read");
+            }
+            None => {}
+        }
+    }
+
+    fn may_warn(&mut self, cause: Cause, now: Instant) -> bool {
+        let last = &mut self.warned[cause as usize];
+        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY);
+        if may {
+            *last = Some(now);
+        }
+        may
     }
 
     /// The farewell is over, done or not: nobody is left waiting.
@@ -406,9 +455,10 @@ impl Driver {
             .filter(|(operation, _)| *operation == session::Operation::Deregister)
             .map(|(_, key)| key)
             .collect();
+        // First, so that whoever wakes because a subscription ended finds out why.
+        self.state.send_replace(ConnectionState::Closed);
         self.copies.close_all();
         self.services.clear();
-        self.state.send_replace(ConnectionState::Closed);
         for (_, reply) in self.replies.drain() {
             let _ = reply.send(Err(RequestError::Closed));
         }

@@ -55,9 +55,12 @@ pub enum RequestError {
     TimedOut {
         /// How long was waited.
         after: Duration,
-        /// Why there is no connection, if there is none.
+        /// Why there is no connection, if there is none, or what a subscription met.
         last_error: Option<Arc<str>>,
     },
+    /// The instance has port 0, which nobody can call. Nothing was sent.
+    #[error("instance {0} has port 0; register the port that is listened on")]
+    NoPort(Address),
     /// This client registers another instance in the service. Nothing changed.
     #[error(
         "this client already registers {0} in this service, and a Nacos server keeps one instance per connection and service: deregister it first, or register from a second client"

@@ -35,7 +35,7 @@ use self::{
     operations::{Operation, Reply},
 };
 use crate::{
-    directory::Subscription,
+    directory::{ReadyError, Subscription},
     model::{Instance, InvalidName, Listing, ServiceKey, ServiceName},
     session::{Outcome, Ticket},
 };
@@ -51,7 +51,9 @@ use crate::{
 /// While the registry cannot be reached the client reconnects without limit, and every
 /// subscription keeps serving the instances it knew last.
 ///
-/// When the runtime is gone, operations return [`RequestError::RuntimeGone`] and never hang.
+/// When the runtime is gone, operations return [`RequestError::RuntimeGone`] and never hang. They may
+/// be awaited on any tokio runtime that has time enabled. One that is dropped half-way may have been
+/// carried out: what was registered stays until [`deregister`](Self::deregister).
 #[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
@@ -66,6 +68,9 @@ struct Handle {
     tickets: AtomicU64,
     patience: Duration,
 }
+
+/// As good as for ever, and still to be added to any instant: what longer durations are cut to.
+const ENDLESS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Tells the driver that a caller no longer waits.
 struct Waiting<'a> {
@@ -119,22 +124,28 @@ impl Client {
         let key = self.key(service)?;
         let subscription = self.handle.subscribe(key.clone())?;
         let (reply, refused) = oneshot::channel();
-        self.handle.send(Operation::Await { key, reply })?;
+        self.handle.send(Operation::Await {
+            key: key.clone(),
+            reply,
+        })?;
         let answered = async {
             tokio::select! {
                 biased;
-                ready = subscription.ready() => ready.map_err(|_| self.handle.gone()),
+                ready = subscription.ready() => ready.map_err(|e| self.handle.unready(&e)),
                 refused = refused => match refused {
                     Ok(refused) => Err(refused),
                     // The driver let go of us because the answer came, or because it ended.
-                    Err(_) => subscription.ready().await.map_err(|_| self.handle.gone()),
+                    Err(_) => subscription.ready().await.map_err(|e| self.handle.unready(&e)),
                 },
             }
         };
         match timeout(self.handle.patience, answered).await {
             Ok(Ok(())) => Ok(subscription),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(self.handle.timed_out()),
+            Err(_) => {
+                let trouble = self.handle.diagnose(Some(key)).await;
+                Err(self.handle.timed_out(trouble))
+            }
         }
     }
 
@@ -158,14 +169,17 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When another instance of this service is registered by this client, or the server refuses:
-    /// nothing changed then. When no answer came in time, the registration stays wanted and is
+    /// When another instance of this service is registered by this client, the instance has port
+    /// 0, or the server refuses: nothing changed then. When no answer came in time, the registration stays wanted and is
     /// carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
     pub async fn register<N>(&self, service: N, instance: Instance) -> Result<(), RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
         let key = self.key(service)?;
+        if instance.address().port() == 0 {
+            return Err(RequestError::NoPort(instance.address().clone()));
+        }
         if instance.weight().is_zero() {
             tracing::warn!(service = %key, instance = %instance.address(), "registered with weight 0: it gets no calls");
         }
@@ -305,6 +319,9 @@ impl Client {
 
 impl Handle {
     fn subscribe(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
+        if self.is_over() {
+            return Err(self.gone()); // whatever handles of before are left
+        }
         let (subscription, writer) = self.subscriptions.lease(&key, &self.operations);
         if let Some(writer) = writer {
             self.send(Operation::Subscribe { key, writer })?;
@@ -329,15 +346,17 @@ impl Handle {
                 waiting.done = true;
                 outcome.unwrap_or_else(|_| Err(self.gone()))
             }
-            Err(_) => Err(self.timed_out()),
+            Err(_) => Err(self.timed_out(None)),
         }
     }
 
-    /// Why there is no connection.
-    async fn diagnose(&self) -> Option<Arc<str>> {
+    /// Why there is no list of a service, or no connection.
+    async fn diagnose(&self, key: Option<ServiceKey>) -> Option<Arc<str>> {
         let (reply, why) = oneshot::channel();
-        self.send(Operation::Diagnose(reply)).ok()?;
-        why.await.ok().map(Into::into)
+        self.send(Operation::Diagnose { key, reply }).ok()?;
+        // The driver answers at once, unless its runtime stands still.
+        let why = timeout(Duration::from_secs(1), why).await;
+        why.ok()?.ok()?.map(Into::into)
     }
 
     fn send(&self, operation: Operation) -> Result<(), RequestError> {
@@ -352,10 +371,23 @@ impl Handle {
         }
     }
 
-    fn timed_out(&self) -> RequestError {
+    /// Why a subscription has no list.
+    fn unready(&self, error: &ReadyError) -> RequestError {
+        match error {
+            ReadyError::Closed { .. } => self.gone(),
+            other => RequestError::Failed(other.to_string()),
+        }
+    }
+
+    /// Whether the driver takes no more operations.
+    fn is_over(&self) -> bool {
+        self.operations.is_closed() || matches!(*self.state.borrow(), ConnectionState::Closed)
+    }
+
+    fn timed_out(&self, trouble: Option<Arc<str>>) -> RequestError {
         let last_error = match &*self.state.borrow() {
             ConnectionState::Connecting { last_error, .. } => last_error.clone(),
-            _ => None,
+            _ => trouble,
         };
         RequestError::TimedOut {
             after: self.patience,

@@ -122,6 +122,7 @@ impl State {
             mode,
             callable,
             known: self.known,
+            ended: self.closed && !self.known,
             entries: entries.into_boxed_slice(),
             ..Snapshot::default()
         }

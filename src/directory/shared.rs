@@ -12,6 +12,7 @@ use crate::{
         Options, Revision, Snapshot, outbox::Outbox, selection::Selection, state::State, view::View,
     },
     model::ServiceKey,
+    sync::guarded,
 };
 
 /// What the writer and all subscriptions of one service share.
@@ -56,10 +57,10 @@ impl Shared {
         let notify = outbox.notify;
         outbox.deliver(&self.key);
         if notify {
-            self.changed.notify_waiters();
+            guarded(|| self.changed.notify_waiters());
             let waiting = std::mem::take(&mut self.wakers().waiting);
             for waker in waiting.into_values() {
-                waker.wake();
+                guarded(|| waker.wake());
             }
         }
         result

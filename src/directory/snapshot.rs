@@ -67,6 +67,8 @@ pub struct Snapshot {
     pub(crate) revision: Revision,
     pub(crate) mode: Mode,
     pub(crate) known: bool,
+    /// Whether it ended without becoming known: nobody need wait for that.
+    pub(crate) ended: bool,
     pub(crate) received: Option<Instant>,
     pub(crate) callable: usize,
     /// Sorted by address, each address once.

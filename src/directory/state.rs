@@ -185,6 +185,13 @@ impl State {
         });
     }
 
+    /// Lets consumers know that a set that is not known will never be.
+    pub(super) fn end_unknown(&mut self, options: &Options, out: &mut Outbox) {
+        self.settle_at = None;
+        let same = self.kept(|_| true);
+        self.advance(same, true, self.heard_at, options, out);
+    }
+
     /// Lets go of the held instances that `is_due` names.
     pub(super) fn release(
         &mut self,

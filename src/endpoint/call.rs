@@ -95,15 +95,15 @@ where
                     Step::End(result) => return Poll::Ready(result),
                 }
             }
-            if self.tried.is_full() {
-                if let Some(failure) = self.as_mut().project().failure.take() {
-                    return Poll::Ready(Err(failure));
-                }
+            if self.tried.is_full()
+                && let Some(failure) = self.as_mut().project().failure.take()
+            {
+                return Poll::Ready(Err(failure));
             }
-            if self.place.is_none() {
-                if let Err(error) = ready!(self.as_mut().poll_place(cx)) {
-                    return Poll::Ready(Err(error));
-                }
+            if self.place.is_none()
+                && let Err(error) = ready!(self.as_mut().poll_place(cx))
+            {
+                return Poll::Ready(Err(error));
             }
             if self.service.is_none() && ready!(self.as_mut().poll_service(cx)).is_none() {
                 continue;

@@ -23,8 +23,6 @@ mod rules;
 mod set;
 mod shared;
 mod slot;
-#[cfg(test)]
-mod tests;
 
 use std::{
     fmt,

@@ -61,15 +61,15 @@ impl<S> Pick<S> for Any {
 
 impl<S> Pick<S> for OwnFirst<S> {
     fn pick(&self, set: &EndpointSet<S>, tried: &Tried) -> Picked<S> {
-        if let Some(own) = &self.0 {
-            if !tried.contains(own.generation()) {
-                let state = own.gate.state();
-                if state.is_open() || !set.is_gated() {
-                    return Picked::Place(Place::new(Arc::clone(own), false));
-                }
-                if state.offers_probe() && own.gate.take_probe() {
-                    return Picked::Place(Place::new(Arc::clone(own), true));
-                }
+        if let Some(own) = &self.0
+            && !tried.contains(own.generation())
+        {
+            let state = own.gate.state();
+            if state.is_open() || !set.is_gated() {
+                return Picked::Place(Place::new(Arc::clone(own), false));
+            }
+            if state.offers_probe() && own.gate.take_probe() {
+                return Picked::Place(Place::new(Arc::clone(own), true));
             }
         }
         set.pick(tried)

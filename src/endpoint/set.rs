@@ -22,7 +22,7 @@ use crate::{
         roster::{Found, Roster},
     },
     model::{Address, ServiceKey},
-    sync::{Published, Wakers},
+    sync::{Published, Wakers, guarded},
 };
 
 /// The endpoints of one consumer of one service.
@@ -139,7 +139,9 @@ impl<S> EndpointSet<S> {
     /// Who can be called may have changed.
     pub(super) fn bump(&self) {
         self.version.fetch_add(1, Ordering::Release);
-        self.changed.wake();
+        if let Some(waker) = self.changed.take() {
+            guarded(|| waker.wake());
+        }
     }
 
     /// Holds the newest snapshot still. Nothing of the users' may run meanwhile.
@@ -167,11 +169,6 @@ impl<S> EndpointSet<S> {
         }
     }
 
-    /// Why there is nobody to call.
-    pub(crate) fn nobody(&self) -> CallError {
-        self.view().nobody(&self.service)
-    }
-
     fn find(&self, roster: &Roster<S>, tried: &Tried) -> Found<S> {
         // Cleared before the look, so that a probe granted during it is not missed for good.
         let probes = self.hub.probes.load(Ordering::Relaxed)
@@ -187,10 +184,10 @@ impl<S> EndpointSet<S> {
     /// somebody else is at it: the gates are what is trusted.
     fn roster(&self, newest: bool) -> Arc<Roster<S>> {
         let known = self.roster.load_full();
-        if let (Some(roster), false) = (&known, newest) {
-            if roster.version == self.version() {
-                return Arc::clone(roster);
-            }
+        if let (Some(roster), false) = (&known, newest)
+            && roster.version == self.version()
+        {
+            return Arc::clone(roster);
         }
         let state = match (known, newest) {
             (Some(stale), false) => match self.state.try_lock() {
@@ -206,10 +203,11 @@ impl<S> EndpointSet<S> {
         let version = self.version();
         let former = self.roster.load_full();
         let revision = view.snapshot().revision();
-        if let Some(roster) = &former {
-            if roster.version == version && roster.revision == revision {
-                return Arc::clone(roster);
-            }
+        if let Some(roster) = &former
+            && roster.version == version
+            && roster.revision == revision
+        {
+            return Arc::clone(roster);
         }
         let cursor = former.map_or(0, |roster| roster.cursor());
         let roster = Arc::new(view.roster(version, self.prefer.as_deref(), cursor));
@@ -285,10 +283,10 @@ impl<S> View<'_, S> {
     /// The endpoint of an instance of it; made if there is none.
     pub(crate) fn endpoint(&mut self, entry: &Entry) -> Arc<Endpoint<S>> {
         let address = entry.instance().address();
-        if let Some(endpoint) = self.state.endpoints.get(address) {
-            if endpoint.generation() == entry.generation() {
-                return Arc::clone(endpoint);
-            }
+        if let Some(endpoint) = self.state.endpoints.get(address)
+            && endpoint.generation() == entry.generation()
+        {
+            return Arc::clone(endpoint);
         }
         let endpoint = Arc::new(Endpoint::new(entry, Arc::clone(self.hub)));
         let former = self
@@ -346,6 +344,9 @@ impl<S> View<'_, S> {
 }
 
 fn vacancy(snapshot: &Snapshot) -> String {
+    if snapshot.ended {
+        return "the subscription ended before the registry said".to_owned();
+    }
     if snapshot.entries().is_empty() {
         return "the registry lists none".to_owned();
     }

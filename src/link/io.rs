@@ -41,10 +41,10 @@ impl Listened {
     fn hear_last_words(&self) {
         let mut buf = [0; FIRST];
         // Past tokio, whose readiness may not have caught up. The socket does not block.
-        if let Ok(n) = (&*SockRef::from(&self.socket)).read(&mut buf) {
-            if n > 0 {
-                self.heard.note(&buf[..n]);
-            }
+        if let Ok(n) = (&*SockRef::from(&self.socket)).read(&mut buf)
+            && n > 0
+        {
+            self.heard.note(&buf[..n]);
         }
     }
 }

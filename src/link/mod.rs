@@ -86,13 +86,7 @@ pub(crate) async fn dial(
             tracing::debug!(%error, "connection to the registry ended");
         }
     });
-    let origin = Uri::builder()
-        .scheme("http")
-        .authority(addr.to_string())
-        .path_and_query("/")
-        .build()
-        .expect("a socket address is an authority");
-    let grpc = Grpc::with_origin(Sender(sender), origin).max_decoding_message_size(limit);
+    let grpc = Grpc::with_origin(Sender(sender), origin(addr)).max_decoding_message_size(limit);
     Ok((
         Link { grpc, heard, limit },
         Connection {
@@ -100,6 +94,18 @@ pub(crate) async fn dial(
         },
         local,
     ))
+}
+
+/// The URI that requests to `addr` begin with.
+fn origin(addr: SocketAddr) -> Uri {
+    // Without the scope of a link-local address, which a resolver may give and a URI cannot hold.
+    let addr = SocketAddr::new(addr.ip(), addr.port());
+    Uri::builder()
+        .scheme("http")
+        .authority(addr.to_string())
+        .path_and_query("/")
+        .build()
+        .expect("an IP address and a port are an authority")
 }
 
 impl Link {

@@ -26,7 +26,7 @@ pub(crate) struct StreamReceiver {
 enum State {
     /// The server has not said anything yet.
     Opening(Opening),
-    Open(Streaming<Payload>),
+    Open(Box<Streaming<Payload>>),
     Ended,
 }
 
@@ -64,7 +64,7 @@ impl StreamReceiver {
     pub(crate) async fn next(&mut self) -> Result<Option<(Payload, Option<Instant>)>, CallError> {
         if let State::Opening(opening) = &mut self.state {
             match opening.await {
-                Ok(open) => self.state = State::Open(open),
+                Ok(open) => self.state = State::Open(Box::new(open)),
                 Err(error) => {
                     self.state = State::Ended;
                     return Err(error);

@@ -79,3 +79,9 @@ async fn dropping_the_connection_closes_the_socket() {
     socket.read_to_end(&mut bytes).await.unwrap();
     assert!(link.call(Payload::default()).await.is_err());
 }
+
+#[test]
+fn an_address_with_a_scope_has_an_origin() {
+    let scoped = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 9848, 0, 1);
+    assert_eq!(origin(scoped.into()).to_string(), "http://[fe80::1]:9848/");
+}

@@ -37,8 +37,8 @@ mod timers;
 
 pub(crate) use self::{
     config::{Config, Server},
-    error::{CallFailure, ConnectError, DialError, LinkError, OperationError, ServerFailure},
-    event::{CallId, Command, Counters, LinkId, Operation, Origin, Outcome, Output, State, Ticket},
+    error::{CallFailure, DialError, OperationError},
+    event::{CallId, Command, LinkId, Operation, Origin, Outcome, Output, State, Ticket},
     machine::Session,
 };
 

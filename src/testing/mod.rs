@@ -5,7 +5,7 @@
 //! edits over HTTP. It was written against transcripts of Alibaba's servers and behaves as they
 //! were seen to: pushes come half a second late and in no order, reads are stale until the push,
 //! disabled instances vanish, edits outlive registrations, protection lies about health. It is not
-//! for production: nothing is stored, there is no cluster and no login.
+//! for production: nothing is stored and there is no cluster.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -51,8 +51,8 @@ mod shell;
 
 pub use self::{
     machine::{
-        ConnId, ConnectionInfo, Fault, Frame, OperatorAnswer, OperatorCall, Profile, Received,
-        Script, ServiceId, Settings, StreamEnd, Via, View,
+        ConnId, ConnectionInfo, Fault, Frame, Login, OperatorAnswer, OperatorCall, Profile,
+        Received, Script, ServiceId, Settings, StreamEnd, Via, View,
     },
     shell::{Builder, Registry},
 };

@@ -17,7 +17,6 @@ mod service_info;
 pub(crate) use self::{
     answer::{Answer, ServerError},
     envelope::{Any, Payload, PayloadMetadata},
-    error::DecodeError,
     request::{Head, Request, Setup},
     server_request::{ServerRequest, ack, request_id},
 };

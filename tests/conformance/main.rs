@@ -5,6 +5,11 @@
 //! runs on the embedded registry only; the ids that need no server are unit tests of `wire`,
 //! `session` and `directory`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test owns the tasks that it spawns"
+)]
+
 mod discovery;
 mod ordering;
 mod resilience;

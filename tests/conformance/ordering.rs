@@ -93,3 +93,48 @@ async fn a_push_that_comes_twice_or_shuffled_is_no_news() {
     assert_eq!(orders.revision(), revision);
     assert_eq!(callable(&orders).len(), 9);
 }
+
+#[tokio::test]
+async fn a_push_with_one_bad_host_among_a_thousand_still_removes() {
+    let server = Server::embedded().await;
+    let registry = server.registry();
+    let client = server.client().await;
+    let orders = soon("subscribe", client.subscribe("big")).await.unwrap();
+    let push = |ports: std::ops::Range<u16>, bad: &str| {
+        let hosts: Vec<String> = ports
+            .map(|port| format!(r#"{{"ip":"127.0.0.1","port":{port}}}"#))
+            .chain((!bad.is_empty()).then(|| bad.to_owned()))
+            .collect();
+        let hosts = hosts.join(",");
+        format!(r#"{{"name":"big","groupName":"DEFAULT_GROUP","hosts":[{hosts}]}}"#)
+    };
+    registry.push_raw("big", &push(1000..2000, ""));
+    settles(&orders, &(1000..2000).collect::<Vec<_>>()).await;
+    registry.push_raw(
+        "big",
+        &push(1001..2000, r#"{"ip":"127.0.0.1","port":"eighty"}"#),
+    );
+    settles(&orders, &(1001..2000).collect::<Vec<_>>()).await;
+    assert_eq!(orders.counters().rejected, 1);
+
+    // Ten thousand at once.
+    registry.push_raw("big", &push(1000..11_000, ""));
+    settles(&orders, &(1000..11_000).collect::<Vec<_>>()).await;
+
+    // A list of which nothing can be read changes nothing, and the next one is applied.
+    let mut changes = orders.changes();
+    for _ in 0..10_000 {
+        changes.next().await.unwrap();
+    }
+    registry.push_raw(
+        "big",
+        r#"{"name":"big","groupName":"DEFAULT_GROUP","hosts":[{"ip":"127.0.0.1","port":0}]}"#,
+    );
+    registry.push_raw("big", &push(1001..11_000, ""));
+    let change = soon("the next list", changes.next()).await.unwrap();
+    assert_eq!(change.instance.address().port(), 1000, "{change}");
+    assert_eq!(
+        (orders.counters().undecodable, callable(&orders).len()),
+        (1, 9_999)
+    );
+}

@@ -68,7 +68,7 @@ impl Server {
     /// `host:port` of the main port.
     pub(crate) fn addr(&self) -> String {
         match self {
-            Self::Embedded(registry) => registry.addr().to_string(),
+            Self::Embedded(registry) => registry.addr(),
             Self::Rnacos(rnacos) => format!("127.0.0.1:{}", rnacos.port),
         }
     }

@@ -2,6 +2,10 @@
 //! count.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    unreachable_pub,
+    reason = "a module of test crates, which nobody reaches into"
+)]
 
 use std::{
     collections::HashMap,
@@ -21,44 +25,44 @@ use tower_nacos::{
 };
 
 /// A service's writer and a subscription to it.
-pub fn registry() -> (Writer, Subscription) {
+pub(crate) fn registry() -> (Writer, Subscription) {
     let key = ServiceKey::new("dev", "shop@@orders".parse().unwrap()).unwrap();
     directory::channel(key, directory::Options::default())
 }
 
-pub fn instance(address: &str) -> Instance {
+pub(crate) fn instance(address: &str) -> Instance {
     Instance::parse(address).unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's clock")]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 /// A context that nobody is woken by.
-pub fn idle_context() -> Context<'static> {
+pub(crate) fn idle_context() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
 /// Counts the services that live and the calls they got, by address.
 #[derive(Clone, Default)]
-pub struct Book(Arc<Mutex<HashMap<Address, Arc<Counts>>>>);
+pub(crate) struct Book(Arc<Mutex<HashMap<Address, Arc<Counts>>>>);
 
 #[derive(Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     pub made: AtomicUsize,
     pub living: AtomicUsize,
     pub called: AtomicUsize,
 }
 
 /// Answers with its address at once.
-pub struct Echo {
+pub(crate) struct Echo {
     address: Address,
     counts: Arc<Counts>,
 }
 
 impl Book {
-    pub fn counts(&self, address: &str) -> Arc<Counts> {
+    pub(crate) fn counts(&self, address: &str) -> Arc<Counts> {
         self.of(&address.parse().unwrap())
     }
 
@@ -67,15 +71,15 @@ impl Book {
         Arc::clone(book.entry(address.clone()).or_default())
     }
 
-    pub fn called(&self, address: &str) -> usize {
+    pub(crate) fn called(&self, address: &str) -> usize {
         self.counts(address).called.load(SeqCst)
     }
 
-    pub fn living(&self, address: &str) -> usize {
+    pub(crate) fn living(&self, address: &str) -> usize {
         self.counts(address).living.load(SeqCst)
     }
 
-    pub fn make(&self, instance: &Instance) -> Echo {
+    pub(crate) fn make(&self, instance: &Instance) -> Echo {
         let counts = self.of(instance.address());
         counts.made.fetch_add(1, SeqCst);
         counts.living.fetch_add(1, SeqCst);
@@ -85,7 +89,7 @@ impl Book {
         }
     }
 
-    pub fn maker(&self) -> impl Fn(&Instance) -> Echo + Send + Sync + 'static {
+    pub(crate) fn maker(&self) -> impl Fn(&Instance) -> Echo + Send + Sync + 'static {
         let book = self.clone();
         move |instance: &Instance| book.make(instance)
     }

@@ -119,7 +119,8 @@ fn d14_the_last_of_all_that_is_made_of_a_subscription_drops_the_lease() {
     let lease = Arc::new(());
     let leased = |sub: Subscription| sub.with_lease(lease.clone());
     let is_dropped = || Arc::strong_count(&lease) == 1;
-    let uses: [fn(&Subscription) -> Box<dyn std::any::Any>; 5] = [
+    type Use = fn(&Subscription) -> Box<dyn std::any::Any>;
+    let uses: [Use; 5] = [
         |sub| Box::new(sub.clone()),
         |sub| Box::new(sub.only_cluster("HZ")),
         |sub| Box::new(sub.changes()),

@@ -333,12 +333,11 @@ fn held_instances_are_held_in_every_selection() {
 
 #[test]
 fn times_without_end_are_taken_as_such() {
-    let mut script = Script::with({
-        let mut options = Options::default();
-        options.hold = Duration::MAX;
-        options.hold_limit = Duration::MAX;
-        options.unknown_while_empty = Duration::MAX;
-        options
+    let mut script = Script::with(Options {
+        hold: Duration::MAX,
+        hold_limit: Duration::MAX,
+        unknown_while_empty: Duration::MAX,
+        ..Options::default()
     });
     script.first(all([]));
     script.push(all([1]));

@@ -138,7 +138,7 @@ fn d10_of_twins_that_come_together_the_healthy_one_counts_then_the_content() {
 #[test]
 fn d10_one_address_in_two_clusters_is_a_member_of_both() {
     let (hz, sh) = (a(1).with_cluster("HZ"), a(1).with_cluster("SH"));
-    let mut script = Script::listing(vec![hz.clone(), sh.clone()]);
+    let mut script = Script::listing(vec![hz, sh.clone()]);
     let (in_hz, in_sh) = (script.sub.only_cluster("HZ"), script.sub.only_cluster("SH"));
     assert_eq!(script.sub.snapshot().entries().len(), 1);
     assert_eq!(

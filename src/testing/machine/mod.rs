@@ -10,7 +10,9 @@ mod faults;
 mod frame;
 mod instance;
 mod log;
+mod login;
 mod operator;
+mod operator_call;
 mod params;
 mod profile;
 mod publications;
@@ -38,13 +40,15 @@ pub use self::{
     faults::{Fault, Script},
     frame::{Frame, NotAPayload},
     log::{Received, Via},
-    operator::{OperatorAnswer, OperatorCall},
+    login::Login,
+    operator::OperatorAnswer,
+    operator_call::OperatorCall,
     profile::Profile,
     service_id::ServiceId,
     settings::Settings,
     view::{ConnectionInfo, View},
 };
-use self::{connections::Connection, log::Log, services::Service};
+use self::{connections::Connection, log::Log, login::Tokens, services::Service};
 
 /// Names a unary call within its connection; the caller chooses it.
 pub type CallId = u64;
@@ -73,6 +77,7 @@ pub struct Machine {
     scripts: Vec<Script>,
     outputs: VecDeque<Output>,
     log: Log,
+    tokens: Tokens,
 }
 
 /// What the machine wants done, in this order.
@@ -158,6 +163,7 @@ impl Machine {
             scripts: Vec::new(),
             outputs: VecDeque::new(),
             log: Log::default(),
+            tokens: Tokens::default(),
         }
     }
 

@@ -4,26 +4,13 @@ use std::{collections::BTreeMap, time::Instant};
 
 use serde_json::{Value, json};
 
-use crate::model::{DEFAULT_CLUSTER, DEFAULT_GROUP, PUBLIC_NAMESPACE};
+use crate::model::{DEFAULT_GROUP, PUBLIC_NAMESPACE};
 
 use super::{
-    Machine, ServiceId,
-    instance::{Edit, EditKey, Stored},
-    params,
+    Machine, OperatorCall, ServiceId,
+    instance::{Edit, EditKey},
     services::Publisher,
 };
-
-/// An HTTP request to the main port: query and form are one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OperatorCall {
-    /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
-    pub method: String,
-    /// The path with its `/nacos`, without the query.
-    pub path: String,
-    /// The parameters, decoded.
-    pub params: BTreeMap<String, String>,
-}
 
 /// The answer to an [`OperatorCall`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,80 +30,7 @@ enum Api {
     V3,
 }
 
-type Answered = Result<Value, (u16, String)>;
-
-impl OperatorCall {
-    /// A call without parameters.
-    pub fn new(method: impl Into<String>, path: impl Into<String>) -> Self {
-        Self {
-            method: method.into(),
-            path: path.into(),
-            params: BTreeMap::new(),
-        }
-    }
-
-    /// Adds a parameter.
-    #[must_use]
-    pub fn with(mut self, name: impl Into<String>, value: impl ToString) -> Self {
-        self.params.insert(name.into(), value.to_string());
-        self
-    }
-
-    fn param(&self, name: &str) -> Option<&str> {
-        self.params
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
-    }
-
-    fn needed(&self, name: &str) -> Result<&str, (u16, String)> {
-        self.param(name)
-            .ok_or_else(|| (400, format!("Param '{name}' is required.")))
-    }
-
-    fn parsed<T: std::str::FromStr>(&self, name: &str, absent: T) -> Result<T, (u16, String)> {
-        match self.param(name) {
-            None => Ok(absent),
-            Some(text) => text
-                .parse()
-                .map_err(|_| (400, format!("Param '{name}' is illegal: {text}"))),
-        }
-    }
-
-    fn service(&self) -> Result<ServiceId, (u16, String)> {
-        let name = self.needed("serviceName")?;
-        let namespace = self.param("namespaceId").unwrap_or(PUBLIC_NAMESPACE);
-        let service = match name.split_once("@@") {
-            Some((group, name)) => ServiceId::new(namespace, group, name),
-            None => {
-                let group = self.param("groupName").unwrap_or(DEFAULT_GROUP);
-                ServiceId::new(namespace, group, name)
-            }
-        };
-        params::check_service(&service).map_err(|message| (400, message))?;
-        Ok(service)
-    }
-
-    fn instance(&self) -> Result<Stored, (u16, String)> {
-        let cluster = self.param("clusterName").or_else(|| self.param("cluster"));
-        let stored = Stored {
-            id: String::new(),
-            ip: self.needed("ip")?.to_owned(),
-            port: {
-                self.needed("port")?;
-                self.parsed("port", 0)?
-            },
-            weight: self.parsed("weight", 1.0)?,
-            healthy: self.parsed("healthy", true)?,
-            enabled: self.parsed("enabled", true)?,
-            ephemeral: self.parsed("ephemeral", true)?,
-            cluster: cluster.unwrap_or(DEFAULT_CLUSTER).to_owned(),
-            metadata: metadata(self.param("metadata").unwrap_or_default())?,
-        };
-        params::check_instance(&stored).map_err(|message| (400, message))?;
-        Ok(stored)
-    }
-}
+pub(super) type Answered = Result<Value, (u16, String)>;
 
 impl Machine {
     /// Answers a call of the main port: instances (register, deregister, update, list), services
@@ -133,7 +47,14 @@ impl Machine {
             self.operate(api, tail, call, now)
         };
         self.settle(now);
-        answer(api, result)
+        match result {
+            // No envelope around a token, whatever the interface.
+            Ok(token) if token.get("accessToken").is_some() => OperatorAnswer {
+                status: 200,
+                body: token.to_string(),
+            },
+            result => answer(api, result),
+        }
     }
 
     fn operate(&mut self, api: Api, tail: &str, call: &OperatorCall, now: Instant) -> Answered {
@@ -144,14 +65,17 @@ impl Machine {
             (method, tail),
             ("POST" | "DELETE" | "GET", "ns/instance") | ("GET", "ns/instance/list")
         );
+        let of_login = method == "POST" && tail.starts_with("auth/");
         let of_health = tail.ends_with("readiness") || tail.ends_with("liveness");
-        if gone && !of_client && !of_health {
+        if gone && !of_client && !of_login && !of_health {
             let message = "Current API will be deprecated, please use v3";
             return Err((410, message.to_owned()));
         }
         let ok = || Ok(json!("ok"));
         match (method, tail) {
             ("GET", _) if of_health => Ok(json!(if api == Api::V1 { "OK" } else { "ok" })),
+            ("POST", "auth/login" | "auth/users/login") if api == Api::V1 => self.login(call, now),
+            ("POST", "auth/user/login") if api == Api::V3 => self.login(call, now),
             ("POST", "ns/instance") => {
                 let (service, instance) = (call.service()?, call.instance()?);
                 let mut stored = instance.completed(&service);
@@ -379,21 +303,4 @@ fn answer(api: Api, result: Answered) -> OperatorAnswer {
         }
     };
     OperatorAnswer { status, body }
-}
-
-/// `{"k":"v"}` or `k=v,k=v`, as the interface takes both.
-fn metadata(text: &str) -> Result<BTreeMap<String, String>, (u16, String)> {
-    let text = text.trim();
-    if text.starts_with('{') {
-        return serde_json::from_str(text)
-            .map_err(|_| (400, format!("metadata format incorrect: {text}")));
-    }
-    text.split(',')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            pair.split_once('=')
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .ok_or_else(|| (400, format!("metadata format incorrect: {text}")))
-        })
-        .collect()
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Profile;
+use super::{Login, Profile};
 
 /// How a registry behaves in time, with the values that Alibaba's servers were measured to have.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,8 @@ pub struct Settings {
     pub empty_service: Duration,
     /// How long an operator's edit outlives its instance. Default: 60 s.
     pub edit_expiry: Duration,
+    /// Who must log in before naming requests are answered. Default: nobody.
+    pub login: Option<Login>,
     /// What the server's wall clock shows when the machine starts, in milliseconds since 1970.
     pub wall_clock_ms: i64,
     /// How many received frames are kept to be looked at. Default: 10,000.
@@ -51,6 +53,7 @@ impl Default for Settings {
             detection_race: 0.0,
             empty_service: Duration::from_secs(60),
             edit_expiry: Duration::from_secs(60),
+            login: None,
             wall_clock_ms: 1_795_251_086_000,
             log_limit: 10_000,
         }

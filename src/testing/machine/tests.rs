@@ -8,7 +8,8 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    ConnId, Fault, Frame, Machine, OperatorCall, Output, Profile, Script, Settings, StreamEnd,
+    ConnId, Fault, Frame, Login, Machine, OperatorCall, Output, Profile, Script, Settings,
+    StreamEnd,
 };
 use crate::model::{Instance, Metadata};
 

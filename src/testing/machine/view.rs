@@ -129,6 +129,12 @@ impl<'a> View<'a> {
         self.0.log.received.iter()
     }
 
+    /// The messages received on one connection, oldest first, as far back as the log goes.
+    pub fn received_on(&self, conn: ConnId) -> impl DoubleEndedIterator<Item = &'a Received> {
+        self.received()
+            .filter(move |received| received.conn == conn)
+    }
+
     /// The last message of this kind.
     pub fn last_received(&self, kind: &str) -> Option<&'a Received> {
         self.received()

@@ -101,10 +101,10 @@ impl Shared {
         look(&self.lock().machine)
     }
 
-    /// Runs a task as part of the life `run`; `None` takes the present one.
-    pub(super) fn spawn(&self, run: Option<u64>, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task as part of the life `run`, unless that has ended.
+    pub(super) fn spawn(&self, run: u64, task: impl Future<Output = ()> + Send + 'static) {
         let mut present = self.lock_run();
-        if run.is_some_and(|run| run != present.number) {
+        if run != present.number {
             return;
         }
         while present.tasks.try_join_next().is_some() {}
@@ -153,6 +153,7 @@ impl Shared {
         self.with_core(|core, now| {
             let call = core.number();
             if let Some(link) = core.links.get_mut(&conn) {
+                link.calls.retain(|_, caller| !caller.is_closed()); // withheld and timed out
                 link.calls.insert(call, sender);
             }
             core.machine.handle_unary(conn, call, payload, now);

@@ -45,6 +45,7 @@ struct Messages {
 
 pub(super) async fn serve(
     shared: Arc<Shared>,
+    run: u64,
     conn: ConnId,
     request: Request<Incoming>,
 ) -> Result<Response<GrpcBody>, Infallible> {
@@ -55,7 +56,7 @@ pub(super) async fn serve(
     };
     Ok(match parts.uri.path() {
         "/Request/request" => unary(&shared, conn, messages).await,
-        "/BiRequestStream/requestBiStream" => stream(shared, conn, messages).await,
+        "/BiRequestStream/requestBiStream" => stream(shared, run, conn, messages).await,
         path => failed((12, format!("Method not found: {path}"))),
     })
 }
@@ -77,10 +78,15 @@ async fn unary(shared: &Shared, conn: ConnId, mut messages: Messages) -> Respons
     }
 }
 
-async fn stream(shared: Arc<Shared>, conn: ConnId, mut messages: Messages) -> Response<GrpcBody> {
+async fn stream(
+    shared: Arc<Shared>,
+    run: u64,
+    conn: ConnId,
+    mut messages: Messages,
+) -> Response<GrpcBody> {
     let (number, mut items) = shared.stream_opened(conn);
     let reader = shared.clone();
-    shared.spawn(None, async move {
+    shared.spawn(run, async move {
         // A message that cannot be read and an end of the client's are one to the server.
         while let Ok(Some(payload)) = messages.next().await {
             reader.with(|machine, now| machine.handle_stream(conn, &payload, now));

@@ -1,5 +1,6 @@
 //! The machine on a pair of ports.
 
+mod builder;
 mod core;
 mod gate;
 mod grpc;
@@ -10,4 +11,4 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-pub use self::registry::{Builder, Registry};
+pub use self::{builder::Builder, registry::Registry};

@@ -16,29 +16,14 @@ pub(super) struct Ports {
     grpc: TcpSocket,
 }
 
-impl Ports {
-    /// A pair of free ports on loopback, below the range from which outgoing connections take
-    /// theirs, so that a restart finds them free.
-    pub(super) fn free() -> io::Result<(Self, u16)> {
-        let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-        for _ in 0..500 {
-            let random = RandomState::new().build_hasher().finish();
-            let port = 10_000 + u16::try_from(random % 20_000).unwrap_or(0);
-            // Listening is what fails when another process holds the pair by the same option.
-            match Self::bind(port).and_then(Self::listen) {
-                Ok(listeners) => {
-                    drop(listeners);
-                    match Self::bind(port) {
-                        Ok(ports) => return Ok((ports, port)),
-                        Err(error) => last = error,
-                    }
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
+/// The listeners of the main port and the gRPC port.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) http: TcpListener,
+    pub(super) grpc: TcpListener,
+}
 
+impl Ports {
     pub(super) fn bind(port: u16) -> io::Result<Self> {
         Ok(Self {
             http: reserve(port)?,
@@ -46,9 +31,28 @@ impl Ports {
         })
     }
 
-    /// The listeners of the main port and the gRPC port.
-    pub(super) fn listen(self) -> io::Result<(TcpListener, TcpListener)> {
-        Ok((self.http.listen(1_024)?, self.grpc.listen(1_024)?))
+    pub(super) fn listen(self) -> io::Result<Listeners> {
+        Ok(Listeners {
+            http: self.http.listen(1_024)?,
+            grpc: self.grpc.listen(1_024)?,
+        })
+    }
+}
+
+impl Listeners {
+    /// A pair of free ports on loopback, below the range from which outgoing connections take
+    /// theirs, so that a restart finds them free.
+    pub(super) fn on_free_ports() -> io::Result<(Self, u16)> {
+        let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+        for _ in 0..500 {
+            let random = RandomState::new().build_hasher().finish();
+            let port = 10_000 + u16::try_from(random % 20_000).unwrap_or(0);
+            match Ports::bind(port).and_then(Ports::listen) {
+                Ok(listeners) => return Ok((listeners, port)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 }
 

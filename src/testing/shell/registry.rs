@@ -2,7 +2,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -11,14 +11,14 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use crate::{
     model::{Instance, Metadata},
     testing::machine::{
-        ConnId, Machine, OperatorAnswer, OperatorCall, Profile, Script, ServiceId, Settings,
-        StreamEnd, View,
+        ConnId, Machine, OperatorAnswer, OperatorCall, Script, ServiceId, StreamEnd, View,
     },
 };
 
 use super::{
+    Builder,
     core::Shared,
-    ports::{GRPC_OFFSET, Ports},
+    ports::{GRPC_OFFSET, Listeners, Ports},
     serve,
 };
 
@@ -38,87 +38,6 @@ pub struct Registry {
     port: u16,
     /// Keeps the ports while nothing listens.
     reserved: Mutex<Option<Ports>>,
-}
-
-/// Sets up a [`Registry`].
-#[derive(Clone, Debug, Default)]
-pub struct Builder {
-    settings: Settings,
-    seed: u64,
-    port: Option<u16>,
-}
-
-impl Builder {
-    /// Which server it behaves like. Default: 2.5.
-    #[must_use]
-    pub fn profile(mut self, profile: Profile) -> Self {
-        self.settings.profile = profile;
-        self
-    }
-
-    /// From the first change of a service to its push; `None` pushes at once, also without the
-    /// scan that real servers make ten times a second. Default: 500 ms.
-    #[must_use]
-    pub fn push_delay(mut self, delay: Option<Duration>) -> Self {
-        self.settings.push_delay = delay;
-        self
-    }
-
-    /// All settings at once.
-    #[must_use]
-    pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// Decides the order of lists. Default: 0.
-    #[must_use]
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
-    }
-
-    /// The main port, at most 64535; gRPC is on the port 1000 above. Default: any free pair.
-    #[must_use]
-    pub fn port(mut self, port: u16) -> Self {
-        self.port = Some(port);
-        self
-    }
-
-    /// Starts the registry on the current tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// If there is no free pair of ports, or the one that was asked for is taken.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime with I/O and time enabled.
-    pub async fn start(self) -> io::Result<Registry> {
-        let (ports, port) = match self.port {
-            Some(port) if port > u16::MAX - GRPC_OFFSET => {
-                return Err(io::Error::from(io::ErrorKind::InvalidInput));
-            }
-            Some(port) => (Ports::bind(port)?, port),
-            None => Ports::free()?,
-        };
-        let mut settings = self.settings;
-        if settings.wall_clock_ms == Settings::default().wall_clock_ms {
-            settings.wall_clock_ms = wall_clock_ms();
-        }
-        let machine = Machine::new(settings, self.seed, super::core::now());
-        let runtime = Handle::current();
-        let shared = Arc::new(Shared::new(machine, runtime.clone()));
-        let driver = runtime.spawn(serve::drive(shared.clone()));
-        let registry = Registry {
-            shared,
-            driver,
-            port,
-            reserved: Mutex::default(),
-        };
-        registry.listen(ports)?;
-        Ok(registry)
-    }
 }
 
 impl Registry {
@@ -279,6 +198,11 @@ impl Registry {
         self.act(|machine, _| machine.step_clock(milliseconds));
     }
 
+    /// Ends all tokens of a login now.
+    pub fn expire_tokens(&self) {
+        self.act(Machine::expire_tokens);
+    }
+
     /// Asks a client to go elsewhere, to a recommended `ip:port` or anywhere.
     pub fn reset_connection(&self, conn: ConnId, recommended: Option<&str>) {
         self.act(|machine, now| machine.reset_connection(conn, recommended, now));
@@ -356,10 +280,12 @@ impl Registry {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        self.listen(match reserved {
+        let ports = match reserved {
             Some(ports) => ports,
             None => Ports::bind(self.port)?,
-        })
+        };
+        self.serve(ports.listen()?);
+        Ok(())
     }
 
     /// [`stop`](Self::stop) and [`resume`](Self::resume).
@@ -372,17 +298,28 @@ impl Registry {
         self.resume().await
     }
 
-    fn act<R>(&self, act: impl FnOnce(&mut Machine, std::time::Instant) -> R) -> R {
+    pub(super) fn on(listeners: Listeners, port: u16, machine: Machine) -> Self {
+        let runtime = Handle::current();
+        let shared = Arc::new(Shared::new(machine, runtime.clone()));
+        let registry = Self {
+            driver: runtime.spawn(serve::drive(shared.clone())),
+            shared,
+            port,
+            reserved: Mutex::default(),
+        };
+        registry.serve(listeners);
+        registry
+    }
+
+    fn act<R>(&self, act: impl FnOnce(&mut Machine, Instant) -> R) -> R {
         self.shared.with(act)
     }
 
-    fn listen(&self, ports: Ports) -> io::Result<()> {
-        let (http, grpc) = ports.listen()?;
+    fn serve(&self, Listeners { http, grpc }: Listeners) {
         let run = self.shared.run_number();
         let shared = &self.shared;
-        shared.spawn(Some(run), serve::accept_grpc(shared.clone(), grpc, run));
-        shared.spawn(Some(run), serve::accept_http(shared.clone(), http, run));
-        Ok(())
+        shared.spawn(run, serve::accept_grpc(shared.clone(), grpc, run));
+        shared.spawn(run, serve::accept_http(shared.clone(), http, run));
     }
 }
 
@@ -391,13 +328,4 @@ impl Drop for Registry {
         self.driver.abort();
         drop(self.shared.end_run());
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the stamp of a list is the server's wall clock, and nothing but that depends on it"
-)]
-fn wall_clock_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(0))
 }

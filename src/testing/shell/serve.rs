@@ -26,7 +26,7 @@ where
     F: Future + Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.0.spawn(Some(self.1), async move {
+        self.0.spawn(self.1, async move {
             task.await;
         });
     }
@@ -64,11 +64,11 @@ pub(super) async fn accept_grpc(shared: Arc<Shared>, listener: TcpListener, run:
         };
         let _ = socket.set_nodelay(true);
         let task = shared.clone();
-        shared.spawn(Some(run), async move {
+        shared.spawn(run, async move {
             let (conn, close, gate) = task.opened(address);
             let io = TokioIo::new(Gated::new(socket, [task.gate.clone(), gate]));
             let calls = task.clone();
-            let service = service_fn(move |request| grpc::serve(calls.clone(), conn, request));
+            let service = service_fn(move |request| grpc::serve(calls.clone(), run, conn, request));
             let serving = http2::Builder::new(InRun(task.clone(), run))
                 .timer(TokioTimer::new())
                 .serve_connection(io, service);
@@ -89,7 +89,7 @@ pub(super) async fn accept_http(shared: Arc<Shared>, listener: TcpListener, run:
             continue;
         };
         let task = shared.clone();
-        shared.spawn(Some(run), async move {
+        shared.spawn(run, async move {
             let io = TokioIo::new(Gated::new(socket, [task.gate.clone(), Arc::default()]));
             let service = service_fn(move |request| http::serve(task.clone(), request));
             let serving = http1::Builder::new()

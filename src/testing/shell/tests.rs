@@ -1,148 +1,22 @@
+mod raw;
+
 use std::{net::SocketAddr, time::Duration};
 
-use bytes::Bytes;
-use http::{Method, Request, Version};
-use http_body::{Body, Frame as BodyFrame};
-use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::{body::Incoming, client::conn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use http::Request;
+use http_body::Body;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn;
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
 
+use self::raw::Raw;
 use super::Registry;
 use crate::{
     model::Instance,
-    testing::{Fault, Frame, Script, StreamEnd},
+    testing::{Fault, Script, StreamEnd},
 };
 
 const HANG: Duration = Duration::from_secs(20);
-
-type Sending = UnsyncBoxBody<Bytes, std::convert::Infallible>;
-
-/// A Nacos client made of nothing but hyper.
-struct Raw {
-    sender: conn::http2::SendRequest<Sending>,
-    addr: SocketAddr,
-}
-
-struct RawStream {
-    outgoing: mpsc::UnboundedSender<Bytes>,
-    response: Option<tokio::task::JoinHandle<http::Response<Incoming>>>,
-    incoming: Option<Incoming>,
-    bytes: Vec<u8>,
-    status: Option<http::HeaderValue>,
-}
-
-impl Raw {
-    async fn connect(registry: &Registry) -> Self {
-        let addr = registry.grpc_addr();
-        let socket = TcpStream::connect(addr).await.unwrap();
-        let (sender, connection) =
-            conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
-                .await
-                .unwrap();
-        tokio::task::spawn_local(connection);
-        Self { sender, addr }
-    }
-
-    fn request(&self, path: &str, body: Sending) -> Request<Sending> {
-        Request::builder()
-            .method(Method::POST)
-            .version(Version::HTTP_2)
-            .uri(format!("http://{}{path}", self.addr))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(body)
-            .unwrap()
-    }
-
-    async fn call(&mut self, kind: &str, json: &str) -> Result<Frame, String> {
-        let message = framed(&Frame::new(kind, json.to_owned()).encode());
-        let body = Full::new(message).boxed_unsync();
-        let request = self.request("/Request/request", body);
-        let response = timeout(HANG, self.sender.send_request(request))
-            .await
-            .unwrap()
-            .map_err(|e| e.to_string())?;
-        if let Some(status) = response.headers().get("grpc-status") {
-            return Err(status.to_str().unwrap().to_owned());
-        }
-        let body = response.into_body().collect().await.unwrap();
-        assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
-        Ok(Frame::decode(&body.to_bytes()[5..]).unwrap())
-    }
-
-    async fn set_up(&mut self, labels: &str) -> RawStream {
-        let (outgoing, items) = mpsc::unbounded_channel::<Bytes>();
-        let body = StreamBody::new(futures_util::stream::unfold(items, |mut items| async {
-            let item = items.recv().await?;
-            Some((Ok(BodyFrame::data(item)), items))
-        }));
-        let request = self.request("/BiRequestStream/requestBiStream", body.boxed_unsync());
-        let sending = self.sender.send_request(request);
-        let response = tokio::task::spawn_local(async move { sending.await.unwrap() });
-        let stream = RawStream {
-            outgoing,
-            response: Some(response),
-            incoming: None,
-            bytes: Vec::new(),
-            status: None,
-        };
-        stream.send("ConnectionSetupRequest", labels);
-        while self.call("HealthCheckRequest", "{}").await.unwrap().kind != "HealthCheckResponse" {
-            tokio::task::yield_now().await;
-        }
-        stream
-    }
-}
-
-impl RawStream {
-    fn send(&self, kind: &str, json: &str) {
-        let payload = Frame::new(kind, json.to_owned()).encode();
-        self.outgoing.send(framed(&payload)).unwrap();
-    }
-
-    async fn incoming(&mut self) -> &mut Incoming {
-        if let Some(response) = self.response.take() {
-            let response = timeout(HANG, response).await.unwrap().unwrap();
-            self.status = response.headers().get("grpc-status").cloned();
-            self.incoming = Some(response.into_body());
-        }
-        self.incoming.as_mut().unwrap()
-    }
-
-    /// The next frame, or how the stream ended.
-    async fn next(&mut self) -> Result<Frame, String> {
-        loop {
-            if self.bytes.len() >= 5 {
-                let length = u32::from_be_bytes(self.bytes[1..5].try_into().unwrap()) as usize;
-                if self.bytes.len() >= 5 + length {
-                    let frame = Frame::decode(&self.bytes[5..5 + length]).unwrap();
-                    self.bytes.drain(..5 + length);
-                    return Ok(frame);
-                }
-            }
-            match timeout(HANG, self.incoming().await.frame()).await.unwrap() {
-                Some(Ok(frame)) if frame.is_data() => {
-                    self.bytes.extend(frame.into_data().unwrap());
-                }
-                Some(Ok(frame)) => {
-                    let trailers = frame.into_trailers().unwrap();
-                    return Err(trailers["grpc-status"].to_str().unwrap().to_owned());
-                }
-                Some(Err(error)) => return Err(error.to_string()),
-                None => {
-                    let status = self.status.take().map(|s| s.to_str().unwrap().to_owned());
-                    return Err(status.unwrap_or_else(|| "closed".to_owned()));
-                }
-            }
-        }
-    }
-}
-
-fn framed(payload: &[u8]) -> Bytes {
-    let length = u32::try_from(payload.len()).unwrap();
-    [&[0][..], &length.to_be_bytes(), payload].concat().into()
-}
 
 const NAMING: &str = r#"{"clientVersion":"raw","labels":{"module":"naming","source":"sdk"}}"#;
 const ORDERS: &str = r#""namespace":"public","groupName":"DEFAULT_GROUP","serviceName":"orders""#;
@@ -230,6 +104,27 @@ async fn a_stream_can_end_alone_and_a_transport_can_be_killed() {
         assert_eq!(stream.next().await.unwrap_err(), "0");
         let answer = client.call("HealthCheckRequest", "{}").await.unwrap();
         assert_eq!(answer.field("/errorCode").unwrap(), "301");
+
+        let mut stream = client.set_up(NAMING).await;
+        let conn = registry.connections()[0];
+        let subscribe = format!(r#"{{{ORDERS},"subscribe":true}}"#);
+        client
+            .call("SubscribeServiceRequest", &subscribe)
+            .await
+            .unwrap();
+        stream.next().await.unwrap();
+        registry.end_stream(conn, StreamEnd::Status(14, "gone".to_owned()));
+        assert_eq!(stream.next().await.unwrap_err(), "14");
+
+        let mut stream = client.set_up(NAMING).await;
+        client
+            .call("SubscribeServiceRequest", &subscribe)
+            .await
+            .unwrap();
+        stream.next().await.unwrap();
+        registry.end_stream(conn, StreamEnd::Reset);
+        let error = stream.next().await.unwrap_err();
+        assert!(error.contains("error"), "{error}");
 
         registry.kill_all();
         timeout(HANG, async {
@@ -345,6 +240,30 @@ async fn a_frozen_registry_accepts_bytes_and_answers_none_until_it_thaws() {
                 .unwrap(),
             "null"
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_connection_can_be_frozen_alone() {
+    local(async {
+        let registry = registry().await;
+        let (mut a, mut b) = (Raw::connect(&registry).await, Raw::connect(&registry).await);
+        let _stream = a.set_up(NAMING).await;
+        let conn = registry.connections()[0];
+        registry.freeze_connection(conn);
+        let call = a.call("HealthCheckRequest", "{}");
+        tokio::pin!(call);
+        assert!(timeout(Duration::from_millis(50), &mut call).await.is_err());
+        b.call("ServerCheckRequest", "{}").await.unwrap();
+        registry.thaw_connection(conn);
+        call.await.unwrap();
+        // A server that is killed while it is frozen closes its sockets all the same.
+        registry.freeze();
+        registry.restart().await.unwrap();
+        assert!(b.call("ServerCheckRequest", "{}").await.is_err());
+        let mut b = Raw::connect(&registry).await;
+        b.call("ServerCheckRequest", "{}").await.unwrap();
     })
     .await;
 }

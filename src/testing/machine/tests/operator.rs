@@ -145,3 +145,48 @@ fn direct_edits_reach_every_cluster_of_an_address_and_can_be_forgotten() {
     assert!(world.machine.deregister("s", "10.0.0.1:1", now));
     assert!(!world.machine.deregister("s", "10.0.0.1:1", now));
 }
+
+#[test]
+fn with_a_login_naming_requests_need_a_token_that_has_not_ended() {
+    for (profile, path) in [
+        (Profile::V2_5, "/nacos/v1/auth/login"),
+        (Profile::V3_0, "/nacos/v1/auth/users/login"),
+        (Profile::V3_0, "/nacos/v3/auth/user/login"),
+    ] {
+        let login = Login::new("nacos", "secret").with_token_ttl(Duration::from_secs(10));
+        let mut world = World::new(Settings {
+            login: Some(login),
+            profile,
+            ..Settings::default()
+        });
+        let conn = world.client();
+        assert_eq!(world.query(conn, "s")["errorCode"], 403);
+        let (kind, _) = world.call(conn, "HealthCheckRequest", &json!({})).unwrap();
+        assert_eq!(kind, "HealthCheckResponse", "needs none");
+        let call = OperatorCall::new("POST", path).with("username", "nacos");
+        let wrong = call.clone().with("password", "wrong");
+        assert_ne!(put(&mut world, wrong), 200);
+        let answer = world
+            .machine
+            .operator(&call.with("password", "secret"), world.now);
+        let answer: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(answer["tokenTtl"], 10);
+        let body = json!({"namespace": "public", "groupName": "g", "serviceName": "s"});
+        let query = Frame::new("ServiceQueryRequest", body.to_string())
+            .with_header("accesstoken", answer["accessToken"].as_str().unwrap());
+        let code = |world: &mut World| {
+            world
+                .machine
+                .handle_unary(conn, 0, &query.encode(), world.now);
+            let Some(Output::Answer { payload, .. }) = world.machine.poll_output() else {
+                panic!("no answer");
+            };
+            let answer = Frame::decode(&payload).unwrap();
+            assert_eq!(answer.kind, "QueryServiceResponse");
+            answer.field("/errorCode").unwrap()
+        };
+        assert_eq!(code(&mut world), "0");
+        world.pass(10_000);
+        assert_eq!(code(&mut world), "403");
+    }
+}

@@ -1,0 +1,96 @@
+use std::{io, time::Duration};
+
+use crate::testing::machine::{Login, Machine, Profile, Settings};
+
+use super::{
+    Registry,
+    core::now,
+    ports::{GRPC_OFFSET, Listeners, Ports},
+};
+
+/// Sets up a [`Registry`].
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    settings: Settings,
+    seed: u64,
+    port: Option<u16>,
+}
+
+impl Builder {
+    /// Which server it behaves like. Default: 2.5.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.settings.profile = profile;
+        self
+    }
+
+    /// From the first change of a service to its push; `None` pushes at once, also without the
+    /// scan that real servers make ten times a second. Default: 500 ms.
+    #[must_use]
+    pub fn push_delay(mut self, delay: Option<Duration>) -> Self {
+        self.settings.push_delay = delay;
+        self
+    }
+
+    /// Lets naming requests through only with a token of this user. Default: no login.
+    #[must_use]
+    pub fn login(mut self, login: Login) -> Self {
+        self.settings.login = Some(login);
+        self
+    }
+
+    /// All settings at once.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Decides the order of lists. Default: 0.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The main port, at most 64535; gRPC is on the port 1000 above. Default: any free pair.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Starts the registry on the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If there is no free pair of ports, or the one that was asked for is taken.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O and time enabled.
+    pub async fn start(self) -> io::Result<Registry> {
+        let (listeners, port) = match self.port {
+            Some(port) if port > u16::MAX - GRPC_OFFSET => {
+                return Err(io::Error::from(io::ErrorKind::InvalidInput));
+            }
+            Some(port) => (Ports::bind(port)?.listen()?, port),
+            None => Listeners::on_free_ports()?,
+        };
+        let mut settings = self.settings;
+        if settings.wall_clock_ms == Settings::default().wall_clock_ms {
+            settings.wall_clock_ms = wall_clock_ms();
+        }
+        let machine = Machine::new(settings, self.seed, now());
+        Ok(Registry::on(listeners, port, machine))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the stamp of a list is the server's wall clock, and nothing but that depends on it"
+)]
+fn wall_clock_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(0))
+}
