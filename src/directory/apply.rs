@@ -6,6 +6,7 @@ use crate::{
     directory::{
         Options, Origin, Transition, TransitionKind,
         admit::{Missing, Order, Rules, Twins, admit},
+        guard::Guard,
         outbox::{Note, Outbox, Warning},
         state::State,
     },
@@ -50,20 +51,22 @@ impl State {
         let before = self.root.snapshot();
         let first_on_connection =
             self.answered && (origin == Origin::FirstAnswer || self.link.awaiting);
-        let missing = self.guard.judge(
+        let lagging = (first_on_connection && origin != Origin::Push && !self.recent.is_empty())
+            .then_some(&self.recent);
+        let missing = Guard::judge(
             &before,
             &instances,
             &order,
             first_on_connection,
             protected,
+            lagging,
             options,
         );
         let rules = Rules {
             options,
             protected,
             missing,
-            lagging: (first_on_connection && origin != Origin::Push && !self.recent.is_empty())
-                .then_some(&self.recent),
+            lagging,
             before: &before.entries,
             health: &self.health,
             twins: &self.twins,
