@@ -193,11 +193,6 @@ impl Session {
         self.link_ended(link, error, now);
     }
 
-    /// The connection ended.
-    pub(crate) fn handle_lost(&mut self, link: LinkId, reason: String, now: Instant) {
-        self.link_ended(link, LinkError::Lost(reason), now);
-    }
-
     /// Time passed. Afterwards `poll_timeout` lies after `now`.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.expired(now) {

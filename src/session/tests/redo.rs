@@ -41,7 +41,7 @@ fn r1_any_end_of_the_stream_or_the_connection_is_a_loss() {
             let (link, now) = (world.link(), world.now);
             world
                 .session
-                .handle_lost(link, "reset by peer".to_owned(), now);
+                .handle_stream_ended(link, "reset by peer".to_owned(), now);
         },
         |world| {
             world.script.mute.insert("ServiceQueryRequest");
@@ -76,7 +76,9 @@ fn what_is_said_of_a_link_that_was_given_up_changes_nothing() {
     world.run(SEC);
     let (sent, listed) = (world.sent.len(), world.listed.len());
     world.push_on(old, "orders", &[]);
-    world.session.handle_lost(old, "late".to_owned(), world.now);
+    world
+        .session
+        .handle_stream_ended(old, "late".to_owned(), world.now);
     world
         .session
         .handle_stream_ended(old, "late".to_owned(), world.now);
