@@ -69,6 +69,7 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
+//! | `metrics` | off | `metrics`: what happens, told through the [metrics](https://docs.rs/metrics) facade; one table names it all |
 //! | `testing` | off | `testing`: a Nacos registry in this process, over real sockets, with scripted faults |
 //!
 //! The minimum supported Rust version is 1.88.
@@ -82,6 +83,8 @@ pub mod directory;
 pub mod discover;
 pub mod endpoint;
 mod link;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod model;
 mod session;
 mod wire;

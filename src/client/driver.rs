@@ -15,6 +15,8 @@ use tokio::{
 
 use super::{
     CloseError, ConnectionState, Handle, RequestError,
+    counters::Teller,
+    hints::Hints,
     lease::Subscriptions,
     links::{Event, Links},
     operations::{Operation, Reply},
@@ -48,6 +50,8 @@ pub(super) struct Driver {
     closing: Option<Closing>,
     /// When the last byte of the message being handled left the socket.
     received: Option<Instant>,
+    hints: Hints,
+    teller: Teller,
 }
 
 /// A subscribed service.
@@ -82,6 +86,8 @@ impl Driver {
         };
         let (state, watch) = watch::channel(first);
         let subscriptions = Arc::new(Subscriptions::new(directory));
+        let teller = Teller::new(&namespace);
+        let tally = teller.tally().clone();
         let driver = Self {
             session: Session::new(config, rng, now()),
             links: Links::new(max_message_size),
@@ -96,6 +102,8 @@ impl Driver {
             spare_ticket: u64::MAX,
             closing: None,
             received: None,
+            hints: Hints::default(),
+            teller,
         };
         // The task ends by itself when every handle is gone, or at `close`.
         drop(runtime.spawn(driver.run()));
@@ -105,6 +113,7 @@ impl Driver {
             state: watch,
             namespace,
             tickets: AtomicU64::new(0),
+            tally,
             patience,
         }
     }
@@ -112,6 +121,8 @@ impl Driver {
     async fn run(mut self) {
         loop {
             self.pump();
+            let connected = self.state.borrow().is_connected();
+            self.teller.tell(&self.session.counters(), connected);
             if self.is_over() {
                 break;
             }
@@ -284,8 +295,7 @@ impl Driver {
             }
             Operation::Withdraw => {
                 for key in std::mem::take(&mut self.registered) {
-                    let ticket = Ticket(self.spare_ticket);
-                    self.spare_ticket -= 1;
+                    let ticket = self.spare_ticket();
                     self.session
                         .handle_command(Command::Deregister { ticket, key }, now);
                 }
@@ -359,13 +369,19 @@ impl Driver {
     }
 
     fn apply(&mut self, key: &ServiceKey, listing: Listing, origin: session::Origin) {
-        let Some(service) = self.services.get_mut(key) else {
-            return;
-        };
         let origin = match origin {
             session::Origin::Push => directory::Origin::Push,
             session::Origin::FirstAnswer => directory::Origin::FirstAnswer,
             session::Origin::Read => directory::Origin::Read,
+        };
+        if listing.instances().is_empty()
+            && listing.rejected().is_empty()
+            && origin != directory::Origin::Push
+        {
+            self.ask_hint(key);
+        }
+        let Some(service) = self.services.get_mut(key) else {
+            return;
         };
         let received = self.received.unwrap_or_else(now);
         service.writer.apply(listing, origin, received);
@@ -394,6 +410,7 @@ impl Driver {
         retries: bool,
     ) {
         tracing::debug!(service = %key, ?operation, %error, retries, "request failed");
+        self.hint_refusal(key, &error);
         if retries || operation != session::Operation::Subscribe {
             return;
         }
@@ -407,9 +424,47 @@ impl Driver {
     }
 
     fn done(&mut self, ticket: Ticket, outcome: Result<Outcome, session::OperationError>) {
+        if self.hints.is_ours(ticket) {
+            return self.hint(ticket, outcome.ok());
+        }
         if let Some(reply) = self.replies.remove(&ticket) {
             let _ = reply.send(outcome.map_err(RequestError::from));
         }
+    }
+
+    /// Nothing is listed of a service: what its neighbours suggest.
+    fn ask_hint(&mut self, key: &ServiceKey) {
+        let ticket = self.spare_ticket();
+        if let Some(command) = self.hints.ask(key, ticket) {
+            self.session.handle_command(command, now());
+        }
+    }
+
+    fn hint(&mut self, ticket: Ticket, outcome: Option<Outcome>) {
+        let next = self.spare_ticket();
+        let found = self.hints.answered(ticket, outcome, next);
+        for (key, hint) in found.hints {
+            if let Some(subscription) = self.subscriptions.peek(&key) {
+                subscription.set_hint_while_empty(&hint);
+            }
+        }
+        if let Some(command) = found.again {
+            self.session.handle_command(command, now());
+        }
+    }
+
+    /// Whoever waits for instances shall hear that the registry denies them.
+    fn hint_refusal(&self, key: &ServiceKey, error: &session::OperationError) {
+        if error.is_denied()
+            && let Some(subscription) = self.subscriptions.peek(key)
+        {
+            subscription.set_hint(&format!("the registry refuses to list it: {error}"));
+        }
+    }
+
+    const fn spare_ticket(&mut self) -> Ticket {
+        self.spare_ticket -= 1;
+        Ticket(self.spare_ticket)
     }
 
     fn set_state(&mut self, state: session::State) {

@@ -45,7 +45,9 @@ pub enum RequestError {
         message: String,
     },
     /// The server wants a login, or this user may not touch the service (code 403).
-    #[error("the registry denied access: {message}")]
+    #[error(
+        "the registry denied access: {message}; it wants a login (`Builder::login`), or this user may not touch the service"
+    )]
     Denied {
         /// The server's words.
         message: String,
@@ -55,7 +57,7 @@ pub enum RequestError {
     TimedOut {
         /// How long was waited.
         after: Duration,
-        /// Why there is no connection, if there is none.
+        /// What stands in the way, as far as is known: why there is no connection, say.
         last_error: Option<Arc<str>>,
     },
     /// This client registers another instance in the service. Nothing changed.

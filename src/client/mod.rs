@@ -1,10 +1,13 @@
 //! The connection to a Nacos server: subscriptions, registrations, and the one task behind them.
 
 mod builder;
+mod counters;
 mod driver;
 mod error;
+mod hints;
 mod lease;
 mod links;
+mod nearest;
 mod operations;
 mod server_address;
 mod state;
@@ -25,11 +28,13 @@ use tokio::{
 
 pub use self::{
     builder::{Builder, IntoServers},
+    counters::Counters,
     error::{CloseError, ConnectError, RequestError},
     server_address::{InvalidServer, ServerAddress},
     state::ConnectionState,
 };
 use self::{
+    counters::Tally,
     lease::Subscriptions,
     operations::{Operation, Reply},
 };
@@ -63,6 +68,7 @@ struct Handle {
     state: watch::Receiver<ConnectionState>,
     namespace: Arc<str>,
     tickets: AtomicU64,
+    tally: Arc<Tally>,
     patience: Duration,
 }
 
@@ -133,7 +139,7 @@ impl Client {
         match timeout(self.handle.patience, answered).await {
             Ok(Ok(())) => Ok(subscription),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(self.handle.timed_out()),
+            Err(_) => Err(self.handle.timed_out_on(subscription.hint())),
         }
     }
 
@@ -264,6 +270,14 @@ impl Client {
         self.handle.state.clone()
     }
 
+    /// What happened so far, summed up over all subscriptions. Takes each one's lock for a moment;
+    /// no call waits for those.
+    pub fn counters(&self) -> Counters {
+        self.handle
+            .tally
+            .read(&self.handle.subscriptions.counters())
+    }
+
     /// The namespace that this client's services lie in.
     pub fn namespace(&self) -> &str {
         &self.handle.namespace
@@ -352,9 +366,22 @@ impl Handle {
     }
 
     fn timed_out(&self) -> RequestError {
+        self.timed_out_on(None)
+    }
+
+    /// Time is up, and this is known to stand in the way if the connection is not.
+    fn timed_out_on(&self, known: Option<Arc<str>>) -> RequestError {
         let last_error = match &*self.state.borrow() {
             ConnectionState::Connecting { last_error, .. } => last_error.clone(),
-            _ => None,
+            ConnectionState::Connected { server } => known.or_else(|| {
+                let text = format!(
+                    "the connection to {server} stands, but the server does not answer; it may be \
+                     overloaded or frozen (`idle_check` says when it is given up), or \
+                     `request_timeout` is too short"
+                );
+                Some(text.into())
+            }),
+            ConnectionState::Closed => known,
         };
         RequestError::TimedOut {
             after: self.patience,

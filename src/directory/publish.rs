@@ -123,6 +123,7 @@ impl State {
             callable,
             known: self.known,
             entries: entries.into_boxed_slice(),
+            hint: self.hint.clone(),
             ..Snapshot::default()
         }
     }
