@@ -57,9 +57,7 @@ async fn connected(registry: &Registry, with: impl FnOnce(Builder) -> Builder) -
 
 /// Options under which an empty list is believed at once.
 fn believing() -> Options {
-    let mut options = Options::default();
-    options.unknown_while_empty = Duration::ZERO;
-    options
+    Options::default().unknown_while_empty(Duration::ZERO)
 }
 
 fn instance(address: &str) -> Instance {

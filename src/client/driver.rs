@@ -398,7 +398,11 @@ impl Driver {
                     service.writer.handle_undecodable(reason, now);
                 }
             }
-            None => tracing::warn!(reason, "a message of the registry cannot be read"),
+            None => tracing::warn!(
+                namespace = &*self.namespace,
+                cause = reason,
+                "a message of the registry cannot be read"
+            ),
         }
     }
 
@@ -409,12 +413,13 @@ impl Driver {
         error: session::OperationError,
         retries: bool,
     ) {
-        tracing::debug!(service = %key, ?operation, %error, retries, "request failed");
+        let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
+        tracing::debug!(namespace, group, service, ?operation, cause = %error, retries, "request failed");
         self.hint_refusal(key, &error);
         if retries || operation != session::Operation::Subscribe {
             return;
         }
-        tracing::warn!(service = %key, %error, "the registry refuses the subscription");
+        tracing::warn!(namespace, group, service, cause = %error, "the registry refuses the subscription");
         if let Some(service) = self.services.get_mut(key) {
             service.refused = true;
             for waiting in service.waiting.drain(..) {
@@ -482,12 +487,12 @@ impl Driver {
             session::State::Closed => ConnectionState::Closed,
         };
         if state.is_connected() {
-            tracing::info!(namespace = %self.namespace, %state, "registry connection");
+            tracing::info!(namespace = &*self.namespace, %state, "registry connection");
             self.services
                 .values_mut()
                 .for_each(|s| s.writer.handle_connected(now));
         } else if was_connected && self.closing.is_none() {
-            tracing::warn!(namespace = %self.namespace, %state, "registry connection lost");
+            tracing::warn!(namespace = &*self.namespace, cause = %state, "registry connection lost");
             self.services
                 .values_mut()
                 .for_each(|s| s.writer.handle_disconnected(now));

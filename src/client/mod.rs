@@ -172,7 +172,13 @@ impl Client {
     {
         let key = self.key(service)?;
         if instance.weight().is_zero() {
-            tracing::warn!(service = %key, instance = %instance.address(), "registered with weight 0: it gets no calls");
+            tracing::warn!(
+                namespace = &**key.namespace(),
+                group = &**key.group(),
+                service = &**key.name(),
+                instance = %instance.address(),
+                "registered with weight 0: it gets no calls"
+            );
         }
         let instance = Box::new(instance.with_ephemeral(true));
         let done = |ticket, reply| Operation::Register {
