@@ -242,7 +242,7 @@ impl<S> EndpointSet<S> {
         self.hub.bell.notify_one(); // the janitor goes home
         for endpoint in endpoints.into_values().chain(evicted) {
             endpoint.gate.evict();
-            janitor::discard(endpoint.slot.take());
+            janitor::discard(&self.service, endpoint.slot.take());
         }
     }
 
