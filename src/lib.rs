@@ -70,6 +70,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `tls` | off | `client::Tls`: TLS and mutual TLS to the registry, by rustls |
+//! | `metrics` | off | `metrics`: what happens, told through the [metrics](https://docs.rs/metrics) facade; one table names it all |
 //! | `testing` | off | `testing`: a Nacos registry in this process, over real sockets, with scripted faults |
 //! | `tls` | off | TLS and mutual TLS to the registry, for the connection and the login |
 //!
@@ -84,6 +85,8 @@ pub mod directory;
 pub mod discover;
 pub mod endpoint;
 mod link;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod model;
 mod session;
 mod wire;

@@ -17,6 +17,8 @@ use super::{
     CloseError, ConnectionState, ENDLESS, Handle, RequestError,
     auth::{Auth, Denied},
     copies::Copies,
+    counters::Teller,
+    hints::Hints,
     lease::Subscriptions,
     links::{Event, Links, Network},
     login::{LoginError, Token},
@@ -62,6 +64,8 @@ pub(super) struct Driver {
     warned: [Option<Instant>; 2],
     /// When the last byte of the message being handled left the socket.
     received: Option<Instant>,
+    hints: Hints,
+    teller: Teller,
 }
 
 /// Who waits for a subscribed service.
@@ -112,6 +116,8 @@ impl Driver {
         };
         let (state, watch) = watch::channel(first);
         let subscriptions = Arc::new(Subscriptions::new(directory));
+        let teller = Teller::new(&namespace);
+        let tally = teller.tally().clone();
         let driver = Self {
             session: Session::new(config, rng, now()),
             links: Links::new(network),
@@ -128,6 +134,8 @@ impl Driver {
             closing: None,
             warned: [None; 2],
             received: None,
+            hints: Hints::default(),
+            teller,
         };
         // The task ends by itself when every handle is gone, or at `close`.
         drop(runtime.spawn(driver.run()));
@@ -138,6 +146,7 @@ impl Driver {
             namespace,
             group,
             tickets: AtomicU64::new(0),
+            tally,
             patience,
         }
     }
@@ -145,6 +154,8 @@ impl Driver {
     async fn run(mut self) {
         loop {
             self.pump();
+            let connected = self.state.borrow().is_connected();
+            self.teller.tell(&self.session.counters(), connected);
             if self.is_over() {
                 break;
             }
@@ -317,8 +328,7 @@ impl Driver {
             }
             Operation::Withdraw => {
                 for key in std::mem::take(&mut self.registered) {
-                    let ticket = Ticket(self.spare_ticket);
-                    self.spare_ticket -= 1;
+                    let ticket = self.spare_ticket();
                     self.session
                         .handle_command(Command::Deregister { ticket, key }, now);
                 }
@@ -392,6 +402,12 @@ impl Driver {
     }
 
     fn apply(&mut self, key: &ServiceKey, listing: Listing, origin: session::Origin) {
+        if listing.instances().is_empty()
+            && listing.rejected().is_empty()
+            && origin != session::Origin::Push
+        {
+            self.ask_hint(key);
+        }
         let Some(service) = self.services.get_mut(key) else {
             return;
         };
@@ -409,20 +425,22 @@ impl Driver {
         error: session::OperationError,
         retries: bool,
     ) {
-        tracing::debug!(service = %key, ?operation, %error, retries, "request failed");
+        let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
+        tracing::debug!(namespace, group, service, ?operation, cause = %error, retries, "request failed");
+        self.hint_refusal(key, &error);
         if error.is_denied() {
             return self.denied(key, operation, error);
         }
         if operation != session::Operation::Subscribe {
             return;
         }
-        let Some(service) = self.services.get_mut(key) else {
+        let Some(subscribed) = self.services.get_mut(key) else {
             return;
         };
-        service.trouble = Some(error.to_string());
+        subscribed.trouble = Some(error.to_string());
         if !retries {
-            tracing::warn!(service = %key, %error, "the registry refuses the subscription");
-            service.refuse(&error.into());
+            tracing::warn!(namespace, group, service, cause = %error, "the registry refuses the subscription");
+            subscribed.refuse(&error.into());
         }
     }
 
@@ -444,13 +462,15 @@ impl Driver {
             Denied::Wait => {}
             Denied::Final if operation == session::Operation::Subscribe => {
                 let user = self.auth.is_some();
-                let Some(service) = self.services.get_mut(key) else {
+                let Some(subscribed) = self.services.get_mut(key) else {
                     return;
                 };
-                if !service.refused {
-                    tracing::warn!(service = %key, %error, user, "the registry denies access");
+                if !subscribed.refused {
+                    let (namespace, group, service) =
+                        (&**key.namespace(), &**key.group(), &**key.name());
+                    tracing::warn!(namespace, group, service, cause = %error, user, "the registry denies access");
                 }
-                service.refuse(&error.into());
+                subscribed.refuse(&error.into());
             }
             Denied::Final => {}
         }
@@ -472,13 +492,13 @@ impl Driver {
         let Some(auth) = &mut self.auth else { return };
         match result {
             Ok(token) => {
-                tracing::debug!(namespace = %self.namespace, ttl = ?token.ttl, "logged in again");
+                tracing::debug!(namespace = &*self.namespace, ttl = ?token.ttl, "logged in again");
                 auth.renewed(token.ttl, now);
                 self.session.handle_headers(headers(&token), now);
             }
             Err(error) => {
                 let waiting = auth.failed(now);
-                tracing::warn!(namespace = %self.namespace, %error, "logging in again failed");
+                tracing::warn!(namespace = &*self.namespace, cause = %error, "logging in again failed");
                 let error = RequestError::Denied {
                     message: format!(
                         "the token no longer holds, and a new one cannot be had: {error}"
@@ -494,9 +514,47 @@ impl Driver {
     }
 
     fn done(&mut self, ticket: Ticket, outcome: Result<Outcome, session::OperationError>) {
+        if self.hints.is_ours(ticket) {
+            return self.hint(ticket, outcome.ok());
+        }
         if let Some(reply) = self.replies.remove(&ticket) {
             let _ = reply.send(outcome.map_err(RequestError::from));
         }
+    }
+
+    /// Nothing is listed of a service: what its neighbours suggest.
+    fn ask_hint(&mut self, key: &ServiceKey) {
+        let ticket = self.spare_ticket();
+        if let Some(command) = self.hints.ask(key, ticket) {
+            self.session.handle_command(command, now());
+        }
+    }
+
+    fn hint(&mut self, ticket: Ticket, outcome: Option<Outcome>) {
+        let next = self.spare_ticket();
+        let found = self.hints.answered(ticket, outcome, next);
+        for (key, hint) in found.hints {
+            if let Some(subscription) = self.subscriptions.peek(&key) {
+                subscription.set_hint_while_empty(&hint);
+            }
+        }
+        if let Some(command) = found.again {
+            self.session.handle_command(command, now());
+        }
+    }
+
+    /// Whoever waits for instances shall hear that the registry denies them.
+    fn hint_refusal(&self, key: &ServiceKey, error: &session::OperationError) {
+        if error.is_denied()
+            && let Some(subscription) = self.subscriptions.peek(key)
+        {
+            subscription.set_hint(&format!("the registry refuses to list it: {error}"));
+        }
+    }
+
+    const fn spare_ticket(&mut self) -> Ticket {
+        self.spare_ticket -= 1;
+        Ticket(self.spare_ticket)
     }
 
     fn set_state(&mut self, state: session::State) {
@@ -514,13 +572,13 @@ impl Driver {
             session::State::Closed => ConnectionState::Closed,
         };
         if state.is_connected() {
-            tracing::info!(namespace = %self.namespace, %state, "registry connection");
+            tracing::info!(namespace = &*self.namespace, %state, "registry connection");
             self.copies.handle_connected(now);
         } else if was_connected && self.closing.is_none() {
             if self.may_warn(Cause::Lost, now) {
-                tracing::warn!(namespace = %self.namespace, %state, "registry connection lost");
+                tracing::warn!(namespace = &*self.namespace, cause = %state, "registry connection lost");
             } else {
-                tracing::info!(namespace = %self.namespace, %state, "registry connection lost");
+                tracing::info!(namespace = &*self.namespace, cause = %state, "registry connection lost");
             }
             if let Some(auth) = &mut self.auth {
                 auth.disconnected();
@@ -535,7 +593,11 @@ impl Driver {
         match key {
             Some(key) => self.copies.undecodable(key, reason, now),
             None if self.may_warn(Cause::Unreadable, now) => {
-                tracing::warn!(reason, "a message of the registry cannot be read");
+                tracing::warn!(
+                    namespace = &*self.namespace,
+                    cause = reason,
+                    "a message of the registry cannot be read"
+                );
             }
             None => {}
         }

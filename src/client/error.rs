@@ -68,7 +68,7 @@ pub enum RequestError {
     TimedOut {
         /// How long was waited.
         after: Duration,
-        /// Why there is no connection, if there is none, or what a subscription met.
+        /// What stands in the way, as far as is known: why there is no connection, say.
         last_error: Option<Arc<str>>,
     },
     /// The instance has port 0, which nobody can call. Nothing was sent.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::operations::Operation;
 use crate::{
-    directory::{self, Options, Subscription, Writer},
+    directory::{self, Counters, Options, Subscription, Writer},
     model::ServiceKey,
 };
 
@@ -17,6 +17,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Subscriptions {
     slots: Mutex<Slots>,
+    /// What the subscriptions counted that have ended.
+    past: Mutex<Counters>,
     options: Options,
 }
 
@@ -51,6 +53,7 @@ impl Subscriptions {
     pub(super) fn new(options: Options) -> Self {
         Self {
             slots: Mutex::default(),
+            past: Mutex::default(),
             options,
         }
     }
@@ -98,10 +101,29 @@ impl Subscriptions {
             .by_key
             .get(key)
             .is_some_and(|slot| slot.id == id && slot.lease.strong_count() == 0);
-        if unused {
-            slots.by_key.remove(key);
+        if unused && let Some(slot) = slots.by_key.remove(key) {
+            self.past().add(&slot.subscription.counters());
         }
         unused
+    }
+
+    /// What all subscriptions counted, present and past.
+    pub(super) fn counters(&self) -> Counters {
+        let slots = self.lock();
+        let mut sum = *self.past();
+        for slot in slots.by_key.values() {
+            sum.add(&slot.subscription.counters());
+        }
+        sum
+    }
+
+    /// The subscription of `key`, without a lease.
+    pub(super) fn peek(&self, key: &ServiceKey) -> Option<Subscription> {
+        Some(self.lock().by_key.get(key)?.subscription.clone())
+    }
+
+    fn past(&self) -> MutexGuard<'_, Counters> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {

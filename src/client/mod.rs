@@ -4,12 +4,15 @@ mod auth;
 mod builder;
 mod config;
 pub(crate) mod copies;
+mod counters;
 mod driver;
 mod error;
+mod hints;
 mod humane;
 mod lease;
 mod links;
 mod login;
+mod nearest;
 mod operations;
 mod secret;
 mod server_address;
@@ -37,11 +40,13 @@ pub use self::tls::Tls;
 pub use self::{
     builder::{Builder, IntoServers},
     config::Config,
+    counters::Counters,
     error::{CloseError, ConfigError, ConnectError, RequestError},
     server_address::{InvalidServer, ServerAddress},
     state::ConnectionState,
 };
 use self::{
+    counters::Tally,
     lease::Subscriptions,
     operations::{Operation, Reply},
 };
@@ -79,6 +84,7 @@ struct Handle {
     /// The group of services that are named without one.
     group: Option<Arc<str>>,
     tickets: AtomicU64,
+    tally: Arc<Tally>,
     patience: Duration,
 }
 
@@ -177,7 +183,7 @@ impl Client {
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 let trouble = self.handle.diagnose(Some(key)).await;
-                Err(self.handle.timed_out(trouble))
+                Err(self.handle.timed_out_on(subscription.hint().or(trouble)))
             }
         }
     }
@@ -214,7 +220,13 @@ impl Client {
             return Err(RequestError::NoPort(instance.address().clone()));
         }
         if instance.weight().is_zero() {
-            tracing::warn!(service = %key, instance = %instance.address(), "registered with weight 0: it gets no calls");
+            tracing::warn!(
+                namespace = &**key.namespace(),
+                group = &**key.group(),
+                service = &**key.name(),
+                instance = %instance.address(),
+                "registered with weight 0: it gets no calls"
+            );
         }
         let instance = Box::new(instance.with_ephemeral(true));
         let done = |ticket, reply| Operation::Register {
@@ -312,6 +324,14 @@ impl Client {
         self.handle.state.clone()
     }
 
+    /// What happened so far, summed up over all subscriptions. Takes each one's lock for a moment;
+    /// no call waits for those.
+    pub fn counters(&self) -> Counters {
+        self.handle
+            .tally
+            .read(&self.handle.subscriptions.counters())
+    }
+
     /// The namespace that this client's services lie in.
     pub fn namespace(&self) -> &str {
         &self.handle.namespace
@@ -383,7 +403,7 @@ impl Handle {
                 waiting.done = true;
                 outcome.unwrap_or_else(|_| Err(self.gone()))
             }
-            Err(_) => Err(self.timed_out(None)),
+            Err(_) => Err(self.timed_out()),
         }
     }
 
@@ -421,10 +441,23 @@ impl Handle {
         self.operations.is_closed() || matches!(*self.state.borrow(), ConnectionState::Closed)
     }
 
-    fn timed_out(&self, trouble: Option<Arc<str>>) -> RequestError {
+    fn timed_out(&self) -> RequestError {
+        self.timed_out_on(None)
+    }
+
+    /// Time is up, and this is known to stand in the way if the connection is not.
+    fn timed_out_on(&self, known: Option<Arc<str>>) -> RequestError {
         let last_error = match &*self.state.borrow() {
             ConnectionState::Connecting { last_error, .. } => last_error.clone(),
-            _ => trouble,
+            ConnectionState::Connected { server } => known.or_else(|| {
+                let text = format!(
+                    "the connection to {server} stands, but the server does not answer; it may be \
+                     overloaded or frozen (`idle_check` says when it is given up), or \
+                     `request_timeout` is too short"
+                );
+                Some(text.into())
+            }),
+            ConnectionState::Closed => known,
         };
         RequestError::TimedOut {
             after: self.patience,

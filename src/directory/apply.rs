@@ -92,6 +92,9 @@ impl State {
         self.protected = protected;
         self.listed = listed;
         self.heard_at = Some(now);
+        if listed > 0 || origin == Origin::FirstAnswer {
+            self.hint.set(None); // what stood in the way does no longer, or is found anew
+        }
         if self.link.stale_since.take().is_some() {
             out.notes.push(Note::Fresh);
             out.notify = true;

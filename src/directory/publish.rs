@@ -124,6 +124,7 @@ impl State {
             known: self.known,
             ended: self.closed && !self.known,
             entries: entries.into_boxed_slice(),
+            hint: self.hint.clone(),
             ..Snapshot::default()
         }
     }

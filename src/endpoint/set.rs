@@ -244,7 +244,7 @@ impl<S> EndpointSet<S> {
         self.hub.bell.notify_one(); // the janitor goes home
         for endpoint in endpoints.into_values().chain(evicted) {
             endpoint.gate.evict();
-            janitor::discard(endpoint.slot.take());
+            janitor::discard(&self.service, endpoint.slot.take());
         }
     }
 
@@ -348,11 +348,14 @@ fn vacancy(snapshot: &Snapshot) -> String {
         return "the subscription ended before the registry said".to_owned();
     }
     if snapshot.entries().is_empty() {
-        return "the registry lists none".to_owned();
+        return match snapshot.hint() {
+            Some(hint) => format!("the registry lists none; {hint}"),
+            None => "the registry lists none".to_owned(),
+        };
     }
-    let mut counts: Vec<(String, usize)> = Vec::new();
+    let mut counts: Vec<(&str, usize)> = Vec::new();
     for entry in snapshot.entries() {
-        let why = entry.standing().to_string();
+        let why = entry.standing().text();
         match counts.iter_mut().find(|(known, _)| *known == why) {
             Some((_, count)) => *count += 1,
             None => counts.push((why, 1)),
@@ -363,7 +366,12 @@ fn vacancy(snapshot: &Snapshot) -> String {
         .into_iter()
         .map(|(why, count)| format!("{count} × {why}"))
         .collect();
-    format!("{listed} listed: {}", whys.join(", "))
+    let remedy = snapshot.remedy().map(|remedy| format!("; {remedy}"));
+    format!(
+        "{listed} listed: {}{}",
+        whys.join(", "),
+        remedy.unwrap_or_default()
+    )
 }
 
 impl<S> fmt::Debug for EndpointSet<S> {

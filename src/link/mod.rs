@@ -93,7 +93,7 @@ pub(crate) async fn dial(
     )]
     let task = tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection to the registry ended");
+            tracing::debug!(cause = %error, "connection to the registry ended");
         }
     });
     let origin = origin(addr, security.is_tls());

@@ -315,6 +315,7 @@ impl Session {
     }
 
     fn fail_attempt_at(&mut self, server: Option<String>, error: LinkError, now: Instant) {
+        self.counters.failed_attempts += 1;
         if let Some(candidate) = self.attempt.as_ref().and_then(|attempt| attempt.candidate) {
             self.dialer.exclude(candidate.addr);
         }
@@ -345,6 +346,7 @@ impl Session {
         let Some(candidate) = attempt.candidate else {
             return;
         };
+        self.counters.connections += 1;
         self.forget_calls(attempt.id);
         self.timers.stop(&Timer::Step(attempt.id));
         self.timers.stop(&Timer::Poll(attempt.id));

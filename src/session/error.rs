@@ -53,7 +53,9 @@ pub(crate) enum LinkError {
     Dial(DialError),
     #[error("no answer to the server check within {0:?}: it may be overloaded, or no Nacos server")]
     CheckTimeout(Duration),
-    #[error("the server is still starting or not in service: {0}")]
+    #[error(
+        "the server is still starting or not in service ({0}): it is tried again until it is up, and so are the others that are configured"
+    )]
     Starting(String),
     #[error("no Nacos server answers there: {0}")]
     NotNacos(String),

@@ -167,6 +167,14 @@ pub(crate) enum Outcome {
 /// What the session saw and did not pass on, since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
+    /// Connections that were registered.
+    pub(crate) connections: u64,
+    /// Registered connections that were lost.
+    pub(crate) connections_lost: u64,
+    /// Attempts to connect that failed.
+    pub(crate) failed_attempts: u64,
+    /// Pushes for services that are wanted.
+    pub(crate) pushes: u64,
     /// Pushes for services that nobody asked for.
     pub(crate) unwanted_pushes: u64,
     /// Pushes and answers that could not be read.

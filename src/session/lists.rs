@@ -25,6 +25,7 @@ impl Session {
             self.counters.unwanted_pushes += 1;
             return;
         };
+        self.counters.pushes += 1;
         if listing.stamp() < subscription.last_stamp {
             self.counters.lower_stamps += 1;
         }

@@ -277,6 +277,7 @@ impl Session {
         let Some(link) = self.current.take() else {
             return;
         };
+        self.counters.connections_lost += 1;
         self.forget_calls(link.id);
         self.timers.stop(&Timer::Liveness);
         self.timers.stop(&Timer::Age);

@@ -228,7 +228,17 @@ impl Session {
         } else {
             Operation::Deregister
         };
-        if self.gives_up(operation, key) {
+        // A registration that was under way as the close began and went unanswered may be listed.
+        let refused = matches!(
+            error,
+            OperationError::Refused(_) | OperationError::Denied(_)
+        );
+        let left = if refused {
+            operation
+        } else {
+            Operation::Deregister
+        };
+        if self.gives_up(left, key) {
             return self.drop_publication(key, Err(error));
         }
         let Some(publication) = self.publications.get_mut(key) else {
