@@ -77,6 +77,8 @@ struct Service {
     refused: bool,
     /// What the last request met, until a list comes.
     trouble: Option<String>,
+    /// Whether a list has come.
+    answered: bool,
 }
 
 /// What a driver starts with.
@@ -402,20 +404,19 @@ impl Driver {
     }
 
     fn apply(&mut self, key: &ServiceKey, listing: Listing, origin: session::Origin) {
-        if listing.instances().is_empty()
-            && listing.rejected().is_empty()
-            && origin != session::Origin::Push
-        {
-            self.ask_hint(key);
-        }
         let Some(service) = self.services.get_mut(key) else {
             return;
         };
+        let nothing = listing.instances().is_empty() && listing.rejected().is_empty();
+        let first = !std::mem::replace(&mut service.answered, true);
         let received = self.received.unwrap_or_else(now);
         self.copies.apply(key, listing, origin, received);
         service.refused = false;
         service.trouble = None;
         service.waiting.clear(); // answered: whoever waits sees it in the subscription
+        if nothing && (first || origin != session::Origin::Push) {
+            self.ask_hint(key);
+        }
     }
 
     fn failed(
