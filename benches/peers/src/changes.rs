@@ -45,6 +45,7 @@ struct Truth {
     live: VecDeque<u16>,
     /// When the server had confirmed the change that led to the state, and its place in the order.
     states: BTreeMap<(u16, u16), (usize, Instant)>,
+    order: Vec<Instant>,
 }
 
 pub async fn run() -> Result<(), Error> {
@@ -142,6 +143,9 @@ pub async fn run() -> Result<(), Error> {
     let ratios: Vec<f64> = pairs.iter().map(|(ours, peer)| ours / peer).collect();
     let (our_ms, peer_ms): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let (low, high) = interval_of_median(&ratios);
+    // Every change is there with the first list that is as new: most are told together.
+    let every = |judgement: &Judgement| median(&truth.every(judgement));
+    let (every_ours, every_peer) = (every(&our_order), every(&peer_order));
     let differences: Vec<f64> = pairs.iter().map(|(ours, peer)| peer - ours).collect();
     println!(
         "changes: {changes} in {took:.1?}, {} held states, seen: ours {} lists, peer {}; unknown \
@@ -157,7 +161,8 @@ pub async fn run() -> Result<(), Error> {
     println!(
         "ratio change_applied median_ours_ms={:.2} median_peer_ms={:.2} ratio={:.4} \
          ci95={low:.4}..{high:.4} p99_ratio={:.4} pairs={} median_peer_minus_ours_ms={:.3} \
-         p99_ours_ms={:.1} p99_peer_ms={:.1}",
+         p99_ours_ms={:.1} p99_peer_ms={:.1} every_change_ours_ms={every_ours:.1} \
+         every_change_peer_ms={every_peer:.1} every_change_ratio={:.4}",
         median(&our_ms),
         median(&peer_ms),
         median(&ratios),
@@ -166,6 +171,7 @@ pub async fn run() -> Result<(), Error> {
         median(&differences),
         quantile(&our_ms, 0.99),
         quantile(&peer_ms, 0.99),
+        every_ours / every_peer,
     );
     let out_of_order = revisions_back + our_order.back;
     let ok = out_of_order == 0 && final_set_equal && missed == 0 && our_order.unknown == 0;
@@ -218,11 +224,24 @@ impl Truth {
         if let (Some(oldest), Some(newest)) = (self.live.front(), self.live.back()) {
             let place = self.states.len();
             self.states.insert((*oldest, *newest), (place, now));
+            self.order.push(now);
         }
     }
 
     fn set(&self) -> BTreeSet<u16> {
         self.live.iter().copied().collect()
+    }
+
+    /// From each change's confirmation to the first list that is at least as new, in ms.
+    fn every(&self, judgement: &Judgement) -> Vec<f64> {
+        let mut took = Vec::new();
+        for (place, confirmed) in self.states.values() {
+            if let Some((seen, ms)) = judgement.latencies.range(place..).next() {
+                let later = self.order[*seen].saturating_duration_since(*confirmed);
+                took.push(later.as_secs_f64() * 1e3 + ms);
+            }
+        }
+        took
     }
 
     fn judge(&self, record: &[Seen]) -> Judgement {

@@ -77,18 +77,17 @@ async fn restart(rounds: usize) -> Result<Figures, Error> {
         let answered = tokio::spawn(first_answer(subscription.clone(), killed));
         node.start().await;
         let up = Instant::now();
-        let _fresh = provider(&node.addr(), SERVICE, port).await?;
+        let fresh = provider(&node.addr(), SERVICE, port).await?;
         let seen = both_see(&ours, &peers, port).await?;
         let answered = answered.await?.ok_or("no answer after a restart")?;
         figures.round(round, "restart", outage, up, answered, seen);
-        // The next round begins with everybody back.
-        settle(&ours, &peers).await?;
-        timeout(HANG, async {
-            while subscription.status() != Status::Fresh {
-                sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await?;
+        // The next round begins with everybody back and nobody else: what leaves together with its
+        // server is held for a minute.
+        fresh.close(Duration::from_secs(1)).await?;
+        for observer in [&ours, &peers] {
+            let alone = observer.until(|set| *set == ALIVE.into()).await;
+            alone.ok_or("a subscriber does not see what is alive, and only that")?;
+        }
     }
     figures.judge(&ours, &peers);
     (figures.calls, figures.failed) = load.end();
@@ -241,7 +240,7 @@ impl Figures {
             "ratio recover_{what} ours_ms={:.0} peer_ms={:.0} peer_over_ours={:.2} max_ours_ms={:.0} \
              rounds={} ours_p90_ms={:.0} ours_change_seen_ms={:.0} max_ours_change_seen_ms={:.0} \
              max_peer_ms={:.0} calls={} failed={} ours_wrong={} peer_wrong={} \
-             peer_wrong_max_ms={}",
+             ours_wrong_max_ms={} peer_wrong_max_ms={}",
             median(&self.ours),
             median(&self.peer_seen),
             median(&ratios),
@@ -255,6 +254,7 @@ impl Figures {
             self.failed,
             self.wrong[0],
             self.wrong[1],
+            self.wrong_for[0].as_millis(),
             self.wrong_for[1].as_millis(),
         );
     }
