@@ -58,6 +58,8 @@ impl Node {
             }
             assert!(node.spawn().await, "node {id} starts");
             nodes.push(node);
+            // One at a time: who comes while the membership changes is asked to wait for seconds.
+            members(&nodes[0], id).await;
         }
         share(&nodes.iter().collect::<Vec<_>>()).await;
         nodes
@@ -158,6 +160,26 @@ impl Node {
         };
         timeout(START, up).await.unwrap_or(false)
     }
+}
+
+/// Waits until the cluster has so many members, and all agree.
+async fn members(node: &Node, count: usize) {
+    let agreed = async {
+        loop {
+            let metrics = http(&node.addr(), "GET", "/nacos/v1/raft/metrics").await;
+            let metrics = metrics.unwrap_or_default();
+            let members = metrics.split_once("\"members\":[").map(|(_, rest)| rest);
+            let members = members.and_then(|rest| rest.split_once(']'));
+            let agreed = metrics.contains("\"members_after_consensus\":null");
+            if agreed && members.is_some_and(|(list, _)| list.split(',').count() == count) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await; // the nodes' own pace
+        }
+    };
+    timeout(START, agreed)
+        .await
+        .expect("the nodes form a cluster");
 }
 
 /// Waits until what is registered at any of these nodes is seen at all of them.
