@@ -36,7 +36,7 @@
 //! * **Eviction is immediate and provable.** Once a revision of the registry's list is reported
 //!   [applied](Subscription::applied), no call enters [`Service::call`](tower::Service::call) of an
 //!   instance that is not callable in it: not through a stock balancer that has already chosen it,
-//!   not out of a full [`Buffer`](tower::buffer::Buffer), not while no request flows.
+//!   not out of a full `Buffer`, not while no request flows.
 //! * **It holds while idle.** An evicted instance's service is dropped, and so are its
 //!   connections, as soon as its calls in flight have ended. Those are never cut.
 //! * **Losing the registry never loses the instances.** The last-known set serves without limit;
@@ -69,7 +69,10 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
+//! | `tls` | off | `client::Tls`: TLS and mutual TLS to the registry, by rustls |
+//! | `metrics` | off | `metrics`: what happens, told through the [metrics](https://docs.rs/metrics) facade; one table names it all |
 //! | `testing` | off | `testing`: a Nacos registry in this process, over real sockets, with scripted faults |
+//! | `tls` | off | TLS and mutual TLS to the registry, for the connection and the login |
 //!
 //! The minimum supported Rust version is 1.88.
 #![forbid(unsafe_code)]
@@ -82,6 +85,8 @@ pub mod directory;
 pub mod discover;
 pub mod endpoint;
 mod link;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod model;
 mod session;
 mod wire;
@@ -99,6 +104,10 @@ pub use self::{
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod push_path;
+
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod simulation;
 
 /// The README's code compiles.
 #[cfg(doctest)]

@@ -1,4 +1,5 @@
-//! The way of a push through the crate, without sockets: for `benches/push.rs` only.
+//! The way of a push through the crate, without sockets: for `benches/push.rs` and
+//! `tests/memory.rs` only.
 
 use std::time::Instant;
 
@@ -74,6 +75,11 @@ impl PushPath {
         Payload::new("NotifySubscriberRequest", json)
             .encode_to_vec()
             .into()
+    }
+
+    /// What time it is from here on.
+    pub const fn set_now(&mut self, now: Instant) {
+        self.now = now;
     }
 
     /// Takes a frame from memory to published and acknowledged.

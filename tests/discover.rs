@@ -191,7 +191,8 @@ async fn an_empty_set_answers_at_once_until_somebody_comes() {
                 instance(A).with_weight(0.0),
                 instance(B).with_enabled(false),
             ],
-            "2 listed: 1 × its weight is 0, 1 × disabled by an operator",
+            "2 listed: 1 × its weight is 0, 1 × disabled by an operator; a weight of 0 drains an \
+             instance: raise it in the registry's console, or wait for instances that have one",
         ),
     ] {
         writer.publish(listed, now());

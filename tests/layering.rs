@@ -9,15 +9,19 @@ use std::{collections::BTreeMap, fs, path::Path};
 const PLAN: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("model", &[]),
+    ("metrics", &["model"]),
     ("wire", &["model"]),
     ("session", &["model", "wire"]),
-    ("directory", &["model", "sync"]),
+    ("directory", &["model", "sync", "metrics"]),
     ("endpoint", &["model", "sync", "directory"]),
     ("link", &["model", "wire"]),
     ("discover", &["model", "sync", "directory", "endpoint"]),
     ("balance", &["model", "sync", "directory", "endpoint"]),
     ("transport", &["model", "endpoint"]),
-    ("client", &["model", "wire", "session", "directory", "link"]),
+    (
+        "client",
+        &["model", "metrics", "wire", "session", "directory", "link"],
+    ),
     (
         "http",
         &[

@@ -3,8 +3,17 @@ use std::{sync::Arc, time::Duration};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{runtime, time::timeout};
 
-use super::{Client, ConnectError, ConnectionState, InvalidServer, ServerAddress, driver::Driver};
-use crate::{directory::Options, model, session};
+#[cfg(feature = "tls")]
+use super::tls::Tls;
+use super::{
+    Client, ConfigError, ConnectError, ConnectionState, ENDLESS, InvalidServer, ServerAddress,
+    auth::Auth,
+    driver::{Driver, Setup},
+    links::Network,
+    login::Login,
+    secret::Secret,
+};
+use crate::{directory::Options, link::Security, model, session};
 
 /// Options of a [`Client`], each with its default.
 #[derive(Clone, Debug)]
@@ -18,14 +27,34 @@ pub struct Builder {
     idle: Duration,
     tries: u32,
     max_message_size: usize,
+    group: Option<String>,
+    grpc_port: Option<u16>,
+    dial_timeout: Duration,
+    check_timeout: Duration,
+    ready_timeout: Duration,
+    first_retry: Duration,
+    retry_cap: Duration,
+    safety_read: Option<Duration>,
+    max_connection_age: Option<Duration>,
+    login: Option<(String, Secret)>,
+    login_timeout: Duration,
+    context_path: String,
     directory: Options,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
 }
+
+/// After so long without a word, servers ask whether a client is there.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// What can be given as one or several servers.
 pub trait IntoServers {
     /// The addresses, or what is wrong with the first that cannot be read.
     fn into_servers(self) -> Result<Vec<ServerAddress>, InvalidServer>;
 }
+
+/// Checks that follow each other without a pause would leave time for nothing else.
+const LEAST_IDLE: Duration = Duration::from_millis(100);
 
 impl Builder {
     /// Adds servers of one registry; a random one of them is connected to. At least one is needed.
@@ -85,7 +114,8 @@ impl Builder {
     ///
     /// A server that froze is noticed after `idle` plus [`tries`](Self::tries) times
     /// [`call_timeout`](Self::call_timeout): 14 s by default. Keep it well below 20 s: servers
-    /// question a client that is silent for that long, and drop one in ten that answers.
+    /// question a client that is silent for that long, and drop one in ten that answers. At least
+    /// 100 ms.
     #[must_use]
     pub const fn idle_check(mut self, idle: Duration) -> Self {
         self.idle = idle;
@@ -109,11 +139,189 @@ impl Builder {
         self
     }
 
+    /// Logs in as this user, at each server that is connected to. Default: nobody, for servers
+    /// without authentication.
+    ///
+    /// The login is an HTTP request to the server's *main* port, which must be open then, and a
+    /// connection counts as made only after it. The token that it brings is renewed before its end.
+    /// A request denied all the same (403) causes one new login, at most one in 3 s and one a
+    /// minute and service, and is tried once more; other services are not disturbed. The password
+    /// is in no log, error or `Debug`.
+    #[must_use]
+    pub fn login(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
+        self.login = Some((username.into(), Secret::from(password.into())));
+        self
+    }
+
+    /// Speaks TLS with every server, for the connection and the login. Default: no, as servers come.
+    /// It costs a handshake a connection, and nothing to speak of after it.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// How long a login may take. Default 5 s, more than a call: servers make a password expensive
+    /// to check. It comes on top of a dial, so a longer one delays the move to the next server.
+    #[must_use]
+    pub const fn login_timeout(mut self, timeout: Duration) -> Self {
+        self.login_timeout = timeout;
+        self
+    }
+
+    /// What the paths of the servers' HTTP interface begin with. Default `/nacos`, as servers come;
+    /// `""` or `"/"` for none. Only the login uses it.
+    #[must_use]
+    pub fn context_path(mut self, path: impl Into<String>) -> Self {
+        self.context_path = path.into();
+        self
+    }
+
+    /// How long a dial may take, the HTTP/2 handshake included. Default 3 s, as in Nacos's Java
+    /// client: packets that a firewall drops are noticed after that and another server is tried.
+    #[must_use]
+    pub const fn dial_timeout(mut self, timeout: Duration) -> Self {
+        self.dial_timeout = timeout;
+        self
+    }
+
+    /// How long the first question to a server, whether it is one, may stay unanswered. Default
+    /// 3 s, as in Nacos's Java client: a port that takes connections and is no Nacos server, or one
+    /// that hangs, is left after that.
+    #[must_use]
+    pub const fn check_timeout(mut self, timeout: Duration) -> Self {
+        self.check_timeout = timeout;
+        self
+    }
+
+    /// How long a server may take to register the connection. Default 5 s: servers that have just
+    /// started take a second or two. A shorter one gives up servers that would have come.
+    #[must_use]
+    pub const fn ready_timeout(mut self, timeout: Duration) -> Self {
+        self.ready_timeout = timeout;
+        self
+    }
+
+    /// The first retry of a connection waits a random time up to this. Default 300 ms: the clients
+    /// of a server that was restarted shall not return all at once. Shorter finds a server that is
+    /// back sooner, and costs it more at that moment.
+    #[must_use]
+    pub const fn first_retry(mut self, wait: Duration) -> Self {
+        self.first_retry = wait;
+        self
+    }
+
+    /// Later retries wait a random time up to a bound that doubles up to this cap. Default 1 s:
+    /// changes are missed for as long as nobody connects. A longer one spares servers that are
+    /// down for hours.
+    #[must_use]
+    pub const fn retry_cap(mut self, cap: Duration) -> Self {
+        self.retry_cap = cap;
+        self
+    }
+
+    /// Each subscribed service is read so often (± 20 %) if no push came meanwhile; what that
+    /// corrects is logged and counted. Default 60 s; `None` for never. It finds pushes that a server
+    /// lost, and costs one small request a service and minute.
+    #[must_use]
+    pub fn safety_read(mut self, every: impl Into<Option<Duration>>) -> Self {
+        self.safety_read = every.into();
+        self
+    }
+
+    /// After so long (± 20 %) a connection is left for another server, or made anew if there is only
+    /// one: the new one is complete before the old one closes. Default never. It spreads clients
+    /// over servers that were added, and costs one subscription of everything each time.
+    #[must_use]
+    pub fn max_connection_age(mut self, age: impl Into<Option<Duration>>) -> Self {
+        self.max_connection_age = age.into();
+        self
+    }
+
+    /// The gRPC port of every server, where it is not the main port + 1000. Default: main port +
+    /// 1000, which is what servers do; a port mapping may not keep the distance. For ports that
+    /// differ from server to server write `host:8848/9848`.
+    #[must_use]
+    pub const fn grpc_port(mut self, port: u16) -> Self {
+        self.grpc_port = Some(port);
+        self
+    }
+
+    /// The group of services that are named without one (`"orders"`, not `"group@@orders"`). Default
+    /// `DEFAULT_GROUP`, as in Nacos.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
     /// How lists become snapshots: health, restarts, the collapse guard.
     #[must_use]
     pub fn directory(mut self, options: Options) -> Self {
         self.directory = options;
         self
+    }
+
+    /// Whether the options fit together.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let times = [
+            ("connect_timeout", self.connect_timeout),
+            ("request_timeout", self.patience),
+            ("dial_timeout", self.dial_timeout),
+            ("check_timeout", self.check_timeout),
+            ("ready_timeout", self.ready_timeout),
+            ("call_timeout", self.call_timeout),
+            ("login_timeout", self.login_timeout),
+            ("idle_check", self.idle),
+            ("retry_cap", self.retry_cap),
+        ];
+        if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
+            return Err(ConfigError::option(
+                name,
+                "it is zero, so nothing could ever succeed",
+            ));
+        }
+        if self.idle >= SILENCE {
+            return Err(ConfigError::option(
+                "idle_check",
+                "servers question clients that are silent for 20 s, and drop one in ten that answer; stay well below",
+            ));
+        }
+        if self.first_retry > self.retry_cap {
+            return Err(ConfigError::contradiction(format!(
+                "first_retry ({:?}) is longer than retry_cap ({:?})",
+                self.first_retry, self.retry_cap
+            )));
+        }
+        for (name, every) in [
+            ("safety_read", self.safety_read),
+            ("max_connection_age", self.max_connection_age),
+        ] {
+            if every.is_some_and(|every| every < Duration::from_secs(1)) {
+                return Err(ConfigError::option(
+                    name,
+                    "less than a second would be a load on the server and no gain; give more, or off",
+                ));
+            }
+        }
+        if let (Some(port), Ok(servers)) = (self.grpc_port, &self.servers) {
+            if port == 0 {
+                return Err(ConfigError::option(
+                    "grpc_port",
+                    "a port is a number from 1 to 65535",
+                ));
+            }
+            let other = servers
+                .iter()
+                .find(|s| s.names_grpc_port() && s.grpc_port() != port);
+            if let Some(other) = other {
+                return Err(ConfigError::contradiction(format!(
+                    "grpc_port is {port}, but server {other} names its own"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Connects and waits for it.
@@ -128,7 +336,7 @@ impl Builder {
         let waiting = timeout(after, state.wait_for(ConnectionState::is_connected));
         let connected = matches!(waiting.await, Ok(Ok(_)));
         if !connected {
-            let why = client.handle.diagnose().await;
+            let why = client.handle.diagnose(None).await;
             return Err(ConnectError::TimedOut {
                 after,
                 last_error: why,
@@ -143,7 +351,14 @@ impl Builder {
     ///
     /// As [`Client::connect_lazy`].
     pub fn connect_lazy(self) -> Result<Client, ConnectError> {
-        let servers = self.servers?;
+        self.check()?;
+        let mut servers = self.servers?;
+        if let Some(port) = self.grpc_port {
+            servers = servers
+                .into_iter()
+                .map(|s| s.with_grpc_port(port))
+                .collect();
+        }
         if servers.is_empty() {
             return Err(InvalidServer::none().into());
         }
@@ -155,26 +370,79 @@ impl Builder {
             Arc::clone(&namespace),
         );
         config.app_name = self.app_name;
-        config.call_timeout = self.call_timeout;
-        config.idle = self.idle;
+        config.call_timeout = self.call_timeout.min(ENDLESS);
+        config.idle = self.idle.clamp(LEAST_IDLE, ENDLESS);
         config.tries = self.tries;
+        config.dial_timeout = self.dial_timeout.min(ENDLESS);
+        config.check_timeout = self.check_timeout.min(ENDLESS);
+        config.ready_timeout = self.ready_timeout.min(ENDLESS);
+        config.first_retry = self.first_retry.min(ENDLESS);
+        config.retry_cap = self.retry_cap.min(ENDLESS);
+        config.safety_read = self
+            .safety_read
+            .map(|every| every.clamp(LEAST_IDLE, ENDLESS));
+        config.max_age = self
+            .max_connection_age
+            .map(|age| age.clamp(LEAST_IDLE, ENDLESS));
+        let group = self.group.as_deref().map(model::group).transpose();
+        let group = group.map_err(ConnectError::InvalidGroup)?;
         #[expect(
             clippy::disallowed_methods,
             reason = "where a client's randomness comes from: servers and waits must differ from client to client"
         )]
-        let rng = StdRng::from_rng(&mut rand::rng());
-        let handle = Driver::start(
-            &runtime,
+        let mut rng = StdRng::from_rng(&mut rand::rng());
+        #[cfg(feature = "tls")]
+        let (security, login_security) = match &self.tls {
+            Some(tls) => tls.build()?,
+            None => (Security::Plain, Security::Plain),
+        };
+        #[cfg(not(feature = "tls"))]
+        let (security, login_security) = (Security::Plain, Security::Plain);
+        config.tls = security.is_tls();
+        let auth = self
+            .login
+            .as_ref()
+            .map(|_| Auth::new(StdRng::from_rng(&mut rng)));
+        let login = self.login.map(|(username, password)| {
+            // The session's word for all that comes before a server can be asked anything.
+            config.dial_timeout += self.login_timeout;
+            config.credentials = true;
+            Arc::new(Login {
+                username,
+                password,
+                context_path: slashed(&self.context_path),
+                security: login_security,
+                timeout: self.login_timeout,
+            })
+        });
+        let network = Network {
+            servers,
+            security,
+            max_message_size: self.max_message_size,
+            login,
+        };
+        let setup = Setup {
             config,
+            network,
+            auth,
             rng,
-            self.max_message_size,
-            self.directory,
+            directory: self.directory,
             namespace,
-            self.patience,
-        );
+            group,
+            patience: self.patience,
+        };
+        let handle = Driver::start(&runtime, setup);
         Ok(Client {
             handle: Arc::new(handle),
         })
+    }
+}
+
+/// A path's beginning as it is put before `/v1/…`: empty, or with a slash before and none behind.
+fn slashed(path: &str) -> String {
+    match path.trim_matches('/') {
+        "" => String::new(),
+        path => format!("/{path}"),
     }
 }
 
@@ -190,7 +458,21 @@ impl Default for Builder {
             idle: Duration::from_secs(5),
             tries: 3,
             max_message_size: 64 << 20,
+            group: None,
+            grpc_port: None,
+            dial_timeout: Duration::from_secs(3),
+            check_timeout: Duration::from_secs(3),
+            ready_timeout: Duration::from_secs(5),
+            first_retry: Duration::from_millis(300),
+            retry_cap: Duration::from_secs(1),
+            safety_read: Some(Duration::from_secs(60)),
+            max_connection_age: None,
+            login: None,
+            login_timeout: Duration::from_secs(5),
+            context_path: "/nacos".to_owned(),
             directory: Options::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }

@@ -14,49 +14,81 @@ use tokio::{
 };
 
 use super::{
-    CloseError, ConnectionState, Handle, RequestError,
+    CloseError, ConnectionState, ENDLESS, Handle, RequestError,
+    auth::{Auth, Denied},
+    copies::Copies,
+    counters::Teller,
+    hints::Hints,
     lease::Subscriptions,
-    links::{Event, Links},
+    links::{Event, Links, Network},
+    login::{LoginError, Token},
     operations::{Operation, Reply},
 };
 use crate::{
-    directory::{self, Options, Writer},
+    directory::Options,
     model::{Listing, ServiceKey},
     session::{self, Command, Config, Outcome, Output, Session, Ticket},
 };
 
 /// How long the farewell takes at most when nobody waits for it.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// What a deadline past the end of the clock means.
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A registry that misbehaves does so again and again: at most one warning a cause.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// What is warned of.
+#[derive(Clone, Copy)]
+enum Cause {
+    Unreadable,
+    Lost,
+}
 
 pub(super) struct Driver {
     session: Session,
     links: Links,
+    /// If there is a user to log in as.
+    auth: Option<Auth>,
     operations: mpsc::UnboundedReceiver<Operation>,
     subscriptions: Arc<Subscriptions>,
     state: watch::Sender<ConnectionState>,
     namespace: Arc<str>,
+    copies: Copies,
     services: HashMap<ServiceKey, Service>,
-    /// Services whose writer wants to be woken by time, which is rare.
-    timed: HashSet<ServiceKey>,
     replies: HashMap<Ticket, Reply>,
     /// Services that this client registered an instance in, or is about to.
     registered: HashSet<ServiceKey>,
     /// Tickets for what nobody waits for, counted from the other end.
     spare_ticket: u64,
     closing: Option<Closing>,
+    /// When the last warning of each cause was given.
+    warned: [Option<Instant>; 2],
     /// When the last byte of the message being handled left the socket.
     received: Option<Instant>,
+    hints: Hints,
+    teller: Teller,
 }
 
-/// A subscribed service.
+/// Who waits for a subscribed service.
+#[derive(Default)]
 struct Service {
-    writer: Writer,
     /// Who wants to know if the server refuses the subscription for good.
     waiting: Vec<oneshot::Sender<RequestError>>,
-    /// Whether the server refused it for good on this connection.
+    /// Whether the server refused it, for good or as long as nobody asks.
     refused: bool,
+    /// What the last request met, until a list comes.
+    trouble: Option<String>,
+}
+
+/// What a driver starts with.
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) network: Network,
+    pub(super) auth: Option<Auth>,
+    pub(super) rng: StdRng,
+    pub(super) directory: Options,
+    pub(super) namespace: Arc<str>,
+    pub(super) group: Option<Arc<str>>,
+    pub(super) patience: Duration,
 }
 
 struct Closing {
@@ -66,15 +98,17 @@ struct Closing {
 
 impl Driver {
     /// Starts the task on `runtime` and returns the handle that it serves.
-    pub(super) fn start(
-        runtime: &runtime::Handle,
-        config: Config,
-        rng: StdRng,
-        max_message_size: usize,
-        directory: Options,
-        namespace: Arc<str>,
-        patience: Duration,
-    ) -> Handle {
+    pub(super) fn start(runtime: &runtime::Handle, setup: Setup) -> Handle {
+        let Setup {
+            config,
+            network,
+            auth,
+            rng,
+            directory,
+            namespace,
+            group,
+            patience,
+        } = setup;
         let (sender, operations) = mpsc::unbounded_channel();
         let first = ConnectionState::Connecting {
             attempt: 1,
@@ -82,20 +116,26 @@ impl Driver {
         };
         let (state, watch) = watch::channel(first);
         let subscriptions = Arc::new(Subscriptions::new(directory));
+        let teller = Teller::new(&namespace);
+        let tally = teller.tally().clone();
         let driver = Self {
             session: Session::new(config, rng, now()),
-            links: Links::new(max_message_size),
+            links: Links::new(network),
+            auth,
             operations,
             subscriptions: subscriptions.clone(),
             state,
             namespace: namespace.clone(),
+            copies: Copies::default(),
             services: HashMap::new(),
-            timed: HashSet::new(),
             replies: HashMap::new(),
             registered: HashSet::new(),
             spare_ticket: u64::MAX,
             closing: None,
+            warned: [None; 2],
             received: None,
+            hints: Hints::default(),
+            teller,
         };
         // The task ends by itself when every handle is gone, or at `close`.
         drop(runtime.spawn(driver.run()));
@@ -104,7 +144,9 @@ impl Driver {
             subscriptions,
             state: watch,
             namespace,
+            group,
             tickets: AtomicU64::new(0),
+            tally,
             patience,
         }
     }
@@ -112,6 +154,8 @@ impl Driver {
     async fn run(mut self) {
         loop {
             self.pump();
+            let connected = self.state.borrow().is_connected();
+            self.teller.tell(&self.session.counters(), connected);
             if self.is_over() {
                 break;
             }
@@ -140,30 +184,29 @@ impl Driver {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        let timed = self
-            .timed
-            .iter()
-            .filter_map(|key| self.services.get(key)?.writer.poll_timeout());
         let closing = self.closing.as_ref().map(|closing| closing.until);
-        timed
-            .chain(self.session.poll_timeout())
-            .chain(closing)
-            .min()
+        [
+            self.copies.poll_timeout(),
+            self.session.poll_timeout(),
+            self.auth.as_ref().and_then(Auth::poll_timeout),
+            closing,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn handle_timeout(&mut self) {
         let now = now();
         self.session.handle_timeout(now);
-        for key in self.timed.clone() {
-            let Some(service) = self.services.get_mut(&key) else {
-                self.timed.remove(&key);
-                continue;
-            };
-            if service.writer.poll_timeout().is_some_and(|at| at <= now) {
-                service.writer.handle_timeout(now);
-            }
-            self.note_timer(&key);
+        if self
+            .auth
+            .as_mut()
+            .is_some_and(|auth| auth.handle_timeout(now))
+        {
+            self.log_in();
         }
+        self.copies.handle_timeout(now);
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -176,7 +219,14 @@ impl Driver {
             } => {
                 self.session.handle_resolved(link, server, result, now);
             }
-            Event::Connected { link, local } => self.session.handle_connected(link, local, now),
+            Event::Connected { link, local, token } => {
+                if let (Some(token), Some(auth)) = (token, &mut self.auth) {
+                    auth.connected(token.ttl, now);
+                    self.session.handle_headers(headers(&token), now);
+                }
+                self.session.handle_connected(link, local, now);
+            }
+            Event::LoggedIn { result, .. } => self.logged_in(result, now),
             Event::DialFailed { link, error } => self.session.handle_dial_failed(link, error, now),
             Event::Answered { call, result, .. } => {
                 self.session.handle_answer(call, result, now);
@@ -200,26 +250,17 @@ impl Driver {
     fn handle_operation(&mut self, operation: Operation) {
         let now = now();
         let command = match operation {
-            Operation::Subscribe { key, mut writer } => {
-                if self.state.borrow().is_connected() {
-                    writer.handle_connected(now);
-                }
-                self.services.insert(
-                    key.clone(),
-                    Service {
-                        writer,
-                        waiting: Vec::new(),
-                        refused: false,
-                    },
-                );
+            Operation::Subscribe { key, writer } => {
+                self.copies.open(key.clone(), writer, now);
+                self.services.insert(key.clone(), Service::default());
                 Command::Subscribe(key)
             }
-            Operation::Release(key) => {
-                if !self.subscriptions.release(&key) {
+            Operation::Release(key, slot) => {
+                if !self.subscriptions.release(&key, slot) {
                     return; // somebody holds it again
                 }
                 self.services.remove(&key);
-                self.timed.remove(&key);
+                self.copies.close(&key);
                 Command::Unsubscribe(key)
             }
             Operation::Await { key, reply } => {
@@ -236,8 +277,11 @@ impl Driver {
                     .handle_command(Command::Unsubscribe(key.clone()), now);
                 Command::Subscribe(key)
             }
-            Operation::Diagnose(reply) => {
-                let _ = reply.send(self.session.connect_error().to_string());
+            Operation::Diagnose { key, reply } => {
+                let _ = reply.send(match key {
+                    Some(key) => self.services.get(&key).and_then(|s| s.trouble.clone()),
+                    None => Some(self.session.connect_error().to_string()),
+                });
                 return;
             }
             Operation::Register {
@@ -284,8 +328,7 @@ impl Driver {
             }
             Operation::Withdraw => {
                 for key in std::mem::take(&mut self.registered) {
-                    let ticket = Ticket(self.spare_ticket);
-                    self.spare_ticket -= 1;
+                    let ticket = self.spare_ticket();
                     self.session
                         .handle_command(Command::Deregister { ticket, key }, now);
                 }
@@ -303,7 +346,7 @@ impl Driver {
     ) {
         let now = now();
         self.closing = Some(Closing {
-            until: now.checked_add(deadline).unwrap_or(now + A_YEAR),
+            until: now + deadline.min(ENDLESS),
             replies: Vec::from_iter(reply),
         });
         self.session.handle_command(Command::Close, now);
@@ -324,9 +367,9 @@ impl Driver {
                 Output::Dial {
                     link,
                     addr,
+                    host,
                     timeout,
-                    ..
-                } => self.links.dial(link, addr, timeout),
+                } => self.links.dial(link, addr, &host, timeout),
                 Output::OpenStream { link, payload } => self.links.open_stream(link, payload),
                 Output::StreamSend { link, payload } => self.links.send(link, payload),
                 Output::Call {
@@ -359,31 +402,20 @@ impl Driver {
     }
 
     fn apply(&mut self, key: &ServiceKey, listing: Listing, origin: session::Origin) {
+        if listing.instances().is_empty()
+            && listing.rejected().is_empty()
+            && origin != session::Origin::Push
+        {
+            self.ask_hint(key);
+        }
         let Some(service) = self.services.get_mut(key) else {
             return;
         };
-        let origin = match origin {
-            session::Origin::Push => directory::Origin::Push,
-            session::Origin::FirstAnswer => directory::Origin::FirstAnswer,
-            session::Origin::Read => directory::Origin::Read,
-        };
         let received = self.received.unwrap_or_else(now);
-        service.writer.apply(listing, origin, received);
+        self.copies.apply(key, listing, origin, received);
         service.refused = false;
+        service.trouble = None;
         service.waiting.clear(); // answered: whoever waits sees it in the subscription
-        self.note_timer(key);
-    }
-
-    fn undecodable(&mut self, key: Option<&ServiceKey>, reason: &str) {
-        let now = now();
-        match key {
-            Some(key) => {
-                if let Some(service) = self.services.get_mut(key) {
-                    service.writer.handle_undecodable(reason, now);
-                }
-            }
-            None => tracing::warn!(reason, "a message of the registry cannot be read"),
-        }
     }
 
     fn failed(
@@ -393,23 +425,136 @@ impl Driver {
         error: session::OperationError,
         retries: bool,
     ) {
-        tracing::debug!(service = %key, ?operation, %error, retries, "request failed");
-        if retries || operation != session::Operation::Subscribe {
+        let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
+        tracing::debug!(namespace, group, service, ?operation, cause = %error, retries, "request failed");
+        self.hint_refusal(key, &error);
+        if error.is_denied() {
+            return self.denied(key, operation, error);
+        }
+        if operation != session::Operation::Subscribe {
             return;
         }
-        tracing::warn!(service = %key, %error, "the registry refuses the subscription");
-        if let Some(service) = self.services.get_mut(key) {
-            service.refused = true;
-            for waiting in service.waiting.drain(..) {
-                let _ = waiting.send(error.clone().into());
+        let Some(subscribed) = self.services.get_mut(key) else {
+            return;
+        };
+        subscribed.trouble = Some(error.to_string());
+        if !retries {
+            tracing::warn!(namespace, group, service, cause = %error, "the registry refuses the subscription");
+            subscribed.refuse(&error.into());
+        }
+    }
+
+    /// A 403. With a user it may be the token's fault: one login, and the session tries again with
+    /// what that brings. Else it is the server's last word to who waits; the session goes on
+    /// asking, seldom, and only for this service.
+    fn denied(
+        &mut self,
+        key: &ServiceKey,
+        operation: session::Operation,
+        error: session::OperationError,
+    ) {
+        let denied = match &mut self.auth {
+            Some(auth) => auth.denied(key, now()),
+            None => Denied::Final,
+        };
+        match denied {
+            Denied::LogIn => self.log_in(),
+            Denied::Wait => {}
+            Denied::Final if operation == session::Operation::Subscribe => {
+                let user = self.auth.is_some();
+                let Some(subscribed) = self.services.get_mut(key) else {
+                    return;
+                };
+                if !subscribed.refused {
+                    let (namespace, group, service) =
+                        (&**key.namespace(), &**key.group(), &**key.name());
+                    tracing::warn!(namespace, group, service, cause = %error, user, "the registry denies access");
+                }
+                subscribed.refuse(&error.into());
+            }
+            Denied::Final => {}
+        }
+    }
+
+    /// Begins a login at the server that we are connected to.
+    fn log_in(&mut self) {
+        let server = match &*self.state.borrow() {
+            ConnectionState::Connected { server } => Some(*server),
+            _ => None,
+        };
+        let begun = server.is_some_and(|server| self.links.log_in(server));
+        if let Some(auth) = self.auth.as_mut().filter(|_| !begun) {
+            auth.disconnected(); // the next connection brings a token
+        }
+    }
+
+    fn logged_in(&mut self, result: Result<Token, LoginError>, now: Instant) {
+        let Some(auth) = &mut self.auth else { return };
+        match result {
+            Ok(token) => {
+                tracing::debug!(namespace = &*self.namespace, ttl = ?token.ttl, "logged in again");
+                auth.renewed(token.ttl, now);
+                self.session.handle_headers(headers(&token), now);
+            }
+            Err(error) => {
+                let waiting = auth.failed(now);
+                tracing::warn!(namespace = &*self.namespace, cause = %error, "logging in again failed");
+                let error = RequestError::Denied {
+                    message: format!(
+                        "the token no longer holds, and a new one cannot be had: {error}"
+                    ),
+                };
+                for key in waiting {
+                    if let Some(service) = self.services.get_mut(&key) {
+                        service.refuse(&error);
+                    }
+                }
             }
         }
     }
 
     fn done(&mut self, ticket: Ticket, outcome: Result<Outcome, session::OperationError>) {
+        if self.hints.is_ours(ticket) {
+            return self.hint(ticket, outcome.ok());
+        }
         if let Some(reply) = self.replies.remove(&ticket) {
             let _ = reply.send(outcome.map_err(RequestError::from));
         }
+    }
+
+    /// Nothing is listed of a service: what its neighbours suggest.
+    fn ask_hint(&mut self, key: &ServiceKey) {
+        let ticket = self.spare_ticket();
+        if let Some(command) = self.hints.ask(key, ticket) {
+            self.session.handle_command(command, now());
+        }
+    }
+
+    fn hint(&mut self, ticket: Ticket, outcome: Option<Outcome>) {
+        let next = self.spare_ticket();
+        let found = self.hints.answered(ticket, outcome, next);
+        for (key, hint) in found.hints {
+            if let Some(subscription) = self.subscriptions.peek(&key) {
+                subscription.set_hint_while_empty(&hint);
+            }
+        }
+        if let Some(command) = found.again {
+            self.session.handle_command(command, now());
+        }
+    }
+
+    /// Whoever waits for instances shall hear that the registry denies them.
+    fn hint_refusal(&self, key: &ServiceKey, error: &session::OperationError) {
+        if error.is_denied()
+            && let Some(subscription) = self.subscriptions.peek(key)
+        {
+            subscription.set_hint(&format!("the registry refuses to list it: {error}"));
+        }
+    }
+
+    const fn spare_ticket(&mut self) -> Ticket {
+        self.spare_ticket -= 1;
+        Ticket(self.spare_ticket)
     }
 
     fn set_state(&mut self, state: session::State) {
@@ -427,28 +572,44 @@ impl Driver {
             session::State::Closed => ConnectionState::Closed,
         };
         if state.is_connected() {
-            tracing::info!(namespace = %self.namespace, %state, "registry connection");
-            self.services
-                .values_mut()
-                .for_each(|s| s.writer.handle_connected(now));
+            tracing::info!(namespace = &*self.namespace, %state, "registry connection");
+            self.copies.handle_connected(now);
         } else if was_connected && self.closing.is_none() {
-            tracing::warn!(namespace = %self.namespace, %state, "registry connection lost");
-            self.services
-                .values_mut()
-                .for_each(|s| s.writer.handle_disconnected(now));
+            if self.may_warn(Cause::Lost, now) {
+                tracing::warn!(namespace = &*self.namespace, cause = %state, "registry connection lost");
+            } else {
+                tracing::info!(namespace = &*self.namespace, cause = %state, "registry connection lost");
+            }
+            if let Some(auth) = &mut self.auth {
+                auth.disconnected();
+            }
+            self.copies.handle_disconnected(now);
         }
         self.state.send_replace(state);
     }
 
-    fn note_timer(&mut self, key: &ServiceKey) {
-        let timer = self
-            .services
-            .get(key)
-            .and_then(|service| service.writer.poll_timeout());
-        match timer {
-            Some(_) => self.timed.insert(key.clone()),
-            None => self.timed.remove(key),
-        };
+    fn undecodable(&mut self, key: Option<&ServiceKey>, reason: &str) {
+        let now = now();
+        match key {
+            Some(key) => self.copies.undecodable(key, reason, now),
+            None if self.may_warn(Cause::Unreadable, now) => {
+                tracing::warn!(
+                    namespace = &*self.namespace,
+                    cause = reason,
+                    "a message of the registry cannot be read"
+                );
+            }
+            None => {}
+        }
+    }
+
+    fn may_warn(&mut self, cause: Cause, now: Instant) -> bool {
+        let last = &mut self.warned[cause as usize];
+        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY);
+        if may {
+            *last = Some(now);
+        }
+        may
     }
 
     /// The farewell is over, done or not: nobody is left waiting.
@@ -458,10 +619,10 @@ impl Driver {
             .filter(|(operation, _)| *operation == session::Operation::Deregister)
             .map(|(_, key)| key)
             .collect();
-        for (_, service) in self.services.drain() {
-            service.writer.close();
-        }
+        // First, so that whoever wakes because a subscription ended finds out why.
         self.state.send_replace(ConnectionState::Closed);
+        self.copies.close_all();
+        self.services.clear();
         for (_, reply) in self.replies.drain() {
             let _ = reply.send(Err(RequestError::Closed));
         }
@@ -473,6 +634,22 @@ impl Driver {
             let _ = reply.send(result.clone());
         }
     }
+}
+
+impl Service {
+    /// Ends the wait of everybody who waits for the first answer. Who asks after this makes us ask
+    /// anew.
+    fn refuse(&mut self, error: &RequestError) {
+        self.refused = true;
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(error.clone());
+        }
+    }
+}
+
+/// A token as naming requests carry it.
+fn headers(token: &Token) -> HashMap<String, String> {
+    HashMap::from([("accessToken".to_owned(), token.text.reveal().to_owned())])
 }
 
 /// The driver's clock: tokio's, which tests can pause.

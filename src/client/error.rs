@@ -16,6 +16,12 @@ pub enum ConnectError {
     /// The namespace breaks Nacos's rules.
     #[error(transparent)]
     InvalidNamespace(InvalidName),
+    /// The default group breaks Nacos's rules.
+    #[error(transparent)]
+    InvalidGroup(InvalidName),
+    /// Options that cannot be read, or that contradict each other.
+    #[error(transparent)]
+    InvalidConfig(#[from] ConfigError),
     /// There is no tokio runtime for the client to live on.
     #[error("a client needs a tokio runtime: build it inside of one, or enter one first")]
     NoRuntime,
@@ -28,6 +34,11 @@ pub enum ConnectError {
         last_error: Option<Arc<str>>,
     },
 }
+
+/// What is wrong with a client's options. Never shows a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(Box<str>);
 
 /// Why a request to the registry came to nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -45,7 +56,9 @@ pub enum RequestError {
         message: String,
     },
     /// The server wants a login, or this user may not touch the service (code 403).
-    #[error("the registry denied access: {message}")]
+    #[error(
+        "the registry denied access: {message}; it wants a login (`Builder::login`), or this user may not touch the service"
+    )]
     Denied {
         /// The server's words.
         message: String,
@@ -55,9 +68,12 @@ pub enum RequestError {
     TimedOut {
         /// How long was waited.
         after: Duration,
-        /// Why there is no connection, if there is none.
+        /// What stands in the way, as far as is known: why there is no connection, say.
         last_error: Option<Arc<str>>,
     },
+    /// The instance has port 0, which nobody can call. Nothing was sent.
+    #[error("instance {0} has port 0; register the port that is listened on")]
+    NoPort(Address),
     /// This client registers another instance in the service. Nothing changed.
     #[error(
         "this client already registers {0} in this service, and a Nacos server keeps one instance per connection and service: deregister it first, or register from a second client"
@@ -82,6 +98,27 @@ pub enum RequestError {
 pub struct CloseError {
     still_registered: Vec<ServiceKey>,
     runtime_gone: bool,
+}
+
+impl ConfigError {
+    /// One option, and where it was given.
+    pub(super) fn option(place: &str, what: &str) -> Self {
+        Self(format!("invalid Nacos client option {place}: {what}").into())
+    }
+
+    pub(super) fn contradiction(what: impl AsRef<str>) -> Self {
+        Self(
+            format!(
+                "the Nacos client's options do not fit together: {}",
+                what.as_ref()
+            )
+            .into(),
+        )
+    }
+
+    pub(super) fn url(what: String) -> Self {
+        Self(format!("invalid Nacos URL: {what}").into())
+    }
 }
 
 impl ConnectError {

@@ -9,19 +9,33 @@ use tokio::sync::mpsc;
 
 use super::operations::Operation;
 use crate::{
-    directory::{self, Options, Subscription, Writer},
+    directory::{self, Counters, Options, Subscription, Writer},
     model::ServiceKey,
 };
 
 /// The subscriptions that have a handle somewhere.
 #[derive(Debug)]
 pub(super) struct Subscriptions {
-    slots: Mutex<HashMap<ServiceKey, Slot>>,
+    slots: Mutex<Slots>,
+    /// What the subscriptions counted that have ended.
+    past: Mutex<Counters>,
     options: Options,
 }
 
+#[derive(Debug, Default)]
+struct Slots {
+    by_key: HashMap<ServiceKey, Slot>,
+    last: SlotId,
+}
+
+/// Which subscription of a service a lease belongs to. Never used twice: a release that was
+/// overtaken by the next subscription must not end that one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SlotId(u64);
+
 #[derive(Debug)]
 struct Slot {
+    id: SlotId,
     /// Without a lease: it must not keep itself alive.
     subscription: Subscription,
     lease: Weak<Lease>,
@@ -31,6 +45,7 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct Lease {
     key: ServiceKey,
+    slot: SlotId,
     operations: mpsc::UnboundedSender<Operation>,
 }
 
@@ -38,6 +53,7 @@ impl Subscriptions {
     pub(super) fn new(options: Options) -> Self {
         Self {
             slots: Mutex::default(),
+            past: Mutex::default(),
             options,
         }
     }
@@ -48,51 +64,104 @@ impl Subscriptions {
         key: &ServiceKey,
         operations: &mpsc::UnboundedSender<Operation>,
     ) -> (Subscription, Option<Writer>) {
-        let new_lease = || {
+        let new_lease = |slot| {
             Arc::new(Lease {
                 key: key.clone(),
+                slot,
                 operations: operations.clone(),
             })
         };
         let mut slots = self.lock();
-        if let Some(slot) = slots.get_mut(key) {
+        if let Some(slot) = slots.by_key.get_mut(key) {
             // A release may be on its way to the driver, which will find the slot leased again.
             let lease = slot.lease.upgrade().unwrap_or_else(|| {
-                let lease = new_lease();
+                let lease = new_lease(slot.id);
                 slot.lease = Arc::downgrade(&lease);
                 lease
             });
             return (slot.subscription.clone().with_lease(lease), None);
         }
         let (writer, subscription) = directory::channel(key.clone(), self.options.clone());
-        let lease = new_lease();
+        slots.last.0 += 1;
+        let id = slots.last;
+        let lease = new_lease(id);
         let slot = Slot {
+            id,
             subscription: subscription.clone(),
             lease: Arc::downgrade(&lease),
         };
-        slots.insert(key.clone(), slot);
+        slots.by_key.insert(key.clone(), slot);
         (subscription.with_lease(lease), Some(writer))
     }
 
     /// Gives the slot up unless somebody holds it again. Returns whether it was given up.
-    pub(super) fn release(&self, key: &ServiceKey) -> bool {
+    pub(super) fn release(&self, key: &ServiceKey, id: SlotId) -> bool {
         let mut slots = self.lock();
         let unused = slots
+            .by_key
             .get(key)
-            .is_some_and(|slot| slot.lease.strong_count() == 0);
-        if unused {
-            slots.remove(key);
+            .is_some_and(|slot| slot.id == id && slot.lease.strong_count() == 0);
+        if unused && let Some(slot) = slots.by_key.remove(key) {
+            self.past().add(&slot.subscription.counters());
         }
         unused
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ServiceKey, Slot>> {
+    /// What all subscriptions counted, present and past.
+    pub(super) fn counters(&self) -> Counters {
+        let slots = self.lock();
+        let mut sum = *self.past();
+        for slot in slots.by_key.values() {
+            sum.add(&slot.subscription.counters());
+        }
+        sum
+    }
+
+    /// The subscription of `key`, without a lease.
+    pub(super) fn peek(&self, key: &ServiceKey) -> Option<Subscription> {
+        Some(self.lock().by_key.get(key)?.subscription.clone())
+    }
+
+    fn past(&self) -> MutexGuard<'_, Counters> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let _ = self.operations.send(Operation::Release(self.key.clone()));
+        let key = self.key.clone();
+        let _ = self.operations.send(Operation::Release(key, self.slot));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The driver is slow: two handles of the first subscription have come and gone before it
+    /// reads the first release, and a second subscription before it reads the second.
+    #[test]
+    fn a_late_release_does_not_end_the_next_subscription() {
+        let subscriptions = Subscriptions::new(Options::default());
+        let (operations, mut driver) = mpsc::unbounded_channel();
+        let key = ServiceKey::new("public", "orders".parse().unwrap()).unwrap();
+        let (first, writer) = subscriptions.lease(&key, &operations);
+        assert!(writer.is_some());
+        drop(first);
+        drop(subscriptions.lease(&key, &operations).0);
+        let mut release = || match driver.try_recv() {
+            Ok(Operation::Release(key, slot)) => subscriptions.release(&key, slot),
+            _ => panic!("no release"),
+        };
+        assert!(release());
+        let (second, writer) = subscriptions.lease(&key, &operations);
+        assert!(writer.is_some());
+        drop(second);
+        assert!(!release(), "the late one");
+        assert!(release(), "its own");
     }
 }

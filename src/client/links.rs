@@ -12,8 +12,13 @@ use std::{
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::{net::lookup_host, sync::watch, time::timeout};
 
+use super::{
+    ServerAddress,
+    login::{Login, LoginError, Target, Token},
+};
 use crate::{
-    link::{self, CallError, Connection, Link, StreamReceiver, StreamSender},
+    link::{self, CallError, Connection, Link, Security, StreamReceiver, StreamSender},
+    model::{Address, Host},
     session::{CallFailure, CallId, DialError, LinkId},
     wire::Payload,
 };
@@ -25,9 +30,16 @@ pub(super) enum Event {
         server: usize,
         result: Result<Vec<SocketAddr>, String>,
     },
+    /// Connected, and logged in if there is a user.
     Connected {
         link: LinkId,
         local: IpAddr,
+        token: Option<Token>,
+    },
+    /// A login on a connection that was there already.
+    LoggedIn {
+        link: LinkId,
+        result: Result<Token, LoginError>,
     },
     DialFailed {
         link: LinkId,
@@ -55,7 +67,15 @@ pub(super) enum Event {
 pub(super) struct Links {
     open: HashMap<LinkId, Open>,
     work: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
-    max_message_size: usize,
+    network: Network,
+}
+
+/// How to reach servers.
+pub(super) struct Network {
+    pub(super) servers: Vec<ServerAddress>,
+    pub(super) max_message_size: usize,
+    pub(super) security: Security,
+    pub(super) login: Option<Arc<Login>>,
 }
 
 struct Open {
@@ -63,14 +83,15 @@ struct Open {
     stream: Option<StreamSender>,
     /// Dropped at hang-up, which drops every future of this link.
     alive: watch::Sender<()>,
+    /// Where it was dialled.
+    target: Option<(SocketAddr, Target)>,
 }
+
+type Dialed = (Link, Connection, SocketAddr, Option<Token>);
 
 enum Done {
     Event(Event),
-    Dialed(
-        LinkId,
-        Box<Result<(Link, Connection, SocketAddr), DialError>>,
-    ),
+    Dialed(LinkId, Box<Result<Dialed, DialError>>),
     Streamed(
         LinkId,
         Box<StreamReceiver>,
@@ -81,11 +102,11 @@ enum Done {
 }
 
 impl Links {
-    pub(super) fn new(max_message_size: usize) -> Self {
+    pub(super) fn new(network: Network) -> Self {
         Self {
             open: HashMap::new(),
             work: FuturesUnordered::new(),
-            max_message_size,
+            network,
         }
     }
 
@@ -115,15 +136,52 @@ impl Links {
         });
     }
 
-    pub(super) fn dial(&mut self, link: LinkId, addr: SocketAddr, within: Duration) {
-        let limit = self.max_message_size;
+    /// Dials, and logs in before anybody hears of the connection: a server whose login fails is of
+    /// no use, and the next one may do. `within` covers both.
+    pub(super) fn dial(&mut self, link: LinkId, addr: SocketAddr, host: &Host, within: Duration) {
+        let limit = self.network.max_message_size;
+        let (security, host) = (self.network.security.clone(), host.clone());
+        let login = self.network.login.clone();
+        let within = within.saturating_sub(login.as_ref().map_or(Duration::ZERO, |l| l.timeout));
+        let target = self.network.target(addr, &host);
+        let at = target.clone();
         self.begin(link, async move {
-            let result = match timeout(within, link::dial(addr, limit)).await {
+            let result = match timeout(within, link::dial(addr, &host, &security, limit)).await {
                 Ok(result) => result.map_err(dial_error),
                 Err(_) => Err(DialError::Timeout(within)),
             };
+            let result = match (result, login) {
+                (Err(error), _) => Err(error),
+                (Ok((connected, connection, local)), None) => {
+                    Ok((connected, connection, local, None))
+                }
+                (Ok((connected, connection, local)), Some(login)) => match login.at(at).await {
+                    Ok(token) => Ok((connected, connection, local, Some(token))),
+                    Err(error) => Err(DialError::Other(error.to_string())),
+                },
+            };
             Done::Dialed(link, Box::new(result))
         });
+        if let Some(open) = self.open.get_mut(&link) {
+            open.target = Some((addr, target));
+        }
+    }
+
+    /// Logs in at the server whose gRPC port is at `addr`, which there is a connection to. Returns
+    /// whether there is one.
+    pub(super) fn log_in(&mut self, addr: SocketAddr) -> bool {
+        let at = self.open.iter().find_map(|(link, open)| {
+            let (dialed, target) = open.target.as_ref()?;
+            (*dialed == addr && open.connection.is_some()).then(|| (*link, target.clone()))
+        });
+        let (Some((link, target)), Some(login)) = (at, self.network.login.clone()) else {
+            return false;
+        };
+        self.begin(link, async move {
+            let result = login.at(target).await;
+            Done::Event(Event::LoggedIn { link, result })
+        });
+        true
     }
 
     pub(super) fn open_stream(&mut self, link: LinkId, first: Payload) {
@@ -170,6 +228,7 @@ impl Links {
             connection: None,
             stream: None,
             alive: watch::Sender::new(()),
+            target: None,
         });
         let mut alive = open.alive.subscribe();
         self.work.push(Box::pin(async move {
@@ -194,11 +253,12 @@ impl Links {
             Done::Dialed(link, result) => {
                 let open = self.open.get_mut(&link)?; // hung up: the connection drops here
                 Some(match *result {
-                    Ok((connected, connection, local)) => {
+                    Ok((connected, connection, local, token)) => {
                         open.connection = Some((connected, connection));
                         Event::Connected {
                             link,
                             local: local.ip(),
+                            token,
                         }
                     }
                     Err(error) => Event::DialFailed { link, error },
@@ -235,10 +295,27 @@ impl Event {
         match self {
             Self::Resolved { link, .. }
             | Self::Connected { link, .. }
+            | Self::LoggedIn { link, .. }
             | Self::DialFailed { link, .. }
             | Self::Answered { link, .. }
             | Self::Message { link, .. }
             | Self::StreamEnded { link, .. } => *link,
+        }
+    }
+}
+
+impl Network {
+    /// The main port of the configured server whose gRPC port is dialled at `addr`.
+    fn target(&self, addr: SocketAddr, host: &Host) -> Target {
+        let server = self.servers.iter().find(|server| {
+            let grpc = server.grpc();
+            grpc.host == *host && grpc.port == addr.port()
+        });
+        let main = server.map_or_else(|| addr.port(), ServerAddress::main_port);
+        Target {
+            addr: SocketAddr::new(addr.ip(), main),
+            host: host.clone(),
+            authority: Address::new(host.clone(), main).to_string(),
         }
     }
 }
@@ -253,6 +330,7 @@ fn dial_error(error: link::DialError) -> DialError {
             }
             _ => DialError::Other(error.to_string()),
         },
+        link::DialError::Tls(text) => DialError::Tls(text),
         link::DialError::Http2(error) => DialError::NotHttp2(error.to_string()),
     }
 }

@@ -1,13 +1,25 @@
 //! The connection to a Nacos server: subscriptions, registrations, and the one task behind them.
 
+mod auth;
 mod builder;
+mod config;
+pub(crate) mod copies;
+mod counters;
 mod driver;
 mod error;
+mod hints;
+mod humane;
 mod lease;
 mod links;
+mod login;
+mod nearest;
 mod operations;
+mod secret;
 mod server_address;
 mod state;
+#[cfg(feature = "tls")]
+mod tls;
+mod url;
 
 use std::{
     fmt,
@@ -23,18 +35,23 @@ use tokio::{
     time::timeout,
 };
 
+#[cfg(feature = "tls")]
+pub use self::tls::Tls;
 pub use self::{
     builder::{Builder, IntoServers},
-    error::{CloseError, ConnectError, RequestError},
+    config::Config,
+    counters::Counters,
+    error::{CloseError, ConfigError, ConnectError, RequestError},
     server_address::{InvalidServer, ServerAddress},
     state::ConnectionState,
 };
 use self::{
+    counters::Tally,
     lease::Subscriptions,
     operations::{Operation, Reply},
 };
 use crate::{
-    directory::Subscription,
+    directory::{ReadyError, Subscription},
     model::{Instance, InvalidName, Listing, ServiceKey, ServiceName},
     session::{Outcome, Ticket},
 };
@@ -50,7 +67,9 @@ use crate::{
 /// While the registry cannot be reached the client reconnects without limit, and every
 /// subscription keeps serving the instances it knew last.
 ///
-/// When the runtime is gone, operations return [`RequestError::RuntimeGone`] and never hang.
+/// When the runtime is gone, operations return [`RequestError::RuntimeGone`] and never hang. They may
+/// be awaited on any tokio runtime that has time enabled. One that is dropped half-way may have been
+/// carried out: what was registered stays until [`deregister`](Self::deregister).
 #[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
@@ -62,9 +81,15 @@ struct Handle {
     subscriptions: Arc<Subscriptions>,
     state: watch::Receiver<ConnectionState>,
     namespace: Arc<str>,
+    /// The group of services that are named without one.
+    group: Option<Arc<str>>,
     tickets: AtomicU64,
+    tally: Arc<Tally>,
     patience: Duration,
 }
+
+/// As good as for ever, and still to be added to any instant: what longer durations are cut to.
+const ENDLESS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Tells the driver that a caller no longer waits.
 struct Waiting<'a> {
@@ -96,6 +121,26 @@ impl Client {
         Self::builder().servers(servers).connect_lazy()
     }
 
+    /// Connects to what a URL says and waits for it:
+    /// `nacos://user:password@host:8848,host:8848/namespace?group=G&call_timeout=2s`. See
+    /// [`Config`] for the names in the query.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), and when the URL cannot be read. No error shows the password.
+    pub async fn from_url(url: &str) -> Result<Self, ConnectError> {
+        Self::from_config(Config::from_url(url)?).await
+    }
+
+    /// Connects with these options and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), and when the options contradict each other.
+    pub async fn from_config(config: Config) -> Result<Self, ConnectError> {
+        config.builder()?.connect().await
+    }
+
     /// A builder, for everything that has a default here.
     pub fn builder() -> Builder {
         Builder::default()
@@ -118,22 +163,28 @@ impl Client {
         let key = self.key(service)?;
         let subscription = self.handle.subscribe(key.clone())?;
         let (reply, refused) = oneshot::channel();
-        self.handle.send(Operation::Await { key, reply })?;
+        self.handle.send(Operation::Await {
+            key: key.clone(),
+            reply,
+        })?;
         let answered = async {
             tokio::select! {
                 biased;
-                ready = subscription.ready() => ready.map_err(|_| self.handle.gone()),
+                ready = subscription.ready() => ready.map_err(|e| self.handle.unready(&e)),
                 refused = refused => match refused {
                     Ok(refused) => Err(refused),
                     // The driver let go of us because the answer came, or because it ended.
-                    Err(_) => subscription.ready().await.map_err(|_| self.handle.gone()),
+                    Err(_) => subscription.ready().await.map_err(|e| self.handle.unready(&e)),
                 },
             }
         };
         match timeout(self.handle.patience, answered).await {
             Ok(Ok(())) => Ok(subscription),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(self.handle.timed_out()),
+            Err(_) => {
+                let trouble = self.handle.diagnose(Some(key)).await;
+                Err(self.handle.timed_out_on(subscription.hint().or(trouble)))
+            }
         }
     }
 
@@ -157,16 +208,25 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When another instance of this service is registered by this client, or the server refuses:
-    /// nothing changed then. When no answer came in time, the registration stays wanted and is
+    /// When another instance of this service is registered by this client, the instance has port
+    /// 0, or the server refuses: nothing changed then. When no answer came in time, the registration stays wanted and is
     /// carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
     pub async fn register<N>(&self, service: N, instance: Instance) -> Result<(), RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
         let key = self.key(service)?;
+        if instance.address().port() == 0 {
+            return Err(RequestError::NoPort(instance.address().clone()));
+        }
         if instance.weight().is_zero() {
-            tracing::warn!(service = %key, instance = %instance.address(), "registered with weight 0: it gets no calls");
+            tracing::warn!(
+                namespace = &**key.namespace(),
+                group = &**key.group(),
+                service = &**key.name(),
+                instance = %instance.address(),
+                "registered with weight 0: it gets no calls"
+            );
         }
         let instance = Box::new(instance.with_ephemeral(true));
         let done = |ticket, reply| Operation::Register {
@@ -264,6 +324,14 @@ impl Client {
         self.handle.state.clone()
     }
 
+    /// What happened so far, summed up over all subscriptions. Takes each one's lock for a moment;
+    /// no call waits for those.
+    pub fn counters(&self) -> Counters {
+        self.handle
+            .tally
+            .read(&self.handle.subscriptions.counters())
+    }
+
     /// The namespace that this client's services lie in.
     pub fn namespace(&self) -> &str {
         &self.handle.namespace
@@ -295,6 +363,10 @@ impl Client {
         let service = service
             .try_into()
             .map_err(|e| RequestError::InvalidName(e.into()))?;
+        let service = match &self.handle.group {
+            Some(group) => service.or_in(group),
+            None => service,
+        };
         Ok(ServiceKey::in_checked(
             self.handle.namespace.clone(),
             service,
@@ -304,6 +376,9 @@ impl Client {
 
 impl Handle {
     fn subscribe(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
+        if self.is_over() {
+            return Err(self.gone()); // whatever handles of before are left
+        }
         let (subscription, writer) = self.subscriptions.lease(&key, &self.operations);
         if let Some(writer) = writer {
             self.send(Operation::Subscribe { key, writer })?;
@@ -332,11 +407,13 @@ impl Handle {
         }
     }
 
-    /// Why there is no connection.
-    async fn diagnose(&self) -> Option<Arc<str>> {
+    /// Why there is no list of a service, or no connection.
+    async fn diagnose(&self, key: Option<ServiceKey>) -> Option<Arc<str>> {
         let (reply, why) = oneshot::channel();
-        self.send(Operation::Diagnose(reply)).ok()?;
-        why.await.ok().map(Into::into)
+        self.send(Operation::Diagnose { key, reply }).ok()?;
+        // The driver answers at once, unless its runtime stands still.
+        let why = timeout(Duration::from_secs(1), why).await;
+        why.ok()?.ok()?.map(Into::into)
     }
 
     fn send(&self, operation: Operation) -> Result<(), RequestError> {
@@ -351,10 +428,36 @@ impl Handle {
         }
     }
 
+    /// Why a subscription has no list.
+    fn unready(&self, error: &ReadyError) -> RequestError {
+        match error {
+            ReadyError::Closed { .. } => self.gone(),
+            other => RequestError::Failed(other.to_string()),
+        }
+    }
+
+    /// Whether the driver takes no more operations.
+    fn is_over(&self) -> bool {
+        self.operations.is_closed() || matches!(*self.state.borrow(), ConnectionState::Closed)
+    }
+
     fn timed_out(&self) -> RequestError {
+        self.timed_out_on(None)
+    }
+
+    /// Time is up, and this is known to stand in the way if the connection is not.
+    fn timed_out_on(&self, known: Option<Arc<str>>) -> RequestError {
         let last_error = match &*self.state.borrow() {
             ConnectionState::Connecting { last_error, .. } => last_error.clone(),
-            _ => None,
+            ConnectionState::Connected { server } => known.or_else(|| {
+                let text = format!(
+                    "the connection to {server} stands, but the server does not answer; it may be \
+                     overloaded or frozen (`idle_check` says when it is given up), or \
+                     `request_timeout` is too short"
+                );
+                Some(text.into())
+            }),
+            ConnectionState::Closed => known,
         };
         RequestError::TimedOut {
             after: self.patience,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{CloseError, RequestError};
+use super::{CloseError, RequestError, lease::SlotId};
 use crate::{
     directory::Writer,
     model::{Instance, ServiceKey},
@@ -18,7 +18,7 @@ pub(super) enum Operation {
     /// A service that nobody had subscribed to; the driver becomes its writer.
     Subscribe { key: ServiceKey, writer: Writer },
     /// The last handle on a service was dropped; another may have been taken since.
-    Release(ServiceKey),
+    Release(ServiceKey, SlotId),
     /// Say so if the server refuses the subscription for good.
     Await {
         key: ServiceKey,
@@ -47,8 +47,11 @@ pub(super) enum Operation {
         page_size: u32,
         reply: Reply,
     },
-    /// Say why there is no connection.
-    Diagnose(oneshot::Sender<String>),
+    /// Say why there is no list of a service, or no connection.
+    Diagnose {
+        key: Option<ServiceKey>,
+        reply: oneshot::Sender<Option<String>>,
+    },
     /// The caller waits no longer.
     Cancel(Ticket),
     /// The last clone of the client is gone: deregister everything.

@@ -50,6 +50,11 @@ impl ServerAddress {
         self
     }
 
+    /// Whether the gRPC port is another than the main port + 1000.
+    pub(super) fn names_grpc_port(&self) -> bool {
+        self.main_port.checked_add(GRPC_OFFSET) != Some(self.grpc_port)
+    }
+
     pub(super) fn grpc(&self) -> Server {
         Server {
             host: self.host.clone(),
@@ -75,6 +80,13 @@ impl FromStr for ServerAddress {
             text: given.to_owned(),
             what: what.to_string(),
         };
+        if let Some((_, host)) = given.rsplit_once('@') {
+            // What stands before it may be a password.
+            return Err(InvalidServer {
+                text: format!("…@{host}"),
+                what: "user and password are no part of an address; use `Client::from_url` or `Builder::login`".to_owned(),
+            });
+        }
         let text = given.trim();
         let text = text
             .strip_prefix("http://")
@@ -82,6 +94,9 @@ impl FromStr for ServerAddress {
             .trim_end_matches('/');
         if text.starts_with("https://") {
             return Err(invalid(&"TLS is not chosen by the address's scheme"));
+        }
+        if text.starts_with("nacos://") {
+            return Err(invalid(&"a nacos:// URL is read by `Client::from_url`"));
         }
         let (text, grpc) = match text.split_once('/') {
             Some((text, grpc)) => (text, Some(port(grpc).map_err(|e| invalid(&e))?)),
@@ -154,6 +169,8 @@ mod tests {
             ("nacos:65000", "+ 1000 is no port"),
             ("::1", "needs brackets"),
             ("https://nacos:8848", "TLS is not chosen"),
+            ("nacos://nacos:8848", "`Client::from_url`"),
+            ("nacos://jo:s3cret@nacos:8848", "\"…@nacos:8848\""),
             ("na cos:8848", "neither an IP address nor a host name"),
         ] {
             let error = text.parse::<ServerAddress>().unwrap_err().to_string();

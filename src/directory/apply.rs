@@ -6,6 +6,7 @@ use crate::{
     directory::{
         Options, Origin, Transition, TransitionKind,
         admit::{Missing, Order, Rules, Twins, admit},
+        guard::Guard,
         outbox::{Note, Outbox, Warning},
         state::State,
     },
@@ -50,20 +51,22 @@ impl State {
         let before = self.root.snapshot();
         let first_on_connection =
             self.answered && (origin == Origin::FirstAnswer || self.link.awaiting);
-        let missing = self.guard.judge(
+        let lagging = (first_on_connection && origin != Origin::Push && !self.recent.is_empty())
+            .then_some(&self.recent);
+        let missing = Guard::judge(
             &before,
             &instances,
             &order,
             first_on_connection,
             protected,
+            lagging,
             options,
         );
         let rules = Rules {
             options,
             protected,
             missing,
-            lagging: (first_on_connection && origin != Origin::Push && !self.recent.is_empty())
-                .then_some(&self.recent),
+            lagging,
             before: &before.entries,
             health: &self.health,
             twins: &self.twins,
@@ -89,6 +92,9 @@ impl State {
         self.protected = protected;
         self.listed = listed;
         self.heard_at = Some(now);
+        if listed > 0 || origin == Origin::FirstAnswer {
+            self.hint.set(None); // what stood in the way does no longer, or is found anew
+        }
         if self.link.stale_since.take().is_some() {
             out.notes.push(Note::Fresh);
             out.notify = true;
@@ -128,7 +134,10 @@ impl State {
             self.known = true;
             self.settle_at = None;
         } else if first {
-            let doubt = origin == Origin::FirstAnswer && !options.unknown_while_empty.is_zero();
+            // From a registry, which may just have restarted, and not from a program. Its first
+            // list may be a push that overtook the answer.
+            let registry = origin == Origin::FirstAnswer || self.link.connected;
+            let doubt = registry && !options.unknown_while_empty.is_zero();
             self.known = !doubt;
             self.settle_at = doubt
                 .then(|| now.checked_add(options.unknown_while_empty))

@@ -27,3 +27,21 @@ pub struct Counters {
     /// Times a collapsed list was obeyed in the end, because it stayed so.
     pub collapses_obeyed: u64,
 }
+
+impl Counters {
+    /// Adds what another copy counted.
+    pub(crate) const fn add(&mut self, other: &Self) {
+        self.lists += other.lists;
+        self.unchanged += other.unchanged;
+        self.rejected += other.rejected;
+        self.undecodable += other.undecodable;
+        self.stamps_back += other.stamps_back;
+        self.twins += other.twins;
+        self.reads_dropped += other.reads_dropped;
+        self.reads_corrected += other.reads_corrected;
+        self.not_resurrected += other.not_resurrected;
+        self.held += other.held;
+        self.collapses += other.collapses;
+        self.collapses_obeyed += other.collapses_obeyed;
+    }
+}

@@ -54,7 +54,7 @@ impl Pair<'_> {
 pub(super) fn transitions(old: &Snapshot, new: &Snapshot) -> (Vec<Transition>, bool) {
     let mut closing = Vec::new();
     let mut opening = Vec::new();
-    let mut changed = old.mode != new.mode || old.known != new.known;
+    let mut changed = old.mode != new.mode || old.known != new.known || old.ended != new.ended;
     for pair in pairs(&old.entries, &new.entries) {
         if !pair.is_changed() {
             continue;

@@ -19,6 +19,10 @@ pub struct Explanation {
     pub status: Status,
     /// The finding.
     pub finding: Finding,
+    /// Whether no instance at all may be called.
+    nobody: bool,
+    /// What probably is the matter while nothing is listed, as [`Subscription::hint`].
+    pub hint: Option<Arc<str>>,
     /// The newest instant that the directory was told, to which ages relate.
     pub as_of: Option<Instant>,
 }
@@ -95,11 +99,20 @@ pub(super) fn explain(subscription: &Subscription, address: &Address) -> Explana
         revision: snapshot.revision,
         status: state.status(),
         finding,
+        nobody: snapshot.callable_len() == 0,
+        hint: state.hint.get(),
         as_of: state.news_at,
     }
 }
 
 impl Explanation {
+    fn add_hint(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the instance may be called, as far as the registry's part goes.
     pub const fn is_callable(&self) -> bool {
         matches!(
@@ -138,6 +151,13 @@ impl fmt::Display for Explanation {
                     )?,
                     Mode::Panic => f.write_str("; no instance is healthy")?,
                 }
+                match (standing, self.nobody) {
+                    (Standing::Unhealthy, true) => f.write_str(
+                        ", and `OnAllUnhealthy::FailFast` calls none rather than an unhealthy one",
+                    )?,
+                    (Standing::Unhealthy, false) => f.write_str(", and others are not")?,
+                    _ => {}
+                }
                 write!(
                     f,
                     "; weight {}, cluster {}",
@@ -163,13 +183,15 @@ impl fmt::Display for Explanation {
                 "{address} of {service}: not listed, nor was it in the last 10 minutes"
             )?,
             Finding::Unknown => {
-                return write!(f, "{address} of {service}: {}", self.status);
+                write!(f, "{address} of {service}: {}", self.status)?;
+                return self.add_hint(f);
             }
         }
         write!(f, " (revision {}", self.revision)?;
         if self.status != Status::Fresh {
             write!(f, "; {}", self.status)?;
         }
-        f.write_str(")")
+        f.write_str(")")?;
+        self.add_hint(f)
     }
 }

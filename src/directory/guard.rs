@@ -42,14 +42,15 @@ impl Guard {
         self.holds.get(address)?.last_seen
     }
 
-    /// What to do with the instances of `before` that a new list lacks.
+    /// What to do with the instances of `before` that a new list lacks. `lagging` are addresses
+    /// that the list names and that stay away all the same.
     pub(super) fn judge(
-        &self,
         before: &Snapshot,
         instances: &[Instance],
         order: &Order,
         first_on_connection: bool,
         protected: bool,
+        lagging: Option<&BTreeMap<Address, Instant>>,
         options: &Options,
     ) -> Missing {
         if !first_on_connection {
@@ -71,7 +72,8 @@ impl Guard {
             let well = protected
                 || instance.is_healthy()
                 || options.on_all_unhealthy == OnAllUnhealthy::Panic;
-            well && instance.is_enabled() && !instance.weight().is_zero()
+            let comes = lagging.is_none_or(|lagging| !lagging.contains_key(instance.address()));
+            well && comes && instance.is_enabled() && !instance.weight().is_zero()
         });
         if missing == 0 || (missing <= believed.max(1) && remains) {
             Missing::Remove

@@ -13,11 +13,11 @@ mod cause;
 mod change;
 mod changes;
 mod consumer;
-
 mod counters;
 mod diff;
 mod explain;
 mod guard;
+mod hint;
 mod ladder;
 mod options;
 mod outbox;
@@ -27,7 +27,10 @@ mod shared;
 mod snapshot;
 mod state;
 mod status;
+mod status_changes;
 mod subscription;
+#[cfg(feature = "metrics")]
+mod told;
 mod twins;
 mod view;
 mod wait;
@@ -47,6 +50,7 @@ pub use self::{
     options::{MassDrop, OnAllUnhealthy, Options},
     snapshot::{Entry, Generation, Mode, Revision, Snapshot, Standing},
     status::Status,
+    status_changes::StatusChanges,
     subscription::Subscription,
     wait::{AppliedError, ReadyError, WaitForError},
     writer::{Origin, Writer, channel},

@@ -15,27 +15,39 @@ pub enum OnAllUnhealthy {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// What to do when every instance is unhealthy.
+    /// What to do when every instance is unhealthy. Default [`OnAllUnhealthy::Panic`], because one
+    /// of them may work; it costs a wait for those that do not.
     pub on_all_unhealthy: OnAllUnhealthy,
     /// Metadata keys that identify one start of a provider: a change in one of them is a restart,
     /// hence a new [`Generation`](crate::directory::Generation). Default `version`, `timestamp`,
-    /// `startTime`.
+    /// `startTime`, which frameworks set, so that nothing learned of the former process is held
+    /// against the new one. Each costs a comparison a list and instance; a key that changes without
+    /// a restart costs a needless reconnection each time.
     pub start_keys: Arc<[Box<str>]>,
-    /// The share of the callable instances that may be missing from the first answer of a new
-    /// connection and is believed at once; one instance always is, unless it was the last.
-    /// Default 0.2.
+    /// The share of the callable instances, 0.0 to 1.0, that may be missing from the first answer
+    /// of a new connection and is believed at once; one instance always is, unless it was the last.
+    /// Default 0.2: a few leave while nobody listens, but a registry that has just started does not
+    /// know its instances yet. A higher one empties clients sooner after a registry's restart; at
+    /// 1.0 nothing is held but the last.
     pub believed_share: f64,
-    /// How long held instances stay without the list growing. Default 60 s.
+    /// How long held instances stay without the list growing. Default 60 s, ten times what
+    /// providers with slow clients need to register again. A longer one calls instances that are
+    /// really gone for longer, unless their connection says so.
     pub hold: Duration,
-    /// How long an instance is held at most, from the beginning. Default 180 s.
+    /// How long an instance is held at most, from the beginning. Default 180 s, the longest that a
+    /// registry took to notice a lost rack: no set is older than that once it is connected.
     pub hold_limit: Duration,
     /// The guard against mass drops while the connection is intact. Default off: such a list is
-    /// obeyed at once.
+    /// obeyed at once, because the registry has seen these instances and says that they are gone.
+    /// It costs what [`MassDrop`] says.
     pub mass_drop: Option<MassDrop>,
     /// How long the first answer of a new connection may not bring back what a push removed
-    /// before: another node of a cluster lags by up to 1.6 s. Default 3 s.
+    /// before. Default 3 s: another node of a cluster lags by up to 1.6 s. A longer one delays an
+    /// instance that really came back, until the push that tells so.
     pub lag: Duration,
-    /// How long a set that has been empty since the first answer counts as unknown. Default 3 s.
+    /// How long a set that has been empty since the first answer counts as unknown. Default 3 s: a
+    /// registry that just started answers with nothing for so long, and calls that wait succeed.
+    /// Zero lets calls to a service that nobody provides fail at once.
     pub unknown_while_empty: Duration,
 }
 
@@ -86,6 +98,41 @@ impl Options {
     #[must_use]
     pub const fn mass_drop(mut self, guard: MassDrop) -> Self {
         self.mass_drop = Some(guard);
+        self
+    }
+
+    /// Sets the [share](Self::believed_share) that may be missing after a reconnect.
+    #[must_use]
+    pub const fn believed_share(mut self, share: f64) -> Self {
+        self.believed_share = share;
+        self
+    }
+
+    /// Sets how long held instances stay without the list [growing](Self::hold).
+    #[must_use]
+    pub const fn hold(mut self, time: Duration) -> Self {
+        self.hold = time;
+        self
+    }
+
+    /// Sets how long an instance is held [at most](Self::hold_limit).
+    #[must_use]
+    pub const fn hold_limit(mut self, time: Duration) -> Self {
+        self.hold_limit = time;
+        self
+    }
+
+    /// Sets how long a first answer may not [bring back](Self::lag) what a push removed.
+    #[must_use]
+    pub const fn lag(mut self, time: Duration) -> Self {
+        self.lag = time;
+        self
+    }
+
+    /// Sets how long an empty first answer counts as [unknown](Self::unknown_while_empty).
+    #[must_use]
+    pub const fn unknown_while_empty(mut self, time: Duration) -> Self {
+        self.unknown_while_empty = time;
         self
     }
 }

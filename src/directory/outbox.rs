@@ -89,14 +89,14 @@ fn log_note(key: &ServiceKey, note: &Note) {
             group,
             service,
             hosts,
-            first,
+            cause = first,
             "hosts of a list were left out because they cannot be used"
         ),
         Note::Undecodable { reason } => tracing::warn!(
             namespace,
             group,
             service,
-            reason,
+            cause = reason,
             "a list could not be read; the one before it serves"
         ),
         Note::StampBack { from, to } => tracing::warn!(

@@ -122,7 +122,9 @@ impl State {
             mode,
             callable,
             known: self.known,
+            ended: self.closed && !self.known,
             entries: entries.into_boxed_slice(),
+            hint: self.hint.clone(),
             ..Snapshot::default()
         }
     }

@@ -9,9 +9,11 @@ use tokio::sync::Notify;
 
 use crate::{
     directory::{
-        Options, Revision, Snapshot, outbox::Outbox, selection::Selection, state::State, view::View,
+        Options, Revision, Snapshot, hint::Hint, outbox::Outbox, selection::Selection,
+        state::State, view::View,
     },
     model::ServiceKey,
+    sync::guarded,
 };
 
 /// What the writer and all subscriptions of one service share.
@@ -23,6 +25,8 @@ pub(super) struct Shared {
     /// Notified when something was published, and by consumers that became quiet.
     pub(super) changed: Arc<Notify>,
     wakers: Mutex<Wakers>,
+    #[cfg(feature = "metrics")]
+    pub(super) told: Mutex<crate::metrics::ServiceMetrics>,
 }
 
 /// The tasks that poll a stream of changes, by stream.
@@ -34,14 +38,21 @@ struct Wakers {
 
 impl Shared {
     pub(super) fn new(key: ServiceKey, options: Options) -> Arc<Self> {
-        let root = Arc::new(View::new(Selection::default(), Snapshot::default()));
+        let hint = Hint::default();
+        let first = Snapshot {
+            hint: hint.clone(),
+            ..Snapshot::default()
+        };
+        let root = Arc::new(View::new(Selection::default(), first));
         Arc::new(Self {
             key,
             options,
-            state: Mutex::new(State::new(Arc::clone(&root))),
+            state: Mutex::new(State::new(Arc::clone(&root), hint)),
             root,
             changed: Arc::default(),
             wakers: Mutex::default(),
+            #[cfg(feature = "metrics")]
+            told: Mutex::default(),
         })
     }
 
@@ -52,14 +63,22 @@ impl Shared {
     /// Changes the state under the lock, and tells the world after it.
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut State, &mut Outbox) -> T) -> T {
         let mut outbox = Outbox::default();
-        let result = change(&mut self.lock(), &mut outbox);
+        let result = {
+            let mut state = self.lock();
+            let before = state.status();
+            let result = change(&mut state, &mut outbox);
+            outbox.notify |= state.status() != before;
+            result
+        };
         let notify = outbox.notify;
         outbox.deliver(&self.key);
+        #[cfg(feature = "metrics")]
+        self.tell();
         if notify {
-            self.changed.notify_waiters();
+            guarded(|| self.changed.notify_waiters());
             let waiting = std::mem::take(&mut self.wakers().waiting);
             for waker in waiting.into_values() {
-                waker.wake();
+                guarded(|| waker.wake());
             }
         }
         result

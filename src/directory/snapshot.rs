@@ -1,6 +1,9 @@
 use std::{fmt, sync::Arc, time::Instant};
 
-use crate::model::{Address, Instance};
+use crate::{
+    directory::hint::Hint,
+    model::{Address, Instance},
+};
 
 /// The number of a snapshot: rises by one with each change that a list brought, never repeats
 /// within a subscription. 0 is the state before the registry's first answer.
@@ -67,10 +70,14 @@ pub struct Snapshot {
     pub(crate) revision: Revision,
     pub(crate) mode: Mode,
     pub(crate) known: bool,
+    /// Whether it ended without becoming known: nobody need wait for that.
+    pub(crate) ended: bool,
     pub(crate) received: Option<Instant>,
     pub(crate) callable: usize,
     /// Sorted by address, each address once.
     pub(crate) entries: Box<[Entry]>,
+    /// Shared by all snapshots of the service; the one part that changes.
+    pub(crate) hint: Hint,
 }
 
 impl Revision {
@@ -84,6 +91,18 @@ impl Standing {
     /// Whether the instance may be called.
     pub const fn is_callable(self) -> bool {
         matches!(self, Self::Callable)
+    }
+
+    /// In words that fit a list of several.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Callable => "callable",
+            Self::Disabled => "disabled by an operator",
+            Self::WeightZero => "its weight is 0",
+            Self::OutsideSelection => "outside of this subscription's selection",
+            Self::Unhealthy => "unhealthy",
+            Self::HealthUnknown => "its health is unknown, and others are known to be healthy",
+        }
     }
 }
 
@@ -149,6 +168,30 @@ impl Snapshot {
         self.callable
     }
 
+    /// What to do about it that instances are listed and none may be called.
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        if self.callable > 0 || self.entries.is_empty() {
+            return None;
+        }
+        let has = |standing| self.entries.iter().any(|entry| entry.standing == standing);
+        Some(if has(Standing::Unhealthy) {
+            "unhealthy instances are not called under `OnAllUnhealthy::FailFast`; the default calls \
+             them when there are no others"
+        } else if has(Standing::WeightZero) {
+            "a weight of 0 drains an instance: raise it in the registry's console, or wait for \
+             instances that have one"
+        } else if has(Standing::OutsideSelection) {
+            "widen the selection (`only_*`)"
+        } else {
+            "enable them in the registry's console"
+        })
+    }
+
+    /// What probably is the matter while nothing is listed.
+    pub(crate) fn hint(&self) -> Option<Arc<str>> {
+        self.hint.get()
+    }
+
     /// The instance at `address`, by binary search.
     pub fn find(&self, address: &Address) -> Option<&Entry> {
         let at = self
@@ -167,13 +210,6 @@ impl fmt::Display for Revision {
 
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Callable => "callable",
-            Self::Disabled => "disabled by an operator",
-            Self::WeightZero => "its weight is 0",
-            Self::OutsideSelection => "outside of this subscription's selection",
-            Self::Unhealthy => "unhealthy, and others are not",
-            Self::HealthUnknown => "its health is unknown, and others are known to be healthy",
-        })
+        f.write_str(self.text())
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         admit::{Admitted, Twins},
         cause::{Tombstone, Tombstones},
         guard::Guard,
+        hint::Hint,
         ladder::Health,
         outbox::{Note, Outbox, Warning},
         view::View,
@@ -25,6 +26,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) root: Arc<View>,
+    pub(super) hint: Hint,
     pub(super) derived: Vec<Weak<View>>,
     /// Parallel to the root's entries.
     pub(super) health: Vec<Health>,
@@ -66,9 +68,10 @@ pub(super) struct Link {
 }
 
 impl State {
-    pub(super) fn new(root: Arc<View>) -> Self {
+    pub(super) fn new(root: Arc<View>, hint: Hint) -> Self {
         Self {
             root,
+            hint,
             derived: Vec::new(),
             health: Vec::new(),
             twins: Twins::new(),
@@ -183,6 +186,13 @@ impl State {
         out.notes.push(Note::Obeyed {
             instances: due.len(),
         });
+    }
+
+    /// Lets consumers know that a set that is not known will never be.
+    pub(super) fn end_unknown(&mut self, options: &Options, out: &mut Outbox) {
+        self.settle_at = None;
+        let same = self.kept(|_| true);
+        self.advance(same, true, self.heard_at, options, out);
     }
 
     /// Lets go of the held instances that `is_due` names.

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::{
     directory::{
         Changes, Consumer, Counters, Explanation, Generation, Options, Revision, Snapshot, Status,
-        explain,
+        StatusChanges, explain,
         selection::{Rule, Selection},
         shared::Shared,
         view::View,
@@ -86,6 +86,19 @@ impl Subscription {
         self.shared.lock().status()
     }
 
+    /// The present status, and each that follows it.
+    pub fn status_changes(&self) -> StatusChanges {
+        StatusChanges::new(self.clone())
+    }
+
+    /// What probably is the matter while there are no instances, in words: a similar name, a
+    /// namespace that has no services, a registry that denies access. Found out once the registry
+    /// answered with an empty list, and again at each safety read while it stays empty, so it is
+    /// up to a minute old. The errors that the absence of instances leads to show it too.
+    pub fn hint(&self) -> Option<Arc<str>> {
+        self.shared.lock().hint.get()
+    }
+
     /// How long ago the newest list came, changed or not; `None` before the first. Lists come when
     /// something changes, and at safety reads: a healthy subscription may be a minute old.
     pub fn age(&self, now: Instant) -> Option<Duration> {
@@ -144,6 +157,19 @@ impl Subscription {
         Self {
             view,
             ..self.clone()
+        }
+    }
+
+    /// Says what stands in the way of an answer, until there is one.
+    pub(crate) fn set_hint(&self, text: &str) {
+        self.shared.lock().hint.set(Some(text.into()));
+    }
+
+    /// Says what probably is the matter, if the registry still lists nothing.
+    pub(crate) fn set_hint_while_empty(&self, text: &str) {
+        let state = self.shared.lock();
+        if state.answered && state.listed == 0 {
+            state.hint.set(Some(text.into()));
         }
     }
 

@@ -51,6 +51,8 @@ pub struct WaitForError {
     callable: usize,
     others: Vec<(Address, Standing)>,
     total_others: usize,
+    remedy: Option<&'static str>,
+    hint: Option<Arc<str>>,
 }
 
 impl Subscription {
@@ -137,20 +139,22 @@ impl Subscription {
 impl WaitForError {
     fn new(subscription: &Subscription, wanted: usize) -> Self {
         let snapshot = subscription.snapshot();
-        let others = snapshot
+        let others: Vec<_> = snapshot
             .entries()
             .iter()
-            .filter(|entry| !entry.standing().is_callable());
+            .filter(|entry| !entry.standing().is_callable())
+            .take(OTHERS_SHOWN)
+            .map(|entry| (entry.instance().address().clone(), entry.standing()))
+            .collect();
         Self {
             service: subscription.key().clone(),
             status: subscription.status(),
             wanted,
             callable: snapshot.callable_len(),
+            remedy: snapshot.remedy(),
+            hint: snapshot.hint(),
             total_others: snapshot.entries().len() - snapshot.callable_len(),
-            others: others
-                .take(OTHERS_SHOWN)
-                .map(|entry| (entry.instance().address().clone(), entry.standing()))
-                .collect(),
+            others,
         }
     }
 
@@ -162,6 +166,11 @@ impl WaitForError {
     /// Some of the listed instances that could not be called, with the reason; at most 5.
     pub fn others(&self) -> &[(Address, Standing)] {
         &self.others
+    }
+
+    /// What probably is the matter, as [`Subscription::hint`].
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// Whether the subscription was closed meanwhile.
@@ -180,7 +189,7 @@ impl fmt::Display for WaitForError {
         } = self;
         write!(
             f,
-            "{callable} of the {wanted} instances that {service} was waited for may be called"
+            "{service} has {callable} callable of the {wanted} instances waited for"
         )?;
         if self.status != Status::Fresh {
             write!(f, " ({})", self.status)?;
@@ -190,8 +199,15 @@ impl fmt::Display for WaitForError {
             write!(f, "{lead}{address}: {standing}")?;
         }
         match self.total_others - self.others.len() {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
+            0 => {}
+            more => write!(f, " and {more} more")?,
+        }
+        if let Some(remedy) = self.remedy {
+            write!(f, "; {remedy}")?;
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
         }
     }
 }

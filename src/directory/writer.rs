@@ -143,6 +143,9 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.update(|state, out| {
             state.closed = true;
+            if !state.known {
+                state.end_unknown(&self.shared.options, out);
+            }
             out.notes.push(Note::Closed);
             out.notify = true;
         });

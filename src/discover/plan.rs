@@ -49,7 +49,8 @@ impl<S> Plan<S> {
             .prefer()
             .filter(|cluster| snapshot.callable().filter(able).any(|e| near(e, cluster)));
         let stays = |entry: &Entry| filter.is_none_or(|cluster| near(entry, cluster));
-        let sentinel = snapshot.is_known() && !snapshot.callable().any(|e| able(&e));
+        let settled = snapshot.is_known() || snapshot.ended;
+        let sentinel = settled && !snapshot.callable().any(|e| able(&e));
 
         let removed = given
             .instances

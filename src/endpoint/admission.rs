@@ -6,7 +6,7 @@ use std::{
 
 use crate::{
     endpoint::{Endpoint, ejection},
-    sync::Ticket,
+    sync::{Ticket, guarded},
 };
 
 /// The part of a call between admission and the end of `Service::call`.
@@ -66,7 +66,7 @@ impl<S> Endpoint<S> {
             )),
             Err(refused) => {
                 if refused.quieted {
-                    this.hub.quiet.notify_waiters();
+                    guarded(|| this.hub.quiet.notify_waiters());
                 }
                 None
             }
@@ -153,7 +153,7 @@ impl<S: Send + Sync> Finish for Endpoint<S> {
 impl<S> Drop for Entering<'_, S> {
     fn drop(&mut self) {
         if self.0.gate.leave() {
-            self.0.hub.quiet.notify_waiters();
+            guarded(|| self.0.hub.quiet.notify_waiters());
         }
     }
 }

@@ -6,10 +6,13 @@ use std::{
 
 use tokio::{runtime::Handle, time::Instant};
 
-use crate::endpoint::{
-    EndpointSet,
-    ejection::{self, PROBE_INTERVAL},
-    hub::Hub,
+use crate::{
+    endpoint::{
+        EndpointSet,
+        ejection::{self, PROBE_INTERVAL},
+        hub::Hub,
+    },
+    model::ServiceKey,
 };
 
 /// Starts the task of a set on the runtime that this is called on, if there is one.
@@ -40,9 +43,14 @@ pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
 }
 
 /// Drops what is the users', whose panic is not ours.
-pub(super) fn discard<T>(theirs: T) {
+pub(super) fn discard<T>(key: &ServiceKey, theirs: T) {
     if catch_unwind(AssertUnwindSafe(|| drop(theirs))).is_err() {
-        tracing::warn!("dropping the service of an instance panicked");
+        tracing::warn!(
+            namespace = &**key.namespace(),
+            group = &**key.group(),
+            service = &**key.name(),
+            "dropping the service of an instance panicked"
+        );
     }
 }
 
@@ -101,7 +109,7 @@ impl<S> EndpointSet<S> {
             (mem::take(&mut state.evicted), probed, next)
         };
         for endpoint in evicted {
-            discard(endpoint.slot.take());
+            discard(self.service(), endpoint.slot.take());
         }
         for endpoint in probed {
             endpoint.ejection.offered();

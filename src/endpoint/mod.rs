@@ -1,8 +1,8 @@
 //! One instance as a consumer holds it: who may call it, who does, and how.
 //!
-//! [`EndpointSet`] is what a balancer holds of one service. It follows the directory's snapshots,
+//! `EndpointSet` is what a balancer holds of one service. It follows the directory's snapshots,
 //! closes the gate of what left and never opens one for what a newer snapshot does not call
-//! callable. [`Call`] takes one request through it: pick, admission, `Service::call` and first
+//! callable. `Call` takes one request through it: pick, admission, `Service::call` and first
 //! poll happen in one poll of its future, so that nothing can come in between unseen.
 
 mod admission;

@@ -22,6 +22,7 @@ pub(crate) enum Picked<S> {
 }
 
 /// Any open instance.
+#[cfg(feature = "testing")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Any;
 
@@ -53,6 +54,7 @@ impl Tried {
     }
 }
 
+#[cfg(feature = "testing")]
 impl<S> Pick<S> for Any {
     fn pick(&self, set: &EndpointSet<S>, tried: &Tried) -> Picked<S> {
         set.pick(tried)

@@ -44,7 +44,7 @@ impl<S> Roster<S> {
         Self {
             version,
             revision: snapshot.revision(),
-            known: snapshot.is_known(),
+            known: snapshot.is_known() || snapshot.ended,
             endpoints: endpoints.into(),
             preferred,
             cursor: AtomicUsize::new(cursor),

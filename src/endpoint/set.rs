@@ -22,7 +22,7 @@ use crate::{
         roster::{Found, Roster},
     },
     model::{Address, ServiceKey},
-    sync::{Published, Wakers},
+    sync::{Published, Wakers, guarded},
 };
 
 /// The endpoints of one consumer of one service.
@@ -139,7 +139,9 @@ impl<S> EndpointSet<S> {
     /// Who can be called may have changed.
     pub(super) fn bump(&self) {
         self.version.fetch_add(1, Ordering::Release);
-        self.changed.wake();
+        if let Some(waker) = self.changed.take() {
+            guarded(|| waker.wake());
+        }
     }
 
     /// Holds the newest snapshot still. Nothing of the users' may run meanwhile.
@@ -242,7 +244,7 @@ impl<S> EndpointSet<S> {
         self.hub.bell.notify_one(); // the janitor goes home
         for endpoint in endpoints.into_values().chain(evicted) {
             endpoint.gate.evict();
-            janitor::discard(endpoint.slot.take());
+            janitor::discard(&self.service, endpoint.slot.take());
         }
     }
 
@@ -342,12 +344,18 @@ impl<S> View<'_, S> {
 }
 
 fn vacancy(snapshot: &Snapshot) -> String {
-    if snapshot.entries().is_empty() {
-        return "the registry lists none".to_owned();
+    if snapshot.ended {
+        return "the subscription ended before the registry said".to_owned();
     }
-    let mut counts: Vec<(String, usize)> = Vec::new();
+    if snapshot.entries().is_empty() {
+        return match snapshot.hint() {
+            Some(hint) => format!("the registry lists none; {hint}"),
+            None => "the registry lists none".to_owned(),
+        };
+    }
+    let mut counts: Vec<(&str, usize)> = Vec::new();
     for entry in snapshot.entries() {
-        let why = entry.standing().to_string();
+        let why = entry.standing().text();
         match counts.iter_mut().find(|(known, _)| *known == why) {
             Some((_, count)) => *count += 1,
             None => counts.push((why, 1)),
@@ -358,7 +366,12 @@ fn vacancy(snapshot: &Snapshot) -> String {
         .into_iter()
         .map(|(why, count)| format!("{count} × {why}"))
         .collect();
-    format!("{listed} listed: {}", whys.join(", "))
+    let remedy = snapshot.remedy().map(|remedy| format!("; {remedy}"));
+    format!(
+        "{listed} listed: {}{}",
+        whys.join(", "),
+        remedy.unwrap_or_default()
+    )
 }
 
 impl<S> fmt::Debug for EndpointSet<S> {

@@ -9,6 +9,10 @@ use super::Heard;
 pub(crate) enum DialError {
     #[error("{0}")]
     Tcp(io::Error),
+    /// The handshake failed; the text says why and what to do.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS fails so"))]
+    #[error("{0}")]
+    Tls(String),
     #[error("HTTP/2 could not begin: {0}")]
     Http2(hyper::Error),
 }
@@ -48,8 +52,14 @@ impl CallError {
     }
 
     fn ended(error: &(dyn Error + 'static), heard: &Heard) -> Self {
+        if let Some(what) = heard.tls_failure() {
+            return Self::Lost(what);
+        }
         match heard.not_grpc() {
             Some(what) => Self::NotGrpc(what),
+            None if heard.last().is_none() && heard.is_tls() => Self::NotGrpc(
+                "it closed the connection right after the TLS handshake; it may want a client certificate (`Tls::client_certificate`)",
+            ),
             // What servers of HTTP/1 do that know the preface of HTTP/2.
             None if heard.last().is_none() => Self::NotGrpc(
                 "it closed the connection without a word; is this the gRPC port, which is the main port + 1000?",

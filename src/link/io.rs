@@ -7,10 +7,9 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Stream;
 
 /// What a socket has given so far: its first bytes and when it last gave any.
 ///
@@ -23,13 +22,15 @@ pub(crate) struct Heard(Arc<Mutex<Record>>);
 struct Record {
     first: Vec<u8>,
     last: Option<Instant>,
+    tls: bool,
+    tls_failure: Option<String>,
 }
 
 /// A socket that keeps a [`Heard`].
 #[pin_project::pin_project]
 pub(super) struct Listened {
     #[pin]
-    socket: TcpStream,
+    socket: Stream,
     heard: Heard,
 }
 
@@ -41,7 +42,10 @@ impl Listened {
     fn hear_last_words(&self) {
         let mut buf = [0; FIRST];
         // Past tokio, whose readiness may not have caught up. The socket does not block.
-        if let Ok(n) = (&*SockRef::from(&self.socket)).read(&mut buf)
+        let Some(socket) = self.socket.plain() else {
+            return;
+        };
+        if let Ok(n) = (&*SockRef::from(socket)).read(&mut buf)
             && n > 0
         {
             self.heard.note(&buf[..n]);
@@ -50,7 +54,8 @@ impl Listened {
 }
 
 impl Heard {
-    pub(super) fn on(&self, socket: TcpStream) -> Listened {
+    pub(super) fn on(&self, socket: Stream) -> Listened {
+        self.lock().tls = socket.plain().is_none();
         Listened {
             socket,
             heard: self.clone(),
@@ -60,6 +65,17 @@ impl Heard {
     /// When the socket last gave bytes.
     pub(crate) fn last(&self) -> Option<Instant> {
         self.lock().last
+    }
+
+    /// Whether what was heard came through TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.lock().tls
+    }
+
+    /// What the peer's TLS objected to after the handshake: in TLS 1.3 that is when it sees our
+    /// certificate.
+    pub(super) fn tls_failure(&self) -> Option<String> {
+        self.lock().tls_failure.clone()
     }
 
     /// What the peer is, if its first bytes show that it is not a gRPC server.
@@ -108,6 +124,12 @@ impl AsyncRead for Listened {
         let this = self.project();
         let before = buf.filled().len();
         let polled = this.socket.poll_read(cx, buf);
+        #[cfg(feature = "tls")]
+        if let Poll::Ready(Err(error)) = &polled
+            && this.heard.is_tls()
+        {
+            this.heard.lock().tls_failure = Some(super::tls::explain(error));
+        }
         let new = &buf.filled()[before..];
         if !new.is_empty() {
             this.heard.note(new);

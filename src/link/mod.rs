@@ -7,7 +7,10 @@
 
 mod error;
 mod io;
+mod secure;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::{
     future::Future,
@@ -24,12 +27,15 @@ use tonic::{body::Body, client::Grpc};
 use tonic_prost::ProstCodec;
 use tower::Service;
 
+#[cfg(feature = "tls")]
+pub(crate) use self::tls::{Tls, TlsParts};
 pub(crate) use self::{
     error::{CallError, DialError},
     io::Heard,
+    secure::{Protocol, Security, Stream},
     stream::{StreamReceiver, StreamSender},
 };
-use crate::wire::Payload;
+use crate::{model::Host, wire::Payload};
 
 const UNARY: PathAndQuery = PathAndQuery::from_static("/Request/request");
 const STREAM: PathAndQuery = PathAndQuery::from_static("/BiRequestStream/requestBiStream");
@@ -56,21 +62,25 @@ pub(crate) struct Connection {
 #[derive(Clone)]
 struct Sender(http2::SendRequest<Body>);
 
-/// Dials `addr` and speaks HTTP/2 by prior knowledge.
+/// Dials `addr`, which `host` resolved to, and speaks HTTP/2: by prior knowledge, or as agreed in
+/// the TLS handshake.
 ///
-/// Returns once the socket is open: the peer has said nothing yet, and whether it speaks HTTP/2 at
+/// Returns once the socket is open, and secured if it is to be: else the peer has said nothing yet, and whether it speaks HTTP/2 at
 /// all shows at the first call. `limit` is the size in bytes up to which a message is accepted.
 ///
 /// Cancel-safe: dropping the future closes the socket.
 pub(crate) async fn dial(
     addr: SocketAddr,
+    host: &Host,
+    security: &Security,
     limit: usize,
 ) -> Result<(Link, Connection, SocketAddr), DialError> {
     let socket = TcpStream::connect(addr).await.map_err(DialError::tcp)?;
     socket.set_nodelay(true).map_err(DialError::tcp)?; // else each call waits for a delayed ACK
     let local = socket.local_addr().map_err(DialError::tcp)?;
+    let stream = security.secure(socket, host, Protocol::Http2).await?;
     let heard = Heard::default();
-    let io = TokioIo::new(heard.on(socket));
+    let io = TokioIo::new(heard.on(stream));
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -83,15 +93,10 @@ pub(crate) async fn dial(
     )]
     let task = tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection to the registry ended");
+            tracing::debug!(cause = %error, "connection to the registry ended");
         }
     });
-    let origin = Uri::builder()
-        .scheme("http")
-        .authority(addr.to_string())
-        .path_and_query("/")
-        .build()
-        .expect("a socket address is an authority");
+    let origin = origin(addr, security.is_tls());
     let grpc = Grpc::with_origin(Sender(sender), origin).max_decoding_message_size(limit);
     Ok((
         Link { grpc, heard, limit },
@@ -100,6 +105,18 @@ pub(crate) async fn dial(
         },
         local,
     ))
+}
+
+/// The URI that requests to `addr` begin with.
+fn origin(addr: SocketAddr, tls: bool) -> Uri {
+    // Without the scope of a link-local address, which a resolver may give and a URI cannot hold.
+    let addr = SocketAddr::new(addr.ip(), addr.port());
+    Uri::builder()
+        .scheme(if tls { "https" } else { "http" })
+        .authority(addr.to_string())
+        .path_and_query("/")
+        .build()
+        .expect("an IP address and a port are an authority")
 }
 
 impl Link {

@@ -19,7 +19,9 @@ async fn peer(answer: &'static [u8]) -> SocketAddr {
 }
 
 async fn call(addr: SocketAddr) -> CallError {
-    let (link, _connection, _) = dial(addr, 1 << 20).await.unwrap();
+    let (link, _connection, _) = dial(addr, &Host::Ip(addr.ip()), &Security::Plain, 1 << 20)
+        .await
+        .unwrap();
     link.call(Payload::new("ServerCheckRequest", "{}"))
         .await
         .unwrap_err()
@@ -64,18 +66,32 @@ async fn a_closed_port_is_a_dial_error() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
-    let error = dial(addr, 1 << 20).await.unwrap_err();
+    let error = dial(addr, &Host::Ip(addr.ip()), &Security::Plain, 1 << 20)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
 }
 
 #[tokio::test]
 async fn dropping_the_connection_closes_the_socket() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (link, connection, local) = dial(listener.local_addr().unwrap(), 1 << 20).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (link, connection, local) = dial(addr, &Host::Ip(addr.ip()), &Security::Plain, 1 << 20)
+        .await
+        .unwrap();
     let (mut socket, from) = listener.accept().await.unwrap();
     assert_eq!(from, local);
     drop(connection);
     let mut bytes = Vec::new();
     socket.read_to_end(&mut bytes).await.unwrap();
     assert!(link.call(Payload::default()).await.is_err());
+}
+
+#[test]
+fn an_address_with_a_scope_has_an_origin() {
+    let scoped = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 9848, 0, 1);
+    assert_eq!(
+        origin(scoped.into(), false).to_string(),
+        "http://[fe80::1]:9848/"
+    );
 }

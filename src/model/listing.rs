@@ -94,10 +94,11 @@ impl Listing {
 
 impl Rejected {
     /// A host by what it said of its address (as far as that could be read) and what was wrong.
+    /// Of either the first 256 characters: it is kept and logged.
     pub fn new(text: impl Into<Box<str>>, reason: impl Into<Box<str>>) -> Self {
         Self {
-            text: text.into(),
-            reason: reason.into(),
+            text: cut(text.into()),
+            reason: cut(reason.into()),
         }
     }
 
@@ -109,5 +110,24 @@ impl Rejected {
     /// Why it was left out.
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+}
+
+fn cut(text: Box<str>) -> Box<str> {
+    match text.char_indices().nth(256) {
+        Some((end, _)) => text[..end].into(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_bad_host_is_short() {
+        let rejected = Rejected::new("ü".repeat(300), "x".repeat(1_000_000));
+        assert_eq!(rejected.text().chars().count(), 256);
+        assert_eq!(rejected.reason().len(), 256);
     }
 }

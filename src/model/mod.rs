@@ -10,7 +10,7 @@ mod metadata;
 mod service;
 mod weight;
 
-pub(crate) use self::service::namespace;
+pub(crate) use self::service::{group, namespace};
 pub use self::{
     address::{Address, Host, InvalidAddress},
     instance::{DEFAULT_CLUSTER, Instance},

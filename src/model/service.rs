@@ -1,4 +1,9 @@
-use std::{convert::Infallible, fmt, str::FromStr, sync::Arc};
+use std::{
+    convert::Infallible,
+    fmt,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
 
 /// The namespace of services that name none.
 pub const PUBLIC_NAMESPACE: &str = "public";
@@ -6,6 +11,10 @@ pub const PUBLIC_NAMESPACE: &str = "public";
 pub const DEFAULT_GROUP: &str = "DEFAULT_GROUP";
 
 const SEPARATOR: &str = "@@";
+
+/// The group of a name that was read from a text without one: equal to [`DEFAULT_GROUP`], but not
+/// the same allocation, so that a client with a default group of its own can tell.
+static UNNAMED_GROUP: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_GROUP.into());
 
 /// A service within a namespace: its group and its name.
 ///
@@ -57,6 +66,14 @@ impl ServiceName {
     pub const fn name(&self) -> &Arc<str> {
         &self.name
     }
+
+    /// The same in `group`, a checked one, if it was read from a text that named no group.
+    pub(crate) fn or_in(mut self, group: &Arc<str>) -> Self {
+        if Arc::ptr_eq(&self.group, &UNNAMED_GROUP) {
+            self.group = group.clone();
+        }
+        self
+    }
 }
 
 impl ServiceKey {
@@ -101,6 +118,11 @@ impl ServiceKey {
     }
 }
 
+/// Checks a group's name and returns it in shared form.
+pub(crate) fn group(text: &str) -> Result<Arc<str>, InvalidName> {
+    check_group(text).map(|()| text.into())
+}
+
 /// Checks a namespace id and returns it in shared form; empty means `public`.
 pub(crate) fn namespace(text: &str) -> Result<Arc<str>, InvalidName> {
     let text = if text.is_empty() {
@@ -117,7 +139,13 @@ impl FromStr for ServiceName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(SEPARATOR) {
             Some((group, name)) => Self::new(group, name),
-            None => Self::new(DEFAULT_GROUP, text),
+            None => {
+                check_name(text)?;
+                Ok(Self {
+                    group: UNNAMED_GROUP.clone(),
+                    name: text.into(),
+                })
+            }
         }
     }
 }
@@ -215,6 +243,16 @@ mod tests {
         let name: ServiceName = "orders".parse().unwrap();
         assert_eq!(name.to_string(), "DEFAULT_GROUP@@orders");
         assert_eq!("DEFAULT_GROUP@@orders".parse(), Ok(name));
+    }
+
+    #[test]
+    fn only_a_text_without_a_group_takes_another_default() {
+        let mine = Arc::from("G");
+        let read = |text: &str| text.parse::<ServiceName>().unwrap();
+        assert_eq!(read("orders").or_in(&mine).to_string(), "G@@orders");
+        for named in ["DEFAULT_GROUP@@orders", "H@@orders"] {
+            assert_eq!(read(named).or_in(&mine), read(named));
+        }
     }
 
     #[test]

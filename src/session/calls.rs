@@ -89,7 +89,7 @@ impl Session {
             current.last_sent = now;
         }
         if purpose.is_item() {
-            head.headers.clone_from(&self.config.headers);
+            head.headers.clone_from(&self.config.headers.0);
             head.headers
                 .insert("app".to_owned(), self.config.app_name.clone());
             self.calls.items += 1;

@@ -15,7 +15,10 @@ pub(crate) struct Config {
     /// What the label `tls.enable` says.
     pub(crate) tls: bool,
     /// Headers of every naming request (a token, once there is a login).
-    pub(crate) headers: HashMap<String, String>,
+    pub(crate) headers: Headers,
+    /// Whether a denial may be answered by new headers: what was denied once is tried once more
+    /// before anybody who waits hears of it.
+    pub(crate) credentials: bool,
     /// How long names may take to resolve. Default 3 s.
     pub(crate) resolve_timeout: Duration,
     /// How long the other names are waited for once one address is known. Default 200 ms.
@@ -48,10 +51,16 @@ pub(crate) struct Config {
     /// How often a subscribed service is read when no push came meanwhile, ± 20 %; `None` for
     /// never. Default 60 s.
     pub(crate) safety_read: Option<Duration>,
+    /// After how long, ± 20 %, a connection is left for another; `None` for never. Default never.
+    pub(crate) max_age: Option<Duration>,
     /// How long an old connection is kept for publications that the new one still refuses.
     /// Default 10 s.
     pub(crate) handover: Duration,
 }
+
+/// Headers, whose values no `Debug` shows: one of them is a token.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Headers(pub(crate) HashMap<String, String>);
 
 /// One configured server: a host and its gRPC port (the main port + 1000, unless told otherwise).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +77,8 @@ impl Config {
             namespace,
             app_name: "unknown".to_owned(),
             tls: false,
-            headers: HashMap::new(),
+            headers: Headers::default(),
+            credentials: false,
             resolve_timeout: Duration::from_secs(3),
             resolve_grace: Duration::from_millis(200),
             dial_timeout: Duration::from_secs(3),
@@ -83,8 +93,15 @@ impl Config {
             tries: 3,
             read_guard: Duration::from_secs(1),
             safety_read: Some(Duration::from_secs(60)),
+            max_age: None,
             handover: Duration::from_secs(10),
         }
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 

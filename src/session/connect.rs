@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     calls::{Purpose, STARTING, UNREGISTERED},
-    dialer::Candidate,
+    dialer::{Candidate, around},
     error::{CallFailure, DialError, LinkError, ServerFailure},
     event::{CallId, LinkId, Output, State},
     link::{Attempt, Link, Step},
@@ -315,6 +315,7 @@ impl Session {
     }
 
     fn fail_attempt_at(&mut self, server: Option<String>, error: LinkError, now: Instant) {
+        self.counters.failed_attempts += 1;
         if let Some(candidate) = self.attempt.as_ref().and_then(|attempt| attempt.candidate) {
             self.dialer.exclude(candidate.addr);
         }
@@ -345,6 +346,7 @@ impl Session {
         let Some(candidate) = attempt.candidate else {
             return;
         };
+        self.counters.connections += 1;
         self.forget_calls(attempt.id);
         self.timers.stop(&Timer::Step(attempt.id));
         self.timers.stop(&Timer::Poll(attempt.id));
@@ -360,6 +362,9 @@ impl Session {
         self.current = Some(link);
         self.dialer.connected();
         self.timers.set(Timer::Liveness, now + self.config.idle);
+        if let Some(age) = self.config.max_age {
+            self.timers.set(Timer::Age, around(now, age, &mut self.rng));
+        }
         self.say(State::Connected {
             server: candidate.addr,
             connection_id: attempt.connection_id,

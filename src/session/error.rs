@@ -15,7 +15,8 @@ pub(crate) enum DialError {
         "no answer to the dial within {0:?}: a firewall drops the packets, or the host is down"
     )]
     Timeout(Duration),
-    #[error("the TLS handshake failed ({0}): check that both sides agree on whether to use TLS")]
+    /// The text says why and what to do.
+    #[error("{0}")]
     Tls(String),
     /// The peer speaks, but not HTTP/2.
     #[error(
@@ -52,7 +53,9 @@ pub(crate) enum LinkError {
     Dial(DialError),
     #[error("no answer to the server check within {0:?}: it may be overloaded, or no Nacos server")]
     CheckTimeout(Duration),
-    #[error("the server is still starting or not in service: {0}")]
+    #[error(
+        "the server is still starting or not in service ({0}): it is tried again until it is up, and so are the others that are configured"
+    )]
     Starting(String),
     #[error("no Nacos server answers there: {0}")]
     NotNacos(String),

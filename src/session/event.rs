@@ -23,7 +23,7 @@ pub(crate) struct Ticket(pub(crate) u64);
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
     /// From now on lists of `key` are wanted. The first list since this command comes as
-    /// [`Origin::FirstAnswer`].
+    /// [`Origin::FirstAnswer`], or as a push that overtook that answer.
     Subscribe(ServiceKey),
     /// From now on they are not.
     Unsubscribe(ServiceKey),
@@ -115,10 +115,11 @@ pub(crate) enum Output {
 /// Where a list came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The server sent it by itself.
+    /// The server sent it by itself. May be the first list on its connection, if it overtook the
+    /// answer to the subscription, which is dropped then.
     Push,
-    /// The first list of this service on this connection, or since the service was subscribed:
-    /// the answer to the subscription, or a push that overtook it.
+    /// The answer to the subscription, being the first list of this service on this connection or
+    /// since the service was subscribed.
     FirstAnswer,
     /// The answer to a later read on the same connection, with no push near it.
     Read,
@@ -166,6 +167,14 @@ pub(crate) enum Outcome {
 /// What the session saw and did not pass on, since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
+    /// Connections that were registered.
+    pub(crate) connections: u64,
+    /// Registered connections that were lost.
+    pub(crate) connections_lost: u64,
+    /// Attempts to connect that failed.
+    pub(crate) failed_attempts: u64,
+    /// Pushes for services that are wanted.
+    pub(crate) pushes: u64,
     /// Pushes for services that nobody asked for.
     pub(crate) unwanted_pushes: u64,
     /// Pushes and answers that could not be read.

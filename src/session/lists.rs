@@ -25,18 +25,15 @@ impl Session {
             self.counters.unwanted_pushes += 1;
             return;
         };
+        self.counters.pushes += 1;
         if listing.stamp() < subscription.last_stamp {
             self.counters.lower_stamps += 1;
         }
         subscription.last_stamp = listing.stamp();
         subscription.last_push = Some(now);
         subscription.reread = None; // nothing that a read could bring is newer
-        let origin = if subscription.listed {
-            Origin::Push
-        } else {
-            Origin::FirstAnswer
-        };
-        self.deliver(key, listing, origin, now);
+        // A push even if it overtook the first answer: it is newer than what was pushed before.
+        self.deliver(key, listing, Origin::Push, now);
     }
 
     /// The answer to a subscription or a read. Servers answer from a copy that is up to 0.6 s

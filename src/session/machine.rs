@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 
 use super::{
     calls::Calls,
-    config::Config,
+    config::{Config, Headers},
     dialer::{Dialer, Recommended},
     error::{CallFailure, ConnectError, DialError, LinkError, OperationError, ServerFailure},
     event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
@@ -140,7 +140,7 @@ impl Session {
 
     /// Other headers for naming requests, a new token for one. What was denied is tried again.
     pub(crate) fn handle_headers(&mut self, headers: HashMap<String, String>, now: Instant) {
-        self.config.headers = headers;
+        self.config.headers = Headers(headers);
         self.wake_waiting();
         self.pump(now);
     }
@@ -193,11 +193,6 @@ impl Session {
         self.link_ended(link, error, now);
     }
 
-    /// The connection ended.
-    pub(crate) fn handle_lost(&mut self, link: LinkId, reason: String, now: Instant) {
-        self.link_ended(link, LinkError::Lost(reason), now);
-    }
-
     /// Time passed. Afterwards `poll_timeout` lies after `now`.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.expired(now) {
@@ -208,6 +203,7 @@ impl Session {
                 Timer::ResolveGrace(link) => self.resolve_grace_over(link, now),
                 Timer::Poll(link) => self.poll_registration(link, now),
                 Timer::Liveness => self.liveness_due(now),
+                Timer::Age => self.move_away(None, now),
                 Timer::Handover => self.hang_up_draining(),
                 Timer::Call(call) => self.call_ended(call, Err(CallFailure::Timeout), now),
                 Timer::Subscription(key) => self.subscription_due(&key),
@@ -281,8 +277,10 @@ impl Session {
         let Some(link) = self.current.take() else {
             return;
         };
+        self.counters.connections_lost += 1;
         self.forget_calls(link.id);
         self.timers.stop(&Timer::Liveness);
+        self.timers.stop(&Timer::Age);
         self.outputs.push_back(Output::Hangup { link: link.id });
         if now.duration_since(link.since) >= HELD {
             self.dialer.held();
@@ -303,7 +301,7 @@ impl Session {
         self.pump(now);
     }
 
-    /// The server asks us to move, to `recommended` if it says so.
+    /// The server, or the age of the connection, asks us to move, to `recommended` if it says so.
     pub(super) fn move_away(&mut self, recommended: Option<Recommended>, now: Instant) {
         if self.life != Life::Open || self.attempt.is_some() {
             return; // on the way already

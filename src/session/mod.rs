@@ -38,7 +38,7 @@ mod timers;
 pub(crate) use self::{
     config::{Config, Server},
     error::{CallFailure, DialError, OperationError},
-    event::{CallId, Command, LinkId, Operation, Origin, Outcome, Output, State, Ticket},
+    event::{CallId, Command, Counters, LinkId, Operation, Origin, Outcome, Output, State, Ticket},
     machine::Session,
 };
 

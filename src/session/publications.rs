@@ -228,7 +228,17 @@ impl Session {
         } else {
             Operation::Deregister
         };
-        if self.gives_up(operation, key) {
+        // A registration that was under way as the close began and went unanswered may be listed.
+        let refused = matches!(
+            error,
+            OperationError::Refused(_) | OperationError::Denied(_)
+        );
+        let left = if refused {
+            operation
+        } else {
+            Operation::Deregister
+        };
+        if self.gives_up(left, key) {
             return self.drop_publication(key, Err(error));
         }
         let Some(publication) = self.publications.get_mut(key) else {
@@ -237,7 +247,8 @@ impl Session {
         if publication.next() != Some(version) {
             return; // something else is wanted by now
         }
-        let is_final = error.is_permanent() || error.is_denied();
+        let may_be_answered = self.config.credentials && publication.effort.failures == 0;
+        let is_final = error.is_permanent() || (error.is_denied() && !may_be_answered);
         let somebody_waits = match version {
             Some(_) => publication.joining.is_some(),
             None => !publication.leaving.is_empty(),

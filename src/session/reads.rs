@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     calls::Purpose,
+    config::Config,
     effort::Effort,
     error::OperationError,
-    event::{Outcome, Ticket},
+    event::{Operation, Outcome, Output, Ticket},
     machine::{Job, Session},
     timers::Timer,
 };
@@ -34,6 +35,16 @@ pub(super) enum ReadRequest {
 
 /// How often a read is tried before its caller hears of the failure.
 const TRIES: u32 = 3;
+
+impl Read {
+    /// Whether a denial is not yet the end: new headers may come. A list has no service on whose
+    /// account they could be asked for.
+    const fn is_retried(&self, config: &Config) -> bool {
+        config.credentials
+            && self.effort.failures == 0
+            && matches!(self.request, ReadRequest::Query(_))
+    }
+}
 
 impl Session {
     pub(super) fn read(&mut self, ticket: Ticket, request: ReadRequest) {
@@ -109,11 +120,20 @@ impl Session {
                 let text = "it is of another type than was asked for".to_owned();
                 Err(OperationError::Undecodable(text))
             }
-            (Err(error), _) if error.is_permanent() || error.is_denied() => Err(error),
+            (Err(error), _) if error.is_permanent() => Err(error),
+            (Err(error), _) if error.is_denied() && !read.is_retried(&self.config) => Err(error),
             (Err(error), _) if read.effort.failures + 1 >= TRIES => Err(error),
             (Err(error), _) => {
                 let wait = read.effort.fail(&error, &mut self.rng);
                 let at = now + wait.unwrap_or_default();
+                if let ReadRequest::Query(key) = &read.request {
+                    self.outputs.push_back(Output::Failed {
+                        key: key.clone(),
+                        operation: Operation::Read,
+                        error,
+                        retries: true,
+                    });
+                }
                 return self.timers.set(Timer::Read(ticket), at);
             }
         };

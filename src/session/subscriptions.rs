@@ -263,5 +263,9 @@ impl Session {
             self.timers.stop(&Timer::Subscription(key.clone()));
             self.subscription_due(&key);
         }
+        for ticket in self.reads.keys().copied().collect::<Vec<_>>() {
+            self.timers.stop(&Timer::Read(ticket));
+            self.read_due(ticket);
+        }
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Timer {
     Poll(LinkId),
     /// When to look whether the current link has been silent.
     Liveness,
+    /// When to leave the current link for another because it is old.
+    Age,
     /// When to hang up the old link whatever the new one still lacks.
     Handover,
     /// When a unary call counts as unanswered.

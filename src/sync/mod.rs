@@ -9,5 +9,5 @@ mod wakers;
 
 pub(crate) use self::{
     published::Published,
-    wakers::{Ticket, Wakers},
+    wakers::{Ticket, Wakers, guarded},
 };

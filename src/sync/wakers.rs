@@ -1,5 +1,6 @@
 use std::{
     fmt, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, PoisonError},
     task::Waker,
 };
@@ -29,19 +30,33 @@ enum Place {
     Taken(Option<Waker>),
 }
 
+/// Wakes somebody. Wakers are not our code: one that panics must take neither the driver nor
+/// those that are woken after it with it.
+pub(crate) fn guarded(wake: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(wake)).is_err() {
+        tracing::warn!("a waker panicked");
+    }
+}
+
 impl Wakers {
     /// Has `waker` woken at the next change. `ticket` is filled at the first call and must be
     /// given back with [`leave`](Self::leave).
     pub(crate) fn register(&self, ticket: &mut Option<Ticket>, waker: &Waker) {
-        let mut list = self.lock();
-        let list = list.get_or_insert_default();
-        match ticket {
-            Some(Ticket(at)) => match &mut list.places[*at] {
-                Place::Taken(Some(known)) if known.will_wake(waker) => {}
-                place => *place = Place::Taken(Some(waker.clone())),
-            },
-            None => *ticket = Some(Ticket(list.add(waker.clone()))),
-        }
+        let former = {
+            let mut list = self.lock();
+            let list = list.get_or_insert_default();
+            match ticket {
+                Some(Ticket(at)) => match &mut list.places[*at] {
+                    Place::Taken(Some(known)) if known.will_wake(waker) => None,
+                    place => Some(mem::replace(place, Place::Taken(Some(waker.clone())))),
+                },
+                None => {
+                    *ticket = Some(Ticket(list.add(waker.clone())));
+                    None
+                }
+            }
+        };
+        drop(former); // as in `leave`
     }
 
     /// Gives a place back.
@@ -71,7 +86,7 @@ impl Wakers {
                 .collect()
         };
         for waker in woken {
-            waker.wake();
+            guarded(|| waker.wake());
         }
     }
 
@@ -121,6 +136,32 @@ mod tests {
         fn wake_by_ref(this: &Arc<Self>) {
             this.0.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Owns what a waker's drop may run: here, a task that leaves the same set.
+    struct Owner(Arc<Wakers>, Mutex<Option<Ticket>>);
+
+    impl ArcWake for Owner {
+        fn wake_by_ref(_: &Arc<Self>) {}
+    }
+
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            if let Some(ticket) = self.1.lock().unwrap().take() {
+                self.0.leave(ticket);
+            }
+        }
+    }
+
+    #[test]
+    fn the_drop_of_a_replaced_waker_may_use_the_set() {
+        let wakers = Arc::new(Wakers::default());
+        let (mut inner, mut outer) = (None, None);
+        wakers.register(&mut inner, Waker::noop());
+        let owner = Owner(Arc::clone(&wakers), Mutex::new(inner));
+        wakers.register(&mut outer, &waker(Arc::new(owner)));
+        wakers.register(&mut outer, Waker::noop());
+        wakers.leave(outer.unwrap());
     }
 
     #[test]

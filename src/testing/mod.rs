@@ -49,6 +49,8 @@
 pub mod machine;
 mod shell;
 
+#[cfg(feature = "tls")]
+pub use self::shell::ServerTls;
 pub use self::{
     machine::{
         ConnId, ConnectionInfo, Fault, Frame, Login, OperatorAnswer, OperatorCall, Profile,

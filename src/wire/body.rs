@@ -21,6 +21,14 @@ pub(super) struct LenientWeight(pub(super) Weight);
 #[derive(Debug, Default)]
 pub(super) struct LenientMetadata(pub(super) Metadata);
 
+/// A number that is beside the point: anything else counts as absent.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct AnyNumber(pub(super) Option<i64>);
+
+/// A flag that is beside the point: anything else counts as absent.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct AnyFlag(pub(super) Option<bool>);
+
 struct TextVisitor;
 struct WeightVisitor;
 struct MetadataVisitor;
@@ -46,6 +54,20 @@ impl<'de> Visitor<'de> for TextVisitor {
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
         Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for AnyNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self(value.as_i64()))
+    }
+}
+
+impl<'de> Deserialize<'de> for AnyFlag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self(value.as_bool()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::body::{LenientMetadata, LenientWeight, Text};
+use super::body::{AnyFlag, AnyNumber, LenientMetadata, LenientWeight, Text};
 use crate::model::{
     Address, DEFAULT_CLUSTER, DEFAULT_GROUP, Host, Instance, InvalidName, Listing, Rejected,
     ServiceName, Weight,
@@ -23,9 +23,9 @@ pub(super) struct ServiceInfo<'a, H> {
     #[serde(default, borrow)]
     group_name: Option<Text<'a>>,
     #[serde(default)]
-    last_ref_time: Option<i64>,
+    last_ref_time: AnyNumber,
     #[serde(default)]
-    reach_protection_threshold: Option<bool>,
+    reach_protection_threshold: AnyFlag,
     hosts: Option<Vec<H>>,
 }
 
@@ -77,8 +77,8 @@ impl<H> ServiceInfo<'_, H> {
 
     fn listing(&self, instances: Vec<Instance>, rejected: Vec<Rejected>) -> Listing {
         Listing::from_parts(instances, rejected)
-            .with_protected(self.reach_protection_threshold.unwrap_or(false))
-            .with_stamp(self.last_ref_time.unwrap_or(0))
+            .with_protected(self.reach_protection_threshold.0.unwrap_or(false))
+            .with_stamp(self.last_ref_time.0.unwrap_or(0))
     }
 }
 

@@ -394,6 +394,15 @@ fn one_bad_host_among_many_costs_that_host_alone() {
 }
 
 #[test]
+fn what_is_beside_the_point_costs_nothing_when_it_has_another_type() {
+    let hosts =
+        r#"[{"ip":"10.0.0.1","port":80}],"lastRefTime":"late","reachProtectionThreshold":[1]"#;
+    let listing = listing_of(hosts);
+    assert_eq!(listing.instances().len(), 1);
+    assert_eq!((listing.stamp(), listing.is_protected()), (0, false));
+}
+
+#[test]
 fn a_host_in_invalid_utf8_is_left_out_and_the_rest_stays() {
     let mut json = br#"{"requestId":"5","serviceInfo":{"name":"s","groupName":"g","hosts":[
         {"ip":"10.0.0.1","port":80},{"ip":"10.0.0.2","port":80,"metadata":{"a":""#

@@ -34,6 +34,7 @@ pub(crate) struct Rnacos {
     program: PathBuf,
     data: PathBuf,
     port: u16,
+    settings: &'static [(&'static str, &'static str)],
 }
 
 impl Server {
@@ -45,7 +46,15 @@ impl Server {
 
     /// rnacos, if it is installed.
     pub(crate) async fn rnacos() -> Option<Self> {
-        Some(Self::Rnacos(Rnacos::start(rnacos_program()?).await))
+        Self::rnacos_with(&[]).await
+    }
+
+    /// The same with more settings, as variables of its environment.
+    pub(crate) async fn rnacos_with(
+        settings: &'static [(&'static str, &'static str)],
+    ) -> Option<Self> {
+        let rnacos = Rnacos::start(rnacos_program()?, settings);
+        Some(Self::Rnacos(rnacos.await))
     }
 
     /// `host:port` of the main port.
@@ -96,7 +105,7 @@ impl Server {
 }
 
 impl Rnacos {
-    async fn start(program: PathBuf) -> Self {
+    async fn start(program: PathBuf, settings: &'static [(&'static str, &'static str)]) -> Self {
         // A port is free until somebody else takes it: try another pair if the server dies.
         for _ in 0..10 {
             let port = free_port();
@@ -106,6 +115,7 @@ impl Rnacos {
                 program: program.clone(),
                 data,
                 port,
+                settings,
             };
             if this.spawn().await {
                 return this;
@@ -126,6 +136,7 @@ impl Rnacos {
                 "false",
             )
             .env("RUST_LOG", "warn")
+            .envs(self.settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -138,7 +149,7 @@ impl Rnacos {
             let list = "/nacos/v1/ns/service/list?pageNo=1&pageSize=1";
             let up = http(&main, "GET", list)
                 .await
-                .is_ok_and(|a| a.starts_with("HTTP/1.1 200"));
+                .is_ok_and(|a| a.starts_with("HTTP/1.1 200") || a.starts_with("HTTP/1.1 403"));
             if up && TcpStream::connect(grpc).await.is_ok() {
                 return true;
             }

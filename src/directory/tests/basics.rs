@@ -114,6 +114,16 @@ fn d15_an_unknown_service_is_empty_and_may_appear_later() {
 }
 
 #[test]
+fn nor_does_an_empty_push_that_overtook_the_first_answer_mean_that_there_is_nobody() {
+    let mut script = Script::new();
+    script.writer.handle_connected(script.now);
+    script.push(Vec::new());
+    assert!(!script.sub.snapshot().is_known());
+    script.pass(3.0);
+    assert!(script.sub.snapshot().is_known());
+}
+
+#[test]
 fn a_first_answer_that_was_empty_counts_as_unknown_only_until_an_instance_comes() {
     let mut script = Script::new();
     script.first(Vec::new());

@@ -90,6 +90,21 @@ fn r4_a_restarted_registry_empties_nobody() {
 }
 
 #[test]
+fn what_a_lagging_answer_may_not_bring_back_does_not_count_as_remaining() {
+    // 1 left by a push. A server that just restarted lists it again, and not 2, which serves on.
+    let mut script = Script::listing(all([1, 2]));
+    script.push(all([2]));
+    script.reconnect(0.5).first(all([1]));
+    assert_eq!(script.callable(), addresses([2]));
+    assert_eq!(script.sub.status(), Status::Held { instances: 1 });
+    // The push that follows decides about 1, and 2 registers again.
+    script.after(0.6).push(all([1]));
+    script.after(1.0).push(all([1, 2]));
+    assert_eq!(script.callable(), addresses([1, 2]));
+    assert_eq!(script.sub.status(), Status::Fresh);
+}
+
+#[test]
 fn r4_the_last_departure_during_an_outage_shows_after_a_minute() {
     let mut script = Script::listing(all([1]));
     let mut changes = script.sub.changes();

@@ -41,10 +41,9 @@ async fn wait_for_says_how_many_there_are_and_why_others_are_not_callable() {
     assert_eq!(error.callable(), 1);
     assert_eq!(
         error.to_string(),
-        "1 of the 2 instances that DEFAULT_GROUP@@orders in namespace public was waited for may be \
-         called; not 10.0.0.2:8080: its weight is 0, 10.0.0.10:8080: unhealthy, and others are \
-         not, 10.0.0.11:8080: unhealthy, and others are not, 10.0.0.12:8080: unhealthy, and others \
-         are not, 10.0.0.13:8080: unhealthy, and others are not and 6 more"
+        "DEFAULT_GROUP@@orders in namespace public has 1 callable of the 2 instances waited for; not \
+         10.0.0.2:8080: its weight is 0, 10.0.0.10:8080: unhealthy, 10.0.0.11:8080: unhealthy, \
+         10.0.0.12:8080: unhealthy, 10.0.0.13:8080: unhealthy and 6 more"
     );
 }
 

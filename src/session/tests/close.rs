@@ -106,3 +106,16 @@ fn after_the_close_every_ticket_is_answered_and_nothing_is_sent() {
     world.run(60 * SEC);
     assert_eq!(world.sent.len(), sent);
 }
+
+#[test]
+fn a_registration_that_goes_unanswered_into_the_close_may_be_listed() {
+    let mut world = World::connected();
+    world.script.mute.insert("InstanceRequest");
+    world.register(1, "web", "10.9.0.9:80");
+    world.run(10 * MS);
+    world.command(Command::Close);
+    world.run(5 * SEC);
+    assert!(is_closed(&world));
+    let unfinished = world.session.unfinished();
+    assert_eq!(unfinished, [(Operation::Deregister, key("web"))]);
+}

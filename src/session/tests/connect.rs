@@ -34,7 +34,7 @@ fn w4_the_setup_carries_the_labels_the_tenant_an_ability_table_and_our_address()
 fn w2_only_naming_requests_carry_headers() {
     let mut config = config(1);
     let token = ("accessToken".to_owned(), "t".to_owned());
-    config.headers.extend([token]);
+    config.headers.0.extend([token]);
     let mut world = World::with(config, 1);
     world.subscribe("orders");
     world.run(SEC);

@@ -1,5 +1,5 @@
 use super::world::{MS, SEC, World, config, key};
-use crate::session::{CallFailure, Operation, Origin, Output};
+use crate::session::{CallFailure, Command, Operation, Origin, Output, Ticket};
 
 #[test]
 fn r2_after_a_reconnect_everything_is_asked_for_at_once_and_the_answers_are_lists() {
@@ -41,12 +41,12 @@ fn r1_any_end_of_the_stream_or_the_connection_is_a_loss() {
             let (link, now) = (world.link(), world.now);
             world
                 .session
-                .handle_lost(link, "reset by peer".to_owned(), now);
+                .handle_stream_ended(link, "reset by peer".to_owned(), now);
         },
         |world| {
             world.script.mute.insert("ServiceQueryRequest");
-            world.command(crate::session::Command::Query {
-                ticket: crate::session::Ticket(9),
+            world.command(Command::Query {
+                ticket: Ticket(9),
                 key: key("orders"),
             });
             world.fail_calls_under_way(&CallFailure::Lost("broken pipe".to_owned()));
@@ -76,7 +76,9 @@ fn what_is_said_of_a_link_that_was_given_up_changes_nothing() {
     world.run(SEC);
     let (sent, listed) = (world.sent.len(), world.listed.len());
     world.push_on(old, "orders", &[]);
-    world.session.handle_lost(old, "late".to_owned(), world.now);
+    world
+        .session
+        .handle_stream_ended(old, "late".to_owned(), world.now);
     world
         .session
         .handle_stream_ended(old, "late".to_owned(), world.now);
@@ -183,6 +185,58 @@ fn w9_503_backs_off_and_403_is_surfaced_and_tried_with_new_headers_at_once() {
     assert_eq!(world.listed.last().unwrap().service, "users");
     let last = world.sent_of("SubscribeServiceRequest");
     assert_eq!(last.last().unwrap().headers["accessToken"], "new");
+}
+
+#[test]
+fn r8_with_credentials_a_denial_is_tried_once_more_before_anybody_hears_of_it() {
+    for new_headers in [true, false] {
+        let mut config = config(1);
+        config.credentials = true;
+        let mut world = World::with(config, 1);
+        world.run(SEC);
+        for kind in ["InstanceRequest", "ServiceQueryRequest"] {
+            world.script.refuse.insert(kind, (403, 9));
+        }
+        world.register(7, "orders", "10.0.0.1:80");
+        world.command(Command::Query {
+            ticket: Ticket(8),
+            key: key("orders"),
+        });
+        world.run(100 * MS);
+        let done = |world: &World| -> Vec<(u64, bool)> {
+            let done = world.done.iter();
+            done.map(|(ticket, (_, outcome))| (*ticket, outcome.is_ok()))
+                .collect()
+        };
+        let denied = |(_, output): &&_| matches!(output, Output::Failed { error, retries: true, .. } if error.is_denied());
+        assert_eq!(world.notes.iter().filter(denied).count(), 2);
+        assert!(done(&world).is_empty());
+        if new_headers {
+            world.script.refuse.clear();
+            let headers = [("accessToken".to_owned(), "new".to_owned())];
+            world.session.handle_headers(headers.into(), world.now);
+            world.run(100 * MS);
+            assert_eq!(done(&world), [(7, true), (8, true)]);
+        } else {
+            world.run(6 * SEC);
+            assert_eq!(done(&world), [(7, false), (8, false)]);
+        }
+    }
+}
+
+#[test]
+fn an_old_connection_is_left_for_another() {
+    let mut config = config(2);
+    config.max_age = Some(60 * SEC);
+    let mut world = World::with(config, 1);
+    world.subscribe("orders");
+    world.run(40 * SEC);
+    let first = world.link();
+    world.run(40 * SEC);
+    assert!(world.is_connected());
+    assert_ne!(world.link(), first);
+    assert_eq!(world.open_links(), 1);
+    assert_eq!(world.sent_of("SubscribeServiceRequest").len(), 2);
 }
 
 #[test]

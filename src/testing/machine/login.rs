@@ -1,14 +1,15 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 
-use super::{Frame, Machine, OperatorCall, operator::Answered, requests::Refusal};
+use super::{Frame, Machine, OperatorCall, ServiceId, operator::Answered, requests::Refusal};
 
 /// A user whose password every naming request needs a token of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Login {
     /// The user's name.
@@ -19,11 +20,14 @@ pub struct Login {
     pub token_ttl: Duration,
 }
 
-/// The tokens given out, and when each ends.
+/// The tokens given out, and when each ends; what nobody may touch; how often what happened.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     ends: BTreeMap<String, Instant>,
     number: u64,
+    forbidden: BTreeSet<ServiceId>,
+    refused: u64,
+    denials: u64,
 }
 
 impl Login {
@@ -52,6 +56,43 @@ impl Machine {
         }
     }
 
+    /// Forgets all tokens now, as a server does that got another secret.
+    pub fn revoke_tokens(&mut self) {
+        self.tokens.ends.clear();
+    }
+
+    /// From now on nobody may touch this service, whatever the token; or everybody again.
+    pub fn set_forbidden(&mut self, service: impl Into<ServiceId>, forbidden: bool) {
+        let service = service.into();
+        if forbidden {
+            self.tokens.forbidden.insert(service);
+        } else {
+            self.tokens.forbidden.remove(&service);
+        }
+    }
+
+    /// From now on this is the user's password. Tokens given out stay.
+    pub fn set_password(&mut self, password: impl Into<String>) {
+        if let Some(login) = &mut self.settings.login {
+            login.password = password.into();
+        }
+    }
+
+    /// Logins that brought a token.
+    pub(super) const fn logins(&self) -> u64 {
+        self.tokens.number
+    }
+
+    /// Logins that were refused.
+    pub(super) const fn refused_logins(&self) -> u64 {
+        self.tokens.refused
+    }
+
+    /// Naming requests that were answered 403.
+    pub(super) const fn denials(&self) -> u64 {
+        self.tokens.denials
+    }
+
     /// Answers a login. A server without login gives everybody a token that nobody asks for.
     pub(super) fn login(&mut self, call: &OperatorCall, now: Instant) -> Answered {
         let (username, password) = (call.needed("username")?, call.needed("password")?);
@@ -59,10 +100,12 @@ impl Machine {
         if let Some(login) = &self.settings.login {
             // Statuses as recorded; nothing can be built on them.
             if login.username != username {
+                self.tokens.refused += 1;
                 let status = if v3 { 403 } else { 500 };
                 return Err((status, "user not found!".to_owned()));
             }
             if login.password != password {
+                self.tokens.refused += 1;
                 let status = if v3 { 500 } else { 403 };
                 return Err((status, "unknown user!".to_owned()));
             }
@@ -77,25 +120,46 @@ impl Machine {
     }
 
     /// Lets a naming request through, or refuses it with the code for it: 403 in the expected type.
-    pub(super) fn authorize(&self, frame: &Frame, now: Instant) -> Result<(), Refusal> {
-        if self.settings.login.is_none() {
+    pub(super) fn authorize(
+        &mut self,
+        frame: &Frame,
+        service: &ServiceId,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let Some(refusal) = self.objection(frame, service, now) else {
             return Ok(());
-        }
-        let name = |header: &&String| header.eq_ignore_ascii_case("accessToken");
-        let header = frame.headers.keys().find(name);
-        let refusal = match header.and_then(|header| frame.headers.get(header)) {
-            None => "user not found!",
-            Some(token) => match self.tokens.ends.get(token) {
-                None => "token invalid!",
-                Some(end) if *end <= now => "token expired!",
-                Some(_) => return Ok(()),
-            },
         };
+        self.tokens.denials += 1;
         let message = if self.settings.profile.is_v3() {
             format!("Code: 401, Message: {refusal}")
         } else {
             refusal.to_owned()
         };
         Err(Refusal::Own(403, message))
+    }
+
+    fn objection(&self, frame: &Frame, service: &ServiceId, now: Instant) -> Option<&'static str> {
+        let name = |header: &&String| header.eq_ignore_ascii_case("accessToken");
+        let header = frame.headers.keys().find(name);
+        let token = header.and_then(|header| frame.headers.get(header));
+        let known = token.map(|token| self.tokens.ends.get(token));
+        match known {
+            _ if self.settings.login.is_none() => {}
+            None => return Some("user not found!"),
+            Some(None) => return Some("token invalid!"),
+            Some(Some(end)) if *end <= now => return Some("token expired!"),
+            Some(Some(_)) => {}
+        }
+        let forbidden = self.tokens.forbidden.contains(service);
+        forbidden.then_some("authorization failed!")
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("username", &self.username)
+            .field("token_ttl", &self.token_ttl)
+            .finish_non_exhaustive()
     }
 }

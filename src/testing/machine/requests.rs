@@ -151,8 +151,8 @@ impl Machine {
         if frame.kind == "HealthCheckRequest" {
             return Ok(succeeded("HealthCheckResponse", frame, json!({})));
         }
-        self.authorize(frame, now)?;
         let service = read_service(&fields)?;
+        self.authorize(frame, &service, now)?;
         if profile.checks_params() {
             params::check_service(&service).map_err(|message| Refusal::Own(400, message))?;
         }

@@ -74,6 +74,21 @@ impl<'a> View<'a> {
             .collect()
     }
 
+    /// Logins that brought a token.
+    pub const fn logins(&self) -> u64 {
+        self.0.logins()
+    }
+
+    /// Logins that were refused.
+    pub const fn refused_logins(&self) -> u64 {
+        self.0.refused_logins()
+    }
+
+    /// Naming requests that were answered 403.
+    pub const fn denials(&self) -> u64 {
+        self.0.denials()
+    }
+
     /// Who subscribes to a service, oldest connection first.
     pub fn subscribers(&self, service: impl Into<ServiceId>) -> Vec<ConnId> {
         let state = self.0.services.get(&service.into());

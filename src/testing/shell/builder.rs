@@ -6,6 +6,7 @@ use super::{
     Registry,
     core::now,
     ports::{GRPC_OFFSET, Listeners, Ports},
+    serve::Acceptor,
 };
 
 /// Sets up a [`Registry`].
@@ -14,6 +15,8 @@ pub struct Builder {
     settings: Settings,
     seed: u64,
     port: Option<u16>,
+    #[cfg(feature = "tls")]
+    tls: Option<super::ServerTls>,
 }
 
 impl Builder {
@@ -60,16 +63,35 @@ impl Builder {
         self
     }
 
+    /// Speaks TLS. Default: no.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: super::ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Starts the registry on the current tokio runtime.
     ///
     /// # Errors
     ///
-    /// If there is no free pair of ports, or the one that was asked for is taken.
+    /// If there is no free pair of ports, the one that was asked for is taken, or the certificate
+    /// or key cannot be used.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with I/O and time enabled.
     pub async fn start(self) -> io::Result<Registry> {
+        #[cfg(feature = "tls")]
+        let acceptors = match &self.tls {
+            Some(tls) => {
+                let (http, grpc) = tls.acceptors()?;
+                [Acceptor::from(http), Acceptor::from(Some(grpc))]
+            }
+            None => <[Acceptor; 2]>::default(),
+        };
+        #[cfg(not(feature = "tls"))]
+        let acceptors = <[Acceptor; 2]>::default();
         let (listeners, port) = match self.port {
             Some(port) if port > u16::MAX - GRPC_OFFSET => {
                 return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -82,7 +104,7 @@ impl Builder {
             settings.wall_clock_ms = wall_clock_ms();
         }
         let machine = Machine::new(settings, self.seed, now());
-        Ok(Registry::on(listeners, port, machine))
+        Ok(Registry::on(listeners, port, acceptors, machine))
     }
 }
 

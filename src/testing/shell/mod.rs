@@ -10,5 +10,9 @@ mod registry;
 mod serve;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
 
+#[cfg(feature = "tls")]
+pub use self::tls::ServerTls;
 pub use self::{builder::Builder, registry::Registry};

@@ -19,7 +19,7 @@ use super::{
     Builder,
     core::Shared,
     ports::{GRPC_OFFSET, Listeners, Ports},
-    serve,
+    serve::{self, Acceptor},
 };
 
 /// A Nacos naming server in this process, on two ports of `127.0.0.1`.
@@ -38,6 +38,8 @@ pub struct Registry {
     port: u16,
     /// Keeps the ports while nothing listens.
     reserved: Mutex<Option<Ports>>,
+    /// Of the main port and the gRPC port.
+    acceptors: [Acceptor; 2],
 }
 
 impl Registry {
@@ -198,6 +200,21 @@ impl Registry {
         self.act(|machine, _| machine.step_clock(milliseconds));
     }
 
+    /// Makes all tokens given out so far unknown.
+    pub fn revoke_tokens(&self) {
+        self.act(|machine, _| machine.revoke_tokens());
+    }
+
+    /// Answers 403 to whoever touches this service, or no longer.
+    pub fn set_forbidden(&self, service: impl Into<ServiceId>, forbidden: bool) {
+        self.act(|machine, _| machine.set_forbidden(service, forbidden));
+    }
+
+    /// Changes the user's password. Tokens given out stay.
+    pub fn set_password(&self, password: impl Into<String>) {
+        self.act(|machine, _| machine.set_password(password));
+    }
+
     /// Ends all tokens of a login now.
     pub fn expire_tokens(&self) {
         self.act(Machine::expire_tokens);
@@ -298,7 +315,12 @@ impl Registry {
         self.resume().await
     }
 
-    pub(super) fn on(listeners: Listeners, port: u16, machine: Machine) -> Self {
+    pub(super) fn on(
+        listeners: Listeners,
+        port: u16,
+        acceptors: [Acceptor; 2],
+        machine: Machine,
+    ) -> Self {
         let runtime = Handle::current();
         let shared = Arc::new(Shared::new(machine, runtime.clone()));
         let registry = Self {
@@ -306,6 +328,7 @@ impl Registry {
             shared,
             port,
             reserved: Mutex::default(),
+            acceptors,
         };
         registry.serve(listeners);
         registry
@@ -318,8 +341,11 @@ impl Registry {
     fn serve(&self, Listeners { http, grpc }: Listeners) {
         let run = self.shared.run_number();
         let shared = &self.shared;
-        shared.spawn(run, serve::accept_grpc(shared.clone(), grpc, run));
-        shared.spawn(run, serve::accept_http(shared.clone(), http, run));
+        let [http_acceptor, grpc_acceptor] = self.acceptors.clone();
+        let accepting = serve::accept_grpc(shared.clone(), grpc, grpc_acceptor, run);
+        shared.spawn(run, accepting);
+        let accepting = serve::accept_http(shared.clone(), http, http_acceptor, run);
+        shared.spawn(run, accepting);
     }
 }
 

@@ -1,4 +1,6 @@
 use std::{
+    fmt,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,7 +11,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
 
 use super::{
     core::{Shared, now},
@@ -29,6 +34,45 @@ where
         self.0.spawn(self.1, async move {
             task.await;
         });
+    }
+}
+
+/// What makes a connection of a socket.
+#[derive(Clone, Default)]
+pub(super) struct Acceptor {
+    #[cfg(feature = "tls")]
+    tls: Option<tokio_rustls::TlsAcceptor>,
+}
+
+/// A connection as hyper takes it.
+pub(super) type Connection = TokioIo<Pin<Box<dyn Io>>>;
+
+pub(super) trait Io: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
+
+impl Acceptor {
+    /// `None` when the client's TLS is not to our liking, or not there.
+    async fn accept(&self, socket: Gated) -> Option<Connection> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let stream = tls.accept(socket).await.ok()?;
+            return Some(TokioIo::new(Box::pin(stream)));
+        }
+        Some(TokioIo::new(Box::pin(socket)))
+    }
+}
+
+#[cfg(feature = "tls")]
+impl From<Option<tokio_rustls::TlsAcceptor>> for Acceptor {
+    fn from(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
+        Self { tls }
+    }
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor").finish_non_exhaustive()
     }
 }
 
@@ -54,7 +98,12 @@ pub(super) async fn drive(shared: Arc<Shared>) {
     }
 }
 
-pub(super) async fn accept_grpc(shared: Arc<Shared>, listener: TcpListener, run: u64) {
+pub(super) async fn accept_grpc(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    acceptor: Acceptor,
+    run: u64,
+) {
     loop {
         shared.gate.passed().await;
         let Ok((socket, address)) = listener.accept().await else {
@@ -63,10 +112,17 @@ pub(super) async fn accept_grpc(shared: Arc<Shared>, listener: TcpListener, run:
             continue;
         };
         let _ = socket.set_nodelay(true);
-        let task = shared.clone();
+        let (task, acceptor) = (shared.clone(), acceptor.clone());
         shared.spawn(run, async move {
             let (conn, close, gate) = task.opened(address);
-            let io = TokioIo::new(Gated::new(socket, [task.gate.clone(), gate]));
+            let socket = Gated::new(socket, [task.gate.clone(), gate]);
+            let accepted = tokio::select! {
+                accepted = acceptor.accept(socket) => accepted,
+                () = close.notified() => None,
+            };
+            let Some(io) = accepted else {
+                return task.closed(conn);
+            };
             let calls = task.clone();
             let service = service_fn(move |request| grpc::serve(calls.clone(), run, conn, request));
             let serving = http2::Builder::new(InRun(task.clone(), run))
@@ -81,16 +137,24 @@ pub(super) async fn accept_grpc(shared: Arc<Shared>, listener: TcpListener, run:
     }
 }
 
-pub(super) async fn accept_http(shared: Arc<Shared>, listener: TcpListener, run: u64) {
+pub(super) async fn accept_http(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    acceptor: Acceptor,
+    run: u64,
+) {
     loop {
         shared.gate.passed().await;
         let Ok((socket, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let task = shared.clone();
+        let (task, acceptor) = (shared.clone(), acceptor.clone());
         shared.spawn(run, async move {
-            let io = TokioIo::new(Gated::new(socket, [task.gate.clone(), Arc::default()]));
+            let socket = Gated::new(socket, [task.gate.clone(), Arc::default()]);
+            let Some(io) = acceptor.accept(socket).await else {
+                return;
+            };
             let service = service_fn(move |request| http::serve(task.clone(), request));
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -1,0 +1,141 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::{directory, session};
+
+/// What happened to a client and all of its subscriptions since it was built. All of them only
+/// rise, and those of subscriptions that have ended stay in the sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Connections that were made, the first included.
+    pub connections: u64,
+    /// Connections made after the first one, whether it was lost or a server asked us to move.
+    pub reconnects: u64,
+    /// Connections that were lost: broken, ended by the server, or left unanswered.
+    pub connections_lost: u64,
+    /// Attempts to connect that came to nothing.
+    pub failed_attempts: u64,
+    /// Lists that the server sent by itself, for services that are subscribed.
+    pub pushes: u64,
+    /// Pushes for services that nobody here asked for.
+    pub unwanted_pushes: u64,
+    /// Messages of the server that could not be read.
+    pub undecodable: u64,
+    /// Answers to reads that were dropped because a push was near, which is always newer.
+    pub dropped_reads: u64,
+    /// Lists whose stamp was lower than the one before on the same connection. Applied.
+    pub stamps_back: u64,
+    /// Lists that were applied, changed or not.
+    pub lists: u64,
+    /// Hosts left out of lists because they could not be used, once for each list.
+    pub dropped_hosts: u64,
+    /// Differences found by the safety read, which no push had brought.
+    pub corrections: u64,
+    /// Hosts that a first answer would have brought back right after a push removed them.
+    pub not_resurrected: u64,
+    /// Times an instance was held by the collapse guard.
+    pub held: u64,
+    /// Times the collapse guard began to hold.
+    pub collapses: u64,
+    /// Times a collapsed list was obeyed in the end, because it stayed so.
+    pub collapses_obeyed: u64,
+}
+
+/// The session's counters, written by the driver and read by anybody.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    connections: AtomicU64,
+    connections_lost: AtomicU64,
+    failed_attempts: AtomicU64,
+    pushes: AtomicU64,
+    unwanted_pushes: AtomicU64,
+    undecodable: AtomicU64,
+    dropped_reads: AtomicU64,
+}
+
+/// The driver's end of the [`Tally`].
+#[derive(Debug)]
+pub(super) struct Teller {
+    tally: Arc<Tally>,
+    #[cfg(feature = "metrics")]
+    metrics: crate::metrics::ClientMetrics,
+}
+
+impl Teller {
+    #[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
+    pub(super) fn new(namespace: &str) -> Self {
+        #[cfg(feature = "metrics")]
+        crate::metrics::describe_once();
+        Self {
+            tally: Arc::default(),
+            #[cfg(feature = "metrics")]
+            metrics: crate::metrics::ClientMetrics::new(namespace),
+        }
+    }
+
+    pub(super) const fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// After everything that happened.
+    #[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
+    pub(super) fn tell(&mut self, counters: &session::Counters, connected: bool) {
+        self.tally.store(counters);
+        #[cfg(feature = "metrics")]
+        {
+            self.metrics.connected(connected);
+            self.metrics.count([
+                counters.connections,
+                counters.connections_lost,
+                counters.failed_attempts,
+                counters.pushes,
+                counters.unwanted_pushes,
+                counters.undecodable,
+                counters.dropped_reads,
+            ]);
+        }
+    }
+}
+
+impl Tally {
+    fn store(&self, counters: &session::Counters) {
+        self.connections.store(counters.connections, Relaxed);
+        self.connections_lost
+            .store(counters.connections_lost, Relaxed);
+        self.failed_attempts
+            .store(counters.failed_attempts, Relaxed);
+        self.pushes.store(counters.pushes, Relaxed);
+        self.unwanted_pushes
+            .store(counters.unwanted_pushes, Relaxed);
+        self.undecodable.store(counters.undecodable, Relaxed);
+        self.dropped_reads.store(counters.dropped_reads, Relaxed);
+    }
+
+    /// With the sum over all subscriptions, present and past.
+    pub(super) fn read(&self, services: &directory::Counters) -> Counters {
+        let connections = self.connections.load(Relaxed);
+        Counters {
+            connections,
+            reconnects: connections.saturating_sub(1),
+            connections_lost: self.connections_lost.load(Relaxed),
+            failed_attempts: self.failed_attempts.load(Relaxed),
+            pushes: self.pushes.load(Relaxed),
+            unwanted_pushes: self.unwanted_pushes.load(Relaxed),
+            undecodable: self.undecodable.load(Relaxed),
+            // The session drops what is near a push, the local copy what is near one on its own
+            // clock: one list meets one of them.
+            dropped_reads: self.dropped_reads.load(Relaxed) + services.reads_dropped,
+            stamps_back: services.stamps_back,
+            lists: services.lists,
+            dropped_hosts: services.rejected,
+            corrections: services.reads_corrected,
+            not_resurrected: services.not_resurrected,
+            held: services.held,
+            collapses: services.collapses,
+            collapses_obeyed: services.collapses_obeyed,
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! A user's login: a POST over HTTP/1.1 to a server's main port, which answers with a token.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    Request, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT},
+};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::{net::TcpStream, time::timeout};
+
+use super::secret::Secret;
+use crate::{
+    link::{DialError, Protocol, Security},
+    model::Host,
+};
+
+/// The paths of a login, the newest first. A server that lacks one says so by a status of
+/// [`tries_older`].
+const PATHS: [&str; 2] = ["/v3/auth/user/login", "/v1/auth/login"];
+/// What a token lives for when a server does not say: Nacos's default of five hours.
+const DEFAULT_TTL: u64 = 18_000;
+/// More of an answer is not read.
+const LONGEST: usize = 64 << 10;
+/// More of an answer is not quoted.
+const LONGEST_QUOTE: usize = 300;
+
+/// Who logs in, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Login {
+    pub(super) username: String,
+    pub(super) password: Secret,
+    /// What the servers' paths begin with: `/nacos`, or nothing.
+    pub(super) context_path: String,
+    pub(super) security: Security,
+    /// For the whole of it, both paths.
+    pub(super) timeout: Duration,
+}
+
+/// The main port of the server to log in to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) addr: SocketAddr,
+    /// As configured, which a certificate must be for.
+    pub(super) host: Host,
+    /// The same with the port, for the header `Host`.
+    pub(super) authority: String,
+}
+
+/// What a login brought. `Debug` does not show the token.
+#[derive(Clone, Debug)]
+pub(super) struct Token {
+    pub(super) text: Secret,
+    pub(super) ttl: Duration,
+}
+
+/// Why there is no token. Never shows the password.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum LoginError {
+    #[error(
+        "login at {url}: the main port cannot be reached ({reason}); the token comes over HTTP, so that port must be open too"
+    )]
+    Unreachable { url: String, reason: String },
+    #[error(
+        "login at {url}: {error}; where only the gRPC port speaks TLS, `Tls::plain_login` allows a login without"
+    )]
+    Tls { url: String, error: Arc<DialError> },
+    #[error("login at {url}: no answer within {after:?}")]
+    TimedOut { url: String, after: Duration },
+    #[error("login at {url}: {reason}; is this a Nacos server's main port?")]
+    NotHttp { url: String, reason: String },
+    #[error(
+        "login as {username:?} at {url} refused with status {status}: {body}; check user name and password"
+    )]
+    Refused {
+        url: String,
+        username: String,
+        status: u16,
+        body: String,
+    },
+    #[error(
+        "login at {url}: the server knows no login path (status {status}); check `context_path`, which is now {context_path:?}, and whether the server has authentication"
+    )]
+    NoPath {
+        url: String,
+        status: u16,
+        context_path: String,
+    },
+    #[error("login at {url}: the answer has no token ({what}): {body}")]
+    NoToken {
+        url: String,
+        what: String,
+        body: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Granted {
+    access_token: String,
+    token_ttl: Option<u64>,
+}
+
+/// Some gateways and versions wrap every answer.
+#[derive(Deserialize)]
+struct Wrapped {
+    data: Granted,
+}
+
+struct Answer {
+    status: StatusCode,
+    body: String,
+}
+
+impl Login {
+    /// Logs in at `target`, by the newest path that it knows.
+    ///
+    /// Cancel-safe: dropping the future closes the socket.
+    pub(super) async fn at(self: Arc<Self>, target: Target) -> Result<Token, LoginError> {
+        match timeout(self.timeout, self.try_paths(&target)).await {
+            Ok(result) => result,
+            Err(_) => Err(LoginError::TimedOut {
+                url: self.url(&target, PATHS[0]),
+                after: self.timeout,
+            }),
+        }
+    }
+
+    async fn try_paths(&self, target: &Target) -> Result<Token, LoginError> {
+        let mut last = None;
+        for path in PATHS {
+            let url = self.url(target, path);
+            let answer = self.post(target, path, &url).await?;
+            if !tries_older(answer.status) {
+                return self.read(answer, url);
+            }
+            last = Some((url, answer.status));
+        }
+        let (url, status) = last.unwrap_or_default();
+        Err(LoginError::NoPath {
+            url,
+            status: status.as_u16(),
+            context_path: self.context_path.clone(),
+        })
+    }
+
+    async fn post(&self, target: &Target, path: &str, url: &str) -> Result<Answer, LoginError> {
+        let unreachable = |error: &dyn fmt::Display| LoginError::Unreachable {
+            url: url.to_owned(),
+            reason: error.to_string(),
+        };
+        let not_http = |error: &dyn fmt::Display| LoginError::NotHttp {
+            url: url.to_owned(),
+            reason: error.to_string(),
+        };
+        let socket = TcpStream::connect(target.addr)
+            .await
+            .map_err(|e| unreachable(&e))?;
+        socket.set_nodelay(true).map_err(|e| unreachable(&e))?;
+        let stream = self
+            .security
+            .secure(socket, &target.host, Protocol::Http1)
+            .await
+            .map_err(|error| LoginError::Tls {
+                url: url.to_owned(),
+                error: Arc::new(error),
+            })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| not_http(&e))?;
+        let request = self.request(target, path).map_err(|e| not_http(&e))?;
+        let exchange = async move {
+            let answer = sender.send_request(request).await.map_err(|e| chain(&e))?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+            let body = body.map_err(|error| error.to_string())?.to_bytes();
+            let body = String::from_utf8_lossy(&body).into_owned();
+            Ok::<_, String>(Answer { status, body })
+        };
+        tokio::pin!(exchange, connection);
+        let mut open = true;
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut exchange => return answer.map_err(|e| not_http(&e)),
+                // What it ended with reaches the exchange as well.
+                _ = &mut connection, if open => open = false,
+            }
+        }
+    }
+
+    fn request(&self, target: &Target, path: &str) -> http::Result<Request<Full<Bytes>>> {
+        let mut form = "username=".to_owned();
+        encode(&self.username, &mut form);
+        form.push_str("&password=");
+        encode(self.password.reveal(), &mut form);
+        Request::post(format!("{}{path}", self.context_path))
+            .header(HOST, &target.authority)
+            .header(
+                USER_AGENT,
+                concat!("tower-nacos/", env!("CARGO_PKG_VERSION")),
+            )
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Full::new(Bytes::from(form)))
+    }
+
+    fn read(&self, answer: Answer, url: String) -> Result<Token, LoginError> {
+        let body = self.quote(&answer.body);
+        if !answer.status.is_success() {
+            return Err(LoginError::Refused {
+                url,
+                username: self.username.clone(),
+                status: answer.status.as_u16(),
+                body,
+            });
+        }
+        let granted = serde_json::from_str::<Granted>(&answer.body)
+            .or_else(|_| serde_json::from_str::<Wrapped>(&answer.body).map(|w| w.data));
+        match granted {
+            Ok(granted) if !granted.access_token.is_empty() => Ok(Token {
+                text: granted.access_token.into(),
+                ttl: Duration::from_secs(granted.token_ttl.unwrap_or(DEFAULT_TTL)),
+            }),
+            Ok(_) => Err(LoginError::NoToken {
+                url,
+                what: "it is empty".to_owned(),
+                body,
+            }),
+            Err(error) => Err(LoginError::NoToken {
+                url,
+                what: self.quote(&error.to_string()),
+                body,
+            }),
+        }
+    }
+
+    /// What a server said, fit for an error: short, in one line, without the password.
+    fn quote(&self, text: &str) -> String {
+        let text = self.password.strike_out(text);
+        let mut encoded = String::new();
+        encode(self.password.reveal(), &mut encoded);
+        let text = Secret::from(encoded).strike_out(&text);
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match line.char_indices().nth(LONGEST_QUOTE) {
+            None if line.is_empty() => "(no text)".to_owned(),
+            None => line,
+            Some((end, _)) => format!("{}…", &line[..end]),
+        }
+    }
+
+    fn url(&self, target: &Target, path: &str) -> String {
+        let scheme = if self.security.is_tls() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}{}{path}", target.authority, self.context_path)
+    }
+}
+
+/// Whether the status says that the server, or what stands before it, does not have this path.
+const fn tries_older(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 404 | 405 | 410 | 501)
+}
+
+/// `application/x-www-form-urlencoded`.
+fn encode(text: &str, form: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'*' => {
+                form.push(char::from(byte));
+            }
+            b' ' => form.push('+'),
+            other => {
+                const HEX: &[u8; 16] = b"0123456789ABCDEF";
+                form.push('%');
+                form.push(char::from(HEX[usize::from(other >> 4)]));
+                form.push(char::from(HEX[usize::from(other & 15)]));
+            }
+        }
+    }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod tests;

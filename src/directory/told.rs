@@ -1,0 +1,53 @@
+//! What the `metrics` facade is told of one service.
+
+use std::sync::PoisonError;
+
+use crate::{
+    directory::{Counters, Status, shared::Shared, state::State},
+    metrics::{ServiceCounts, ServiceGauges},
+};
+
+impl Shared {
+    /// Tells what changed. Not under the writer's lock: a recorder is not ours.
+    pub(super) fn tell(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (counts, gauges) = {
+            let state = self.lock();
+            (counts(&state.counters), gauges(&state))
+        };
+        told.tell(&self.key, counts, gauges);
+    }
+}
+
+impl Drop for Shared {
+    /// Nobody sees the set any longer.
+    fn drop(&mut self) {
+        let counts = counts(&self.lock().counters);
+        let told = self.told.get_mut().unwrap_or_else(PoisonError::into_inner);
+        told.tell(&self.key, counts, ServiceGauges::default());
+    }
+}
+
+const fn counts(counters: &Counters) -> ServiceCounts {
+    [
+        counters.lists,
+        counters.rejected,
+        counters.stamps_back,
+        counters.reads_corrected,
+        counters.not_resurrected,
+        counters.held,
+        counters.collapses,
+        counters.collapses_obeyed,
+    ]
+}
+
+fn gauges(state: &State) -> ServiceGauges {
+    let snapshot = state.root.snapshot();
+    let stale = matches!(state.status(), Status::Stale { .. });
+    [
+        snapshot.entries().len(),
+        snapshot.callable_len(),
+        state.guard.len(),
+        usize::from(stale),
+    ]
+}

@@ -1,0 +1,228 @@
+//! What happens, told through the [`metrics`](https://docs.rs/metrics) facade (feature `metrics`).
+//!
+//! Install any recorder (a Prometheus exporter, say); the names are these. Counters are told as
+//! they rise, gauges as they change, so that several clients in one process add up. Nothing is told
+//! for a call: what is told comes from the registry's side.
+//!
+//! | name | kind | labels | meaning |
+//! |---|---|---|---|
+//! | `tower_nacos_connected` | gauge | `namespace` | clients that are registered with a server |
+//! | `tower_nacos_connections_total` | counter | `namespace` | connections made, the first included |
+//! | `tower_nacos_connections_lost_total` | counter | `namespace` | connections lost |
+//! | `tower_nacos_connection_attempts_failed_total` | counter | `namespace` | attempts to connect that came to nothing |
+//! | `tower_nacos_pushes_total` | counter | `namespace` | lists that servers sent by themselves |
+//! | `tower_nacos_pushes_unwanted_total` | counter | `namespace` | pushes for services that nobody asked for |
+//! | `tower_nacos_undecodable_total` | counter | `namespace` | messages of servers that could not be read |
+//! | `tower_nacos_reads_dropped_total` | counter | `namespace` | answers to reads dropped because a push was near |
+//! | `tower_nacos_lists_total` | counter | `namespace`, `group`, `service` | lists applied, changed or not |
+//! | `tower_nacos_hosts_dropped_total` | counter | `namespace`, `group`, `service` | hosts left out of lists because they could not be used |
+//! | `tower_nacos_stamps_back_total` | counter | `namespace`, `group`, `service` | lists with a lower stamp than the one before |
+//! | `tower_nacos_corrections_total` | counter | `namespace`, `group`, `service` | differences that only the safety read found |
+//! | `tower_nacos_not_resurrected_total` | counter | `namespace`, `group`, `service` | hosts that a first answer would have brought back |
+//! | `tower_nacos_held_total` | counter | `namespace`, `group`, `service` | times an instance was held by the collapse guard |
+//! | `tower_nacos_collapses_total` | counter | `namespace`, `group`, `service` | times the collapse guard began to hold |
+//! | `tower_nacos_collapses_obeyed_total` | counter | `namespace`, `group`, `service` | times a collapsed list was obeyed in the end |
+//! | `tower_nacos_instances` | gauge | `namespace`, `group`, `service` | instances in the newest snapshot |
+//! | `tower_nacos_instances_callable` | gauge | `namespace`, `group`, `service` | those that may be called |
+//! | `tower_nacos_instances_held` | gauge | `namespace`, `group`, `service` | those that the collapse guard holds |
+//! | `tower_nacos_subscriptions_stale` | gauge | `namespace`, `group`, `service` | subscriptions that lost the connection and serve the last set |
+
+use std::sync::Once;
+
+use ::metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+
+use crate::model::ServiceKey;
+
+/// A name, and what it means.
+type Named = (&'static str, &'static str);
+
+const CONNECTED: Named = (
+    "tower_nacos_connected",
+    "clients that are registered with a server",
+);
+
+/// Of a client, in the order of [`ClientCounts`].
+const CLIENT: [Named; 7] = [
+    (
+        "tower_nacos_connections_total",
+        "connections made, the first included",
+    ),
+    ("tower_nacos_connections_lost_total", "connections lost"),
+    (
+        "tower_nacos_connection_attempts_failed_total",
+        "attempts to connect that came to nothing",
+    ),
+    (
+        "tower_nacos_pushes_total",
+        "lists that servers sent by themselves",
+    ),
+    (
+        "tower_nacos_pushes_unwanted_total",
+        "pushes for services that nobody asked for",
+    ),
+    (
+        "tower_nacos_undecodable_total",
+        "messages of servers that could not be read",
+    ),
+    (
+        "tower_nacos_reads_dropped_total",
+        "answers to reads dropped because a push was near",
+    ),
+];
+
+/// Of a service, in the order of [`ServiceCounts`].
+const SERVICE: [Named; 8] = [
+    ("tower_nacos_lists_total", "lists applied, changed or not"),
+    (
+        "tower_nacos_hosts_dropped_total",
+        "hosts left out of lists because they could not be used",
+    ),
+    (
+        "tower_nacos_stamps_back_total",
+        "lists with a lower stamp than the one before",
+    ),
+    (
+        "tower_nacos_corrections_total",
+        "differences that only the safety read found",
+    ),
+    (
+        "tower_nacos_not_resurrected_total",
+        "hosts that a first answer would have brought back",
+    ),
+    (
+        "tower_nacos_held_total",
+        "times an instance was held by the collapse guard",
+    ),
+    (
+        "tower_nacos_collapses_total",
+        "times the collapse guard began to hold",
+    ),
+    (
+        "tower_nacos_collapses_obeyed_total",
+        "times a collapsed list was obeyed in the end",
+    ),
+];
+
+/// Of a service, in the order of [`ServiceGauges`].
+const GAUGES: [Named; 4] = [
+    ("tower_nacos_instances", "instances in the newest snapshot"),
+    (
+        "tower_nacos_instances_callable",
+        "instances that may be called",
+    ),
+    (
+        "tower_nacos_instances_held",
+        "instances that the collapse guard holds",
+    ),
+    (
+        "tower_nacos_subscriptions_stale",
+        "subscriptions that lost the connection and serve the last set",
+    ),
+];
+
+/// Values of [`CLIENT`].
+pub(crate) type ClientCounts = [u64; CLIENT.len()];
+/// Values of [`SERVICE`].
+pub(crate) type ServiceCounts = [u64; SERVICE.len()];
+/// Values of [`GAUGES`].
+pub(crate) type ServiceGauges = [usize; GAUGES.len()];
+
+/// Describes every name of the table to the recorder that is installed. A client does it when it
+/// is built, if no other has; call it yourself if you install a recorder later than that.
+pub fn describe() {
+    describe_gauge!(CONNECTED.0, Unit::Count, CONNECTED.1);
+    for (name, meaning) in CLIENT.into_iter().chain(SERVICE) {
+        describe_counter!(name, Unit::Count, meaning);
+    }
+    for (name, meaning) in GAUGES {
+        describe_gauge!(name, Unit::Count, meaning);
+    }
+}
+
+pub(crate) fn describe_once() {
+    static DESCRIBED: Once = Once::new();
+    DESCRIBED.call_once(describe);
+}
+
+/// What has been told of a client.
+#[derive(Debug)]
+pub(crate) struct ClientMetrics {
+    namespace: String,
+    counts: ClientCounts,
+    connected: bool,
+}
+
+impl ClientMetrics {
+    pub(crate) fn new(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            counts: ClientCounts::default(),
+            connected: false,
+        }
+    }
+
+    /// Tells what rose.
+    pub(crate) fn count(&mut self, counts: ClientCounts) {
+        for (at, (name, _)) in CLIENT.into_iter().enumerate() {
+            let more = counts[at].saturating_sub(self.counts[at]);
+            if more > 0 {
+                counter!(name, "namespace" => self.namespace.clone()).increment(more);
+            }
+        }
+        self.counts = counts;
+    }
+
+    pub(crate) fn connected(&mut self, connected: bool) {
+        if connected == self.connected {
+            return;
+        }
+        self.connected = connected;
+        let gauge = gauge!(CONNECTED.0, "namespace" => self.namespace.clone());
+        if connected {
+            gauge.increment(1.0);
+        } else {
+            gauge.decrement(1.0);
+        }
+    }
+}
+
+impl Drop for ClientMetrics {
+    fn drop(&mut self) {
+        self.connected(false);
+    }
+}
+
+/// What has been told of a service.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceMetrics {
+    counts: ServiceCounts,
+    gauges: ServiceGauges,
+}
+
+impl ServiceMetrics {
+    /// Tells what changed.
+    pub(crate) fn tell(&mut self, key: &ServiceKey, counts: ServiceCounts, gauges: ServiceGauges) {
+        let labels = || {
+            [
+                ("namespace", key.namespace().to_string()),
+                ("group", key.group().to_string()),
+                ("service", key.name().to_string()),
+            ]
+        };
+        for (at, (name, _)) in SERVICE.into_iter().enumerate() {
+            let more = counts[at].saturating_sub(self.counts[at]);
+            if more > 0 {
+                counter!(name, &labels()).increment(more);
+            }
+        }
+        for (at, (name, _)) in GAUGES.into_iter().enumerate() {
+            let (before, after) = (self.gauges[at] as f64, gauges[at] as f64);
+            if before < after {
+                gauge!(name, &labels()).increment(after - before);
+            } else if after < before {
+                gauge!(name, &labels()).decrement(before - after);
+            }
+        }
+        (self.counts, self.gauges) = (counts, gauges);
+    }
+}

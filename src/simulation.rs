@@ -1,0 +1,414 @@
+//! One client without sockets, tasks and clock: for `tests/simulation.rs` only.
+//!
+//! The session's machine and the local copies, wired as the driver wires them.
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use prost::Message;
+use rand::{SeedableRng, rngs::StdRng};
+
+use crate::{
+    client::copies::Copies,
+    directory::{self, Options, Subscription},
+    model::{Host, Instance, ServiceKey},
+    session::{
+        self, CallFailure, Command, Config, DialError, Operation, Output, Server, Session, State,
+        Ticket,
+    },
+    wire::Payload,
+};
+
+/// A connection, from the look for addresses on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Link(session::LinkId);
+
+/// A unary call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Call(session::CallId);
+
+/// What the network is to do, in this order.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "not for users")]
+pub enum Action {
+    /// Resolve a name.
+    Resolve {
+        /// For this attempt.
+        link: Link,
+        /// Which of the configured servers.
+        server: usize,
+        /// Its name.
+        name: Arc<str>,
+        /// The port of all its addresses.
+        port: u16,
+    },
+    /// Dial.
+    Dial {
+        /// What the connection will be called.
+        link: Link,
+        /// Whom.
+        addr: SocketAddr,
+    },
+    /// Open the stream, with this first message.
+    OpenStream {
+        /// On which connection.
+        link: Link,
+        /// The message.
+        payload: Bytes,
+    },
+    /// Send on the stream.
+    Send {
+        /// On which connection.
+        link: Link,
+        /// The message.
+        payload: Bytes,
+    },
+    /// Make a unary call.
+    Call {
+        /// On which connection.
+        link: Link,
+        /// What its answer is to be called.
+        call: Call,
+        /// The request.
+        payload: Bytes,
+        /// The driver's own limit, after which it reports a timeout.
+        timeout: Duration,
+    },
+    /// Close the connection or stop dialling.
+    Hangup {
+        /// Which.
+        link: Link,
+    },
+}
+
+/// What the client did with what came.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::exhaustive_enums, reason = "not for users")]
+pub enum Note {
+    /// A list went to a service's copy.
+    Listed {
+        /// Of which service.
+        key: ServiceKey,
+        /// How the session said that it came.
+        origin: directory::Origin,
+    },
+    /// An operation ended.
+    Done {
+        /// Which.
+        ticket: u64,
+        /// Or why not.
+        result: Result<(), String>,
+    },
+    /// A request for a service was refused or failed.
+    Failed {
+        /// Of which service.
+        key: ServiceKey,
+        /// What for, and why.
+        what: String,
+        /// Whether it will be sent again on this connection.
+        retries: bool,
+    },
+    /// Connected to this server.
+    Connected(SocketAddr),
+    /// Not connected, and why.
+    Connecting(String),
+    /// Closed for good.
+    Closed,
+}
+
+/// How a call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "not for users")]
+pub enum Failure {
+    /// Nothing came in time.
+    Timeout,
+    /// The connection broke.
+    Lost,
+    /// A gRPC status came.
+    Status(i32),
+}
+
+/// How a client differs from the default.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "not for users")]
+pub struct Settings {
+    /// How often a service is read when no push comes.
+    pub safety_read: Option<Duration>,
+}
+
+/// One client: call the `handle_` methods with what happens, then
+/// [`poll_action`](Self::poll_action) and [`poll_note`](Self::poll_note) until they are empty.
+#[derive(Debug)]
+pub struct SimClient {
+    session: Session,
+    copies: Copies,
+    actions: VecDeque<Action>,
+    notes: VecDeque<Note>,
+    connected: bool,
+}
+
+impl SimClient {
+    /// A client of `servers` (hosts and gRPC ports) in namespace `public`, that begins to connect.
+    pub fn new(servers: Vec<(Host, u16)>, settings: Settings, seed: u64, now: Instant) -> Self {
+        let server = |(host, port)| Server { host, port };
+        let servers = servers.into_iter().map(server).collect();
+        let mut config = Config::new(servers, "public".into());
+        config.safety_read = settings.safety_read;
+        let mut client = Self {
+            session: Session::new(config, StdRng::seed_from_u64(seed), now),
+            copies: Copies::default(),
+            actions: VecDeque::new(),
+            notes: VecDeque::new(),
+            connected: false,
+        };
+        client.pump(now);
+        client
+    }
+
+    /// The first handle on a service.
+    pub fn subscribe(&mut self, key: &ServiceKey, now: Instant) -> Subscription {
+        let (writer, subscription) = directory::channel(key.clone(), Options::default());
+        self.copies.open(key.clone(), writer, now);
+        self.command(Command::Subscribe(key.clone()), now);
+        subscription
+    }
+
+    /// The last handle on a service was dropped.
+    pub fn unsubscribe(&mut self, key: &ServiceKey, now: Instant) {
+        self.copies.close(key);
+        self.command(Command::Unsubscribe(key.clone()), now);
+    }
+
+    /// Registers an instance.
+    pub fn register(&mut self, ticket: u64, key: &ServiceKey, instance: Instance, now: Instant) {
+        let command = Command::Register {
+            ticket: Ticket(ticket),
+            key: key.clone(),
+            instance: Box::new(instance),
+        };
+        self.command(command, now);
+    }
+
+    /// Takes back what was registered.
+    pub fn deregister(&mut self, ticket: u64, key: &ServiceKey, now: Instant) {
+        let command = Command::Deregister {
+            ticket: Ticket(ticket),
+            key: key.clone(),
+        };
+        self.command(command, now);
+    }
+
+    /// Reads a list once.
+    pub fn query(&mut self, ticket: u64, key: &ServiceKey, now: Instant) {
+        let command = Command::Query {
+            ticket: Ticket(ticket),
+            key: key.clone(),
+        };
+        self.command(command, now);
+    }
+
+    /// Says farewell.
+    pub fn close(&mut self, now: Instant) {
+        self.command(Command::Close, now);
+    }
+
+    /// A name resolved, or did not.
+    pub fn handle_resolved(
+        &mut self,
+        link: Link,
+        server: usize,
+        result: Result<Vec<SocketAddr>, String>,
+        now: Instant,
+    ) {
+        self.session.handle_resolved(link.0, server, result, now);
+        self.pump(now);
+    }
+
+    /// A dial succeeded.
+    pub fn handle_connected(&mut self, link: Link, local: IpAddr, now: Instant) {
+        self.session.handle_connected(link.0, local, now);
+        self.pump(now);
+    }
+
+    /// A dial was refused.
+    pub fn handle_refused(&mut self, link: Link, now: Instant) {
+        self.session
+            .handle_dial_failed(link.0, DialError::Refused, now);
+        self.pump(now);
+    }
+
+    /// A call ended.
+    pub fn handle_answer(&mut self, call: Call, result: Result<Bytes, Failure>, now: Instant) {
+        let result = match result {
+            Ok(bytes) => decode(bytes).map_err(|message| CallFailure::Status { code: 13, message }),
+            Err(Failure::Timeout) => Err(CallFailure::Timeout),
+            Err(Failure::Lost) => Err(CallFailure::Lost("as scripted".to_owned())),
+            Err(Failure::Status(code)) => Err(CallFailure::Status {
+                code,
+                message: "as scripted".to_owned(),
+            }),
+        };
+        self.session.handle_answer(call.0, result, now);
+        self.pump(now);
+    }
+
+    /// A message came on the stream.
+    pub fn handle_stream(&mut self, link: Link, payload: Bytes, now: Instant) {
+        match decode(payload) {
+            Ok(payload) => self.session.handle_stream(link.0, &payload, now),
+            Err(reason) => self.session.handle_stream_ended(link.0, reason, now),
+        }
+        self.pump(now);
+    }
+
+    /// The stream ended.
+    pub fn handle_stream_ended(&mut self, link: Link, reason: &str, now: Instant) {
+        self.session
+            .handle_stream_ended(link.0, reason.to_owned(), now);
+        self.pump(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next of use.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.session.poll_timeout(), self.copies.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.session.handle_timeout(now);
+        self.copies.handle_timeout(now);
+        self.pump(now);
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next thing to know, until there is none.
+    pub fn poll_note(&mut self) -> Option<Note> {
+        self.notes.pop_front()
+    }
+
+    /// What a close could not deregister.
+    pub fn still_registered(&self) -> Vec<ServiceKey> {
+        let unfinished = self.session.unfinished().into_iter();
+        unfinished
+            .filter(|(operation, _)| *operation == Operation::Deregister)
+            .map(|(_, key)| key)
+            .collect()
+    }
+
+    fn command(&mut self, command: Command, now: Instant) {
+        self.session.handle_command(command, now);
+        self.pump(now);
+    }
+
+    fn pump(&mut self, now: Instant) {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Resolve {
+                    link,
+                    server,
+                    name,
+                    port,
+                } => self.actions.push_back(Action::Resolve {
+                    link: Link(link),
+                    server,
+                    name,
+                    port,
+                }),
+                Output::Dial { link, addr, .. } => self.actions.push_back(Action::Dial {
+                    link: Link(link),
+                    addr,
+                }),
+                Output::OpenStream { link, payload } => {
+                    self.actions.push_back(Action::OpenStream {
+                        link: Link(link),
+                        payload: payload.encode_to_vec().into(),
+                    })
+                }
+                Output::StreamSend { link, payload } => self.actions.push_back(Action::Send {
+                    link: Link(link),
+                    payload: payload.encode_to_vec().into(),
+                }),
+                Output::Call {
+                    link,
+                    call,
+                    payload,
+                    timeout,
+                } => self.actions.push_back(Action::Call {
+                    link: Link(link),
+                    call: Call(call),
+                    payload: payload.encode_to_vec().into(),
+                    timeout,
+                }),
+                Output::Hangup { link } => {
+                    self.actions.push_back(Action::Hangup { link: Link(link) });
+                }
+                Output::Listing {
+                    key,
+                    listing,
+                    origin,
+                } => {
+                    self.copies.apply(&key, listing, origin, now);
+                    let origin = match origin {
+                        session::Origin::Push => directory::Origin::Push,
+                        session::Origin::FirstAnswer => directory::Origin::FirstAnswer,
+                        session::Origin::Read => directory::Origin::Read,
+                    };
+                    self.notes.push_back(Note::Listed { key, origin });
+                }
+                Output::Undecodable { key, reason } => {
+                    if let Some(key) = &key {
+                        self.copies.undecodable(key, &reason, now);
+                    }
+                }
+                Output::Failed {
+                    key,
+                    operation,
+                    error,
+                    retries,
+                } => self.notes.push_back(Note::Failed {
+                    key,
+                    what: format!("{operation:?}: {error}"),
+                    retries,
+                }),
+                Output::Done { ticket, outcome } => self.notes.push_back(Note::Done {
+                    ticket: ticket.0,
+                    result: outcome.map(drop).map_err(|error| error.to_string()),
+                }),
+                Output::State(state) => self.state(state, now),
+            }
+        }
+    }
+
+    fn state(&mut self, state: State, now: Instant) {
+        self.notes.push_back(match state {
+            State::Connected { server, .. } => {
+                self.connected = true;
+                self.copies.handle_connected(now);
+                Note::Connected(server)
+            }
+            State::Connecting { last_error, .. } => {
+                if std::mem::take(&mut self.connected) {
+                    self.copies.handle_disconnected(now);
+                }
+                Note::Connecting(last_error.map(|e| e.to_string()).unwrap_or_default())
+            }
+            State::Closed => Note::Closed,
+        });
+    }
+}
+
+fn decode(bytes: Bytes) -> Result<Payload, String> {
+    Payload::decode(bytes).map_err(|error| error.to_string())
+}

@@ -1,0 +1,225 @@
+//! The `metrics` facade is told what the documentation's table says, and nothing else.
+#![cfg(feature = "metrics")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
+    Unit,
+};
+use tokio::time::timeout;
+use tower_nacos::{Client, Instance, testing::Registry};
+
+const HANG: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Default)]
+struct Recorded {
+    values: Arc<Mutex<BTreeMap<String, Arc<Cell>>>>,
+    described: Arc<Mutex<BTreeSet<String>>>,
+}
+
+#[derive(Default)]
+struct Cell(AtomicU64);
+
+impl Cell {
+    fn add(&self, value: f64) {
+        let add = |now: u64| Some((f64::from_bits(now) + value).to_bits());
+        self.0.fetch_update(SeqCst, SeqCst, add).unwrap();
+    }
+}
+
+impl CounterFn for Cell {
+    fn increment(&self, value: u64) {
+        self.add(value as f64);
+    }
+
+    fn absolute(&self, _: u64) {
+        panic!("two clients of one namespace would overwrite each other");
+    }
+}
+
+impl GaugeFn for Cell {
+    fn increment(&self, value: f64) {
+        self.add(value);
+    }
+
+    fn decrement(&self, value: f64) {
+        self.add(-value);
+    }
+
+    fn set(&self, _: f64) {
+        panic!("two clients of one namespace would overwrite each other");
+    }
+}
+
+impl Recorded {
+    fn cell(&self, key: &Key) -> Arc<Cell> {
+        let labels: Vec<_> = key
+            .labels()
+            .map(|l| format!("{}={}", l.key(), l.value()))
+            .collect();
+        let name = format!("{}{{{}}}", key.name(), labels.join(","));
+        self.values.lock().unwrap().entry(name).or_default().clone()
+    }
+
+    fn get(&self, name: &str) -> f64 {
+        let values = self.values.lock().unwrap();
+        values
+            .get(name)
+            .map_or(0.0, |cell| f64::from_bits(cell.0.load(SeqCst)))
+    }
+
+    fn described(&self, name: &KeyName) {
+        let new = self
+            .described
+            .lock()
+            .unwrap()
+            .insert(name.as_str().to_owned());
+        assert!(new, "{name:?} is described twice");
+    }
+}
+
+impl Recorder for Recorded {
+    fn describe_counter(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+        self.described(&name);
+    }
+
+    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+        self.described(&name);
+    }
+
+    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+        panic!("{name:?} is in no table");
+    }
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.cell(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.cell(key))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        panic!("{key:?} is in no table");
+    }
+}
+
+/// The names in the table of the module's documentation.
+fn documented() -> BTreeSet<String> {
+    include_str!("../src/metrics/mod.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_table_the_descriptions_and_what_is_told_agree() {
+    let recorded = Recorded::default();
+    // On one thread, which is the one that knows this recorder.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    metrics::with_local_recorder(&recorded, || runtime.block_on(scenario(&recorded)));
+    drop(runtime);
+
+    assert_eq!(*recorded.described.lock().unwrap(), documented());
+    for name in recorded.values.lock().unwrap().keys() {
+        let (name, labels) = name.split_once('{').unwrap();
+        assert!(documented().contains(name), "{name} is in no table");
+        let labels: Vec<_> = labels
+            .split(',')
+            .map(|l| l.split_once('=').unwrap().0)
+            .collect();
+        assert!(labels == ["namespace"] || labels == ["namespace", "group", "service"]);
+    }
+}
+
+async fn scenario(recorded: &Recorded) {
+    const SERVICE: &str = "{namespace=public,group=DEFAULT_GROUP,service=orders}";
+    let of_service = |name: &str| recorded.get(&format!("tower_nacos_{name}{SERVICE}"));
+    let of_client = |name: &str| recorded.get(&format!("tower_nacos_{name}{{namespace=public}}"));
+
+    let registry = Registry::builder().push_delay(None).start().await.unwrap();
+    let instances: Vec<_> = (1..=3)
+        .map(|n| Instance::parse(&format!("10.0.0.{n}:80")).unwrap())
+        .collect();
+    registry.register_as("p", "orders", &instances);
+    let client = timeout(HANG, Client::connect(registry.addr()))
+        .await
+        .unwrap()
+        .unwrap();
+    let orders = timeout(HANG, client.subscribe("orders"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (of_service("instances"), of_service("instances_callable")),
+        (3.0, 3.0)
+    );
+
+    let lists = of_service("lists_total");
+    let mut status = orders.status_changes();
+    registry.register_as("p", "orders", &instances[..2]);
+    let two = async {
+        while orders.snapshot().callable_len() != 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(HANG, two).await.unwrap();
+    assert_eq!(of_service("instances"), 2.0);
+    assert!(of_service("lists_total") > lists);
+
+    // A registry that comes back without its instances.
+    timeout(HANG, async {
+        registry.restart().await.unwrap();
+        while !matches!(
+            status.next().await,
+            Some(tower_nacos::directory::Status::Held { .. })
+        ) {}
+    })
+    .await
+    .unwrap();
+    assert_eq!(of_service("instances_held"), 2.0);
+    assert_eq!(of_service("collapses_total"), 1.0);
+    assert_eq!(of_service("held_total"), 2.0);
+    assert_eq!(of_service("subscriptions_stale"), 0.0);
+    assert_eq!(of_client("connections_lost_total"), 1.0);
+    // Told after each turn of the client's task, so perhaps a moment later than the status.
+    timeout(HANG, async {
+        while of_client("connections_total") != 2.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(of_client("connected"), 1.0);
+    assert_eq!(
+        client.counters().connections as f64,
+        of_client("connections_total")
+    );
+    assert_eq!(client.counters().pushes as f64, of_client("pushes_total"));
+
+    timeout(HANG, client.close(HANG)).await.unwrap().unwrap();
+    assert_eq!(of_client("connected"), 0.0);
+    assert_eq!(of_service("instances"), 2.0, "the last set serves");
+    drop((status, orders, client));
+    timeout(HANG, async {
+        while of_service("instances") != 0.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(of_service("instances_callable"), 0.0);
+    assert_eq!(of_service("instances_held"), 0.0);
+}

@@ -1,0 +1,129 @@
+//! A deterministic simulation: clients (the session's machine and their local copies) and scripted
+//! registries in virtual time, on a network that delays, breaks, partitions and lies.
+//!
+//! After every step it is checked what must always hold, and in the end, when nothing goes wrong
+//! any more, that everything is as it should be. A seed decides everything:
+//!
+//! ```text
+//! cargo test --test simulation                                     # 500 seeds
+//! SIM_SEED=7 cargo test --test simulation -- --nocapture           # one, with its story
+//! SIM_SEEDS=100000 cargo test --release --test simulation          # many
+//! ```
+
+#[path = "simulation/client.rs"]
+mod client;
+#[path = "simulation/delivery.rs"]
+mod delivery;
+#[path = "simulation/meddling.rs"]
+mod meddling;
+#[path = "simulation/network.rs"]
+mod network;
+#[path = "simulation/providers.rs"]
+mod providers;
+#[path = "simulation/settled.rs"]
+mod settled;
+#[path = "simulation/truth.rs"]
+mod truth;
+#[path = "simulation/users.rs"]
+mod users;
+#[path = "simulation/world.rs"]
+mod world;
+
+use std::{
+    env,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use crate::world::World;
+
+const SEEDS: u64 = 500;
+
+/// Runs one seed: its steps and what went wrong, with the story if that is asked for.
+fn run(seed: u64, trace: bool) -> (Result<u64, String>, Vec<String>) {
+    let mut world = World::new(seed, trace);
+    let result = catch_unwind(AssertUnwindSafe(|| world.live()));
+    let result = result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        Err(format!("panicked: {}", text.unwrap_or_default()))
+    });
+    let at = (world.now - world.start).as_secs_f64();
+    let result = match result {
+        Ok(()) => Ok(world.steps),
+        Err(error) => Err(format!("at {at:.3} s: {error}")),
+    };
+    (result, world.take_trace())
+}
+
+#[test]
+fn whatever_happens_the_rules_hold_and_in_the_end_all_is_well() {
+    if let Some(seed) = number("SIM_SEED") {
+        let (result, story) = run(seed, true);
+        println!("{}", story.join("\n"));
+        return match result {
+            Ok(steps) => println!("seed {seed}, {steps} steps"),
+            Err(error) => panic!("seed {seed}, {error}"),
+        };
+    }
+    let first = number("SIM_FIRST").unwrap_or(0);
+    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
+    let threads = thread::available_parallelism().map_or(1, |n| n.get());
+    let (next, stop, steps) = (
+        AtomicU64::new(first),
+        AtomicBool::new(false),
+        AtomicU64::new(0),
+    );
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + seeds {
+                        break;
+                    }
+                    match run(seed, false).0 {
+                        Ok(n) => {
+                            steps.fetch_add(n, Ordering::Relaxed);
+                        }
+                        Err(error) => {
+                            let mut failures = failures.lock().unwrap();
+                            failures.push((seed, error));
+                            stop.store(failures.len() >= 20, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    println!("{seeds} seeds, {} steps", steps.into_inner());
+    let failed: Vec<String> = failures
+        .iter()
+        .map(|(seed, error)| {
+            format!("seed {seed}, {error}\n    SIM_SEED={seed} cargo test --test simulation -- --nocapture")
+        })
+        .collect();
+    assert!(failed.is_empty(), "\n{}\n", failed.join("\n"));
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in 0..10 {
+        assert_eq!(run(seed, true), run(seed, true));
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
+    )
+}

@@ -1,0 +1,367 @@
+//! A client under test, and what must hold of it after every step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tower_nacos::{
+    directory::{Entry, Origin, Snapshot, Status, Subscription},
+    model::{Address, ServiceKey},
+    simulation::{Call, Link, Note, SimClient},
+};
+
+use crate::network::{MS, SEC, Wire};
+
+/// What came to a client in this step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Came {
+    Stream(Link),
+    Answer(Link, Call),
+    Other,
+}
+
+pub(crate) struct Client {
+    pub(crate) unit: SimClient,
+    pub(crate) wires: BTreeMap<Link, Wire>,
+    pub(crate) subs: BTreeMap<usize, Watched>,
+    /// What it wants published, by service.
+    pub(crate) publishes: BTreeMap<usize, Address>,
+    /// Publications whose end is not known: the server refused to take them back.
+    pub(crate) unsure: BTreeSet<usize>,
+    /// Operations that nobody has answered, and since when.
+    pub(crate) tickets: BTreeMap<u64, (Instant, Ticket)>,
+    pub(crate) connected: bool,
+    pub(crate) closed: bool,
+    pub(crate) offline_since: Instant,
+    /// When each call was sent.
+    pub(crate) sent: BTreeMap<Call, Instant>,
+    pub(crate) lag: Duration,
+    /// Partitioned from each server until then.
+    pub(crate) blocked: BTreeMap<usize, Instant>,
+    /// When something last happened to its connections or their speed.
+    pub(crate) disturbed: Instant,
+    /// The newest connection that a list came on.
+    last_list: Option<Link>,
+    second: u64,
+    steps: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ticket {
+    Register(usize),
+    Deregister(usize),
+    Query,
+}
+
+/// A subscription and what was seen of it.
+pub(crate) struct Watched {
+    pub(crate) key: ServiceKey,
+    pub(crate) sub: Subscription,
+    last: Arc<Snapshot>,
+    /// What pushes removed, and when.
+    removed: BTreeMap<Address, Instant>,
+    /// The last push of this service, on this connection.
+    pushed: Option<(Link, Instant)>,
+    /// What is held, and since when.
+    held: BTreeMap<Address, Instant>,
+    /// When a list last came.
+    heard: Option<Instant>,
+}
+
+impl Watched {
+    pub(crate) fn new(key: ServiceKey, sub: Subscription) -> Self {
+        Self {
+            key,
+            last: sub.snapshot(),
+            sub,
+            removed: BTreeMap::new(),
+            pushed: None,
+            held: BTreeMap::new(),
+            heard: None,
+        }
+    }
+
+    /// The set in a line, what is held in brackets and what may not be called struck.
+    pub(crate) fn tell(&self) -> String {
+        let tell = |entry: &Entry| {
+            let address = entry.instance().address();
+            match (entry.is_held(), entry.standing().is_callable()) {
+                (true, _) => format!("[{address}]"),
+                (false, true) => address.to_string(),
+                (false, false) => format!("-{address}-"),
+            }
+        };
+        let snapshot = self.sub.snapshot();
+        let told: Vec<String> = snapshot.entries().iter().map(tell).collect();
+        format!("revision {}: {}", snapshot.revision(), told.join(" "))
+    }
+
+    pub(crate) fn callable(&self) -> Vec<Address> {
+        let snapshot = self.sub.snapshot();
+        let callable = snapshot.callable();
+        callable.map(|e| e.instance().address().clone()).collect()
+    }
+}
+
+/// The most a client may do in a second of virtual time.
+const STEPS_A_SECOND: u32 = 600;
+/// Nobody waits longer than this for nothing: a safety read, with its 20 %.
+const LONGEST_WAIT: Duration = Duration::from_secs(73);
+/// How long what is held stays without the list growing, and in any case.
+const HOLD: Duration = Duration::from_secs(60);
+const HOLD_LIMIT: Duration = Duration::from_secs(180);
+const LAG: Duration = Duration::from_secs(3);
+const READ_GUARD: Duration = Duration::from_secs(1);
+
+impl Client {
+    pub(crate) fn new(unit: SimClient, lag: Duration, now: Instant) -> Self {
+        Self {
+            unit,
+            wires: BTreeMap::new(),
+            subs: BTreeMap::new(),
+            publishes: BTreeMap::new(),
+            unsure: BTreeSet::new(),
+            tickets: BTreeMap::new(),
+            connected: false,
+            closed: false,
+            offline_since: now,
+            sent: BTreeMap::new(),
+            lag,
+            blocked: BTreeMap::new(),
+            disturbed: now,
+            last_list: None,
+            second: 0,
+            steps: 0,
+        }
+    }
+
+    pub(crate) fn open_links(&self) -> impl Iterator<Item = (&Link, &Wire)> {
+        self.wires.iter().filter(|(_, wire)| wire.is_open())
+    }
+
+    /// Takes in what the client noted, and checks what must hold. `serving` says which addresses
+    /// of a service are alive, callable and were so for a while.
+    pub(crate) fn check(
+        &mut self,
+        came: Came,
+        notes: &[Note],
+        now: Instant,
+        elapsed: Duration,
+        serving: impl Fn(usize) -> BTreeSet<Address>,
+    ) -> Result<(), String> {
+        self.no_spin(elapsed)?;
+        self.one_transport_but_in_a_reset()?;
+        for note in notes {
+            match note {
+                Note::Listed { key, origin } => self.listed(came, key, *origin, now)?,
+                Note::Done { ticket, result } => self.done(*ticket, result.is_ok())?,
+                Note::Connected(_) => {
+                    self.connected = true;
+                }
+                Note::Connecting(_) => {
+                    if std::mem::take(&mut self.connected) {
+                        self.offline_since = now;
+                    }
+                }
+                Note::Closed => {
+                    self.connected = false;
+                    self.closed = true;
+                }
+                Note::Failed { .. } => {}
+            }
+        }
+        self.waits_are_bounded(now)?;
+        let listed: Vec<(ServiceKey, Origin)> = notes
+            .iter()
+            .filter_map(|note| match note {
+                Note::Listed { key, origin } => Some((key.clone(), *origin)),
+                _ => None,
+            })
+            .collect();
+        for (service, watched) in &mut self.subs {
+            let origin = listed.iter().find(|(key, _)| *key == watched.key);
+            watched.check(came, origin.map(|(_, o)| *o), now, || serving(*service))?;
+        }
+        Ok(())
+    }
+
+    fn no_spin(&mut self, elapsed: Duration) -> Result<(), String> {
+        if self.second != elapsed.as_secs() {
+            self.second = elapsed.as_secs();
+            self.steps = 0;
+        }
+        self.steps += 1;
+        ensure(self.steps <= STEPS_A_SECOND, || {
+            format!("it spins: {} steps in a second", self.steps)
+        })
+    }
+
+    fn waits_are_bounded(&self, now: Instant) -> Result<(), String> {
+        match self.unit.poll_timeout() {
+            None => ensure(self.closed, || "it waits for nothing".to_owned()),
+            Some(at) => ensure(at <= now + LONGEST_WAIT, || {
+                format!("it sleeps for {:?}", at - now)
+            }),
+        }
+    }
+
+    fn one_transport_but_in_a_reset(&self) -> Result<(), String> {
+        let open: Vec<_> = self.open_links().collect();
+        match open[..] {
+            [] | [_] => Ok(()),
+            [(_, old), _] if old.reset => Ok(()),
+            _ => Err(format!("{} transports: {open:?}", open.len())),
+        }
+    }
+
+    fn listed(
+        &mut self,
+        came: Came,
+        key: &ServiceKey,
+        origin: Origin,
+        now: Instant,
+    ) -> Result<(), String> {
+        let (Came::Stream(link) | Came::Answer(link, _)) = came else {
+            return Err(format!("a list of {key} came from nowhere"));
+        };
+        ensure(self.last_list.is_none_or(|last| last <= link), || {
+            format!("a list of {key} came on a former connection")
+        })?;
+        if self.last_list != Some(link) {
+            self.last_list = Some(link);
+            for watched in self.subs.values_mut() {
+                watched.pushed = None;
+            }
+        }
+        let Some(watched) = self.subs.values_mut().find(|w| w.key == *key) else {
+            return Ok(());
+        };
+        match came {
+            Came::Stream(link) => watched.pushed = Some((link, now)),
+            Came::Answer(link, call) if origin == Origin::Read => {
+                let sent = self.sent.get(&call).copied().unwrap_or(now);
+                if let Some((on, pushed)) = watched.pushed
+                    && on == link
+                    && pushed + READ_GUARD >= sent
+                {
+                    return Err(format!(
+                        "a read of {key}, sent {:?} before now, was believed although a push came {:?} before now",
+                        now - sent,
+                        now - pushed
+                    ));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, ticket: u64, ok: bool) -> Result<(), String> {
+        let Some((_, what)) = self.tickets.remove(&ticket) else {
+            return Err(format!("ticket {ticket} was done twice"));
+        };
+        match what {
+            Ticket::Register(service) if !ok => {
+                self.publishes.remove(&service);
+                self.unsure.insert(service);
+            }
+            Ticket::Deregister(service) if !ok => {
+                self.unsure.insert(service);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Watched {
+    fn check(
+        &mut self,
+        came: Came,
+        origin: Option<Origin>,
+        now: Instant,
+        serving: impl Fn() -> BTreeSet<Address>,
+    ) -> Result<(), String> {
+        if origin.is_some() {
+            self.heard = Some(now);
+        }
+        let next = self.sub.snapshot();
+        if matches!(self.sub.status(), Status::Held { .. }) {
+            ensure(
+                self.heard.is_none_or(|heard| now <= heard + HOLD + MS),
+                || "something is held a minute after the last list".to_owned(),
+            )?;
+            for (address, since) in &self.held {
+                ensure(now <= *since + HOLD_LIMIT + MS, || {
+                    format!("{address} is held since {:?}", now - *since)
+                })?;
+            }
+        }
+        if Arc::ptr_eq(&next, &self.last) {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.last, Arc::clone(&next));
+        ensure(next.revision() > before.revision(), || {
+            format!("revision {} after {}", next.revision(), before.revision())
+        })?;
+        for gone in before.entries() {
+            let address = gone.instance().address();
+            if next.find(address).is_none() && matches!(came, Came::Stream(_)) {
+                self.removed.insert(address.clone(), now);
+            }
+        }
+        for entry in next.callable() {
+            let address = entry.instance().address();
+            if before.find(address).is_some() {
+                continue;
+            }
+            let removed = self.removed.remove(address);
+            if let (Some(at), Came::Answer(..), Some(Origin::FirstAnswer)) = (removed, came, origin)
+            {
+                ensure(now >= at + LAG, || {
+                    format!(
+                        "{address}, removed by a push {:?} ago, was brought back by a first answer",
+                        now - at
+                    )
+                })?;
+            }
+            ensure(came != Came::Other, || {
+                format!("{address} came from nowhere")
+            })?;
+        }
+        if next.callable_len() == 0 && before.callable_len() > 0 {
+            let serving = serving();
+            let lost = before
+                .callable()
+                .map(|entry| entry.instance().address())
+                .find(|address| serving.contains(*address));
+            if let Some(lost) = lost {
+                return Err(format!(
+                    "nothing is callable although {lost} serves ({came:?}, {origin:?})"
+                ));
+            }
+        }
+        let mut held = BTreeMap::new();
+        for entry in next.entries().iter().filter(|entry| entry.is_held()) {
+            let address = entry.instance().address();
+            let since = self.held.get(address).copied().unwrap_or(now);
+            held.insert(address.clone(), since);
+        }
+        self.held = held;
+        Ok(())
+    }
+}
+
+pub(crate) fn ensure(holds: bool, message: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(message()) }
+}
+
+/// A connection must stand this long after the last fault. A half-dead one is found within 18 s,
+/// an attempt that was under way takes up to 11 s, one to a lost server 4 s.
+pub(crate) const RECONNECTED: Duration = SEC.saturating_mul(45);
+
+/// A client that is not connected is within this time of every server that is not lost being
+/// there: an attempt that began before hangs for 11 s at most.
+pub(crate) const FOUND: Duration = SEC.saturating_mul(18);
