@@ -44,8 +44,7 @@ impl Server {
         Self::Embedded(registry.expect("the embedded registry starts"))
     }
 
-    /// rnacos, if it is installed. `RNACOS` names the program; `RNACOS_REQUIRED` makes its absence
-    /// a failure.
+    /// rnacos, if it is installed.
     pub(crate) async fn rnacos() -> Option<Self> {
         Self::rnacos_with(&[]).await
     }
@@ -54,23 +53,8 @@ impl Server {
     pub(crate) async fn rnacos_with(
         settings: &'static [(&'static str, &'static str)],
     ) -> Option<Self> {
-        let Some(program) = find_rnacos() else {
-            assert!(
-                env::var_os("RNACOS_REQUIRED").is_none(),
-                "RNACOS_REQUIRED, but no rnacos"
-            );
-            static SAID: Once = Once::new();
-            SAID.call_once(|| {
-                // Past the harness, which keeps what a passing test prints to itself.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "rnacos suite: SKIPPED, no rnacos in PATH; `cargo install --locked rnacos \
-                     --version 0.8.8` and run the tests again (or set RNACOS=/path/to/rnacos)"
-                );
-            });
-            return None;
-        };
-        Some(Self::Rnacos(Rnacos::start(program, settings).await))
+        let rnacos = Rnacos::start(rnacos_program()?, settings);
+        Some(Self::Rnacos(rnacos.await))
     }
 
     /// `host:port` of the main port.
@@ -196,6 +180,28 @@ impl Drop for Rnacos {
     }
 }
 
+/// rnacos, if it is installed; one line says so if it is not. `RNACOS` names the program;
+/// `RNACOS_REQUIRED` makes its absence a failure.
+pub(crate) fn rnacos_program() -> Option<PathBuf> {
+    static SAID: Once = Once::new();
+    let program = find_rnacos();
+    if program.is_none() {
+        assert!(
+            env::var_os("RNACOS_REQUIRED").is_none(),
+            "RNACOS_REQUIRED, but no rnacos"
+        );
+        SAID.call_once(|| {
+            // Past the harness, which keeps what a passing test prints to itself.
+            let _ = writeln!(
+                std::io::stderr(),
+                "rnacos suite: SKIPPED, no rnacos in PATH; `cargo install --locked rnacos \
+                 --version 0.8.8` and run the tests again (or set RNACOS=/path/to/rnacos)"
+            );
+        });
+    }
+    program
+}
+
 fn find_rnacos() -> Option<PathBuf> {
     if let Some(named) = env::var_os("RNACOS") {
         return Some(named.into());
@@ -219,7 +225,7 @@ fn free_port() -> u16 {
 }
 
 /// One HTTP/1.1 exchange; the whole answer as text.
-async fn http(addr: &str, method: &str, path: &str) -> std::io::Result<String> {
+pub(crate) async fn http(addr: &str, method: &str, path: &str) -> std::io::Result<String> {
     let mut socket = TcpStream::connect(addr).await?;
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: {addr}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

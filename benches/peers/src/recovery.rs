@@ -1,0 +1,261 @@
+//! How long a subscriber is blind when its server is restarted or dies, and whether it is wrong
+//! meanwhile.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use tokio::time::{sleep, timeout};
+use tower_nacos::{Client, Subscription, directory::Status};
+
+use crate::{
+    Error, HANG,
+    load::Load,
+    nodes::{self, Node},
+    observer::Observer,
+    option, peer, program, provider,
+    stats::{max, median, quantile},
+};
+
+mod sockets;
+
+const SERVICE: &str = "recovery";
+const ALIVE: [u16; 3] = [7001, 7002, 7003];
+/// How long the server is down, in turn.
+const OUTAGES: [u64; 4] = [0, 300, 1000, 3000];
+
+/// What the rounds of one kind brought, in milliseconds.
+#[derive(Default)]
+struct Figures {
+    /// Until the first answer on our new connection was applied.
+    ours: Vec<f64>,
+    /// Until a change that was pushed afterwards was seen by us, and by the peer.
+    ours_seen: Vec<f64>,
+    peer_seen: Vec<f64>,
+    wrong: [usize; 2],
+    wrong_for: [Duration; 2],
+    calls: u64,
+    failed: u64,
+}
+
+pub async fn run() -> Result<(), Error> {
+    let (restarts, failovers) = (option("--restarts", 3)?, option("--failovers", 3)?);
+    if restarts > 0 {
+        restart(restarts).await?.print("restart");
+    }
+    if failovers > 0 {
+        failover(failovers).await?.print("failover");
+    }
+    Ok(())
+}
+
+/// One server, killed and started again on its data.
+async fn restart(rounds: usize) -> Result<Figures, Error> {
+    let mut figures = Figures::default();
+    let mut node = Node::alone(&program()?).await;
+    let mut alive = Vec::new();
+    for port in ALIVE {
+        alive.push(provider(&node.addr(), SERVICE, port).await?);
+    }
+
+    let (ours, peers) = (Observer::new(), Observer::new());
+    let sdk = peer::client(&node.addr()).await?;
+    let see = peers.clone();
+    peer::subscribe(&sdk, SERVICE, move |set| see.see(set)).await?;
+    let client = Client::connect(&node.addr()).await?;
+    let subscription = client.subscribe(SERVICE).await?;
+    ours.follow(subscription.clone());
+    settle(&ours, &peers).await?;
+    let load = Load::start(&subscription);
+
+    for (port, round) in (7100..).zip(0..rounds) {
+        let outage = OUTAGES[round % OUTAGES.len()];
+        node.kill();
+        let killed = Instant::now();
+        sleep(Duration::from_millis(outage)).await;
+        let answered = tokio::spawn(first_answer(subscription.clone(), killed));
+        node.start().await;
+        let up = Instant::now();
+        let fresh = provider(&node.addr(), SERVICE, port).await?;
+        let seen = both_see(&ours, &peers, port).await?;
+        let answered = answered.await?.ok_or("no answer after a restart")?;
+        figures.round(round, "restart", outage, up, answered, seen);
+        // The next round begins with everybody back and nobody else: what leaves together with its
+        // server is held for a minute.
+        fresh.close(Duration::from_secs(1)).await?;
+        for observer in [&ours, &peers] {
+            let alone = observer.until(|set| *set == ALIVE.into()).await;
+            alone.ok_or("a subscriber does not see what is alive, and only that")?;
+        }
+    }
+    figures.judge(&ours, &peers);
+    (figures.calls, figures.failed) = load.end();
+    for client in alive {
+        client.close(Duration::from_secs(1)).await?;
+    }
+    Ok(figures)
+}
+
+/// Three servers; the one under both subscribers is killed, the other two live.
+async fn failover(rounds: usize) -> Result<Figures, Error> {
+    let mut figures = Figures::default();
+    let mut nodes = Node::three(&program()?).await;
+    let all = nodes.iter().map(Node::addr).collect::<Vec<_>>().join(",");
+    let peers = Observer::new();
+    let sdk = peer::client(&all).await?;
+    let see = peers.clone();
+    peer::subscribe(&sdk, SERVICE, move |set| see.see(set)).await?;
+
+    for (port, round) in (7100..).zip(0..rounds) {
+        // No client of ours lives now, so the connections of this process are the peer's.
+        let under = sockets::connected(&nodes)?;
+        let [victim] = under[..] else {
+            return Err(format!("the peer is connected to {under:?}").into());
+        };
+        let survivors = (0..3).filter(|n| *n != victim).map(|n| nodes[n].addr());
+        let survivors = survivors.collect::<Vec<_>>().join(",");
+        let mut alive = Vec::new();
+        for port in ALIVE {
+            alive.push(provider(&survivors, SERVICE, port).await?);
+        }
+        let client = connected_to(&all, &nodes[victim]).await?;
+        let subscription = client.subscribe(SERVICE).await?;
+        let ours = Observer::new();
+        ours.follow(subscription.clone());
+        settle(&ours, &peers).await?;
+        let load = Load::start(&subscription);
+
+        nodes[victim].kill();
+        let killed = Instant::now();
+        let answered = tokio::spawn(first_answer(subscription.clone(), killed));
+        let fresh = provider(&survivors, SERVICE, port).await?;
+        let seen = both_see(&ours, &peers, port).await?;
+        let answered = answered.await?.ok_or("no answer after a failover")?;
+        figures.round(round, "failover", 0, killed, answered, seen);
+        figures.judge(&ours, &peers);
+        let (calls, failed) = load.end();
+        figures.calls += calls;
+        figures.failed += failed;
+
+        peers.demand(BTreeSet::new());
+        drop(subscription);
+        for client in alive.into_iter().chain([client, fresh]) {
+            client.close(Duration::from_secs(1)).await?;
+        }
+        nodes[victim].start().await;
+        nodes::share(&nodes.iter().collect::<Vec<_>>()).await;
+    }
+    Ok(figures)
+}
+
+/// Waits until both see everything that is alive, which they may not lose from then on.
+async fn settle(ours: &Observer, peers: &Observer) -> Result<(), Error> {
+    for observer in [ours, peers] {
+        observer
+            .until(|set| set.is_superset(&ALIVE.into()))
+            .await
+            .ok_or("a subscriber does not see what is alive")?;
+        observer.demand(ALIVE.into());
+    }
+    Ok(())
+}
+
+/// When each saw `port`.
+async fn both_see(ours: &Observer, peers: &Observer, port: u16) -> Result<[Instant; 2], Error> {
+    let (ours, peers) = tokio::join!(
+        ours.until(|set| set.contains(&port)),
+        peers.until(|set| set.contains(&port))
+    );
+    Ok([
+        ours.ok_or("ours never saw it")?,
+        peers.ok_or("the peer never saw it")?,
+    ])
+}
+
+/// When the first answer on the connection after the one lost at `lost` was applied.
+async fn first_answer(subscription: Subscription, lost: Instant) -> Option<Instant> {
+    let answered = async {
+        loop {
+            let now = Instant::now();
+            let heard = subscription.age(now).and_then(|age| now.checked_sub(age));
+            let connected = matches!(subscription.status(), Status::Fresh | Status::Held { .. });
+            match heard {
+                Some(heard) if connected && heard > lost => return now,
+                _ => sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    timeout(HANG, answered).await.ok()
+}
+
+/// A client of ours that happens to be on this node.
+async fn connected_to(servers: &str, node: &Node) -> Result<Client, Error> {
+    loop {
+        let client = Client::connect(servers).await?;
+        match client.state() {
+            tower_nacos::client::ConnectionState::Connected { server } if server == node.grpc() => {
+                return Ok(client);
+            }
+            _ => client.close(Duration::from_secs(1)).await?,
+        }
+    }
+}
+
+impl Figures {
+    fn round(
+        &mut self,
+        round: usize,
+        what: &str,
+        outage: u64,
+        from: Instant,
+        answered: Instant,
+        seen: [Instant; 2],
+    ) {
+        let ms = |at: Instant| at.saturating_duration_since(from).as_secs_f64() * 1e3;
+        let [ours, peer] = seen.map(ms);
+        println!(
+            "{what} {round}: down_ms={outage} answered_ms={:.0} change_seen_ms={ours:.0} \
+             peer_change_seen_ms={peer:.0}",
+            ms(answered)
+        );
+        self.ours.push(ms(answered));
+        self.ours_seen.push(ours);
+        self.peer_seen.push(peer);
+    }
+
+    fn judge(&mut self, ours: &Observer, peers: &Observer) {
+        for (n, observer) in [ours, peers].into_iter().enumerate() {
+            let (times, longest) = observer.verdict();
+            // The peer's observer lives on from round to round, ours does not.
+            self.wrong[n] = if n == 0 { self.wrong[n] + times } else { times };
+            self.wrong_for[n] = self.wrong_for[n].max(longest);
+        }
+    }
+
+    fn print(&self, what: &str) {
+        let pairs = self.ours_seen.iter().zip(&self.peer_seen);
+        let ratios: Vec<f64> = pairs.map(|(ours, peer)| peer / ours).collect();
+        println!(
+            "ratio recover_{what} ours_ms={:.0} peer_ms={:.0} peer_over_ours={:.2} max_ours_ms={:.0} \
+             rounds={} ours_p90_ms={:.0} ours_change_seen_ms={:.0} max_ours_change_seen_ms={:.0} \
+             max_peer_ms={:.0} calls={} failed={} ours_wrong={} peer_wrong={} \
+             ours_wrong_max_ms={} peer_wrong_max_ms={}",
+            median(&self.ours),
+            median(&self.peer_seen),
+            median(&ratios),
+            max(&self.ours),
+            self.ours.len(),
+            quantile(&self.ours, 0.9),
+            median(&self.ours_seen),
+            max(&self.ours_seen),
+            max(&self.peer_seen),
+            self.calls,
+            self.failed,
+            self.wrong[0],
+            self.wrong[1],
+            self.wrong_for[0].as_millis(),
+            self.wrong_for[1].as_millis(),
+        );
+    }
+}
