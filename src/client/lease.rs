@@ -83,10 +83,8 @@ impl Subscriptions {
         let unused = slots
             .get(key)
             .is_some_and(|slot| slot.lease.strong_count() == 0);
-        if unused {
-            if let Some(slot) = slots.remove(key) {
-                self.past().add(&slot.subscription.counters());
-            }
+        if unused && let Some(slot) = slots.remove(key) {
+            self.past().add(&slot.subscription.counters());
         }
         unused
     }
