@@ -1,10 +1,20 @@
 //! ready, wait_for and what their errors say.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use futures_core::Stream;
 
 use super::support::{Script, a, all};
 use crate::{
-    directory::{Origin, ReadyError},
+    directory::{Origin, ReadyError, Status},
     model::{Listing, Rejected},
 };
 
@@ -89,4 +99,35 @@ fn what_waits_can_move_between_threads() {
     let mut changes = check(sub.changes());
     drop(check(changes.next()));
     drop(check(script.writer));
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+#[test]
+fn a_status_that_changes_without_the_set_wakes_who_watches_it() {
+    let mut script = Script::listing(all([1]));
+    let mut status = script.sub.status_changes();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut poll = || Pin::new(&mut status).poll_next(&mut Context::from_waker(&waker));
+    assert_eq!(poll(), Poll::Ready(Some(Status::Fresh)));
+    for said in [Status::Undecodable, Status::Fresh] {
+        assert_eq!(poll(), Poll::Pending);
+        woken.0.store(false, SeqCst);
+        if said == Status::Fresh {
+            script.push(all([1]));
+        } else {
+            script.writer.handle_undecodable("rubbish", script.now);
+        }
+        assert!(woken.0.load(SeqCst), "nobody told of {said:?}");
+        assert_eq!(poll(), Poll::Ready(Some(said)));
+    }
+    assert_eq!(script.sub.revision().get(), 1);
 }
