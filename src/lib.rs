@@ -72,7 +72,6 @@
 //! | `tls` | off | `client::Tls`: TLS and mutual TLS to the registry, by rustls |
 //! | `metrics` | off | `metrics`: what happens, told through the [metrics](https://docs.rs/metrics) facade; one table names it all |
 //! | `testing` | off | `testing`: a Nacos registry in this process, over real sockets, with scripted faults |
-//! | `tls` | off | TLS and mutual TLS to the registry, for the connection and the login |
 //!
 //! The minimum supported Rust version is 1.88.
 #![forbid(unsafe_code)]

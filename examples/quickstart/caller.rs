@@ -155,7 +155,10 @@ impl Callers {
         let all = self.tasks.len();
         timeout(HANG, resting.wait_for(|resting| *resting == all))
             .await
-            .map_err(|_| "calls hang")??;
+            .map_err(|_| {
+                let at_rest = *self.shared.resting.borrow();
+                format!("calls hang: {at_rest} of {all} callers have come to rest")
+            })??;
         Ok(*self.shared.done.borrow())
     }
 
