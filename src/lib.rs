@@ -77,6 +77,7 @@
 
 mod sync;
 
+pub mod balance;
 pub mod client;
 pub mod directory;
 pub mod discover;
@@ -91,6 +92,7 @@ pub mod testing;
 
 #[doc(inline)]
 pub use self::{
+    balance::Balance,
     client::Client,
     directory::Subscription,
     model::{Address, Instance, ServiceKey, ServiceName, Weight},
