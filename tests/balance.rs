@@ -238,6 +238,17 @@ async fn the_default_wait_is_three_seconds_and_ends_with_the_first_list() {
     assert_eq!(waits.await.unwrap().unwrap().to_string(), B);
 }
 
+#[test]
+fn without_a_runtime_nothing_is_waited_for() {
+    let (_writer, orders) = registry();
+    let mut balance = Balance::builder(&orders).build(Book::default().maker());
+    let error = finish(balance.call(1)).unwrap_err();
+    assert!(
+        error.is_unknown() && error.to_string().contains("no tokio runtime"),
+        "{error}"
+    );
+}
+
 /// Answers when it is told to.
 #[derive(Clone, Default)]
 struct Slow(Arc<tokio::sync::Notify>, Arc<AtomicUsize>);
@@ -657,7 +668,8 @@ async fn peak_ewma_learns_from_slow_answers_failures_and_cancelled_calls() {
         balance.clone().oneshot(false).await.unwrap();
     }
     let slow = called.lock().unwrap().get(A).copied().unwrap_or(0);
-    assert!(slow <= 1, "{slow} of 50");
+    // One in 512 draws compares it with itself.
+    assert!(slow <= 4, "{slow} of 50");
 }
 
 #[tokio::test]

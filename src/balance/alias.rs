@@ -79,6 +79,7 @@ impl Alias {
     }
 
     /// The place of one, or `None` if there is none.
+    #[inline]
     pub fn draw(&self, random: &mut Random) -> Option<usize> {
         // One number for both: the upper half says which slot, the lower whether its alias.
         let bits = random.next_u64();

@@ -155,10 +155,13 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     /// An open endpoint, as the policy has it.
     fn choose(&self, tried: &Tried, key: Option<u64>) -> Option<Place<S>> {
         let set = self.set();
-        if !self.is_current(set.membership()) {
+        let membership = set.membership();
+        let mut current = self.table.load();
+        if current.get().is_none_or(|t| t.membership != membership) {
+            drop(current);
             self.refresh();
+            current = self.table.load();
         }
-        let current = self.table.load();
         let Table { roster, table, .. } = &**current.get()?;
         let endpoints = roster.endpoints();
         let loads = EndpointLoads {

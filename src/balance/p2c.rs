@@ -50,6 +50,7 @@ impl Policy for P2c {
         Alias::new(candidates)
     }
 
+    #[inline]
     fn pick(
         &self,
         table: &Alias,
@@ -68,6 +69,7 @@ impl Policy for WeightedRandom {
         Alias::new(candidates)
     }
 
+    #[inline]
     fn pick(
         &self,
         table: &Alias,
@@ -80,6 +82,7 @@ impl Policy for WeightedRandom {
 }
 
 /// Of `choices` drawn by weight the one of least cost, of equals the first.
+#[inline]
 pub(super) fn least(
     table: &Alias,
     choices: u8,
@@ -110,5 +113,5 @@ pub(super) fn least(
     Some(best)
 }
 
-/// With two instances of equal weight one in 16 second draws is given up.
-const TRIES: usize = 4;
+/// With two instances of equal weight one in 256 second draws is given up.
+const TRIES: usize = 8;

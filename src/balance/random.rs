@@ -27,6 +27,7 @@ impl Random {
     }
 
     /// Different numbers at each call; one for the rest of this thread's pick.
+    #[inline]
     pub(super) fn of_thread() -> Self {
         let seed = SEEDS.try_with(|seeds| {
             let mut random = Self(seeds.get());
@@ -38,6 +39,7 @@ impl Random {
     }
 
     /// Any 64 bits.
+    #[inline]
     pub const fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0xa076_1d64_78bd_642f);
         let wide = (self.0 as u128) * ((self.0 ^ 0xe703_7ed1_a0b4_28db) as u128);
@@ -46,6 +48,7 @@ impl Random {
 
     /// A number below `n`, or 0 if that is 0. Uneven by less than one in 2³² for every `n` that is
     /// a number of instances.
+    #[inline]
     pub const fn below(&mut self, n: usize) -> usize {
         (((self.next_u64() as u128) * (n as u128)) >> 64) as usize
     }
@@ -57,6 +60,7 @@ impl Random {
 }
 
 /// A number of this thread's, to keep threads out of each other's cache lines.
+#[inline]
 pub(super) fn stripe() -> usize {
     STRIPE.try_with(|stripe| *stripe).unwrap_or_default() % STRIPES
 }

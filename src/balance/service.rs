@@ -45,8 +45,11 @@ pub struct Balance<
     handle: Arc<Handle<S, P, R, C, V, K>>,
 }
 
+type Stripes<S, P, R, C, V> = [Arc<Stripe<S, P, R, C, V>>; STRIPES];
+type ChosenCall<S, Req, P, R, C, V> = Call<Chosen<S, P, R, C, V>, S, Req, R, C, V>;
+
 struct Handle<S, P: Policy, R, C, V, K> {
-    stripes: [Arc<Stripe<S, P, R, C, V>>; STRIPES],
+    stripes: Stripes<S, P, R, C, V>,
     key: K,
 }
 
@@ -58,7 +61,7 @@ where
     P: Policy,
 {
     #[pin]
-    call: Call<Chosen<S, P, R, C, V>, S, Req, R, C, V>,
+    call: ChosenCall<S, Req, P, R, C, V>,
     /// While it waits for the registry's first answer.
     wait: Option<Pin<Box<Sleep>>>,
     entry: Entry,
@@ -253,6 +256,15 @@ where
                 return Poll::Ready(CallError::Overloaded {
                     service: core.set().service().clone(),
                     reason: reason.into(),
+                });
+            }
+            if tokio::runtime::Handle::try_current().is_err() {
+                core.waiting.fetch_sub(1, Ordering::Relaxed);
+                return Poll::Ready(CallError::Unknown {
+                    service: core.set().service().clone(),
+                    reason:
+                        "the registry has not answered, and there is no tokio runtime to wait on"
+                            .into(),
                 });
             }
             *this.wait = Some(Box::pin(tokio::time::sleep(limits.unknown_wait)));

@@ -45,8 +45,11 @@ where
     tried: Tried,
     refusals: usize,
     failure: Option<CallError>,
-    rules: PhantomData<fn() -> (R, C, V)>,
+    rules: PhantomData<Rules<R, C, V>>,
 }
+
+/// Named by a call and not held by it: the picker does.
+type Rules<R, C, V> = fn() -> (R, C, V);
 
 /// What one step of a call came to.
 enum Step<T> {

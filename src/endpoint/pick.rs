@@ -51,6 +51,7 @@ impl Tried {
         }
     }
 
+    #[inline]
     pub(crate) fn contains(&self, generation: Generation) -> bool {
         self.generations[..self.len].contains(&generation)
     }
