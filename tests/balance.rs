@@ -479,7 +479,7 @@ async fn a_future_dropped_at_any_poll_leaves_the_counts_exact() {
 // Policies that misbehave, and the user's own.
 
 /// Picks as it is told.
-struct Told(fn(&Told, usize) -> Option<usize>, AtomicUsize);
+struct Told(fn(&Self, usize) -> Option<usize>, AtomicUsize);
 
 impl Policy for Told {
     type Table = usize;

@@ -29,7 +29,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -72,7 +72,7 @@ pub(crate) use self::{
 pub(crate) struct Endpoint<S> {
     pub(crate) gate: Gate,
     /// Calls that wait for the service to be made or to become ready; not admitted.
-    waiting: AtomicU64,
+    waiting: AtomicU32,
     /// The bits of an `f64`.
     weight: AtomicU64,
     generation: Generation,
@@ -85,7 +85,7 @@ pub(crate) struct Endpoint<S> {
     /// Calls that were let in so far.
     calls: AtomicU64,
     /// How many of them failed.
-    failures: AtomicU64,
+    failures: AtomicU32,
 }
 
 impl<S> Endpoint<S> {
@@ -94,7 +94,7 @@ impl<S> Endpoint<S> {
         let weight = entry.instance().weight().get();
         Self {
             gate: Gate::new(entry.standing().is_callable()),
-            waiting: AtomicU64::new(0),
+            waiting: AtomicU32::new(0),
             weight: AtomicU64::new(weight.to_bits()),
             generation: entry.generation(),
             instance: Published::new(Arc::clone(entry.instance())),
@@ -104,7 +104,7 @@ impl<S> Endpoint<S> {
             wakers: Wakers::default(),
             latency: Latency::default(),
             calls: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
         }
     }
 
@@ -137,7 +137,7 @@ impl<S> Endpoint<S> {
     /// Calls in flight and waiting, per weight; infinite at weight 0.
     pub(crate) fn load(&self) -> f64 {
         let weight = self.weight();
-        let calls = self.gate.state().in_flight() + self.waiting.load(Ordering::Relaxed);
+        let calls = self.gate.state().in_flight() + self.waiting();
         if weight > 0.0 {
             calls as f64 / weight
         } else {
@@ -158,12 +158,15 @@ impl<S> Endpoint<S> {
 
     /// Calls that were let in so far, and how many of them failed.
     pub(crate) fn calls(&self) -> [u64; 2] {
-        [&self.calls, &self.failures].map(|count| count.load(Ordering::Relaxed))
+        [
+            self.calls.load(Ordering::Relaxed),
+            u64::from(self.failures.load(Ordering::Relaxed)),
+        ]
     }
 
     /// How many calls wait for the service, not admitted.
     pub(crate) fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
+        u64::from(self.waiting.load(Ordering::Relaxed))
     }
 
     /// The tasks that wait for a change of this endpoint.
