@@ -79,6 +79,7 @@
 
 mod sync;
 
+pub mod balance;
 pub mod client;
 pub mod directory;
 pub mod discover;
@@ -95,6 +96,7 @@ pub mod testing;
 
 #[doc(inline)]
 pub use self::{
+    balance::Balance,
     client::Client,
     directory::Subscription,
     model::{Address, Instance, ServiceKey, ServiceName, Weight},

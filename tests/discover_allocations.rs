@@ -14,7 +14,11 @@ use std::{
 use discover_support::{idle_context, instance, now, registry};
 use futures_core::Stream;
 use tower::{Service, balance::p2c::Balance, discover::Change};
-use tower_nacos::model::Instance;
+use tower_nacos::{
+    Subscription,
+    balance::{Maglev, PeakEwma, Policy, WeightedRandom, WeightedRoundRobin},
+    model::Instance,
+};
 
 struct Counting;
 
@@ -67,6 +71,13 @@ fn allocations(mut call: impl FnMut()) -> usize {
     ALLOCATIONS.load(Relaxed) - before
 }
 
+/// The same through our balancer, its clone included.
+fn of_policy<P: Policy>(orders: &Subscription, policy: P) -> usize {
+    let ours = tower_nacos::Balance::builder(orders).policy(policy);
+    let ours = ours.build(|_: &Instance| Noop);
+    allocations(|| assert_eq!(finish(ours.clone().call(1)).unwrap(), 1))
+}
+
 fn finish<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut idle_context()) {
         Poll::Ready(output) => output,
@@ -100,6 +111,16 @@ fn a_call_allocates_nothing_of_ours() {
         assert!(balance.poll_ready(&mut cx).is_ready());
         assert_eq!(finish(balance.call(1)).unwrap(), 1);
     });
+
+    let mut ours = tower_nacos::Balance::builder(&orders).build(|_: &Instance| Noop);
+    let p2c = allocations(|| assert_eq!(finish(ours.call(1)).unwrap(), 1));
+    let others = [
+        of_policy(&orders, WeightedRandom::new()),
+        of_policy(&orders, WeightedRoundRobin::new()),
+        of_policy(&orders, PeakEwma::new()),
+        of_policy(&orders, Maglev::new()),
+    ];
+    assert_eq!((p2c, others), (0, [0; 4]), "Balance allocates");
 
     println!(
         "allocations in {CALLS} calls: bare {bare}, guarded {guarded}, tower's Balance {balance}"

@@ -31,6 +31,7 @@ use std::{
 use discover_support::{instance, now, registry};
 use tower::{Service, balance::p2c::Balance, load::CompleteOnResponse};
 use tower_nacos::{
+    balance::{self, Candidate, Loads, P2c, PeakEwma, PickContext, Policy, WeightedRoundRobin},
     directory::{Subscription, Writer},
     discover::Discovery,
     endpoint::{Bare, NeverRecover, Unclassified},
@@ -201,6 +202,7 @@ trait Caller: Send + 'static {
 }
 
 struct Stock(Balance<Discovery<Audited>, u64>);
+struct Ours<P: Policy>(tower_nacos::Balance<Audited, P>);
 struct Engine(Bare<Audited, NeverRecover, CompleteOnResponse, Unclassified>);
 
 impl Caller for Stock {
@@ -216,6 +218,38 @@ impl Caller for Stock {
             std::thread::yield_now();
         }
         call.await.unwrap();
+    }
+}
+
+impl<P: Policy> Caller for Ours<P> {
+    async fn call(&mut self, request: u64) {
+        if request.is_multiple_of(64) {
+            std::thread::yield_now(); // lets the churner in
+        }
+        let call = self.0.call(request);
+        if request % 64 == 32 {
+            std::thread::yield_now();
+        }
+        call.await.unwrap();
+    }
+}
+
+/// Knows nothing of the instances that there are.
+struct Clinging;
+
+impl Policy for Clinging {
+    type Table = ();
+
+    fn build(&self, _: &[Candidate]) {}
+
+    fn pick(
+        &self,
+        (): &(),
+        _: &dyn Loads,
+        random: &mut balance::Random,
+        _: &PickContext,
+    ) -> Option<usize> {
+        Some(random.below(INSTANCES)) // now and then out of range or shut
     }
 }
 
@@ -324,6 +358,29 @@ fn no_call_enters_what_left_through_the_bare_engine() {
     none_seen("engine", &outcome);
 }
 
+fn ours<P: Policy>(what: &str, calls: u64, policy: fn() -> P) {
+    let shared = Mutex::new(None);
+    let outcome = stress(calls, false, |orders, audit| {
+        let mut shared = shared.lock().unwrap();
+        let open = || tower_nacos::Balance::builder(orders).policy(policy());
+        let balance: &mut tower_nacos::Balance<_, P> =
+            shared.get_or_insert_with(|| open().build(audit.maker()));
+        Ours(balance.clone())
+    });
+    none_seen(what, &outcome);
+    let balance = shared.lock().unwrap().take().unwrap();
+    assert_eq!(balance.counts(), [0, 0, 0]);
+    assert_eq!(balance.counters().calls_after_evict, 0);
+}
+
+#[test]
+fn no_call_enters_what_left_through_our_balance() {
+    ours("ours p2c", size(), P2c::new);
+    ours("ours round robin", size() / 4, WeightedRoundRobin::new);
+    ours("ours ewma", size() / 4, PeakEwma::new);
+    ours("ours custom", size() / 4, || Clinging);
+}
+
 #[test]
 fn with_the_gates_off_calls_do_enter_what_left() {
     let balance = stress(50_000_000, true, |orders, audit| {
@@ -337,7 +394,15 @@ fn with_the_gates_off_calls_do_enter_what_left() {
         let engine = shared.get_or_insert_with(|| open().bare(audit.maker()));
         Engine(engine.clone())
     });
-    for (what, outcome) in [("balance", balance), ("engine", engine)] {
+    let shared = Mutex::new(None);
+    let ours = stress(50_000_000, true, |orders, audit| {
+        let mut shared = shared.lock().unwrap();
+        let open = || tower_nacos::Balance::builder(orders).without_gates();
+        let ours: &mut tower_nacos::Balance<_> =
+            shared.get_or_insert_with(|| open().build(audit.maker()));
+        Ours(ours.clone())
+    });
+    for (what, outcome) in [("balance", balance), ("engine", engine), ("ours", ours)] {
         let (calls, violations) = (outcome.calls, outcome.violations);
         println!("stress {what}, gates off: calls={calls} violations={violations}");
         assert!(violations > 0, "{what}: the harness sees nothing");

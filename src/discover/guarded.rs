@@ -46,7 +46,7 @@ where
     S: Service<Req>,
 {
     #[pin]
-    call: Call<OwnFirst<S>, S, Req, R, C, V>,
+    call: Call<OwnFirst<S, R, C, V>, S, Req, R, C, V>,
 }
 
 impl<S, R, C, V> Guarded<S, R, C, V> {
@@ -106,9 +106,12 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let own = OwnFirst(self.endpoint.clone());
+        let pick = OwnFirst {
+            shared: Arc::clone(&self.shared),
+            own: self.endpoint.clone(),
+        };
         ResponseFuture {
-            call: Call::new(Arc::clone(&self.shared), own, request),
+            call: Call::new(pick, request),
         }
     }
 }

@@ -2,10 +2,13 @@ use std::{
     fmt, mem,
     sync::{Arc, atomic::Ordering},
     task::Context,
+    time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::{
-    endpoint::{Endpoint, ejection},
+    endpoint::{Endpoint, EndpointSet, ejection},
     sync::{Ticket, guarded},
 };
 
@@ -17,12 +20,15 @@ pub(crate) struct Admitted<S> {
     /// `None` once a handle has taken over.
     endpoint: Option<Arc<Endpoint<S>>>,
     probe: bool,
+    /// When, if calls are timed.
+    since: Option<Instant>,
 }
 
 /// A call that still wants to be admitted to an endpoint: a place among those that wait, once it
 /// has to, and the probe token, if it holds that.
 pub(crate) struct Place<S> {
-    endpoint: Arc<Endpoint<S>>,
+    /// `None` once the admitted call has taken over.
+    endpoint: Option<Arc<Endpoint<S>>>,
     probe: bool,
     waiting: bool,
     ticket: Option<Ticket>,
@@ -32,44 +38,53 @@ pub(crate) struct Place<S> {
 ///
 /// A [`TrackCompletion`](tower::load::CompleteOnResponse) that puts it beside a response's body
 /// keeps the call counted until the body has ended.
-pub struct InFlight(Arc<dyn Finish>);
+pub struct InFlight(Arc<dyn Finish>, Option<Instant>);
 
 trait Finish: Send + Sync {
-    fn finish(&self);
+    fn finish(&self, since: Option<Instant>);
 }
 
 impl<S> Endpoint<S> {
-    /// Lets one call in, until the two guards are dropped, or refuses it.
-    pub(crate) fn admit(
-        this: &Arc<Self>,
-        probe: bool,
-        gated: bool,
-    ) -> Option<(Entering<'_, S>, Admitted<S>)> {
+    /// Lets one call in, counted as entering and in flight, or refuses it.
+    fn admit(&self, probe: bool, gated: bool) -> bool {
         let admitted = match (gated, probe) {
-            (true, false) => this.gate.admit(),
-            (true, true) => this.gate.admit_probe(),
+            (true, false) => self.gate.admit(),
+            (true, true) => self.gate.admit_probe(),
             #[cfg(feature = "testing")]
             (false, _) => {
-                this.gate.admit_always();
+                if self.gate.admit_always().is_evicted() {
+                    self.hub.after_eviction.fetch_add(1, Ordering::Relaxed);
+                }
                 Ok(())
             }
             #[cfg(not(feature = "testing"))]
-            (false, _) => this.gate.admit(),
+            (false, _) => self.gate.admit(),
         };
         match admitted {
-            Ok(()) => Some((
-                Entering(this),
-                Admitted {
-                    endpoint: Some(Arc::clone(this)),
-                    probe,
-                },
-            )),
+            Ok(()) => true,
             Err(refused) => {
                 if refused.quieted {
-                    guarded(|| this.hub.quiet.notify_waiters());
+                    guarded(|| self.hub.quiet.notify_waiters());
                 }
-                None
+                false
             }
+        }
+    }
+
+    /// An admitted call has ended; `since` says when it began, if calls are timed.
+    fn end(&self, since: Option<Instant>) {
+        if let Some(since) = since {
+            self.observe(since, Duration::ZERO);
+        }
+        self.gate.finish();
+    }
+
+    /// A timed call has ended; it counts as having taken `at_least` so long.
+    fn observe(&self, since: Instant, at_least: Duration) {
+        if let Some(timing) = self.hub.timing.get() {
+            let now = ejection::now();
+            let took = now.saturating_duration_since(since).max(at_least);
+            self.latency.observe(took, now, timing);
         }
     }
 
@@ -83,24 +98,21 @@ impl<S> Endpoint<S> {
 impl<S> Place<S> {
     pub(crate) fn new(endpoint: Arc<Endpoint<S>>, probe: bool) -> Self {
         Self {
-            endpoint,
+            endpoint: Some(endpoint),
             probe,
             waiting: false,
             ticket: None,
         }
     }
 
-    pub(crate) const fn endpoint(&self) -> &Arc<Endpoint<S>> {
-        &self.endpoint
-    }
-
-    pub(crate) const fn is_probe(&self) -> bool {
-        self.probe
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint<S>> {
+        let endpoint = self.endpoint.as_ref();
+        endpoint.expect("only `admit` takes it, after which the place is dropped")
     }
 
     /// Whether the endpoint would let this call in now.
     pub(crate) fn is_open(&self) -> bool {
-        let state = self.endpoint.gate.state();
+        let state = self.endpoint().gate.state();
         if self.probe {
             state.admits_probe()
         } else {
@@ -113,9 +125,42 @@ impl<S> Place<S> {
     pub(crate) fn wait(&mut self, cx: &Context<'_>) {
         if !self.waiting {
             self.waiting = true;
-            self.endpoint.waiting.fetch_add(1, Ordering::Relaxed);
+            self.endpoint().waiting.fetch_add(1, Ordering::Relaxed);
         }
-        self.endpoint.wakers.register(&mut self.ticket, cx.waker());
+        let endpoint = self.endpoint.as_ref();
+        let endpoint = endpoint.expect("only `admit` takes it, after which the place is dropped");
+        endpoint.wakers.register(&mut self.ticket, cx.waker());
+    }
+
+    /// Is let in, or refused. The probe token goes to the admitted call. Drop the place after
+    /// this.
+    pub(crate) fn admit(&mut self, set: &EndpointSet<S>) -> Option<Admitted<S>> {
+        if !self.endpoint().admit(self.probe, set.is_gated()) {
+            return None;
+        }
+        self.stop_waiting();
+        let endpoint = self.endpoint.take();
+        if let Some(endpoint) = &endpoint {
+            endpoint.calls.fetch_add(1, Ordering::Relaxed);
+        }
+        let probe = mem::take(&mut self.probe);
+        Some(Admitted {
+            endpoint,
+            probe,
+            since: set.hub.timing.get().map(|_| ejection::now()),
+        })
+    }
+
+    fn stop_waiting(&mut self) {
+        let Some(endpoint) = &self.endpoint else {
+            return;
+        };
+        if let Some(ticket) = self.ticket.take() {
+            endpoint.wakers.leave(ticket);
+        }
+        if mem::take(&mut self.waiting) {
+            endpoint.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Hands the probe token on, to the admitted call or to a verdict.
@@ -130,6 +175,21 @@ impl<S> Admitted<S> {
         endpoint.expect("only `into_handle`, which ends `self`, takes it")
     }
 
+    /// It goes into `Service::call` until the guard is dropped; once for each admission.
+    pub(crate) fn enter(&self) -> Entering<'_, S> {
+        Entering(self.endpoint())
+    }
+
+    /// The call failed: as slow as they come, however soon it did.
+    pub(crate) fn failed(&mut self) {
+        let since = self.since.take();
+        let endpoint = self.endpoint();
+        endpoint.failures.fetch_add(1, Ordering::Relaxed);
+        if let (Some(since), Some(timing)) = (since, endpoint.hub.timing.get()) {
+            endpoint.observe(since, timing.penalty);
+        }
+    }
+
     /// The verdict on the instance is in: whether this call was its probe.
     pub(crate) fn judged(&mut self) -> bool {
         mem::take(&mut self.probe)
@@ -140,13 +200,14 @@ impl<S: Send + Sync + 'static> Admitted<S> {
     /// The same as a handle that users keep.
     pub(crate) fn into_handle(mut self) -> InFlight {
         let endpoint = self.endpoint.take();
-        InFlight(endpoint.expect("only this method, which ends `self`, takes it"))
+        let endpoint = endpoint.expect("only this method, which ends `self`, takes it");
+        InFlight(endpoint, self.since)
     }
 }
 
 impl<S: Send + Sync> Finish for Endpoint<S> {
-    fn finish(&self) {
-        self.gate.finish();
+    fn finish(&self, since: Option<Instant>) {
+        self.end(since);
     }
 }
 
@@ -161,7 +222,7 @@ impl<S> Drop for Entering<'_, S> {
 impl<S> Drop for Admitted<S> {
     fn drop(&mut self) {
         if let Some(endpoint) = &self.endpoint {
-            endpoint.gate.finish();
+            endpoint.end(self.since);
             if self.probe {
                 endpoint.return_probe();
             }
@@ -171,21 +232,16 @@ impl<S> Drop for Admitted<S> {
 
 impl<S> Drop for Place<S> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.endpoint.wakers.leave(ticket);
-        }
-        if self.waiting {
-            self.endpoint.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
-        if self.probe {
-            self.endpoint.return_probe();
+        self.stop_waiting();
+        if let (true, Some(endpoint)) = (self.probe, &self.endpoint) {
+            endpoint.return_probe();
         }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.finish();
+        self.0.finish(self.1);
     }
 }
 

@@ -27,7 +27,7 @@ impl<S, R, C, V> Bare<S, R, C, V> {
         C: TrackCompletion<InFlight, S::Response>,
         V: Classify<S::Error>,
     {
-        Call::new(Arc::clone(&self.shared), Any, request)
+        Call::new(Any(Arc::clone(&self.shared)), request)
     }
 
     /// Calls that are in flight, entering and waiting, over all endpoints.

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -11,7 +12,7 @@ use tower::{BoxError, Service, load::completion::TrackCompletion};
 
 use crate::{
     endpoint::{
-        CallError, Classify, Endpoint, InFlight, Recover, Recovered, Shared, Verdict,
+        CallError, Classify, InFlight, Recover, Recovered, Verdict,
         admission::{Admitted, Place},
         pick::{Pick, Picked, Tried},
         slot::Obtained,
@@ -27,9 +28,9 @@ use crate::{
 #[pin_project(PinnedDrop)]
 pub(crate) struct Call<P, S, Req, R, C, V>
 where
+    P: Pick<S, R, C, V>,
     S: Service<Req>,
 {
-    shared: Arc<Shared<S, R, C, V>>,
     pick: P,
     request: Option<Req>,
     /// The service's future; dropped before what counts it as in flight.
@@ -44,7 +45,11 @@ where
     tried: Tried,
     refusals: usize,
     failure: Option<CallError>,
+    rules: PhantomData<Rules<R, C, V>>,
 }
+
+/// Named by a call and not held by it: the picker does.
+type Rules<R, C, V> = fn() -> (R, C, V);
 
 /// What one step of a call came to.
 enum Step<T> {
@@ -56,11 +61,11 @@ enum Step<T> {
 
 impl<P, S, Req, R, C, V> Call<P, S, Req, R, C, V>
 where
+    P: Pick<S, R, C, V>,
     S: Service<Req>,
 {
-    pub(crate) fn new(shared: Arc<Shared<S, R, C, V>>, pick: P, request: Req) -> Self {
+    pub(crate) fn new(pick: P, request: Req) -> Self {
         Self {
-            shared,
             pick,
             request: Some(request),
             future: None,
@@ -71,13 +76,24 @@ where
             tried: Tried::default(),
             refusals: 0,
             failure: None,
+            rules: PhantomData,
         }
+    }
+
+    /// How it chooses.
+    pub(crate) const fn picker(&self) -> &P {
+        &self.pick
+    }
+
+    /// Whether it waits for there to be an instance to call.
+    pub(crate) const fn waits_for_instances(&self) -> bool {
+        self.ticket.is_some()
     }
 }
 
 impl<P, S, Req, R, C, V> Future for Call<P, S, Req, R, C, V>
 where
-    P: Pick<S>,
+    P: Pick<S, R, C, V>,
     S: Service<Req> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     R: Recover<Req, S::Error>,
@@ -87,7 +103,7 @@ where
     type Output = Result<C::Output, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.shared.set().tend();
+        self.pick.shared().set().tend();
         loop {
             if self.future.is_some() {
                 match ready!(self.as_mut().poll_answer(cx)) {
@@ -115,7 +131,7 @@ where
 
 impl<P, S, Req, R, C, V> Call<P, S, Req, R, C, V>
 where
-    P: Pick<S>,
+    P: Pick<S, R, C, V>,
     S: Service<Req> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     R: Recover<Req, S::Error>,
@@ -125,10 +141,10 @@ where
     /// Chooses an endpoint, or waits for there to be one.
     fn poll_place(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         let this = self.project();
-        let set = this.shared.set();
+        let set = this.pick.shared().set();
         let mut registered = false;
         loop {
-            match this.pick.pick(set, this.tried) {
+            match this.pick.pick(this.tried) {
                 Picked::Place(place) => {
                     *this.place = Some(place);
                     if let Some(ticket) = this.ticket.take() {
@@ -152,7 +168,8 @@ where
     /// Clones the endpoint's service; makes it if nobody has. `None`: the endpoint is no good.
     fn poll_service(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<()>> {
         let this = self.project();
-        let (shared, set) = (&**this.shared, this.shared.set());
+        let shared = this.pick.shared();
+        let set = shared.set();
         let mut registered = false;
         loop {
             let Some(place) = this.place.as_mut() else {
@@ -197,21 +214,16 @@ where
         let (Some(place), Some(service)) = (this.place.as_mut(), this.service.as_mut()) else {
             return Poll::Ready(());
         };
+        let shared = this.pick.shared();
         match service.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
-                let endpoint = Arc::clone(place.endpoint());
-                let gated = this.shared.set().is_gated();
-                if let Some((entering, admitted)) =
-                    Endpoint::admit(&endpoint, place.is_probe(), gated)
-                {
-                    // The probe token goes from the place to the admitted call.
-                    place.hand_over_probe();
+                if let Some(admitted) = place.admit(shared.set()) {
                     let admitted = this.admitted.insert(admitted);
+                    let entering = admitted.enter();
                     let request = this.request.take();
                     let request = request.expect("polled after it was done, or after a panic");
                     let future = service.call(request);
                     this.future.set(Some(future));
-                    debug_assert!(Arc::ptr_eq(admitted.endpoint(), &endpoint));
                     drop(entering);
                 }
                 *this.service = None;
@@ -225,13 +237,13 @@ where
                 drop(endpoint.slot.discard());
                 *this.service = None;
                 *this.place = None;
-                let verdict = this.shared.classify.classify(&error);
-                let error = CallError::inner_of(this.shared.set().service(), &endpoint, error);
+                let verdict = shared.classify.classify(&error);
+                let error = CallError::inner_of(shared.set().service(), &endpoint, error);
                 let reason = match verdict {
                     Verdict::Unreachable(reason) => reason,
                     Verdict::Reachable => error.cause().into(),
                 };
-                this.shared.failed(&endpoint, probe, &reason);
+                shared.failed(&endpoint, probe, &reason);
                 *this.failure = Some(error);
                 this.tried.push(endpoint.generation());
             }
@@ -260,27 +272,29 @@ where
         this.future.set(None);
         let admitted = this.admitted.take();
         let mut admitted = admitted.expect("stands beside the future from admission to answer");
-        let set = this.shared.set();
+        let shared = this.pick.shared();
+        let set = shared.set();
         let mut error = match result {
             Ok(response) => {
                 if admitted.judged() {
                     set.reached(admitted.endpoint());
                 }
                 let handle = admitted.into_handle();
-                let response = this.shared.completion.track_completion(handle, response);
+                let response = shared.completion.track_completion(handle, response);
                 return Poll::Ready(Step::End(Ok(response)));
             }
             Err(error) => error,
         };
         let probe = admitted.judged();
+        admitted.failed();
         let endpoint = Arc::clone(admitted.endpoint());
-        match this.shared.classify.classify(&error) {
-            Verdict::Unreachable(reason) => this.shared.failed(&endpoint, probe, &reason),
+        match shared.classify.classify(&error) {
+            Verdict::Unreachable(reason) => shared.failed(&endpoint, probe, &reason),
             Verdict::Reachable if probe => set.reached(&endpoint),
             Verdict::Reachable => {}
         }
         drop(admitted);
-        let recovered = this.shared.recover.recover(&mut error);
+        let recovered = shared.recover.recover(&mut error);
         let error = CallError::inner_of(set.service(), &endpoint, error);
         let request = match recovered {
             Some(Recovered::Unsent(request)) => request,
@@ -300,18 +314,20 @@ where
 #[pin_project::pinned_drop]
 impl<P, S, Req, R, C, V> PinnedDrop for Call<P, S, Req, R, C, V>
 where
+    P: Pick<S, R, C, V>,
     S: Service<Req>,
 {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         if let Some(ticket) = this.ticket.take() {
-            this.shared.set().waiters.leave(ticket);
+            this.pick.shared().set().waiters.leave(ticket);
         }
     }
 }
 
 impl<P, S, Req, R, C, V> fmt::Debug for Call<P, S, Req, R, C, V>
 where
+    P: Pick<S, R, C, V>,
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

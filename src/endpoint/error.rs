@@ -21,6 +21,20 @@ pub enum CallError {
         /// What is known of those that are listed.
         reason: Arc<str>,
     },
+    /// The registry had not said in time which instances there are.
+    Unknown {
+        /// The service.
+        service: ServiceKey,
+        /// What was waited for, and how long.
+        reason: Arc<str>,
+    },
+    /// More calls at once than the balancer was told to take.
+    Overloaded {
+        /// The service.
+        service: ServiceKey,
+        /// The limit, and which.
+        reason: Arc<str>,
+    },
     /// Every instance that may be called failed to be reached, and the time of the next probe has
     /// not come.
     AllUnreachable {
@@ -83,6 +97,16 @@ impl CallError {
         matches!(self, Self::NoInstances { .. })
     }
 
+    /// Whether the registry had not answered in time.
+    pub const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
+
+    /// Whether the balancer had as many calls as it was told to take.
+    pub const fn is_overloaded(&self) -> bool {
+        matches!(self, Self::Overloaded { .. })
+    }
+
     /// Whether all that may be called are known to be unreachable.
     pub const fn is_all_unreachable(&self) -> bool {
         matches!(self, Self::AllUnreachable { .. })
@@ -107,6 +131,8 @@ impl CallError {
     pub const fn service(&self) -> &ServiceKey {
         match self {
             Self::NoInstances { service, .. }
+            | Self::Unknown { service, .. }
+            | Self::Overloaded { service, .. }
             | Self::AllUnreachable { service, .. }
             | Self::Unusable { service, .. }
             | Self::Evicted { service, .. }
@@ -120,7 +146,10 @@ impl CallError {
             Self::Unusable { instance, .. }
             | Self::Evicted { instance, .. }
             | Self::Inner { instance, .. } => Some(instance),
-            Self::NoInstances { .. } | Self::AllUnreachable { .. } => None,
+            Self::NoInstances { .. }
+            | Self::Unknown { .. }
+            | Self::Overloaded { .. }
+            | Self::AllUnreachable { .. } => None,
         }
     }
 
@@ -146,6 +175,12 @@ impl fmt::Display for CallError {
         match self {
             Self::NoInstances { service, reason } => {
                 write!(f, "no instance of {service} can be called: {reason}")
+            }
+            Self::Unknown { service, reason } => {
+                write!(f, "it is not known which instances {service} has: {reason}")
+            }
+            Self::Overloaded { service, reason } => {
+                write!(f, "too many calls to {service} at once: {reason}")
             }
             Self::AllUnreachable {
                 service,

@@ -61,7 +61,7 @@ impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
 
     fn wake(&self) {
         let touched = mem::take(&mut self.lock().touched);
-        self.bump();
+        self.changed();
         for endpoint in &touched {
             endpoint.wakers().wake_all();
         }

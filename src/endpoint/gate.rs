@@ -43,6 +43,7 @@ impl Gate {
 
     /// Lets one call in, counted as entering and as in flight, or refuses it. The caller owes a
     /// [`leave`](Self::leave) and a [`finish`](Self::finish).
+    #[inline]
     pub(crate) fn admit(&self) -> Result<(), Refused> {
         self.admit_unless(SHUT)
     }
@@ -52,6 +53,7 @@ impl Gate {
         self.admit_unless(BARRED)
     }
 
+    #[inline]
     fn admit_unless(&self, shut: u64) -> Result<(), Refused> {
         let before = State(self.word.fetch_add(ENTER + 1, Ordering::Acquire));
         if before.0 & shut == 0 {
@@ -67,18 +69,20 @@ impl Gate {
     /// Lets one call in whatever the gate says. Only for the harness that shows what the gate is
     /// good for.
     #[cfg(feature = "testing")]
-    pub(crate) fn admit_always(&self) {
-        self.word.fetch_add(ENTER + 1, Ordering::Acquire);
+    pub(crate) fn admit_always(&self) -> State {
+        State(self.word.fetch_add(ENTER + 1, Ordering::Acquire))
     }
 
     /// `Service::call` has returned. True if that left a closed gate quiet: whoever waits for that
     /// must be told.
     #[must_use]
+    #[inline]
     pub(crate) fn leave(&self) -> bool {
         State(self.word.fetch_sub(ENTER, Ordering::Release)).last_to_leave()
     }
 
     /// A call that was let in has ended.
+    #[inline]
     pub(crate) fn finish(&self) {
         self.word.fetch_sub(1, Ordering::Release);
     }
@@ -133,6 +137,7 @@ impl Gate {
     }
 
     /// What the gate says now.
+    #[inline]
     pub(crate) fn state(&self) -> State {
         State(self.word.load(Ordering::Acquire))
     }

@@ -1,9 +1,11 @@
 use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::sync::Notify;
+
+use crate::endpoint::latency::Timing;
 
 /// Where the endpoints of one consumer report to.
 pub(crate) struct Hub {
@@ -17,6 +19,10 @@ pub(crate) struct Hub {
     pub(crate) untidy: AtomicBool,
     /// Whether a probe may be on offer.
     pub(crate) probes: AtomicBool,
+    /// How calls are timed, if they are.
+    pub(crate) timing: OnceLock<Timing>,
+    /// Calls that were let in at an evicted gate: none, unless gates are off.
+    pub(crate) after_eviction: AtomicU64,
 }
 
 impl Hub {
@@ -27,6 +33,8 @@ impl Hub {
             tended: AtomicBool::new(false),
             untidy: AtomicBool::new(false),
             probes: AtomicBool::new(false),
+            timing: OnceLock::new(),
+            after_eviction: AtomicU64::new(0),
         }
     }
 

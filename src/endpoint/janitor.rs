@@ -29,7 +29,10 @@ pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
         let _on_duty = on_duty;
         loop {
             let next = match weak.upgrade() {
-                Some(set) if !set.is_abandoned() => set.tidy(ejection::now()),
+                Some(set) if !set.is_abandoned() => {
+                    set.upkeep();
+                    set.tidy(ejection::now())
+                }
                 _ => return,
             };
             match next {

@@ -15,6 +15,7 @@ mod follow;
 mod gate;
 mod hub;
 mod janitor;
+mod latency;
 mod make;
 mod pick;
 mod reach;
@@ -28,11 +29,13 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
-use self::{ejection::Ejection, gate::Gate, hub::Hub, slot::Slot};
+use self::{ejection::Ejection, gate::Gate, hub::Hub, latency::Latency, slot::Slot};
+use tokio::time::Instant;
+
 use crate::{
     directory::{Entry, Generation},
     model::{Address, Instance},
@@ -50,7 +53,16 @@ pub use self::{
     make::MakeEndpoint,
     rules::{Classify, NeverRecover, Recover, Recovered, Unclassified, Verdict},
 };
-pub(crate) use self::{call::Call, pick::OwnFirst, set::EndpointSet, shared::Shared};
+pub(crate) use self::{
+    admission::Place,
+    call::Call,
+    ejection::now,
+    latency::Timing,
+    pick::{OwnFirst, Pick, Picked, Tried},
+    roster::Roster,
+    set::{EndpointSet, Upkeep},
+    shared::Shared,
+};
 
 /// One generation of one instance, as one consumer holds it.
 ///
@@ -60,7 +72,7 @@ pub(crate) use self::{call::Call, pick::OwnFirst, set::EndpointSet, shared::Shar
 pub(crate) struct Endpoint<S> {
     pub(crate) gate: Gate,
     /// Calls that wait for the service to be made or to become ready; not admitted.
-    waiting: AtomicU64,
+    waiting: AtomicU32,
     /// The bits of an `f64`.
     weight: AtomicU64,
     generation: Generation,
@@ -69,6 +81,11 @@ pub(crate) struct Endpoint<S> {
     pub(crate) slot: Slot<S>,
     pub(crate) ejection: Ejection,
     wakers: Wakers,
+    latency: Latency,
+    /// Calls that were let in so far.
+    calls: AtomicU64,
+    /// How many of them failed.
+    failures: AtomicU32,
 }
 
 impl<S> Endpoint<S> {
@@ -77,7 +94,7 @@ impl<S> Endpoint<S> {
         let weight = entry.instance().weight().get();
         Self {
             gate: Gate::new(entry.standing().is_callable()),
-            waiting: AtomicU64::new(0),
+            waiting: AtomicU32::new(0),
             weight: AtomicU64::new(weight.to_bits()),
             generation: entry.generation(),
             instance: Published::new(Arc::clone(entry.instance())),
@@ -85,6 +102,9 @@ impl<S> Endpoint<S> {
             slot: Slot::new(),
             ejection: Ejection::default(),
             wakers: Wakers::default(),
+            latency: Latency::default(),
+            calls: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
         }
     }
 
@@ -116,8 +136,8 @@ impl<S> Endpoint<S> {
 
     /// Calls in flight and waiting, per weight; infinite at weight 0.
     pub(crate) fn load(&self) -> f64 {
-        let weight = f64::from_bits(self.weight.load(Ordering::Relaxed));
-        let calls = self.gate.state().in_flight() + self.waiting.load(Ordering::Relaxed);
+        let weight = self.weight();
+        let calls = self.gate.state().in_flight() + self.waiting();
         if weight > 0.0 {
             calls as f64 / weight
         } else {
@@ -125,10 +145,28 @@ impl<S> Endpoint<S> {
         }
     }
 
+    /// Its weight, as last listed.
+    pub(crate) fn weight(&self) -> f64 {
+        f64::from_bits(self.weight.load(Ordering::Relaxed))
+    }
+
+    /// The latency to expect in seconds; 0 if calls are not timed.
+    pub(crate) fn latency(&self, now: Instant) -> f64 {
+        let timing = self.hub.timing.get();
+        timing.map_or(0.0, |timing| self.latency.expected(now, timing))
+    }
+
+    /// Calls that were let in so far, and how many of them failed.
+    pub(crate) fn calls(&self) -> [u64; 2] {
+        [
+            self.calls.load(Ordering::Relaxed),
+            u64::from(self.failures.load(Ordering::Relaxed)),
+        ]
+    }
+
     /// How many calls wait for the service, not admitted.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
+        u64::from(self.waiting.load(Ordering::Relaxed))
     }
 
     /// The tasks that wait for a change of this endpoint.

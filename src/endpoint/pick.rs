@@ -1,14 +1,20 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use crate::{
     directory::Generation,
-    endpoint::{CallError, Endpoint, EndpointSet, admission::Place},
+    endpoint::{CallError, Endpoint, Shared, admission::Place},
 };
 
-/// How a call chooses its instance.
-pub(crate) trait Pick<S> {
+/// How a call chooses its instance, and among whose.
+///
+/// It is all that a call holds of its consumer, so that a call costs one reference count: which,
+/// is the picker's affair.
+pub(crate) trait Pick<S, R, C, V> {
+    /// What the calls of the consumer share.
+    fn shared(&self) -> &Shared<S, R, C, V>;
+
     /// Chooses one that is not among `tried`.
-    fn pick(&self, set: &EndpointSet<S>, tried: &Tried) -> Picked<S>;
+    fn pick(&self, tried: &Tried) -> Picked<S>;
 }
 
 /// What a [`Pick`] says.
@@ -23,29 +29,32 @@ pub(crate) enum Picked<S> {
 
 /// Any open instance.
 #[cfg(feature = "testing")]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Any;
+pub(crate) struct Any<S, R, C, V>(pub(crate) Arc<Shared<S, R, C, V>>);
 
 /// One's own instance; another when that one is shut or was tried.
-pub(crate) struct OwnFirst<S>(pub(crate) Option<Arc<Endpoint<S>>>);
+pub(crate) struct OwnFirst<S, R, C, V> {
+    pub(crate) shared: Arc<Shared<S, R, C, V>>,
+    pub(crate) own: Option<Arc<Endpoint<S>>>,
+}
 
 /// The instances that one call was refused by.
-#[derive(Debug, Default)]
 pub(crate) struct Tried {
-    generations: [Option<Generation>; MOST_TRIES],
+    /// The first `len` count.
+    generations: [Generation; MOST_TRIES],
     len: usize,
 }
 
 impl Tried {
     pub(crate) fn push(&mut self, generation: Generation) {
         if let Some(place) = self.generations.get_mut(self.len) {
-            *place = Some(generation);
+            *place = generation;
             self.len += 1;
         }
     }
 
+    #[inline]
     pub(crate) fn contains(&self, generation: Generation) -> bool {
-        self.generations[..self.len].contains(&Some(generation))
+        self.generations[..self.len].contains(&generation)
     }
 
     /// Whether one more try would be too many.
@@ -54,16 +63,41 @@ impl Tried {
     }
 }
 
-#[cfg(feature = "testing")]
-impl<S> Pick<S> for Any {
-    fn pick(&self, set: &EndpointSet<S>, tried: &Tried) -> Picked<S> {
-        set.pick(tried)
+impl Default for Tried {
+    fn default() -> Self {
+        Self {
+            generations: [Generation(0); MOST_TRIES],
+            len: 0,
+        }
     }
 }
 
-impl<S> Pick<S> for OwnFirst<S> {
-    fn pick(&self, set: &EndpointSet<S>, tried: &Tried) -> Picked<S> {
-        if let Some(own) = &self.0
+impl fmt::Debug for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tried = &self.generations[..self.len];
+        f.debug_tuple("Tried").field(&tried).finish()
+    }
+}
+
+#[cfg(feature = "testing")]
+impl<S, R, C, V> Pick<S, R, C, V> for Any<S, R, C, V> {
+    fn shared(&self) -> &Shared<S, R, C, V> {
+        &self.0
+    }
+
+    fn pick(&self, tried: &Tried) -> Picked<S> {
+        self.0.set().pick(tried)
+    }
+}
+
+impl<S, R, C, V> Pick<S, R, C, V> for OwnFirst<S, R, C, V> {
+    fn shared(&self) -> &Shared<S, R, C, V> {
+        &self.shared
+    }
+
+    fn pick(&self, tried: &Tried) -> Picked<S> {
+        let set = self.shared.set();
+        if let Some(own) = &self.own
             && !tried.contains(own.generation())
         {
             let state = own.gate.state();

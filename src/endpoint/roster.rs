@@ -56,6 +56,11 @@ impl<S> Roster<S> {
         self.cursor.load(Ordering::Relaxed)
     }
 
+    /// The endpoints.
+    pub(crate) const fn endpoints(&self) -> &[Arc<Endpoint<S>>] {
+        &self.endpoints
+    }
+
     /// Whether a probe is on offer.
     pub(crate) fn offers_probe(&self) -> bool {
         let mut endpoints = self.endpoints.iter();
@@ -66,15 +71,8 @@ impl<S> Roster<S> {
     pub(crate) fn find(&self, tried: &Tried, probes: bool, gated: bool) -> Found<S> {
         let (near, far) = self.endpoints.split_at(self.preferred);
         let mut changing = false;
-        if probes {
-            for endpoint in &self.endpoints {
-                if !tried.contains(endpoint.generation())
-                    && endpoint.gate.state().offers_probe()
-                    && endpoint.gate.take_probe()
-                {
-                    return Found::One(Arc::clone(endpoint), true);
-                }
-            }
+        if probes && let Some(endpoint) = self.find_probe(tried) {
+            return Found::One(endpoint, true);
         }
         for range in [near, far] {
             if let Some(endpoint) = self.choose(range, tried, gated, &mut changing) {
@@ -86,6 +84,16 @@ impl<S> Roster<S> {
         } else {
             Found::Nobody
         }
+    }
+
+    /// Takes a probe that is on offer at one that was not tried.
+    pub(crate) fn find_probe(&self, tried: &Tried) -> Option<Arc<Endpoint<S>>> {
+        let probed = self.endpoints.iter().find(|endpoint| {
+            !tried.contains(endpoint.generation())
+                && endpoint.gate.state().offers_probe()
+                && endpoint.gate.take_probe()
+        });
+        probed.map(Arc::clone)
     }
 
     /// Of the next two open ones the less loaded.

@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -18,6 +18,7 @@ use crate::{
         ejection,
         hub::Hub,
         janitor,
+        latency::Timing,
         pick::{Picked, Tried},
         roster::{Found, Roster},
     },
@@ -45,6 +46,16 @@ pub(crate) struct EndpointSet<S> {
     pub(super) changed: AtomicWaker,
     /// Calls that found nobody, and that the next change may serve.
     pub(super) waiters: Wakers,
+    /// Rises whenever the callable instances or their attributes may have changed.
+    membership: AtomicU64,
+    /// Told off the way of the calls when that happened.
+    upkeep: OnceLock<Weak<dyn Upkeep>>,
+}
+
+/// What keeps something of its own beside a set, such as a table to pick from.
+pub(crate) trait Upkeep: Send + Sync {
+    /// The set may have changed. Called by the set's janitor, without a lock.
+    fn upkeep(&self);
 }
 
 pub(super) struct State<S> {
@@ -104,6 +115,8 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             hub: Arc::new(Hub::new(quiet)),
             changed: AtomicWaker::new(),
             waiters: Wakers::default(),
+            membership: AtomicU64::new(1),
+            upkeep: OnceLock::new(),
         });
         janitor::spawn(&set);
         set
@@ -134,6 +147,49 @@ impl<S> EndpointSet<S> {
     /// Has `waker` woken at the next such change; one waker only. Look at the version after this.
     pub(crate) fn register_changed(&self, waker: &std::task::Waker) {
         self.changed.register(waker);
+    }
+
+    /// Rises whenever the callable instances or their attributes may have changed.
+    pub(crate) fn membership(&self) -> u64 {
+        self.membership.load(Ordering::Acquire)
+    }
+
+    /// A snapshot was published.
+    pub(super) fn changed(&self) {
+        self.membership.fetch_add(1, Ordering::Release);
+        self.bump();
+    }
+
+    /// Has the janitor tell of changes; once.
+    pub(crate) fn keep_up(&self, upkeep: Weak<dyn Upkeep>) {
+        let _ = self.upkeep.set(upkeep);
+        self.hub.ring();
+    }
+
+    /// Has calls timed from here on.
+    pub(crate) fn time(&self, timing: Timing) {
+        let _ = self.hub.timing.set(timing);
+    }
+
+    /// Whether calls are timed.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.hub.timing.get().is_some()
+    }
+
+    /// Calls that were let in at an evicted gate: none, unless gates are off.
+    pub(crate) fn calls_after_eviction(&self) -> u64 {
+        self.hub.after_eviction.load(Ordering::Relaxed)
+    }
+
+    /// The endpoint at this address, if it was ever looked at.
+    pub(crate) fn find_endpoint(&self, address: &Address) -> Option<Arc<Endpoint<S>>> {
+        self.lock().endpoints.get(address).map(Arc::clone)
+    }
+
+    pub(super) fn upkeep(&self) {
+        if let Some(upkeep) = self.upkeep.get().and_then(Weak::upgrade) {
+            upkeep.upkeep();
+        }
     }
 
     /// Who can be called may have changed.
@@ -169,10 +225,27 @@ impl<S> EndpointSet<S> {
         }
     }
 
+    /// The probe that is due, if one is: it goes before any choice.
+    pub(crate) fn probe(&self, tried: &Tried) -> Option<Place<S>> {
+        if !self.seek_probes() {
+            return None;
+        }
+        let roster = self.roster(true);
+        let found = roster.find_probe(tried);
+        if roster.offers_probe() {
+            self.hub.probes.store(true, Ordering::Release);
+        }
+        found.map(|endpoint| Place::new(endpoint, true))
+    }
+
+    /// Whether to look for probes. Cleared before the look, so that a probe granted during it is
+    /// not missed for good.
+    fn seek_probes(&self) -> bool {
+        self.hub.probes.load(Ordering::Relaxed) && self.hub.probes.swap(false, Ordering::AcqRel)
+    }
+
     fn find(&self, roster: &Roster<S>, tried: &Tried) -> Found<S> {
-        // Cleared before the look, so that a probe granted during it is not missed for good.
-        let probes = self.hub.probes.load(Ordering::Relaxed)
-            && self.hub.probes.swap(false, Ordering::AcqRel);
+        let probes = self.seek_probes();
         let found = roster.find(tried, probes, self.gated);
         if probes && roster.offers_probe() {
             self.hub.probes.store(true, Ordering::Release); // there is another, or this call tried it
@@ -182,7 +255,7 @@ impl<S> EndpointSet<S> {
 
     /// The roster, rebuilt if it is stale. Unless the newest is a must, a stale one will do while
     /// somebody else is at it: the gates are what is trusted.
-    fn roster(&self, newest: bool) -> Arc<Roster<S>> {
+    pub(crate) fn roster(&self, newest: bool) -> Arc<Roster<S>> {
         let known = self.roster.load_full();
         if let (Some(roster), false) = (&known, newest)
             && roster.version == self.version()

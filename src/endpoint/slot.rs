@@ -31,7 +31,8 @@ enum Phase {
     Empty,
     Making,
     Made,
-    Unusable(Arc<str>),
+    /// Boxed: seldom there, and every endpoint has the room for it.
+    Unusable(Box<Arc<str>>),
     Taken,
 }
 
@@ -68,7 +69,7 @@ impl<S> Slot<S> {
             Err(panic) => {
                 let mut phase = self.lock();
                 if matches!(*phase, Phase::Making) {
-                    *phase = Phase::Unusable(words(&*panic).into());
+                    *phase = Phase::Unusable(Box::new(words(&*panic).into()));
                 }
                 return Obtained::Panicked;
             }
@@ -114,7 +115,7 @@ impl<S> Slot<S> {
     /// What the panic said, if making the service panicked.
     pub(crate) fn unusable(&self) -> Option<Arc<str>> {
         match &*self.lock() {
-            Phase::Unusable(reason) => Some(Arc::clone(reason)),
+            Phase::Unusable(reason) => Some(Arc::clone(&**reason)),
             _ => None,
         }
     }

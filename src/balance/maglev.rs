@@ -1,0 +1,197 @@
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use crate::balance::{
+    Candidate, Loads, PickContext, Policy, Random,
+    key::{mix, stable_hash},
+};
+
+/// Calls with the same key go to the same instance, also from other callers, and few keys move when
+/// an instance comes or goes.
+///
+/// Google's Maglev (NSDI 2016), by weight, over the instances' addresses: every caller with the
+/// same set builds the same table, whatever the order of arrival. The key comes from the builder's
+/// `hash_key`; a call without one goes to a random instance by weight, and one warning says so. A
+/// key whose instance is shut goes to another, the same for all callers that see the same.
+#[derive(Debug)]
+pub struct Maglev {
+    size: u32,
+    warned: AtomicBool,
+}
+
+/// The table of a [`Maglev`]: which instance has which slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slots(Places);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Places {
+    Few(Box<[u16]>),
+    Many(Box<[u32]>),
+}
+
+impl Maglev {
+    /// With 65,537 slots: 128 KiB.
+    pub const fn new() -> Self {
+        Self::with_size(65_537)
+    }
+
+    /// With so many slots, or a few more (the number is a prime, at least 251). For even shares it
+    /// should be 100 times the number of instances.
+    pub const fn with_size(slots: u32) -> Self {
+        let mut size = if slots < 251 { 251 } else { slots };
+        if size > MOST_SLOTS {
+            size = MOST_SLOTS;
+        }
+        while !is_prime(size) {
+            size += 1;
+        }
+        Self {
+            size,
+            warned: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Slots {
+    /// How many slots there are.
+    pub const fn len(&self) -> usize {
+        match &self.0 {
+            Places::Few(places) => places.len(),
+            Places::Many(places) => places.len(),
+        }
+    }
+
+    /// Whether there is no instance to have one.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The place of the instance that has slot `slot`.
+    pub fn get(&self, slot: usize) -> Option<usize> {
+        match &self.0 {
+            Places::Few(places) => places.get(slot).map(|at| usize::from(*at)),
+            Places::Many(places) => places.get(slot).map(|at| *at as usize),
+        }
+    }
+}
+
+impl Policy for Maglev {
+    type Table = Slots;
+
+    fn build(&self, candidates: &[Candidate]) -> Slots {
+        let places = populate(candidates, self.size);
+        let few = u16::try_from(candidates.len()).is_ok();
+        Slots(if few {
+            Places::Few(places.iter().map(|at| *at as u16).collect())
+        } else {
+            Places::Many(places)
+        })
+    }
+
+    fn pick(
+        &self,
+        table: &Slots,
+        _: &dyn Loads,
+        random: &mut Random,
+        context: &PickContext,
+    ) -> Option<usize> {
+        let key = match context.key {
+            // Another slot for each attempt, and the same for every caller.
+            Some(key) => mix(key.wrapping_add(u64::from(context.attempt).wrapping_mul(ODD))),
+            None => {
+                if !self.warned.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        "a call through a consistent-hash balancer has no hash key; such calls go to random instances"
+                    );
+                }
+                random.next_u64()
+            }
+        };
+        let slot = ((u128::from(key) * table.len() as u128) >> 64) as usize;
+        table.get(slot)
+    }
+}
+
+impl Default for Maglev {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clone for Maglev {
+    fn clone(&self) -> Self {
+        Self {
+            size: self.size,
+            warned: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Everybody takes its next preferred free slot, the more often the larger its weight.
+fn populate(candidates: &[Candidate], size: u32) -> Box<[u32]> {
+    if candidates.is_empty() {
+        return Box::default();
+    }
+    // By address, not by place: so the table does not depend on the order of the list.
+    let mut names: Vec<(String, usize)> = candidates
+        .iter()
+        .enumerate()
+        .map(|(at, candidate)| (candidate.instance().address().to_string(), at))
+        .collect();
+    names.sort();
+    let size = u64::from(size);
+    let mut wishes: Vec<(u64, u64)> = names
+        .iter()
+        .map(|(name, _)| {
+            let hash = stable_hash(name.as_bytes());
+            (hash % size, mix(hash) % (size - 1) + 1)
+        })
+        .collect();
+    let weight = |rank: usize| {
+        let weight = candidates[names[rank].1].weight();
+        if weight.is_finite() && weight > 0.0 {
+            weight
+        } else {
+            f64::MIN_POSITIVE
+        }
+    };
+    // Whose turn is next: an instance's k-th turn comes at k ÷ weight. Positive floats sort as
+    // their bits do.
+    let turn = |taken: u64, rank: usize| (taken as f64 / weight(rank)).to_bits();
+    let mut queue: BinaryHeap<Reverse<(u64, usize)>> = (0..names.len())
+        .map(|rank| Reverse((turn(1, rank), rank)))
+        .collect();
+    let mut taken = vec![0_u64; names.len()];
+    let mut places = vec![FREE; size as usize];
+    for _ in 0..size {
+        let Some(Reverse((_, rank))) = queue.pop() else {
+            break;
+        };
+        let (at, skip) = &mut wishes[rank];
+        while places[*at as usize] != FREE {
+            *at = (*at + *skip) % size;
+        }
+        places[*at as usize] = names[rank].1 as u32;
+        taken[rank] += 1;
+        queue.push(Reverse((turn(taken[rank] + 1, rank), rank)));
+    }
+    places.into()
+}
+
+const fn is_prime(n: u32) -> bool {
+    let mut divisor = 2;
+    while divisor * divisor <= n {
+        if n.is_multiple_of(divisor) {
+            return false;
+        }
+        divisor += 1;
+    }
+    n > 1
+}
+
+const FREE: u32 = u32::MAX;
+const MOST_SLOTS: u32 = 16_777_213;
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,0 +1,71 @@
+//! The balancer: a tower `Service` that picks inside of the call.
+//!
+//! [`Balance`] is `Clone`, needs no `Buffer` and no task between a caller and its instance. Which
+//! instances it picks from is what the registry last pushed, whether or not requests flow, and an
+//! instance that left cannot be entered whatever a policy picks: that is decided by the instance's
+//! gate in the same poll as the call. While nothing is known of a service calls wait for a bounded
+//! time; when it is known to have no instance they fail at once, and the error says why.
+//!
+//! ```
+//! use tower::{ServiceExt, service_fn};
+//! use tower_nacos::{Instance, Subscription, balance::{Balance, WeightedRoundRobin}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower::BoxError> {
+//! let orders = Subscription::fixed([Instance::parse("10.0.0.3:8080")?]);
+//! let balance = Balance::builder(&orders)
+//!     .policy(WeightedRoundRobin::new())
+//!     .build(|instance: &Instance| {
+//!         let address = instance.address().to_string();
+//!         service_fn(move |request: u32| {
+//!             let answer = format!("{address} got {request}");
+//!             async move { Ok::<_, std::io::Error>(answer) }
+//!         })
+//!     });
+//! assert_eq!(balance.clone().oneshot(7).await?, "10.0.0.3:8080 got 7");
+//! println!("{}", balance.explain(&"10.0.0.3:8080".parse()?));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which policy
+//!
+//! | | chooses | take it when |
+//! |---|---|---|
+//! | [`P2c`] | of two drawn by weight the one with fewer calls for its weight | you have no reason for another |
+//! | [`PeakEwma`] | of two the one with the lower latency × calls | instances differ in speed, or stall |
+//! | [`WeightedRandom`] | by weight | you want what Nacos's own clients do |
+//! | [`WeightedRoundRobin`] | in turn, by weight | calls cost alike and shares must be exact |
+//! | [`Maglev`] | by a key of the request | instances keep caches or sessions |
+//!
+//! A [`Policy`] of your own is two functions.
+
+mod alias;
+mod builder;
+mod core;
+mod ewma;
+mod explain;
+mod key;
+mod maglev;
+mod p2c;
+mod policy;
+mod random;
+mod round_robin;
+mod service;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    alias::Alias,
+    builder::{BalanceBuilder, BalanceLayer},
+    ewma::PeakEwma,
+    explain::{Activity, Counters, Explanation, Pickable},
+    key::{HashKey, KeyOf, NoKey, stable_hash},
+    maglev::{Maglev, Slots},
+    p2c::{P2c, WeightedRandom},
+    policy::{Candidate, Loads, PickContext, Policy, Timing},
+    random::Random,
+    round_robin::{Strides, WeightedRoundRobin},
+    service::{Balance, ResponseFuture},
+};

@@ -1,0 +1,125 @@
+use std::{sync::Arc, time::Duration};
+
+use crate::{balance::Random, model::Instance};
+
+/// How a balancer chooses among the callable instances.
+///
+/// Pure: [`build`](Self::build) makes a table whenever the callable instances or their attributes
+/// change, off the way of the calls, and [`pick`](Self::pick) reads it. Which instance may be
+/// called is not a policy's affair: the gates decide that. What a policy picks that is shut is
+/// picked again (4 times, then the next open instance after the last pick), so a single open
+/// instance is always found, and no policy can reach an evicted one.
+///
+/// A policy that panics, or picks what does not exist, costs a count and one warning; the call goes
+/// to an open instance regardless.
+pub trait Policy: Send + Sync + 'static {
+    /// What a pick reads.
+    type Table: Send + Sync + 'static;
+
+    /// Makes the table of these instances, all of them callable, sorted by address.
+    fn build(&self, candidates: &[Candidate]) -> Self::Table;
+
+    /// The place, in `build`'s order, of the instance to call; `None` leaves it to the balancer,
+    /// which then takes any. Should take constant time and allocate nothing.
+    fn pick(
+        &self,
+        table: &Self::Table,
+        loads: &dyn Loads,
+        random: &mut Random,
+        context: &PickContext,
+    ) -> Option<usize>;
+
+    /// How calls are to be timed, if this policy asks for [`Loads::latency`]. Read once.
+    fn timing(&self) -> Option<Timing> {
+        None
+    }
+}
+
+/// An instance that a policy may pick.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    instance: Arc<Instance>,
+    weight: f64,
+}
+
+/// What is going on at the instances of a table, by their place in it. Read at the moment of
+/// asking: two answers may be of different moments.
+pub trait Loads {
+    /// Calls in flight and waiting, divided by the instance's weight; infinite if it cannot be
+    /// called now, or failed this call before.
+    fn load(&self, at: usize) -> f64;
+
+    /// Calls in flight and waiting.
+    fn calls(&self, at: usize) -> u64;
+
+    /// The instance's weight.
+    fn weight(&self, at: usize) -> f64;
+
+    /// The latency to expect in seconds, smoothed as [`Timing`] says; 0 unless
+    /// [`Policy::timing`] asks for it.
+    fn latency(&self, at: usize) -> f64;
+}
+
+/// What a policy is told of the call.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct PickContext {
+    /// The hash of what the call should stick to, if the balancer was told where to find it.
+    pub key: Option<u64>,
+    /// How many picks for this look were shut.
+    pub attempt: u32,
+}
+
+/// How calls are timed: a peak-sensitive moving average, as in Finagle's "Peak EWMA".
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Timing {
+    /// After so long a measurement counts 1/e of what it did. 10 s.
+    pub decay: Duration,
+    /// What an instance without a measurement is taken for. 30 ms.
+    pub default: Duration,
+    /// What a failed call counts for at least: failing fast is not being fast. 5 s.
+    pub penalty: Duration,
+}
+
+impl Candidate {
+    /// A candidate with the weight that the instance is listed with.
+    pub fn new(instance: Arc<Instance>) -> Self {
+        let weight = instance.weight().get();
+        Self { instance, weight }
+    }
+
+    /// The same with another weight.
+    #[must_use]
+    pub const fn with_weight(mut self, weight: f64) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// The instance.
+    pub const fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// The share that it is to get, relative to its siblings.
+    pub const fn weight(&self) -> f64 {
+        self.weight
+    }
+}
+
+impl PickContext {
+    /// The first look for a call with this key.
+    pub const fn new(key: Option<u64>) -> Self {
+        Self { key, attempt: 0 }
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            decay: Duration::from_secs(10),
+            default: Duration::from_millis(30),
+            penalty: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// How the calls of a set are timed: a peak-sensitive, exponentially weighted moving average, as
+/// Finagle's "Peak EWMA".
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// What ages are counted from.
+    pub(crate) epoch: Instant,
+    /// After so long a sample counts 1/e of what it did.
+    pub(crate) decay: Duration,
+    /// What an instance without a sample is taken for.
+    pub(crate) default: Duration,
+    /// What a failed call counts for, at least.
+    pub(crate) penalty: Duration,
+}
+
+/// The smoothed latency of one endpoint: seconds as an `f32` in the upper half of the word, the
+/// time of the last sample in ms since the epoch, plus one, in the lower; 0 before the first.
+#[derive(Debug, Default)]
+pub(crate) struct Latency(AtomicU64);
+
+impl Latency {
+    /// A call took so long. A longer one than expected counts in full at once, a shorter one as
+    /// much as the time since the last sample says.
+    pub(crate) fn observe(&self, took: Duration, now: Instant, timing: &Timing) {
+        let took = took.as_secs_f32();
+        let at = timing.stamp(now);
+        // What another call writes meanwhile is a sample as good as this one: try again.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                let (known, since) = match unpack(word) {
+                    Some((known, stamp)) => (known, at.saturating_sub(stamp)),
+                    None => (timing.default.as_secs_f32(), 0),
+                };
+                let keep = timing.kept(since);
+                let smoothed = took.max(known * keep + took * (1.0 - keep));
+                Some(u64::from(smoothed.to_bits()) << 32 | u64::from(at))
+            });
+    }
+
+    /// The expected latency in seconds; drifts towards 0 while nothing is heard, so that a slow
+    /// instance is tried again.
+    pub(crate) fn expected(&self, now: Instant, timing: &Timing) -> f64 {
+        match unpack(self.0.load(Ordering::Relaxed)) {
+            Some((known, stamp)) => {
+                let since = timing.stamp(now).saturating_sub(stamp);
+                f64::from((known * timing.kept(since)).max(FLOOR))
+            }
+            None => timing.default.as_secs_f64().max(f64::from(FLOOR)),
+        }
+    }
+}
+
+impl Timing {
+    fn stamp(&self, now: Instant) -> u32 {
+        let ms = now.saturating_duration_since(self.epoch).as_millis();
+        u32::try_from(ms + 1).unwrap_or(u32::MAX)
+    }
+
+    fn kept(&self, ms: u32) -> f32 {
+        if ms == 0 {
+            return 1.0; // the usual case under load
+        }
+        let decay = self.decay.as_secs_f32().max(f32::MIN_POSITIVE);
+        (-(ms as f32 / 1e3) / decay).exp()
+    }
+}
+
+fn unpack(word: u64) -> Option<(f32, u32)> {
+    (word != 0).then_some((f32::from_bits((word >> 32) as u32), word as u32))
+}
+
+/// Below this, differences say more about the clock than about the instance.
+const FLOOR: f32 = 1e-6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timing(epoch: Instant) -> Timing {
+        Timing {
+            epoch,
+            decay: Duration::from_secs(10),
+            default: Duration::from_millis(30),
+            penalty: Duration::from_secs(5),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peak_counts_at_once_and_fades() {
+        let start = crate::endpoint::ejection::now();
+        let (latency, timing) = (Latency::default(), timing(start));
+        assert!((latency.expected(start, &timing) - 0.03).abs() < 1e-6);
+        latency.observe(Duration::from_millis(500), start, &timing);
+        assert!((latency.expected(start, &timing) - 0.5).abs() < 1e-6);
+        let later = start + Duration::from_secs(10);
+        let faded = latency.expected(later, &timing);
+        assert!((faded - 0.5 / std::f64::consts::E).abs() < 1e-3, "{faded}");
+        latency.observe(Duration::from_millis(10), later, &timing);
+        let smoothed = latency.expected(later, &timing);
+        assert!((0.15..0.25).contains(&smoothed), "{smoothed}");
+    }
+}
