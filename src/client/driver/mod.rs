@@ -1,5 +1,9 @@
 //! The one task of a client: pumps the session's machine and writes the directory.
 
+mod answers;
+mod news;
+mod trust;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, atomic::AtomicU64},
@@ -15,19 +19,18 @@ use tokio::{
 
 use super::{
     CloseError, ConnectionState, ENDLESS, Handle, RequestError,
-    auth::{Auth, Denied},
+    auth::Auth,
     copies::Copies,
     counters::Teller,
     hints::Hints,
     lease::Subscriptions,
     links::{Event, Links, Network},
-    login::{LoginError, Token},
     operations::{Operation, Reply},
 };
 use crate::{
     directory::Options,
-    model::{Listing, ServiceKey},
-    session::{self, Command, Config, Outcome, Output, Session, Ticket},
+    model::ServiceKey,
+    session::{self, Command, Config, Output, Session, Ticket},
 };
 
 /// How long the farewell takes at most when nobody waits for it.
@@ -224,7 +227,7 @@ impl Driver {
             Event::Connected { link, local, token } => {
                 if let (Some(token), Some(auth)) = (token, &mut self.auth) {
                     auth.connected(token.ttl, now);
-                    self.session.handle_headers(headers(&token), now);
+                    self.session.handle_headers(trust::headers(&token), now);
                 }
                 self.session.handle_connected(link, local, now);
             }
@@ -403,216 +406,6 @@ impl Driver {
         }
     }
 
-    fn apply(&mut self, key: &ServiceKey, listing: Listing, origin: session::Origin) {
-        let Some(service) = self.services.get_mut(key) else {
-            return;
-        };
-        let nothing = listing.instances().is_empty() && listing.rejected().is_empty();
-        let first = !std::mem::replace(&mut service.answered, true);
-        let received = self.received.unwrap_or_else(now);
-        self.copies.apply(key, listing, origin, received);
-        service.refused = false;
-        service.trouble = None;
-        service.waiting.clear(); // answered: whoever waits sees it in the subscription
-        if nothing && (first || origin != session::Origin::Push) {
-            self.ask_hint(key);
-        }
-    }
-
-    fn failed(
-        &mut self,
-        key: &ServiceKey,
-        operation: session::Operation,
-        error: session::OperationError,
-        retries: bool,
-    ) {
-        let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
-        tracing::debug!(namespace, group, service, ?operation, cause = %error, retries, "request failed");
-        self.hint_refusal(key, &error);
-        if error.is_denied() {
-            return self.denied(key, operation, error);
-        }
-        if operation != session::Operation::Subscribe {
-            return;
-        }
-        let Some(subscribed) = self.services.get_mut(key) else {
-            return;
-        };
-        subscribed.trouble = Some(error.to_string());
-        if !retries {
-            tracing::warn!(namespace, group, service, cause = %error, "the registry refuses the subscription");
-            subscribed.refuse(&error.into());
-        }
-    }
-
-    /// A 403. With a user it may be the token's fault: one login, and the session tries again with
-    /// what that brings. Else it is the server's last word to who waits; the session goes on
-    /// asking, seldom, and only for this service.
-    fn denied(
-        &mut self,
-        key: &ServiceKey,
-        operation: session::Operation,
-        error: session::OperationError,
-    ) {
-        let denied = match &mut self.auth {
-            Some(auth) => auth.denied(key, now()),
-            None => Denied::Final,
-        };
-        match denied {
-            Denied::LogIn => self.log_in(),
-            Denied::Wait => {}
-            Denied::Final if operation == session::Operation::Subscribe => {
-                let user = self.auth.is_some();
-                let Some(subscribed) = self.services.get_mut(key) else {
-                    return;
-                };
-                if !subscribed.refused {
-                    let (namespace, group, service) =
-                        (&**key.namespace(), &**key.group(), &**key.name());
-                    tracing::warn!(namespace, group, service, cause = %error, user, "the registry denies access");
-                }
-                subscribed.refuse(&error.into());
-            }
-            Denied::Final => {}
-        }
-    }
-
-    /// Begins a login at the server that we are connected to.
-    fn log_in(&mut self) {
-        let server = match &*self.state.borrow() {
-            ConnectionState::Connected { server } => Some(*server),
-            _ => None,
-        };
-        let begun = server.is_some_and(|server| self.links.log_in(server));
-        if let Some(auth) = self.auth.as_mut().filter(|_| !begun) {
-            auth.disconnected(); // the next connection brings a token
-        }
-    }
-
-    fn logged_in(&mut self, result: Result<Token, LoginError>, now: Instant) {
-        let Some(auth) = &mut self.auth else { return };
-        match result {
-            Ok(token) => {
-                tracing::debug!(namespace = &*self.namespace, ttl = ?token.ttl, "logged in again");
-                auth.renewed(token.ttl, now);
-                self.session.handle_headers(headers(&token), now);
-            }
-            Err(error) => {
-                let waiting = auth.failed(now);
-                tracing::warn!(namespace = &*self.namespace, cause = %error, "logging in again failed");
-                let error = RequestError::Denied {
-                    message: format!(
-                        "the token no longer holds, and a new one cannot be had: {error}"
-                    ),
-                };
-                for key in waiting {
-                    if let Some(service) = self.services.get_mut(&key) {
-                        service.refuse(&error);
-                    }
-                }
-            }
-        }
-    }
-
-    fn done(&mut self, ticket: Ticket, outcome: Result<Outcome, session::OperationError>) {
-        if self.hints.is_ours(ticket) {
-            return self.hint(ticket, outcome.ok());
-        }
-        if let Some(reply) = self.replies.remove(&ticket) {
-            let _ = reply.send(outcome.map_err(RequestError::from));
-        }
-    }
-
-    /// Nothing is listed of a service: what its neighbours suggest.
-    fn ask_hint(&mut self, key: &ServiceKey) {
-        let ticket = self.spare_ticket();
-        if let Some(command) = self.hints.ask(key, ticket) {
-            self.session.handle_command(command, now());
-        }
-    }
-
-    fn hint(&mut self, ticket: Ticket, outcome: Option<Outcome>) {
-        let next = self.spare_ticket();
-        let found = self.hints.answered(ticket, outcome, next);
-        for (key, hint) in found.hints {
-            if let Some(subscription) = self.subscriptions.peek(&key) {
-                subscription.set_hint_while_empty(&hint);
-            }
-        }
-        if let Some(command) = found.again {
-            self.session.handle_command(command, now());
-        }
-    }
-
-    /// Whoever waits for instances shall hear that the registry denies them.
-    fn hint_refusal(&self, key: &ServiceKey, error: &session::OperationError) {
-        if error.is_denied()
-            && let Some(subscription) = self.subscriptions.peek(key)
-        {
-            subscription.set_hint(&format!("the registry refuses to list it: {error}"));
-        }
-    }
-
-    const fn spare_ticket(&mut self) -> Ticket {
-        self.spare_ticket -= 1;
-        Ticket(self.spare_ticket)
-    }
-
-    fn set_state(&mut self, state: session::State) {
-        let now = now();
-        let was_connected = self.state.borrow().is_connected();
-        let state = match state {
-            session::State::Connecting {
-                attempt,
-                last_error,
-            } => ConnectionState::Connecting {
-                attempt,
-                last_error: last_error.map(|error| error.to_string().into()),
-            },
-            session::State::Connected { server, .. } => ConnectionState::Connected { server },
-            session::State::Closed => ConnectionState::Closed,
-        };
-        if state.is_connected() {
-            tracing::info!(namespace = &*self.namespace, %state, "registry connection");
-            self.copies.handle_connected(now);
-        } else if was_connected && self.closing.is_none() {
-            if self.may_warn(Cause::Lost, now) {
-                tracing::warn!(namespace = &*self.namespace, cause = %state, "registry connection lost");
-            } else {
-                tracing::info!(namespace = &*self.namespace, cause = %state, "registry connection lost");
-            }
-            if let Some(auth) = &mut self.auth {
-                auth.disconnected();
-            }
-            self.copies.handle_disconnected(now);
-        }
-        self.state.send_replace(state);
-    }
-
-    fn undecodable(&mut self, key: Option<&ServiceKey>, reason: &str) {
-        let now = now();
-        match key {
-            Some(key) => self.copies.undecodable(key, reason, now),
-            None if self.may_warn(Cause::Unreadable, now) => {
-                tracing::warn!(
-                    namespace = &*self.namespace,
-                    cause = reason,
-                    "a message of the registry cannot be read"
-                );
-            }
-            None => {}
-        }
-    }
-
-    fn may_warn(&mut self, cause: Cause, now: Instant) -> bool {
-        let last = &mut self.warned[cause as usize];
-        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY);
-        if may {
-            *last = Some(now);
-        }
-        may
-    }
-
     /// The farewell is over, done or not: nobody is left waiting.
     fn end(mut self) {
         let unfinished = self.session.unfinished().into_iter();
@@ -646,11 +439,6 @@ impl Service {
             let _ = waiting.send(error.clone());
         }
     }
-}
-
-/// A token as naming requests carry it.
-fn headers(token: &Token) -> HashMap<String, String> {
-    HashMap::from([("accessToken".to_owned(), token.text.reveal().to_owned())])
 }
 
 /// The driver's clock: tokio's, which tests can pause.

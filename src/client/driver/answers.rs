@@ -1,0 +1,58 @@
+//! Answers to those who wait, and to what the driver asks for itself: why a list is empty.
+
+use super::{Driver, now};
+use crate::{
+    client::RequestError,
+    model::ServiceKey,
+    session::{self, Outcome, Ticket},
+};
+
+impl Driver {
+    pub(super) fn done(
+        &mut self,
+        ticket: Ticket,
+        outcome: Result<Outcome, session::OperationError>,
+    ) {
+        if self.hints.is_ours(ticket) {
+            return self.hint(ticket, outcome.ok());
+        }
+        if let Some(reply) = self.replies.remove(&ticket) {
+            let _ = reply.send(outcome.map_err(RequestError::from));
+        }
+    }
+
+    /// Nothing is listed of a service: what its neighbours suggest.
+    pub(super) fn ask_hint(&mut self, key: &ServiceKey) {
+        let ticket = self.spare_ticket();
+        if let Some(command) = self.hints.ask(key, ticket) {
+            self.session.handle_command(command, now());
+        }
+    }
+
+    pub(super) fn hint(&mut self, ticket: Ticket, outcome: Option<Outcome>) {
+        let next = self.spare_ticket();
+        let found = self.hints.answered(ticket, outcome, next);
+        for (key, hint) in found.hints {
+            if let Some(subscription) = self.subscriptions.peek(&key) {
+                subscription.set_hint_while_empty(&hint);
+            }
+        }
+        if let Some(command) = found.again {
+            self.session.handle_command(command, now());
+        }
+    }
+
+    /// Whoever waits for instances shall hear that the registry denies them.
+    pub(super) fn hint_refusal(&self, key: &ServiceKey, error: &session::OperationError) {
+        if error.is_denied()
+            && let Some(subscription) = self.subscriptions.peek(key)
+        {
+            subscription.set_hint(&format!("the registry refuses to list it: {error}"));
+        }
+    }
+
+    pub(super) const fn spare_ticket(&mut self) -> Ticket {
+        self.spare_ticket -= 1;
+        Ticket(self.spare_ticket)
+    }
+}

@@ -1,0 +1,109 @@
+//! What the session says of lists and of the connection.
+
+use std::time::Instant;
+
+use super::{Cause, Driver, WARN_EVERY, now};
+use crate::{
+    client::ConnectionState,
+    model::{Listing, ServiceKey},
+    session,
+};
+
+impl Driver {
+    pub(super) fn apply(&mut self, key: &ServiceKey, listing: Listing, origin: session::Origin) {
+        let Some(service) = self.services.get_mut(key) else {
+            return;
+        };
+        let nothing = listing.instances().is_empty() && listing.rejected().is_empty();
+        let first = !std::mem::replace(&mut service.answered, true);
+        let received = self.received.unwrap_or_else(now);
+        self.copies.apply(key, listing, origin, received);
+        service.refused = false;
+        service.trouble = None;
+        service.waiting.clear(); // answered: whoever waits sees it in the subscription
+        if nothing && (first || origin != session::Origin::Push) {
+            self.ask_hint(key);
+        }
+    }
+
+    pub(super) fn failed(
+        &mut self,
+        key: &ServiceKey,
+        operation: session::Operation,
+        error: session::OperationError,
+        retries: bool,
+    ) {
+        let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
+        tracing::debug!(namespace, group, service, ?operation, cause = %error, retries, "request failed");
+        self.hint_refusal(key, &error);
+        if error.is_denied() {
+            return self.denied(key, operation, error);
+        }
+        if operation != session::Operation::Subscribe {
+            return;
+        }
+        let Some(subscribed) = self.services.get_mut(key) else {
+            return;
+        };
+        subscribed.trouble = Some(error.to_string());
+        if !retries {
+            tracing::warn!(namespace, group, service, cause = %error, "the registry refuses the subscription");
+            subscribed.refuse(&error.into());
+        }
+    }
+
+    pub(super) fn undecodable(&mut self, key: Option<&ServiceKey>, reason: &str) {
+        let now = now();
+        match key {
+            Some(key) => self.copies.undecodable(key, reason, now),
+            None if self.may_warn(Cause::Unreadable, now) => {
+                tracing::warn!(
+                    namespace = &*self.namespace,
+                    cause = reason,
+                    "a message of the registry cannot be read"
+                );
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn set_state(&mut self, state: session::State) {
+        let now = now();
+        let was_connected = self.state.borrow().is_connected();
+        let state = match state {
+            session::State::Connecting {
+                attempt,
+                last_error,
+            } => ConnectionState::Connecting {
+                attempt,
+                last_error: last_error.map(|error| error.to_string().into()),
+            },
+            session::State::Connected { server, .. } => ConnectionState::Connected { server },
+            session::State::Closed => ConnectionState::Closed,
+        };
+        if state.is_connected() {
+            tracing::info!(namespace = &*self.namespace, %state, "registry connection");
+            self.copies.handle_connected(now);
+        } else if was_connected && self.closing.is_none() {
+            if self.may_warn(Cause::Lost, now) {
+                tracing::warn!(namespace = &*self.namespace, cause = %state, "registry connection lost");
+            } else {
+                tracing::info!(namespace = &*self.namespace, cause = %state, "registry connection lost");
+            }
+            if let Some(auth) = &mut self.auth {
+                auth.disconnected();
+            }
+            self.copies.handle_disconnected(now);
+        }
+        self.state.send_replace(state);
+    }
+
+    pub(super) fn may_warn(&mut self, cause: Cause, now: Instant) -> bool {
+        let last = &mut self.warned[cause as usize];
+        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY);
+        if may {
+            *last = Some(now);
+        }
+        may
+    }
+}
