@@ -15,7 +15,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::secret::Secret;
 use crate::{
-    link::{DialError, Protocol, Security},
+    link::{DialError, Protocol, Security, chain},
     model::Host,
 };
 
@@ -284,20 +284,6 @@ fn encode(text: &str, form: &mut String) {
             }
         }
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

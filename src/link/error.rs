@@ -91,7 +91,7 @@ impl CallError {
 }
 
 /// An error and its causes in one line, each said once.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

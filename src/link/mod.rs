@@ -30,7 +30,7 @@ use tower::Service;
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::{Tls, TlsParts};
 pub(crate) use self::{
-    error::{CallError, DialError},
+    error::{CallError, DialError, chain},
     io::Heard,
     secure::{Protocol, Security, Stream},
     stream::{StreamReceiver, StreamSender},
