@@ -20,6 +20,8 @@ mod meddling;
 mod network;
 #[path = "simulation/providers.rs"]
 mod providers;
+#[path = "simulation/scenes.rs"]
+mod scenes;
 #[path = "simulation/settled.rs"]
 mod settled;
 #[path = "simulation/truth.rs"]
@@ -123,6 +125,11 @@ fn seeds_that_failed_once_hold() {
         let (result, _) = run(seed, false);
         assert!(result.is_ok(), "seed {seed}: {result:?}");
     }
+}
+
+#[test]
+fn a_hold_ends_only_after_a_read_when_every_push_of_a_restarted_registry_is_lost() {
+    scenes::restart_without_pushes().unwrap();
 }
 
 #[test]

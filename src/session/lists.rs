@@ -152,17 +152,23 @@ impl Session {
         self.touch_subscription(key);
     }
 
+    /// Somebody needs to know what the server lists now.
+    pub(super) fn refresh(&mut self, key: &ServiceKey, now: Instant) {
+        if let Some(subscription) = self.subscriptions.get_mut(key)
+            && subscription.wanted
+        {
+            subscription.reread = Some(now);
+            self.touch_subscription(key);
+        }
+    }
+
     /// No push for a long time: a read, in case one was lost.
     pub(super) fn safety_read_due(&mut self, key: &ServiceKey, now: Instant) {
-        let Some(subscription) = self.subscriptions.get_mut(key) else {
-            return;
-        };
         if let Some(about) = self.config.safety_read {
             let at = around(now, about, &mut self.rng);
             self.timers.set(Timer::SafetyRead(key.clone()), at);
         }
-        subscription.reread = Some(now);
-        self.touch_subscription(key);
+        self.refresh(key, now);
     }
 }
 

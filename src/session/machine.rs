@@ -114,6 +114,7 @@ impl Session {
         }
         match command {
             Command::Subscribe(key) => self.subscribe(key),
+            Command::Refresh(key) => self.refresh(&key, now),
             Command::Unsubscribe(key) => self.unsubscribe(&key),
             Command::Register {
                 ticket,
