@@ -284,7 +284,9 @@ impl SimClient {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.session.handle_timeout(now);
-        self.copies.handle_timeout(now);
+        for key in self.copies.handle_timeout(now) {
+            self.session.handle_command(Command::Refresh(key), now);
+        }
         self.pump(now);
     }
 

@@ -12,6 +12,7 @@ use super::{
     dialer::{Dialer, Recommended},
     error::{CallFailure, ConnectError, DialError, LinkError, OperationError, ServerFailure},
     event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
+    late::Late,
     link::{Attempt, Link, Step},
     publications::Publication,
     reads::{Read, ReadRequest},
@@ -47,6 +48,7 @@ pub(crate) struct Session {
     /// The link before, kept open until the current one has everything.
     pub(super) draining: Option<LinkId>,
     pub(super) calls: Calls,
+    pub(super) late: Late,
     /// Items with something to send, in the order of their turn.
     pub(super) queue: VecDeque<Job>,
     pub(super) subscriptions: BTreeMap<ServiceKey, Subscription>,
@@ -90,6 +92,7 @@ impl Session {
             current: None,
             draining: None,
             calls: Calls::default(),
+            late: Late::default(),
             queue: VecDeque::new(),
             subscriptions: BTreeMap::new(),
             publications: BTreeMap::new(),
@@ -111,6 +114,7 @@ impl Session {
         }
         match command {
             Command::Subscribe(key) => self.subscribe(key),
+            Command::Refresh(key) => self.refresh(&key, now),
             Command::Unsubscribe(key) => self.unsubscribe(&key),
             Command::Register {
                 ticket,
@@ -358,6 +362,7 @@ impl Session {
 
     fn forget_confirmations(&mut self) {
         self.queue.clear();
+        self.late.forget();
         self.forget_publications();
         self.forget_subscriptions();
         self.forget_reads();

@@ -365,13 +365,11 @@ impl World {
         // What comes may have been true a while ago, longer if it was held up.
         let (from, until) = self.held_up;
         let known = if until + STALE > now { from } else { now };
-        // A push that was lost may only show when a hold ends.
-        let blind = self.lies && came == Came::Other;
         let (providers, elapsed) = (&self.providers, now - self.start);
         self.clients[client]
             .check(came, &notes, now, elapsed, |service| {
                 let served = |p: &&Provider| {
-                    p.service == service && p.is_serving() && p.since + STALE <= known && !blind
+                    p.service == service && p.is_serving() && p.since + STALE <= known
                 };
                 let served = providers.iter().filter(served);
                 served.map(|p| p.address().clone()).collect()

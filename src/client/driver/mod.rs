@@ -210,7 +210,9 @@ impl Driver {
         {
             self.log_in();
         }
-        self.copies.handle_timeout(now);
+        for key in self.copies.handle_timeout(now) {
+            self.session.handle_command(Command::Refresh(key), now);
+        }
     }
 
     fn handle_event(&mut self, event: Event) {
