@@ -24,6 +24,8 @@ mod providers;
 mod scenes;
 #[path = "simulation/settled.rs"]
 mod settled;
+#[path = "simulation/tokens.rs"]
+mod tokens;
 #[path = "simulation/truth.rs"]
 mod truth;
 #[path = "simulation/users.rs"]

@@ -105,6 +105,9 @@ pub(crate) enum Output {
         error: OperationError,
         retries: bool,
     },
+    /// The names of a group's services were denied. They are asked for once more, with the next
+    /// headers if some come.
+    ListDenied { group: Arc<str> },
     /// The end of what a caller waits for.
     Done {
         ticket: Ticket,

@@ -56,7 +56,7 @@ pub(crate) struct Session {
     pub(super) reads: BTreeMap<Ticket, Read>,
     pub(super) counters: Counters,
     pub(super) life: Life,
-    said: Option<State>,
+    pub(super) said: Option<State>,
     pub(super) unfinished: Vec<(Operation, ServiceKey)>,
     last_id: u64,
 }
@@ -160,9 +160,21 @@ impl Session {
         self.resolved(link, server, result, now);
     }
 
-    /// The HTTP/2 handshake is done; `local` is our end of the connection.
-    pub(crate) fn handle_connected(&mut self, link: LinkId, local: IpAddr, now: Instant) {
-        self.connected(link, local, now);
+    /// The HTTP/2 handshake is done; `local` is our end of the connection, and `headers`, if this
+    /// connection has its own, go with its naming requests once it is the one in use.
+    pub(crate) fn handle_connected(
+        &mut self,
+        link: LinkId,
+        local: IpAddr,
+        headers: Option<HashMap<String, String>>,
+        now: Instant,
+    ) {
+        self.connected(link, local, headers.map(Headers), now);
+    }
+
+    /// The connection in use.
+    pub(crate) fn current_link(&self) -> Option<LinkId> {
+        self.current.as_ref().map(|link| link.id)
     }
 
     /// No connection came of a dial.
