@@ -4,11 +4,13 @@ use tower::{Layer, load::CompleteOnResponse};
 
 use crate::{
     balance::{
-        Balance, NoKey, P2c, Policy,
+        Balance, NoKey, P2c, Picker, Policy,
         core::{Core, Limits},
+        picker::Outside,
     },
     directory::Subscription,
     endpoint::{EndpointSet, MakeEndpoint, NeverRecover, Shared, Unclassified, Verdict},
+    model::Instance,
 };
 
 /// A [`Balance`] to be, and its options.
@@ -216,6 +218,23 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             rules.classify,
         );
         Balance::new(&Core::new(shared, rules.policy, self.limits), rules.key)
+    }
+
+    /// Makes a [`Picker`] instead, for callers who make their calls themselves: it hands out
+    /// instances and needs no maker. `recover`, `completion`, `classify` and `hash_key` are a
+    /// maker's and mean nothing to it: the caller reports, and [`Picker::pick_by`] takes a key.
+    pub fn picker(self) -> Picker<P>
+    where
+        P: Policy,
+    {
+        let plain = self.with(|rules| Rules {
+            policy: rules.policy,
+            recover: NeverRecover::default(),
+            completion: (),
+            classify: (),
+            key: NoKey::default(),
+        });
+        Picker::new(plain.build(|_: &Instance| Outside))
     }
 
     /// The same as a layer, around what makes the service of one instance.

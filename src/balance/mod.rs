@@ -46,8 +46,11 @@ mod core;
 mod ewma;
 mod explain;
 mod key;
+mod lease;
 mod maglev;
 mod p2c;
+mod passage;
+mod picker;
 mod policy;
 mod random;
 mod round_robin;
@@ -62,8 +65,10 @@ pub use self::{
     ewma::PeakEwma,
     explain::{Activity, Counters, Explanation, Pickable},
     key::{HashKey, KeyOf, NoKey, stable_hash},
+    lease::Lease,
     maglev::{Maglev, Slots},
     p2c::{P2c, WeightedRandom},
+    picker::{Picker, Picking},
     policy::{Candidate, Loads, PickContext, Policy, Timing},
     random::Random,
     round_robin::{Strides, WeightedRoundRobin},

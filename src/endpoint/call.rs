@@ -10,14 +10,12 @@ use std::{
 use pin_project::pin_project;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
-use crate::{
-    endpoint::{
-        CallError, Classify, InFlight, Recover, Recovered, Verdict,
-        admission::{Admitted, Place},
-        pick::{Pick, Picked, Tried},
-        slot::Obtained,
-    },
-    sync::Ticket,
+use crate::endpoint::{
+    CallError, Classify, InFlight, Recover, Recovered, Verdict,
+    admission::{Admitted, Place},
+    pick::{Pick, Picked, Tried},
+    slot::Obtained,
+    waiter::Waiter,
 };
 
 /// One call: pick, make, wait until ready, admit, `Service::call`, first poll, all in the first
@@ -41,7 +39,7 @@ where
     service: Option<S>,
     place: Option<Place<S>>,
     /// Among those who wait for the set's next change.
-    ticket: Option<Ticket>,
+    waiter: Waiter,
     tried: Tried,
     refusals: usize,
     failure: Option<CallError>,
@@ -72,7 +70,7 @@ where
             admitted: None,
             service: None,
             place: None,
-            ticket: None,
+            waiter: Waiter::default(),
             tried: Tried::default(),
             refusals: 0,
             failure: None,
@@ -87,7 +85,7 @@ where
 
     /// Whether it waits for there to be an instance to call.
     pub(crate) const fn waits_for_instances(&self) -> bool {
-        self.ticket.is_some()
+        self.waiter.waits()
     }
 }
 
@@ -147,15 +145,13 @@ where
             match this.pick.pick(this.tried) {
                 Picked::Place(place) => {
                     *this.place = Some(place);
-                    if let Some(ticket) = this.ticket.take() {
-                        set.waiters.leave(ticket);
-                    }
+                    this.waiter.leave(set);
                     return Poll::Ready(Ok(()));
                 }
                 Picked::Wait if registered => return Poll::Pending,
                 Picked::Wait => {
                     // Looked for again after this, so that no change falls in between.
-                    set.waiters.register(this.ticket, cx.waker());
+                    this.waiter.register(set, cx.waker());
                     registered = true;
                 }
                 Picked::Nobody(error) => {
@@ -319,9 +315,7 @@ where
 {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        if let Some(ticket) = this.ticket.take() {
-            this.pick.shared().set().waiters.leave(ticket);
-        }
+        this.waiter.leave(this.pick.shared().set());
     }
 }
 

@@ -24,6 +24,7 @@ mod rules;
 mod set;
 mod shared;
 mod slot;
+mod waiter;
 
 use std::{
     fmt,
@@ -54,7 +55,7 @@ pub use self::{
     rules::{Classify, NeverRecover, Recover, Recovered, Unclassified, Verdict},
 };
 pub(crate) use self::{
-    admission::Place,
+    admission::{Admitted, Place},
     call::Call,
     ejection::now,
     latency::Timing,
@@ -62,6 +63,7 @@ pub(crate) use self::{
     roster::Roster,
     set::{EndpointSet, Upkeep},
     shared::Shared,
+    waiter::Waiter,
 };
 
 /// One generation of one instance, as one consumer holds it.
