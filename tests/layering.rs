@@ -31,6 +31,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "directory",
             "client",
             "model",
+            "sync",
         ],
     ),
     (

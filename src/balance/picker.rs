@@ -113,6 +113,16 @@ impl<P: Policy> Picker<P> {
         }
     }
 
+    /// Picks for a request with these extensions.
+    pub(crate) fn pick_for(&self, extensions: &http::Extensions) -> Picking<P> {
+        self.picking(extensions.get::<HashKey>().map(|key| key.get()))
+    }
+
+    /// Whether leases are out or waited for. Looks at each instance.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.balance.is_in_use()
+    }
+
     fn picking(&self, key: Option<u64>) -> Picking<P> {
         Picking {
             chosen: Chosen {

@@ -18,6 +18,7 @@ mod janitor;
 mod latency;
 mod make;
 mod pick;
+mod progress;
 mod reach;
 mod roster;
 mod rules;
@@ -60,6 +61,7 @@ pub(crate) use self::{
     ejection::now,
     latency::Timing,
     pick::{OwnFirst, Pick, Picked, Tried},
+    progress::Progress,
     roster::Roster,
     set::{EndpointSet, Upkeep},
     shared::Shared,
