@@ -1,15 +1,10 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    balance::{Balance, BalanceBuilder, InExtensions, P2c, Policy},
+    balance::{Balance, BalanceBuilder, P2c, Policy},
     client,
-    http::{
-        Client,
-        client::{Balanced, Classify},
-        pool::Pool,
-        services::Limits,
-    },
-    transport::{self, MakeTransport, Rules, TransportBuilder},
+    http::{BuildHttp, Client, pool::Pool, services::Limits},
+    transport::{MakeTransport, TransportBuilder},
 };
 
 /// A [`Client`] to be, and its options.
@@ -103,13 +98,7 @@ impl<P: Policy> HttpBuilder<P> {
         let (transport, tune) = (self.transport, self.balance);
         let pool = Pool::new(&self.nacos, self.limits, move |subscription| {
             let builder = tune(Balance::builder(&subscription));
-            let balance: Balanced<P> = builder
-                .hints(InExtensions)
-                .recover(Rules::default())
-                .completion(Rules::default())
-                .classify(transport::classify as Classify)
-                .build(transport.clone());
-            balance
+            builder.hints_in_extensions().build_http(transport.clone())
         });
         Client::of(pool)
     }

@@ -8,15 +8,14 @@ use ::http::{Method, Request, Response, Uri, uri::PathAndQuery};
 use tower::Service;
 
 use crate::{
-    balance::{Balance, InExtensions, P2c, Policy},
+    balance::{InExtensions, P2c, Policy},
     client,
-    endpoint::Verdict,
     http::{
-        Deadline, Error, HttpBuilder, IntoUri, RequestBuilder, ResponseFuture, ServiceClient,
+        Deadline, Error, HttpBalance, HttpBuilder, IntoUri, RequestBuilder, ResponseFuture, ServiceClient,
         name::Asked, pool::Pool, services::Busy, uri::ReadUri,
     },
     model::{InvalidName, ServiceKey, ServiceName},
-    transport::{self, Body, ResponseBody, Rules, Transport},
+    transport::{Body, ResponseBody},
 };
 
 /// An HTTP client that calls services by their names; see [the module](crate::http).
@@ -29,8 +28,7 @@ pub struct Client<P: Policy = P2c> {
 }
 
 /// The instances of one service, by our transport.
-pub(super) type Balanced<P> = Balance<Transport, P, Rules, Rules, Classify, InExtensions>;
-pub(super) type Classify = fn(&transport::Error) -> Verdict;
+pub(super) type Balanced<P> = HttpBalance<P, InExtensions>;
 
 impl Client {
     /// A client with the defaults of [`builder`](Self::builder), which calls services of that

@@ -98,9 +98,11 @@ impl Error {
         matches!(&*self.0, Kind::Request(_)) || self.transport().is_some_and(|e| e.is_request())
     }
 
-    /// Whether the registry lists no instance of the service that may be called. Nothing was sent.
+    /// Whether the registry lists no instance of the service that may be called, or none that the
+    /// request's own [`Hints`](crate::balance::Hints) allow. Nothing was sent.
     pub fn is_no_instances(&self) -> bool {
-        self.call().is_some_and(CallError::is_no_instances)
+        self.call()
+            .is_some_and(|call| call.is_no_instances() || call.is_no_match())
     }
 
     /// Whether the registry had not said in time which instances there are. Nothing was sent.

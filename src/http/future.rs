@@ -6,11 +6,12 @@ use std::{
 
 use ::http::{Request, Response};
 use pin_project::pin_project;
+use tower::Service;
 
 use crate::{
-    balance::{self, P2c, Policy},
-    http::{Deadline, Error, client::Classify, deadline::Timer},
-    transport::{Body, ResponseBody, Rules, Transport},
+    balance::{InExtensions, P2c, Policy},
+    http::{Deadline, Error, HttpBalance, deadline::Timer},
+    transport::{Body, ResponseBody},
 };
 
 /// The future of a request: its response's head, with a body to be read, or why there is none.
@@ -23,7 +24,7 @@ pub struct ResponseFuture<P: Policy = P2c> {
     state: State<P>,
 }
 
-type Call<P> = balance::ResponseFuture<Transport, Request<Body>, P, Rules, Rules, Classify>;
+type Call<P> = <HttpBalance<P, InExtensions> as Service<Request<Body>>>::Future;
 
 #[pin_project(project = Stage)]
 enum State<P: Policy> {

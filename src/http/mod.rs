@@ -86,6 +86,7 @@
 //! One type, [`Error`], for all of it, with predicates; shown in one line it names the service, the
 //! instance and the cause.
 
+mod balanced;
 mod builder;
 mod client;
 mod deadline;
@@ -100,13 +101,14 @@ mod services;
 mod uri;
 
 pub use self::{
+    balanced::{BuildHttp, HttpBalance},
     builder::HttpBuilder,
     client::Client,
     deadline::Deadline,
     error::Error,
     future::ResponseFuture,
     request::RequestBuilder,
-    resolve::{Resolve, ResolveFuture, ResolveLayer},
+    resolve::{ResolveFuture, ResolveLayer, ResolveService},
     service::ServiceClient,
     uri::IntoUri,
 };

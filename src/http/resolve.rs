@@ -77,12 +77,12 @@ pub struct ResolveLayer<P: Policy = P2c, V = Unclassified, C = CompleteOnRespons
 }
 
 /// An HTTP client that calls services by their names; made by [`ResolveLayer`].
-pub struct Resolve<S, P: Policy = P2c, V = Unclassified, C = CompleteOnResponse> {
+pub struct ResolveService<S, P: Policy = P2c, V = Unclassified, C = CompleteOnResponse> {
     inner: S,
     layer: ResolveLayer<P, V, C>,
 }
 
-/// The future of a call through [`Resolve`].
+/// The future of a call through [`ResolveService`].
 #[pin_project]
 pub struct ResolveFuture<S, B, P: Policy, V, C>
 where
@@ -171,17 +171,17 @@ impl<P: Policy, V, C> ResolveLayer<P, V, C> {
 }
 
 impl<S, P: Policy, V: Clone, C: Clone> Layer<S> for ResolveLayer<P, V, C> {
-    type Service = Resolve<S, P, V, C>;
+    type Service = ResolveService<S, P, V, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Resolve {
+        ResolveService {
             inner,
             layer: self.clone(),
         }
     }
 }
 
-impl<S, B, P, V, C> Service<Request<B>> for Resolve<S, P, V, C>
+impl<S, B, P, V, C> Service<Request<B>> for ResolveService<S, P, V, C>
 where
     S: Service<Request<B>> + Clone,
     S::Error: Into<BoxError>,
@@ -306,7 +306,7 @@ impl<P: Policy, V: Clone, C: Clone> Clone for ResolveLayer<P, V, C> {
     }
 }
 
-impl<S: Clone, P: Policy, V: Clone, C: Clone> Clone for Resolve<S, P, V, C> {
+impl<S: Clone, P: Policy, V: Clone, C: Clone> Clone for ResolveService<S, P, V, C> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
@@ -321,9 +321,9 @@ impl<P: Policy, V, C> fmt::Debug for ResolveLayer<P, V, C> {
     }
 }
 
-impl<S: fmt::Debug, P: Policy, V, C> fmt::Debug for Resolve<S, P, V, C> {
+impl<S: fmt::Debug, P: Policy, V, C> fmt::Debug for ResolveService<S, P, V, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolve")
+        f.debug_struct("ResolveService")
             .field("inner", &self.inner)
             .field("layer", &self.layer)
             .finish()
