@@ -90,6 +90,9 @@ mod link;
 pub mod metrics;
 pub mod model;
 mod session;
+#[cfg(feature = "tls")]
+mod tls;
+pub mod transport;
 mod wire;
 
 #[cfg(feature = "testing")]
