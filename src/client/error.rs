@@ -25,6 +25,13 @@ pub enum ConnectError {
     /// There is no tokio runtime for the client to live on.
     #[error("a client needs a tokio runtime: build it inside of one, or enter one first")]
     NoRuntime,
+    /// Every server was tried, and the user name or the password is refused. Never shows the
+    /// password.
+    #[error("no connection to the registry: {message}")]
+    LoginRefused {
+        /// Which server refused, and in which words.
+        message: Arc<str>,
+    },
     /// No server could be connected to in time.
     #[error("{}", timed_out("no connection to the registry", *after, last_error.as_deref()))]
     TimedOut {
@@ -125,6 +132,11 @@ impl ConnectError {
     /// Whether time ran out; the same call may succeed later.
     pub const fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut { .. })
+    }
+
+    /// Whether the registry wants other credentials.
+    pub const fn is_denied(&self) -> bool {
+        matches!(self, Self::LoginRefused { .. })
     }
 }
 
