@@ -13,7 +13,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("wire", &["model"]),
     ("session", &["model", "wire"]),
     ("directory", &["model", "sync", "metrics"]),
-    ("endpoint", &["model", "sync", "directory"]),
+    ("endpoint", &["model", "sync", "directory", "metrics"]),
     ("link", &["model", "wire"]),
     ("discover", &["model", "sync", "directory", "endpoint"]),
     ("balance", &["model", "sync", "directory", "endpoint"]),

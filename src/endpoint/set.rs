@@ -52,12 +52,18 @@ pub(crate) struct EndpointSet<S> {
     membership: AtomicU64,
     /// Told off the way of the calls when that happened.
     upkeep: OnceLock<Weak<dyn Upkeep>>,
+    #[cfg(feature = "metrics")]
+    pub(super) telling: super::tell::Telling,
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
 pub(crate) trait Upkeep: Send + Sync {
     /// The set may have changed. Called by the set's janitor, without a lock.
     fn upkeep(&self);
+
+    /// Calls whose policy found no open instance.
+    #[cfg(feature = "metrics")]
+    fn scans(&self) -> u64;
 }
 
 pub(super) struct State<S> {
@@ -74,6 +80,11 @@ pub(super) struct State<S> {
     pub(super) legacies: Legacies<S>,
     /// Not reached, and perhaps not to be probed before their time.
     pub(super) ejected: Vec<Arc<Endpoint<S>>>,
+    /// Gone, with calls in flight perhaps that are still to be counted.
+    #[cfg(feature = "metrics")]
+    pub(super) leaving: Vec<Arc<Endpoint<S>>>,
+    #[cfg(feature = "metrics")]
+    pub(super) gone: super::tell::Gone,
     /// When a probe was last granted while nobody could be reached.
     pub(super) probed: Option<Instant>,
     pub(super) last_error: Option<Arc<str>>,
@@ -111,6 +122,10 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 evicted: Vec::new(),
                 legacies: Legacies::default(),
                 ejected: Vec::new(),
+                #[cfg(feature = "metrics")]
+                leaving: Vec::new(),
+                #[cfg(feature = "metrics")]
+                gone: Default::default(),
                 probed: None,
                 last_error: None,
                 abandoned: false,
@@ -122,6 +137,8 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             waiters: Wakers::default(),
             membership: AtomicU64::new(1),
             upkeep: OnceLock::new(),
+            #[cfg(feature = "metrics")]
+            telling: Default::default(),
         });
         janitor::spawn(&set);
         set
@@ -191,6 +208,11 @@ impl<S> EndpointSet<S> {
         self.hub.after_eviction.load(Ordering::Relaxed)
     }
 
+    /// What its endpoints report to.
+    pub(crate) const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
     /// The endpoint at this address, if it was ever looked at.
     pub(crate) fn find_endpoint(&self, address: &Address) -> Option<Arc<Endpoint<S>>> {
         self.lock().endpoints.get(address).map(Arc::clone)
@@ -200,6 +222,12 @@ impl<S> EndpointSet<S> {
         if let Some(upkeep) = self.upkeep.get().and_then(Weak::upgrade) {
             upkeep.upkeep();
         }
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn scans(&self) -> Option<u64> {
+        let upkeep = self.upkeep.get().and_then(Weak::upgrade)?;
+        Some(upkeep.scans())
     }
 
     /// Who can be called may have changed.
@@ -313,8 +341,12 @@ impl<S> EndpointSet<S> {
 
     /// The last user has gone: gives up all that is theirs.
     pub(super) fn abandon(&self) {
+        #[cfg(feature = "metrics")]
+        self.tell();
         let (endpoints, evicted) = {
             let mut state = self.lock();
+            #[cfg(feature = "metrics")]
+            state.leaving.clear();
             state.abandoned = true;
             state.ejected.clear();
             state.legacies = Legacies::default();
@@ -326,6 +358,8 @@ impl<S> EndpointSet<S> {
         let roster = self.roster.swap(None);
         drop(roster);
         self.hub.bell.notify_one(); // the janitor goes home
+        #[cfg(feature = "metrics")]
+        self.fall_silent();
         for endpoint in endpoints.into_values().chain(evicted) {
             endpoint.gate.evict();
             janitor::discard(&self.service, endpoint.slot.take());
