@@ -4,7 +4,7 @@ use std::{
 };
 
 use crate::{
-    balance::{Policy, core::Stripe, picker::Outside},
+    balance::{Policy, choose::Stripe, picker::Outside},
     endpoint::{Admitted, Endpoint, NeverRecover, Verdict},
     model::{Address, Instance, Metadata},
 };

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     balance::{
-        Balance, Counters, Explanation, HashKey, Lease, P2c, Policy, core::Chosen, passage::Passage,
+        Balance, Counters, Explanation, Hints, Lease, P2c, Policy, choose::Chosen, passage::Passage,
     },
     directory::Subscription,
     endpoint::{CallError, NeverRecover, Pick, Picked, Place, Tried, Waiter},
@@ -75,16 +75,17 @@ impl<P: Policy> Picker<P> {
     /// As a call of a [`Balance`]: there is no instance to call, none can be reached, it is not
     /// known which there are, or there are too many calls at once.
     pub fn pick(&self) -> Picking<P> {
-        self.picking(None)
+        self.picking(Hints::new())
     }
 
-    /// The same for a call that should stick to `key`, under [`Maglev`](crate::balance::Maglev).
+    /// The same for a call that asks something of the pick: a hash key, a cluster, metadata, instances
+    /// to leave out.
     ///
     /// # Errors
     ///
     /// As [`pick`](Self::pick).
-    pub fn pick_by(&self, key: HashKey) -> Picking<P> {
-        self.picking(Some(key.get()))
+    pub fn pick_by(&self, hints: Hints) -> Picking<P> {
+        self.picking(hints)
     }
 
     /// Picks an instance if one is to be had at once; never waits, so it needs no runtime.
@@ -113,11 +114,11 @@ impl<P: Policy> Picker<P> {
         }
     }
 
-    fn picking(&self, key: Option<u64>) -> Picking<P> {
+    fn picking(&self, hints: Hints) -> Picking<P> {
         Picking {
             chosen: Chosen {
                 stripe: self.balance.stripe(),
-                key,
+                hints,
             },
             waiter: Waiter::default(),
             passage: Passage::default(),

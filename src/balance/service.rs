@@ -14,8 +14,9 @@ use tower::{
 
 use crate::{
     balance::{
-        BalanceBuilder, Counters, Explanation, KeyOf, NoKey, P2c, Policy,
-        core::{Chosen, Core, Stripe},
+        BalanceBuilder, Counters, Explanation, HintsOf, NoHints, P2c, Policy,
+        choose::{Chosen, Stripe},
+        core::Core,
         explain,
         passage::Passage,
         random::{STRIPES, stripe},
@@ -40,7 +41,7 @@ pub struct Balance<
     R = NeverRecover,
     C = CompleteOnResponse,
     V = Unclassified,
-    K = NoKey,
+    K = NoHints,
 > {
     handle: Arc<Handle<S, P, R, C, V, K>>,
 }
@@ -50,7 +51,7 @@ type ChosenCall<S, Req, P, R, C, V> = Call<Chosen<S, P, R, C, V>, S, Req, R, C, 
 
 struct Handle<S, P: Policy, R, C, V, K> {
     stripes: Stripes<S, P, R, C, V>,
-    key: K,
+    hints: K,
 }
 
 /// The future of a call through a [`Balance`].
@@ -73,11 +74,11 @@ impl Balance<()> {
 }
 
 impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
-    pub(super) fn new(core: &Arc<Core<S, P, R, C, V>>, key: K) -> Self {
+    pub(super) fn new(core: &Arc<Core<S, P, R, C, V>>, hints: K) -> Self {
         Self {
             handle: Arc::new(Handle {
                 stripes: std::array::from_fn(|_| Arc::new(Stripe(Arc::clone(core)))),
-                key,
+                hints,
             }),
         }
     }
@@ -103,7 +104,7 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
 
     /// Why this balancer picks the instance at `address`, or does not. Displays as a sentence.
     pub fn explain(&self, address: &Address) -> Explanation {
-        explain::explain(self.subscription(), self.core().set(), address)
+        explain::explain(self.core(), address)
     }
 
     /// What happened in it so far.
@@ -135,7 +136,7 @@ where
     R: Recover<Req, S::Error>,
     C: TrackCompletion<InFlight, S::Response>,
     V: Classify<S::Error>,
-    K: KeyOf<Req>,
+    K: HintsOf<Req>,
 {
     type Response = C::Output;
     type Error = CallError;
@@ -147,7 +148,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let pick = Chosen {
-            key: self.handle.key.key_of(&request),
+            hints: self.handle.hints.hints_of(&request),
             stripe: self.stripe(),
         };
         ResponseFuture {

@@ -29,6 +29,14 @@ pub enum CallError {
         /// What was waited for, and how long.
         reason: Arc<str>,
     },
+    /// No instance that may be called is what the request's hints allow: none has the metadata that
+    /// it asks for, or it excludes all that do.
+    NoMatch {
+        /// The service.
+        service: ServiceKey,
+        /// What was asked for, and what there is.
+        reason: Arc<str>,
+    },
     /// More calls at once than the balancer was told to take.
     Overloaded {
         /// The service.
@@ -114,6 +122,11 @@ impl CallError {
         matches!(self, Self::Unknown { .. })
     }
 
+    /// Whether no instance that may be called is what the request's hints allow.
+    pub const fn is_no_match(&self) -> bool {
+        matches!(self, Self::NoMatch { .. })
+    }
+
     /// Whether the balancer had as many calls as it was told to take.
     pub const fn is_overloaded(&self) -> bool {
         matches!(self, Self::Overloaded { .. })
@@ -149,6 +162,7 @@ impl CallError {
         match self {
             Self::NoInstances { service, .. }
             | Self::Unknown { service, .. }
+            | Self::NoMatch { service, .. }
             | Self::Overloaded { service, .. }
             | Self::AllUnreachable { service, .. }
             | Self::Unusable { service, .. }
@@ -167,6 +181,7 @@ impl CallError {
             | Self::Inner { instance, .. } => Some(instance),
             Self::NoInstances { .. }
             | Self::Unknown { .. }
+            | Self::NoMatch { .. }
             | Self::Overloaded { .. }
             | Self::AllUnreachable { .. } => None,
         }
@@ -197,6 +212,9 @@ impl fmt::Display for CallError {
             }
             Self::Unknown { service, reason } => {
                 write!(f, "it is not known which instances {service} has: {reason}")
+            }
+            Self::NoMatch { service, reason } => {
+                write!(f, "no instance of {service} fits the request: {reason}")
             }
             Self::Overloaded { service, reason } => {
                 write!(f, "too many calls to {service} at once: {reason}")

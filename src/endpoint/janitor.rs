@@ -32,8 +32,9 @@ pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
         loop {
             let next = match weak.upgrade() {
                 Some(set) if !set.is_abandoned() => {
-                    set.upkeep();
-                    set.tidy(ejection::now())
+                    let now = ejection::now();
+                    let upkeep = set.upkeep(now);
+                    [upkeep, set.tidy(now)].into_iter().flatten().min()
                 }
                 _ => return,
             };

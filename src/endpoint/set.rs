@@ -58,8 +58,9 @@ pub(crate) struct EndpointSet<S> {
 
 /// What keeps something of its own beside a set, such as a table to pick from.
 pub(crate) trait Upkeep: Send + Sync {
-    /// The set may have changed. Called by the set's janitor, without a lock.
-    fn upkeep(&self);
+    /// The set may have changed, or the time has come that this returned. Called by the set's
+    /// janitor, without a lock.
+    fn upkeep(&self, now: Instant) -> Option<Instant>;
 
     /// Calls whose policy found no open instance.
     #[cfg(feature = "metrics")]
@@ -218,10 +219,19 @@ impl<S> EndpointSet<S> {
         self.lock().endpoints.get(address).map(Arc::clone)
     }
 
-    pub(super) fn upkeep(&self) {
-        if let Some(upkeep) = self.upkeep.get().and_then(Weak::upgrade) {
-            upkeep.upkeep();
-        }
+    /// Has the janitor look soon.
+    pub(crate) fn ring(&self) {
+        self.hub.ring();
+    }
+
+    /// Whether there is a janitor.
+    pub(crate) fn is_tended(&self) -> bool {
+        self.hub.tended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn upkeep(&self, now: Instant) -> Option<Instant> {
+        let upkeep = self.upkeep.get().and_then(Weak::upgrade);
+        upkeep.and_then(|upkeep| upkeep.upkeep(now))
     }
 
     #[cfg(feature = "metrics")]
@@ -246,16 +256,16 @@ impl<S> EndpointSet<S> {
         }
     }
 
-    /// An open endpoint that is not among `tried`.
-    pub(crate) fn pick(&self, tried: &Tried) -> Picked<S> {
-        if let Found::One(endpoint, probe) = self.find(&self.roster(false), tried) {
+    /// An open endpoint that is not among `tried` and that `allow` says yes to.
+    pub(crate) fn pick(&self, tried: &Tried, allow: impl Fn(&Endpoint<S>) -> bool) -> Picked<S> {
+        if let Found::One(endpoint, probe) = self.find(&self.roster(false), tried, &allow) {
             return Picked::Place(Place::new(endpoint, probe));
         }
-        if !self.hub.tended.load(Ordering::Acquire) {
+        if !self.is_tended() {
             self.tidy(ejection::now());
         }
         let roster = self.roster(true);
-        match self.find(&roster, tried) {
+        match self.find(&roster, tried, &allow) {
             Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
             Found::Changing => Picked::Wait,
             Found::Nobody if !roster.known => Picked::Wait,
@@ -263,13 +273,18 @@ impl<S> EndpointSet<S> {
         }
     }
 
-    /// The probe that is due, if one is: it goes before any choice.
-    pub(crate) fn probe(&self, tried: &Tried) -> Option<Place<S>> {
+    /// The probe that is due, if one is and `allow` says yes to it: it goes before any choice.
+    #[inline]
+    pub(crate) fn probe(
+        &self,
+        tried: &Tried,
+        allow: impl Fn(&Endpoint<S>) -> bool,
+    ) -> Option<Place<S>> {
         if !self.seek_probes() {
             return None;
         }
         let roster = self.roster(true);
-        let found = roster.find_probe(tried);
+        let found = roster.find_probe(tried, allow);
         if roster.offers_probe() {
             self.hub.probes.store(true, Ordering::Release);
         }
@@ -282,9 +297,14 @@ impl<S> EndpointSet<S> {
         self.hub.probes.load(Ordering::Relaxed) && self.hub.probes.swap(false, Ordering::AcqRel)
     }
 
-    fn find(&self, roster: &Roster<S>, tried: &Tried) -> Found<S> {
+    fn find(
+        &self,
+        roster: &Roster<S>,
+        tried: &Tried,
+        allow: impl Fn(&Endpoint<S>) -> bool,
+    ) -> Found<S> {
         let probes = self.seek_probes();
-        let found = roster.find(tried, probes, self.gated);
+        let found = roster.find(tried, probes, self.gated, allow);
         if probes && roster.offers_probe() {
             self.hub.probes.store(true, Ordering::Release); // there is another, or this call tried it
         }

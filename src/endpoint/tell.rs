@@ -27,7 +27,7 @@ impl<S> EndpointSet<S> {
         };
         let (counts, gauges) = self.lock().measure();
         let hub = &self.hub;
-        let scans = self.scans().unwrap_or(told.counts()[5]);
+        let scans = self.scans().unwrap_or_else(|| told.counts()[5]);
         let [calls, failures] = counts;
         let counts: CallCounts = [
             calls,
