@@ -25,6 +25,8 @@ impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
                     if let Some(now) = now {
                         state.legacies.leave(&endpoint, now);
                     }
+                    #[cfg(feature = "metrics")]
+                    state.leaving.push(Arc::clone(&endpoint));
                     state.evicted.push(endpoint);
                 }
                 TransitionKind::Closed => {

@@ -6,6 +6,8 @@ use std::{
 
 use tokio::{runtime::Handle, time::Instant};
 
+#[cfg(feature = "metrics")]
+use crate::endpoint::tell;
 use crate::{
     endpoint::{
         EndpointSet,
@@ -36,6 +38,8 @@ pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
                 }
                 _ => return,
             };
+            #[cfg(feature = "metrics")]
+            let next = next.into_iter().chain([tell::next(ejection::now())]).min();
             match next {
                 Some(due) => {
                     let _ = tokio::time::timeout_at(due, hub.bell.notified()).await;
@@ -114,6 +118,8 @@ impl<S> EndpointSet<S> {
             let next = next.into_iter().chain(expiry).min();
             (mem::take(&mut state.evicted), probed, next)
         };
+        #[cfg(feature = "metrics")]
+        self.tell();
         for endpoint in evicted {
             discard(self.service(), endpoint.slot.take());
         }

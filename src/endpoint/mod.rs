@@ -27,6 +27,8 @@ mod rules;
 mod set;
 mod shared;
 mod slot;
+#[cfg(feature = "metrics")]
+mod tell;
 mod waiter;
 
 use std::{

@@ -52,6 +52,8 @@ pub(crate) struct EndpointSet<S> {
     membership: AtomicU64,
     /// Told off the way of the calls when that happened.
     upkeep: OnceLock<Weak<dyn Upkeep>>,
+    #[cfg(feature = "metrics")]
+    pub(super) telling: super::tell::Telling,
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
@@ -59,6 +61,10 @@ pub(crate) trait Upkeep: Send + Sync {
     /// The set may have changed, or the time has come that this returned. Called by the set's
     /// janitor, without a lock.
     fn upkeep(&self, now: Instant) -> Option<Instant>;
+
+    /// Calls whose policy found no open instance.
+    #[cfg(feature = "metrics")]
+    fn scans(&self) -> u64;
 }
 
 pub(super) struct State<S> {
@@ -75,6 +81,11 @@ pub(super) struct State<S> {
     pub(super) legacies: Legacies<S>,
     /// Not reached, and perhaps not to be probed before their time.
     pub(super) ejected: Vec<Arc<Endpoint<S>>>,
+    /// Gone, with calls in flight perhaps that are still to be counted.
+    #[cfg(feature = "metrics")]
+    pub(super) leaving: Vec<Arc<Endpoint<S>>>,
+    #[cfg(feature = "metrics")]
+    pub(super) gone: super::tell::Gone,
     /// When a probe was last granted while nobody could be reached.
     pub(super) probed: Option<Instant>,
     pub(super) last_error: Option<Arc<str>>,
@@ -112,6 +123,10 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 evicted: Vec::new(),
                 legacies: Legacies::default(),
                 ejected: Vec::new(),
+                #[cfg(feature = "metrics")]
+                leaving: Vec::new(),
+                #[cfg(feature = "metrics")]
+                gone: Default::default(),
                 probed: None,
                 last_error: None,
                 abandoned: false,
@@ -123,6 +138,8 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             waiters: Wakers::default(),
             membership: AtomicU64::new(1),
             upkeep: OnceLock::new(),
+            #[cfg(feature = "metrics")]
+            telling: Default::default(),
         });
         janitor::spawn(&set);
         set
@@ -192,6 +209,11 @@ impl<S> EndpointSet<S> {
         self.hub.after_eviction.load(Ordering::Relaxed)
     }
 
+    /// What its endpoints report to.
+    pub(crate) const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
     /// The endpoint at this address, if it was ever looked at.
     pub(crate) fn find_endpoint(&self, address: &Address) -> Option<Arc<Endpoint<S>>> {
         self.lock().endpoints.get(address).map(Arc::clone)
@@ -210,6 +232,12 @@ impl<S> EndpointSet<S> {
     pub(super) fn upkeep(&self, now: Instant) -> Option<Instant> {
         let upkeep = self.upkeep.get().and_then(Weak::upgrade);
         upkeep.and_then(|upkeep| upkeep.upkeep(now))
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn scans(&self) -> Option<u64> {
+        let upkeep = self.upkeep.get().and_then(Weak::upgrade)?;
+        Some(upkeep.scans())
     }
 
     /// Who can be called may have changed.
@@ -332,8 +360,12 @@ impl<S> EndpointSet<S> {
 
     /// The last user has gone: gives up all that is theirs.
     pub(super) fn abandon(&self) {
+        #[cfg(feature = "metrics")]
+        self.tell();
         let (endpoints, evicted) = {
             let mut state = self.lock();
+            #[cfg(feature = "metrics")]
+            state.leaving.clear();
             state.abandoned = true;
             state.ejected.clear();
             state.legacies = Legacies::default();
@@ -345,6 +377,8 @@ impl<S> EndpointSet<S> {
         let roster = self.roster.swap(None);
         drop(roster);
         self.hub.bell.notify_one(); // the janitor goes home
+        #[cfg(feature = "metrics")]
+        self.fall_silent();
         for endpoint in endpoints.into_values().chain(evicted) {
             endpoint.gate.evict();
             janitor::discard(&self.service, endpoint.slot.take());
