@@ -49,6 +49,7 @@ mod explain;
 mod hash;
 mod hints;
 mod maglev;
+mod outliers;
 mod p2c;
 mod policy;
 mod pool;
@@ -71,6 +72,7 @@ pub use self::{
     hash::stable_hash,
     hints::{Hints, HintsOf, InExtensions, KeyOnly, NoHints},
     maglev::{Maglev, Slots},
+    outliers::Outliers,
     p2c::{P2c, WeightedRandom},
     policy::{Candidate, Loads, PickContext, Policy, Timing},
     random::Random,

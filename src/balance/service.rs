@@ -22,7 +22,7 @@ use crate::{
         random::{STRIPES, stripe},
     },
     directory::Subscription,
-    endpoint::{Call, CallError, Classify, InFlight, NeverRecover, Recover, Unclassified},
+    endpoint::{Call, CallError, InFlight, Judge, NeverRecover, Recover, Unclassified},
     model::Address,
 };
 
@@ -142,7 +142,7 @@ where
     P: Policy,
     R: Recover<Req, S::Error>,
     C: TrackCompletion<InFlight, S::Response>,
-    V: Classify<S::Error>,
+    V: Judge<S::Response, S::Error>,
     K: HintsOf<Req>,
 {
     type Response = C::Output;
@@ -173,7 +173,7 @@ where
     P: Policy,
     R: Recover<Req, S::Error>,
     C: TrackCompletion<InFlight, S::Response>,
-    V: Classify<S::Error>,
+    V: Judge<S::Response, S::Error>,
 {
     type Output = Result<C::Output, CallError>;
 

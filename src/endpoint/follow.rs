@@ -21,6 +21,9 @@ impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
                     state.endpoints.remove(&transition.address);
                     let before = endpoint.gate.evict();
                     state.shut(next, &endpoint, before);
+                    if before.in_flight() > 0 {
+                        state.draining.push(Arc::downgrade(&endpoint));
+                    }
                     state.evicted.push(endpoint);
                 }
                 TransitionKind::Closed => {

@@ -5,7 +5,7 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use crate::endpoint::latency::Timing;
+use crate::endpoint::{latency::Timing, outliers::Outliers};
 
 /// Where the endpoints of one consumer report to.
 pub(crate) struct Hub {
@@ -21,6 +21,8 @@ pub(crate) struct Hub {
     pub(crate) probes: AtomicBool,
     /// How calls are timed, if they are.
     pub(crate) timing: OnceLock<Timing>,
+    /// Who is an outlier, if answers count.
+    pub(crate) outliers: OnceLock<Outliers>,
     /// Calls that were let in at an evicted gate: none, unless gates are off.
     pub(crate) after_eviction: AtomicU64,
 }
@@ -34,6 +36,7 @@ impl Hub {
             untidy: AtomicBool::new(false),
             probes: AtomicBool::new(false),
             timing: OnceLock::new(),
+            outliers: OnceLock::new(),
             after_eviction: AtomicU64::new(0),
         }
     }

@@ -17,6 +17,7 @@ mod hub;
 mod janitor;
 mod latency;
 mod make;
+mod outliers;
 mod pick;
 mod reach;
 mod roster;
@@ -51,13 +52,17 @@ pub use self::{
     admission::InFlight,
     error::CallError,
     make::MakeEndpoint,
-    rules::{Classify, NeverRecover, Recover, Recovered, Unclassified, Verdict},
+    rules::{
+        Classify, Judge, NeverRecover, Outcome, Recover, Recovered, Unclassified, Verdict,
+        WithOutcomes,
+    },
 };
 pub(crate) use self::{
     admission::Place,
     call::Call,
     ejection::now,
     latency::Timing,
+    outliers::Outliers,
     pick::{OwnFirst, Pick, Picked, Tried},
     roster::Roster,
     set::{EndpointSet, Upkeep},
@@ -82,6 +87,8 @@ pub(crate) struct Endpoint<S> {
     pub(crate) ejection: Ejection,
     wakers: Wakers,
     latency: Latency,
+    /// Failures in a row, if answers count.
+    streak: AtomicU32,
     /// Calls that were let in so far.
     calls: AtomicU64,
     /// How many of them failed.
@@ -103,6 +110,7 @@ impl<S> Endpoint<S> {
             ejection: Ejection::default(),
             wakers: Wakers::default(),
             latency: Latency::default(),
+            streak: AtomicU32::new(0),
             calls: AtomicU64::new(0),
             failures: AtomicU32::new(0),
         }

@@ -24,6 +24,7 @@ impl<S> EndpointSet<S> {
             }
         }
         self.stir(endpoint);
+        self.relieve(|_| true);
     }
 
     /// A probe reached the instance.
@@ -38,7 +39,7 @@ impl<S> EndpointSet<S> {
                 }
             }
             state.ejected.retain(|e| !Arc::ptr_eq(e, endpoint));
-            endpoint.ejection.succeeded();
+            endpoint.ejection.succeeded(now);
             endpoint.gate.restore();
             if state.ejected.is_empty() {
                 state.last_error = None;
@@ -64,7 +65,7 @@ impl<S> EndpointSet<S> {
         self.stir(endpoint);
     }
 
-    fn stir(&self, endpoint: &Endpoint<S>) {
+    pub(super) fn stir(&self, endpoint: &Endpoint<S>) {
         self.bump();
         endpoint.wakers().wake_all();
         self.hub.ring();

@@ -69,7 +69,9 @@ pub(super) struct State<S> {
     pub(super) touched: Vec<Arc<Endpoint<S>>>,
     /// Gone, with a service still to be dropped.
     pub(super) evicted: Vec<Arc<Endpoint<S>>>,
-    /// Not reached, and perhaps not to be probed before their time.
+    /// Gone, with calls in flight when they went.
+    pub(super) draining: Vec<Weak<Endpoint<S>>>,
+    /// Not reached, or answering badly, and perhaps not to be probed before their time.
     pub(super) ejected: Vec<Arc<Endpoint<S>>>,
     /// When a probe was last granted while nobody could be reached.
     pub(super) probed: Option<Instant>,
@@ -106,6 +108,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 entering: Vec::new(),
                 touched: Vec::new(),
                 evicted: Vec::new(),
+                draining: Vec::new(),
                 ejected: Vec::new(),
                 probed: None,
                 last_error: None,
@@ -182,9 +185,15 @@ impl<S> EndpointSet<S> {
         self.hub.after_eviction.load(Ordering::Relaxed)
     }
 
-    /// The endpoint at this address, if it was ever looked at.
+    /// The endpoint at this address, if it was ever looked at; one that has left, if it still has
+    /// calls in flight.
     pub(crate) fn find_endpoint(&self, address: &Address) -> Option<Arc<Endpoint<S>>> {
-        self.lock().endpoints.get(address).map(Arc::clone)
+        let state = self.lock();
+        let gone = || {
+            let mut draining = state.draining.iter().rev().filter_map(Weak::upgrade);
+            draining.find(|e| e.address() == *address && e.gate.state().in_flight() > 0)
+        };
+        state.endpoints.get(address).map(Arc::clone).or_else(gone)
     }
 
     /// Has the janitor look soon.
@@ -226,6 +235,7 @@ impl<S> EndpointSet<S> {
         if !self.is_tended() {
             self.tidy(ejection::now());
         }
+        self.relieve(&allow); // no call fails for what others were answered
         let roster = self.roster(true);
         match self.find(&roster, tried, &allow) {
             Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
