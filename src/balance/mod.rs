@@ -48,9 +48,12 @@ mod ewma;
 mod explain;
 mod hash;
 mod hints;
+mod lease;
 mod maglev;
 mod outliers;
 mod p2c;
+mod passage;
+mod picker;
 mod policy;
 mod pool;
 mod random;
@@ -71,9 +74,11 @@ pub use self::{
     explain::{Activity, Counters, Explanation, Pickable, TierShare},
     hash::stable_hash,
     hints::{Hints, HintsOf, InExtensions, KeyOnly, NoHints},
+    lease::Lease,
     maglev::{Maglev, Slots},
     outliers::Outliers,
     p2c::{P2c, WeightedRandom},
+    picker::{Picker, Picking},
     policy::{Candidate, Loads, PickContext, Policy, Timing},
     random::Random,
     round_robin::{Strides, WeightedRoundRobin},

@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -23,6 +26,8 @@ pub(crate) struct Hub {
     pub(crate) timing: OnceLock<Timing>,
     /// Who is an outlier, if answers count.
     pub(crate) outliers: OnceLock<Outliers>,
+    /// How long after its instance's eviction a call in flight is cut, if it is.
+    pub(crate) abort_after: OnceLock<Duration>,
     /// Calls that were let in at an evicted gate: none, unless gates are off.
     pub(crate) after_eviction: AtomicU64,
 }
@@ -37,6 +42,7 @@ impl Hub {
             probes: AtomicBool::new(false),
             timing: OnceLock::new(),
             outliers: OnceLock::new(),
+            abort_after: OnceLock::new(),
             after_eviction: AtomicU64::new(0),
         }
     }
