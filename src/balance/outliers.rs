@@ -33,10 +33,14 @@ impl Outliers {
         }
     }
 
-    /// How many bad outcomes in a row it takes; 5 by default, 1 at least.
+    /// How many bad outcomes in a row it takes; 5 by default, 1 to 1,000.
     #[must_use]
     pub const fn consecutive(mut self, failures: u32) -> Self {
-        self.rules.consecutive = if failures == 0 { 1 } else { failures };
+        self.rules.consecutive = match failures {
+            0 => 1,
+            1..1_000 => failures as u16,
+            _ => 1_000,
+        };
         self
     }
 

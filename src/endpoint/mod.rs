@@ -91,9 +91,8 @@ pub(crate) struct Endpoint<S> {
     pub(crate) ejection: Ejection,
     wakers: Wakers,
     latency: Latency,
-    /// Failures in a row, if answers count.
-    streak: AtomicU32,
-    /// Calls that were let in so far.
+    /// Calls that were let in so far, in the lower 48 bits; how many bad answers there were in a
+    /// row, if answers count, in the others.
     calls: AtomicU64,
     /// How many of them failed.
     failures: AtomicU32,
@@ -114,7 +113,6 @@ impl<S> Endpoint<S> {
             ejection: Ejection::default(),
             wakers: Wakers::default(),
             latency: Latency::default(),
-            streak: AtomicU32::new(0),
             calls: AtomicU64::new(0),
             failures: AtomicU32::new(0),
         }
@@ -171,7 +169,7 @@ impl<S> Endpoint<S> {
     /// Calls that were let in so far, and how many of them failed.
     pub(crate) fn calls(&self) -> [u64; 2] {
         [
-            self.calls.load(Ordering::Relaxed),
+            self.calls.load(Ordering::Relaxed) & (STREAK - 1),
             u64::from(self.failures.load(Ordering::Relaxed)),
         ]
     }
@@ -186,6 +184,9 @@ impl<S> Endpoint<S> {
         &self.wakers
     }
 }
+
+/// One bad answer in a row, in the word of calls.
+const STREAK: u64 = 1 << 48;
 
 impl<S> fmt::Debug for Endpoint<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

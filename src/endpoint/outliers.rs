@@ -8,13 +8,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::endpoint::{Endpoint, EndpointSet, Outcome, ejection, set::State};
+use crate::endpoint::{Endpoint, EndpointSet, Outcome, STREAK, ejection, set::State};
 
 /// Who is an outlier, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Outliers {
-    /// Failures in a row.
-    pub(crate) consecutive: u32,
+    /// Failures in a row; few enough to be counted in 16 bits while many fail at once.
+    pub(crate) consecutive: u16,
     /// The rest after the first ejection, and what each further one adds.
     pub(crate) base: Duration,
     pub(crate) longest: Duration,
@@ -62,8 +62,8 @@ impl<S> EndpointSet<S> {
         if outcome != Outcome::Failure || endpoint.gate.state().is_ejected() {
             return;
         }
-        let streak = endpoint.streak.fetch_add(1, Ordering::Relaxed) + 1;
-        if streak >= rules.consecutive {
+        let streak = endpoint.calls.fetch_add(STREAK, Ordering::Relaxed) / STREAK + 1;
+        if streak >= u64::from(rules.consecutive) {
             // Also if it may not be ejected: to ask that of the whole set at each call is dear.
             endpoint.end_streak();
             self.misbehaved(endpoint, rules);
@@ -159,8 +159,8 @@ impl<S> Endpoint<S> {
     /// It did well.
     #[inline]
     fn end_streak(&self) {
-        if self.streak.load(Ordering::Relaxed) != 0 {
-            self.streak.store(0, Ordering::Relaxed);
+        if self.calls.load(Ordering::Relaxed) >= STREAK {
+            self.calls.fetch_and(STREAK - 1, Ordering::Relaxed);
         }
     }
 }
