@@ -2,5 +2,7 @@
 
 mod transport {
     mod basics;
+    mod faults;
+    mod promises;
     mod support;
 }

@@ -117,7 +117,7 @@ impl<S> EndpointSet<S> {
     pub(crate) fn tend(&self) {
         let hub = &self.hub;
         if hub.untidy.load(Ordering::Relaxed) && hub.untidy.swap(false, Ordering::AcqRel) {
-            self.tidy(crate::endpoint::ejection::now());
+            self.tidy(crate::endpoint::ejection::now(), None);
         }
     }
 }

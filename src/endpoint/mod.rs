@@ -18,6 +18,7 @@ mod janitor;
 mod latency;
 mod make;
 mod pick;
+mod probes;
 mod reach;
 mod roster;
 mod rules;

@@ -20,6 +20,7 @@ use crate::{
         janitor,
         latency::Timing,
         pick::{Picked, Tried},
+        probes::Prober,
         roster::{Found, Roster},
     },
     model::{Address, ServiceKey},
@@ -50,6 +51,8 @@ pub(crate) struct EndpointSet<S> {
     membership: AtomicU64,
     /// Told off the way of the calls when that happened.
     upkeep: OnceLock<Weak<dyn Upkeep>>,
+    /// What makes the services, and may probe instances. The users', so held weakly.
+    prober: OnceLock<Weak<dyn Prober>>,
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
@@ -117,6 +120,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             waiters: Wakers::default(),
             membership: AtomicU64::new(1),
             upkeep: OnceLock::new(),
+            prober: OnceLock::new(),
         });
         janitor::spawn(&set);
         set
@@ -164,6 +168,15 @@ impl<S> EndpointSet<S> {
     pub(crate) fn keep_up(&self, upkeep: Weak<dyn Upkeep>) {
         let _ = self.upkeep.set(upkeep);
         self.hub.ring();
+    }
+
+    /// Has instances probed by what makes their services, if that can; once.
+    pub(super) fn probe_by(&self, make: Weak<dyn Prober>) {
+        let _ = self.prober.set(make);
+    }
+
+    pub(super) fn prober(&self) -> Option<Arc<dyn Prober>> {
+        self.prober.get().and_then(Weak::upgrade)
     }
 
     /// Has calls timed from here on.
@@ -214,7 +227,7 @@ impl<S> EndpointSet<S> {
             return Picked::Place(Place::new(endpoint, probe));
         }
         if !self.hub.tended.load(Ordering::Acquire) {
-            self.tidy(ejection::now());
+            self.tidy(ejection::now(), None);
         }
         let roster = self.roster(true);
         match self.find(&roster, tried) {
