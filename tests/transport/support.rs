@@ -162,7 +162,7 @@ where
 async fn answer(
     request: Request<Incoming>,
     log: Arc<Log>,
-) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
+) -> Result<Response<BoxBody<Bytes, Infallible>>, hyper::Error> {
     let (parts, body) = request.into_parts();
     let authority = match parts.uri.authority() {
         Some(authority) => authority.to_string(),
@@ -171,11 +171,7 @@ async fn answer(
     let path = parts.uri.path().to_owned();
     let line = format!("{:?} {} {path} {authority}", parts.version, parts.method);
     log.lines.lock().unwrap().push(line);
-    let body = body
-        .collect()
-        .await
-        .map(|b| b.to_bytes())
-        .unwrap_or_default();
+    let body = body.collect().await?.to_bytes(); // a caller who goes ends its connection
     let id = parts
         .headers
         .get("x-id")
