@@ -3,6 +3,8 @@
 mod transport {
     mod basics;
     mod faults;
+    mod probes;
     mod promises;
     mod support;
+    mod tls;
 }

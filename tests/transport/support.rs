@@ -75,7 +75,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Log::default());
         let noted = Arc::clone(&log);
-        let task = tokio::spawn(async move {
+        let task = spawn(async move {
             let mut connections = tokio::task::JoinSet::new(); // aborted with this task
             loop {
                 let Ok((socket, _)) = listener.accept().await else {
@@ -216,7 +216,7 @@ impl Peer {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&connections);
-        let task = tokio::spawn(async move {
+        let task = spawn(async move {
             let mut treated = tokio::task::JoinSet::new();
             loop {
                 let Ok((socket, _)) = listener.accept().await else {
@@ -394,7 +394,7 @@ where
 {
     let pieces: Vec<_> = pieces.into_iter().collect();
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
+    spawn(async move {
         for piece in pieces {
             tokio::task::yield_now().await;
             let _ = sender.send(piece);
@@ -440,6 +440,12 @@ pub(super) fn tally<'a>(logs: impl IntoIterator<Item = &'a Server>) -> BTreeMap<
         *tally.entry(id).or_default() += 1;
     }
     tally
+}
+
+/// A task of a test, which ends with its runtime.
+#[expect(clippy::disallowed_methods, reason = "a test's runtime owns it")]
+pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(task)
 }
 
 /// What must come, within a time that only a hang exceeds.
