@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tower::ServiceExt;
-use tower_nacos::transport::{ErrorKind, Evidence, Protocol, TransportBuilder};
+use tower_nacos::transport::{ErrorKind, Evidence, Idempotent, Protocol, Retry, TransportBuilder};
 
 use super::support::*;
 
@@ -398,5 +398,58 @@ async fn the_request_s_own_failure_is_told_as_such_and_ejects_nobody() {
         assert_eq!(inner(&error).kind(), ErrorKind::Body, "{error:?}");
         assert!(!inner(&error).is_unprocessed());
         assert_eq!(text(&balance, post(2, "y")).await.unwrap(), "y");
+    }
+}
+
+#[tokio::test]
+async fn what_is_unknown_moves_only_if_idempotent_and_allowed_and_within_its_limits() {
+    for protocol in BOTH {
+        let bad = Peer::start(move |mut socket, _| async move {
+            if protocol == Protocol::Http1 {
+                read_request(&mut socket, 1).await;
+            } else {
+                let mut frames = Frames::accept(socket).await.unwrap();
+                while frames
+                    .next()
+                    .await
+                    .is_some_and(|f| f.flags & END_STREAM == 0)
+                {}
+            }
+        })
+        .await;
+        let good = Server::start().await;
+        let retry = Retry::new().percent(0);
+        let fails = async |retry: Option<Retry>, method: &str, marked: bool| {
+            // A balancer each time: the first call goes to the bad one, or the second does.
+            let builder = retry
+                .into_iter()
+                .fold(quick(protocol), TransportBuilder::retry);
+            let balance = rotating(&[bad.address, good.address], builder);
+            let mut failed = 0;
+            for id in 0..2 {
+                let mut request = post(id, "x");
+                *request.method_mut() = method.parse().unwrap();
+                if marked {
+                    request.extensions_mut().insert(Idempotent::default());
+                }
+                failed += usize::from(text(&balance, request).await.is_err());
+            }
+            assert_eq!(balance.counts(), [0, 0, 0]);
+            failed
+        };
+        assert_eq!(fails(None, "PUT", false).await, 1);
+        assert_eq!(fails(Some(retry.clone()), "POST", false).await, 1);
+        assert_eq!(fails(Some(retry.clone()), "PUT", false).await, 0);
+        assert_eq!(fails(Some(retry.clone()), "POST", true).await, 0);
+        assert_eq!(fails(Some(retry.clone().tries(0)), "PUT", false).await, 1);
+        assert_eq!(
+            fails(Some(retry.clone().within(Duration::ZERO)), "PUT", false).await,
+            1
+        );
+        // Ten to begin with, of which two are used up.
+        for _ in 0..8 {
+            assert_eq!(fails(Some(retry.clone()), "PUT", false).await, 0);
+        }
+        assert_eq!(fails(Some(retry.clone()), "PUT", false).await, 1);
     }
 }

@@ -213,6 +213,26 @@ async fn an_idle_connection_closes_when_its_instance_is_evicted() {
 }
 
 #[tokio::test]
+async fn of_an_evicted_instance_idle_connections_close_at_once_and_busy_ones_finish() {
+    let server = Server::start().await;
+    let (mut writer, orders) = registry();
+    list(&mut writer, &[server.address]);
+    let builder = builder(Protocol::Http1).idle_timeout(Duration::from_secs(3600));
+    let balance = over(&orders, builder);
+    let mut response = call(&balance, get("/stream")).await.unwrap();
+    text(&balance, post(1, "x")).await.unwrap();
+    assert_eq!(server.log.open.load(Ordering::SeqCst), 2);
+    list(&mut writer, &[]);
+    server.until_open(1).await;
+    server.stream(Some("one"));
+    let frame = soon("a frame", response.body_mut().frame()).await;
+    assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), "one");
+    server.stream(None);
+    assert!(soon("the end", response.body_mut().frame()).await.is_none());
+    server.until_open(0).await;
+}
+
+#[tokio::test]
 async fn a_streaming_response_finishes_on_an_evicted_instance() {
     for protocol in BOTH {
         let (a, b) = (Server::start().await, Server::start().await);
