@@ -12,17 +12,17 @@ use std::{
 
 use rand::rngs::StdRng;
 use tokio::{
-    runtime,
     sync::{mpsc, oneshot, watch},
     time::sleep_until,
 };
 
 use super::{
-    CloseError, ConnectionState, ENDLESS, Handle, RequestError,
+    CloseError, ConnectError, ConnectionState, ENDLESS, Handle, RequestError,
     auth::Auth,
     copies::Copies,
     counters::Teller,
     hints::Hints,
+    home::Home,
     lease::Subscriptions,
     links::{Event, Links, Network},
     operations::{Operation, Reply},
@@ -107,8 +107,8 @@ struct Closing {
 }
 
 impl Driver {
-    /// Starts the task on `runtime` and returns the handle that it serves.
-    pub(super) fn start(runtime: &runtime::Handle, setup: Setup) -> Handle {
+    /// Starts the task and returns the handle that it serves.
+    pub(super) fn start(home: Home, setup: Setup) -> Result<Handle, ConnectError> {
         let Setup {
             config,
             network,
@@ -149,9 +149,8 @@ impl Driver {
             hints: Hints::default(),
             teller,
         };
-        // The task ends by itself when every handle is gone, or at `close`.
-        drop(runtime.spawn(driver.run()));
-        Handle {
+        home.run(driver.run())?;
+        Ok(Handle {
             operations: sender,
             subscriptions,
             state: watch,
@@ -160,7 +159,7 @@ impl Driver {
             tickets: AtomicU64::new(0),
             tally,
             patience,
-        }
+        })
     }
 
     async fn run(mut self) {
