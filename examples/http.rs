@@ -104,7 +104,10 @@ async fn main() -> Result<(), Error> {
         from: "here".into(),
     };
     let response = http
-        .post(format!("nacos://{SERVICE}/v1/items"), serde_json::to_string(&sent)?)
+        .post(
+            format!("nacos://{SERVICE}/v1/items"),
+            serde_json::to_string(&sent)?,
+        )
         .header("content-type", "application/json")
         .timeout(Duration::from_secs(5))
         .await?;
@@ -130,7 +133,10 @@ async fn main() -> Result<(), Error> {
     println!("a misspelt name: {error}");
 
     blue.go_offline().await?;
-    println!("http: ok requests={} failed=0 providers=2", CALLS + 1 + meanwhile);
+    println!(
+        "http: ok requests={} failed=0 providers=2",
+        CALLS + 1 + meanwhile
+    );
     Ok(())
 }
 

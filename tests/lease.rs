@@ -96,7 +96,8 @@ fn it_picks_as_the_policy_says() {
     assert_eq!(seen.len(), 3);
 
     let sticky = Balance::builder(&orders).policy(Maglev::new()).picker();
-    let by = |key: &str| match pin!(sticky.pick_by(Hints::new().key(key))).poll(&mut idle_context()) {
+    let by = |key: &str| match pin!(sticky.pick_by(Hints::new().key(key))).poll(&mut idle_context())
+    {
         Poll::Ready(lease) => lease.unwrap().address().to_string(),
         Poll::Pending => panic!("it waits"),
     };

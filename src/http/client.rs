@@ -11,8 +11,8 @@ use crate::{
     balance::{InExtensions, P2c, Policy},
     client,
     http::{
-        Deadline, Error, HttpBalance, HttpBuilder, IntoUri, RequestBuilder, ResponseFuture, ServiceClient,
-        name::Asked, pool::Pool, services::Busy, uri::ReadUri,
+        Deadline, Error, HttpBalance, HttpBuilder, IntoUri, RequestBuilder, ResponseFuture,
+        ServiceClient, name::Asked, pool::Pool, services::Busy, uri::ReadUri,
     },
     model::{InvalidName, ServiceKey, ServiceName},
     transport::{Body, ResponseBody},
@@ -126,10 +126,7 @@ impl<P: Policy> Client<P> {
 }
 
 /// Sends a request whose address is a path.
-pub(super) fn send<P: Policy>(
-    balance: &Balanced<P>,
-    request: Request<Body>,
-) -> ResponseFuture<P> {
+pub(super) fn send<P: Policy>(balance: &Balanced<P>, request: Request<Body>) -> ResponseFuture<P> {
     let deadline = request.extensions().get::<Deadline>().copied();
     ResponseFuture::new(balance.start(request), deadline)
 }

@@ -23,10 +23,19 @@ enum Kind {
     /// A part of the request that no request can have.
     Request(::http::Error),
     /// A key of another namespace.
-    Namespace { asked: String, own: String },
-    TooManyServices { service: ServiceKey, most: usize },
+    Namespace {
+        asked: String,
+        own: String,
+    },
+    TooManyServices {
+        service: ServiceKey,
+        most: usize,
+    },
     /// The registry's client takes no subscriptions any more.
-    Registry { service: ServiceKey, error: RequestError },
+    Registry {
+        service: ServiceKey,
+        error: RequestError,
+    },
     Deadline {
         service: ServiceKey,
         instance: Option<Address>,
@@ -213,11 +222,14 @@ impl fmt::Display for Error {
                 after,
                 waited_for,
                 ..
-            } => write!(
-                f,
-                "no response of {service} within the deadline, {after:?} after the call began: \
-                 {waited_for}"
-            ),
+            } => {
+                let after = Duration::from_millis((after.as_secs_f64() * 1e3).round() as u64);
+                write!(
+                    f,
+                    "no response of {service} within the deadline, {after:?} after the call \
+                     began: {waited_for}"
+                )
+            }
             Kind::Call(call) => f.write_str(&call.in_full()),
         }
     }

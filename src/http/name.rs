@@ -189,9 +189,15 @@ mod tests {
             ("https://user:secret@orders/", "any HTTP client"),
             ("/v1/items", "names no service"),
             ("orders", "names no service"),
-            ("nacos://orders:8080/x", "has a port after the service \"orders\""),
+            (
+                "nacos://orders:8080/x",
+                "has a port after the service \"orders\"",
+            ),
             ("nacos://G@orders:8080/x", "leave it out"),
-            ("nacos://user:secret@10.0.0.1:8848/dev", "after the service \"10.0.0.1\""),
+            (
+                "nacos://user:secret@10.0.0.1:8848/dev",
+                "after the service \"10.0.0.1\"",
+            ),
             ("nacos://orders:/", "has a port"),
             ("nacos://dubbo:x/", "name it by"),
             ("nacos://G@@orders/", "two '@'"),
@@ -211,10 +217,17 @@ mod tests {
     fn what_the_extensions_say_goes_before_the_address() {
         let uri: Uri = "/path".parse().unwrap();
         let mut extensions = Extensions::new();
-        extensions.insert("providers:com.x.Greeter:1.0:".parse::<ServiceName>().unwrap());
+        extensions.insert(
+            "providers:com.x.Greeter:1.0:"
+                .parse::<ServiceName>()
+                .unwrap(),
+        );
         let asked = Asked::of(&extensions);
         let named = asked.named(&uri).unwrap();
-        assert_eq!((named.group, named.name), (None, "providers:com.x.Greeter:1.0:"));
+        assert_eq!(
+            (named.group, named.name),
+            (None, "providers:com.x.Greeter:1.0:")
+        );
         let key = ServiceKey::new("dev", "DEFAULT_GROUP@@a:1".parse().unwrap()).unwrap();
         extensions.insert(key);
         let asked = Asked::of(&extensions);

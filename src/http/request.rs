@@ -166,6 +166,8 @@ impl<P: Policy> fmt::Debug for RequestBuilder<P> {
             Ok(request) => shown.field("method", request.method()),
             Err(error) => shown.field("error", error),
         };
-        shown.field("timeout", &self.timeout).finish_non_exhaustive()
+        shown
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }

@@ -94,6 +94,10 @@ where
     completion: C,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the small one is rare, and a box would cost every call an allocation"
+)]
 #[pin_project(project = Stage)]
 enum State<S, B, P: Policy>
 where

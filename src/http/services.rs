@@ -133,10 +133,12 @@ impl<T: Busy> Services<T> {
     /// The one that was unused longest, if it was for a while.
     fn longest_idle(&self, entries: &[Arc<Entry<T>>], now: Instant) -> Option<usize> {
         let rest = LEAST_REST.min(self.limits.idle_release);
-        let idle = entries.iter().enumerate().filter(|(_, entry)| {
-            self.used(entry) + rest <= now && !entry.is_busy()
-        });
-        idle.min_by_key(|(_, entry)| self.used(entry)).map(|(at, _)| at)
+        let idle = entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| self.used(entry) + rest <= now && !entry.is_busy());
+        idle.min_by_key(|(_, entry)| self.used(entry))
+            .map(|(at, _)| at)
     }
 
     /// Notes a use. Writes once a grain, so that callers do not share a line that is written.
@@ -183,7 +185,9 @@ impl<T> Table<T> {
 
 impl<T> Entry<T> {
     fn order(&self, group: &str, name: &str) -> Ordering {
-        (**self.key.name()).cmp(name).then_with(|| (**self.key.group()).cmp(group))
+        (**self.key.name())
+            .cmp(name)
+            .then_with(|| (**self.key.group()).cmp(group))
     }
 }
 
@@ -197,7 +201,9 @@ impl<T> fmt::Debug for Services<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let table = self.table.load();
         let entries = table.get().map_or(&[][..], |table| &table.0);
-        f.debug_set().entries(entries.iter().map(|e| &e.key)).finish()
+        f.debug_set()
+            .entries(entries.iter().map(|e| &e.key))
+            .finish()
     }
 }
 

@@ -42,7 +42,10 @@ fn key(text: &str) -> ServiceKey {
     ServiceKey::new("public", text.parse().unwrap()).unwrap()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test's clock begins somewhere")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test's clock begins somewhere"
+)]
 fn start() -> Instant {
     Instant::now()
 }
@@ -64,7 +67,9 @@ impl World {
 
     fn use_of(&self, name: &str) -> Result<Arc<Held>, Full> {
         let key = key(name);
-        let found = self.services.with(key.group(), key.name(), self.now, Arc::clone);
+        let found = self
+            .services
+            .with(key.group(), key.name(), self.now, Arc::clone);
         if let Some(held) = found {
             return Ok(held);
         }
@@ -99,7 +104,12 @@ fn a_service_is_made_once_and_found_by_group_and_name() {
         world.names(),
         ["DEFAULT_GROUP@@a", "DEFAULT_GROUP@@b", "G@@b"]
     );
-    let found = |group, name| world.services.with(group, name, world.now, |_| ()).is_some();
+    let found = |group, name| {
+        world
+            .services
+            .with(group, name, world.now, |_| ())
+            .is_some()
+    };
     assert!(found("G", "b") && !found("G", "a") && !found("", "b"));
 }
 
@@ -176,13 +186,19 @@ fn a_full_table_gives_up_what_was_unused_longest_and_nothing_that_is_in_use() {
     world.use_of("a").unwrap();
     world.use_of("b").unwrap().busy.store(true, SeqCst);
     assert!(world.use_of("d").is_ok(), "instead of c");
-    let kept: Vec<_> = ["a", "b", "d"].map(|n| format!("DEFAULT_GROUP@@{n}")).into();
+    let kept: Vec<_> = ["a", "b", "d"]
+        .map(|n| format!("DEFAULT_GROUP@@{n}"))
+        .into();
     assert_eq!(world.names(), kept);
     assert_eq!(world.living.load(SeqCst), 3);
     world.pass(LEAST_REST);
     world.use_of("d").unwrap();
     assert!(world.use_of("e").is_ok(), "instead of a");
-    assert_eq!(world.use_of("f").err(), Some(Full), "b is busy, d and e are new");
+    assert_eq!(
+        world.use_of("f").err(),
+        Some(Full),
+        "b is busy, d and e are new"
+    );
 }
 
 #[test]
@@ -195,7 +211,9 @@ fn one_that_cannot_be_made_takes_no_place() {
         }
     }
     let world = World::new(1);
-    let made = world.services.get_or_make(&key("a"), world.now, || Err(Refused));
+    let made = world
+        .services
+        .get_or_make(&key("a"), world.now, || Err(Refused));
     assert_eq!(made.err(), Some(Refused));
     assert!(world.use_of("b").is_ok());
 }

@@ -60,7 +60,10 @@ async fn a_malformed_address_says_what_to_write() {
         ),
     ] {
         let error = world.http.get(&address).await.unwrap_err();
-        assert!(error.is_uri() && error.is_unprocessed(), "{address}: {error:?}");
+        assert!(
+            error.is_uri() && error.is_unprocessed(),
+            "{address}: {error:?}"
+        );
         assert!(error.to_string().starts_with(&said), "{address}: {error}");
         assert!(error.service().is_none());
     }
@@ -85,7 +88,10 @@ async fn a_key_of_another_namespace_is_refused() {
 #[tokio::test]
 async fn a_header_that_cannot_be_is_told_by_the_call() {
     let world = World::new().await;
-    let bad = world.http.get("nacos://orders/").header("x-test", "line\nbreak");
+    let bad = world
+        .http
+        .get("nacos://orders/")
+        .header("x-test", "line\nbreak");
     let error = bad.await.unwrap_err();
     assert!(error.is_request() && !error.is_uri());
     assert_eq!(

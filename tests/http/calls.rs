@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{ServiceBuilder, ServiceExt};
 use tower_nacos::{
     ServiceKey,
     balance::{Hints, WeightedRoundRobin},
@@ -29,14 +29,21 @@ async fn a_service_is_called_by_its_name() {
     assert_eq!(text(sent.unwrap()).await, "three pens");
     // What the instance is asked is the path and query, at its own address.
     for (method, uri, asked) in [
-        (Method::GET, "nacos://orders/request?x=1&y", "GET /request?x=1&y"),
+        (
+            Method::GET,
+            "nacos://orders/request?x=1&y",
+            "GET /request?x=1&y",
+        ),
         (Method::DELETE, "nacos://orders/request", "DELETE /request"),
     ] {
         let response = world.http.method(method, uri).header("x-test", "7").await;
         let expected = format!("{asked} host={} x=7", provider.address());
         assert_eq!(text(response.unwrap()).await, expected);
     }
-    let own_host = world.http.get("nacos://orders/request").header("host", "shop.example");
+    let own_host = world
+        .http
+        .get("nacos://orders/request")
+        .header("host", "shop.example");
     let expected = "GET /request host=shop.example x=-";
     assert_eq!(text(own_host.await.unwrap()).await, expected);
     for root in ["nacos://orders", "nacos://orders?x=1"] {
@@ -70,14 +77,19 @@ async fn two_groups_are_two_services() {
 async fn it_is_a_tower_service_of_any_body() {
     let world = World::new().await;
     let _provider = world.provider("orders", "one").await;
-    let mut stack = ServiceBuilder::new()
+    let stack = ServiceBuilder::new()
         .timeout(Duration::from_secs(20))
         .service(world.http.clone());
     let request = Request::post("nacos://orders/echo").body("text").unwrap();
-    let response = stack.ready().await.unwrap().call(request).await.unwrap();
+    let response = stack.oneshot(request).await.unwrap();
     assert_eq!(text(response).await, "text");
-    let request = Request::post("nacos://orders/echo").body(vec![b'v'; 3]).unwrap();
-    assert_eq!(text(world.http.clone().oneshot(request).await.unwrap()).await, "vvv");
+    let request = Request::post("nacos://orders/echo")
+        .body(vec![b'v'; 3])
+        .unwrap();
+    assert_eq!(
+        text(world.http.clone().oneshot(request).await.unwrap()).await,
+        "vvv"
+    );
     let spawned = tokio::spawn(world.http.clone().oneshot(Request::new(Body::empty())));
     assert!(spawned.await.unwrap().unwrap_err().is_uri());
 }
@@ -90,14 +102,25 @@ async fn what_no_address_can_name_is_named_by_a_key_or_a_handle() {
     let key = ServiceKey::new("public", name.parse().unwrap()).unwrap();
     let by_key = world.http.get("/v1/items").extension(key.clone()).await;
     assert_eq!(text(by_key.unwrap()).await, "dubbo");
-    let by_name = world.http.get("/v1/items").extension(key.service().clone()).await;
+    let by_name = world
+        .http
+        .get("/v1/items")
+        .extension(key.service().clone())
+        .await;
     assert_eq!(text(by_name.unwrap()).await, "dubbo");
     let orders = world.http.service(name).unwrap();
     assert_eq!(orders.key(), &key);
     assert_eq!(text(orders.get("/v1/items").await.unwrap()).await, "dubbo");
-    assert_eq!(world.http.services(), [key], "all of it is one subscription");
+    assert_eq!(
+        world.http.services(),
+        [key],
+        "all of it is one subscription"
+    );
     let wrong = orders.get("items").await.unwrap_err();
-    assert!(wrong.is_uri() && wrong.to_string().contains("begins with '/'"), "{wrong}");
+    assert!(
+        wrong.is_uri() && wrong.to_string().contains("begins with '/'"),
+        "{wrong}"
+    );
 }
 
 #[tokio::test]
@@ -111,7 +134,11 @@ async fn a_provider_that_goes_offline_costs_no_call() {
             assert!(response.status().is_success());
         }
     };
-    soon("both are called", calls(&|| staying.calls() > 9 && leaving.calls() > 9)).await;
+    soon(
+        "both are called",
+        calls(&|| staying.calls() > 9 && leaving.calls() > 9),
+    )
+    .await;
     let orders = world.http.service("orders").unwrap();
     world.registry.deregister("orders", &leaving.address());
     let gone = leaving.address().parse().unwrap();
@@ -156,7 +183,9 @@ async fn a_request_says_where_it_wants_to_go() {
         let provider = Provider::start(name).await;
         let metadata = [("version", version)].into_iter().collect();
         let instance = provider.instance().with_cluster(cluster);
-        world.registry.register("orders", &instance.with_metadata(metadata));
+        world
+            .registry
+            .register("orders", &instance.with_metadata(metadata));
         providers.push(provider);
     }
     let orders = world.http.service("orders").unwrap();
@@ -174,7 +203,10 @@ async fn a_request_says_where_it_wants_to_go() {
         assert_eq!(ask(not_b.clone().only(("version", "2"))).await, "c");
     }
     let none = world.http.get("nacos://orders/");
-    let none = none.hints(Hints::new().only(("version", "3"))).await.unwrap_err();
+    let none = none
+        .hints(Hints::new().only(("version", "3")))
+        .await
+        .unwrap_err();
     assert!(none.is_no_instances() && none.is_unprocessed(), "{none}");
     assert!(none.to_string().contains("version=3"), "{none}");
 }
@@ -182,22 +214,31 @@ async fn a_request_says_where_it_wants_to_go() {
 #[tokio::test]
 async fn balancing_is_set_for_all_services() {
     let world = World::new().await;
-    let _one = world.provider("orders", "one").await;
-    let _two = world.provider("orders", "two").await;
+    let one = world.provider("orders", "one").await;
+    let two = world.provider("orders", "two").await;
     let http = http::Client::builder(&world.nacos)
         .balance(|service| service.policy(WeightedRoundRobin::new()).max_in_flight(1))
         .build();
     let orders = http.service("orders").unwrap();
-    orders.subscription().wait_for(2, Duration::from_secs(20)).await.unwrap();
+    orders
+        .subscription()
+        .wait_for(2, Duration::from_secs(20))
+        .await
+        .unwrap();
     let mut last = String::new();
     for _ in 0..20 {
         let name = text(http.get("nacos://orders/").await.unwrap()).await;
         assert_ne!(name, last, "in turn");
         last = name;
     }
-    let waiting = http.get("nacos://orders/never").send();
-    let mut waiting = std::pin::pin!(waiting);
-    assert!(futures_util::poll!(&mut waiting).is_pending());
+    let unanswered = tokio::spawn(http.get("nacos://orders/never").send());
+    let entered = async {
+        while one.calls() + two.calls() < 21 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("it is in flight", entered).await;
     let more = http.get("nacos://orders/").await.unwrap_err();
     assert!(more.is_overloaded() && more.is_unprocessed(), "{more}");
+    unanswered.abort();
 }

@@ -6,7 +6,6 @@ use tower_nacos::{
     Instance,
     endpoint::CallError,
     http::{self, Deadline},
-    testing::{Fault, Script},
     transport::{self, Transport},
 };
 
@@ -21,7 +20,8 @@ impl World {
     fn list(&self, address: SocketAddr, metadata: &[(&str, &str)]) {
         let instance = Instance::from(address);
         let metadata = metadata.iter().copied().collect();
-        self.registry.register("orders", &instance.with_metadata(metadata));
+        self.registry
+            .register("orders", &instance.with_metadata(metadata));
     }
 
     /// The error of a call, which must not hang.
@@ -37,7 +37,9 @@ async fn a_service_that_nobody_provides_is_named_with_what_is_probably_meant() {
     let _provider = world.provider("orders", "one").await;
     // Known before the hint is: the error says so much at once, and more a moment later.
     let service = world.http.service("order").unwrap();
-    soon("the registry answers", service.subscription().ready()).await.unwrap();
+    soon("the registry answers", service.subscription().ready())
+        .await
+        .unwrap();
     let hinted = async {
         while service.subscription().hint().is_none() {
             tokio::task::yield_now().await;
@@ -59,11 +61,13 @@ async fn a_service_that_nobody_provides_is_named_with_what_is_probably_meant() {
 #[tokio::test]
 async fn a_registry_that_does_not_answer_is_waited_for_and_named() {
     let world = World::new().await;
-    world.registry.script(Script::every("SubscribeServiceRequest", Fault::Drop));
+    world.registry.freeze();
     let http = http::Client::builder(&world.nacos)
         .balance(|service| service.unknown_wait(Duration::from_millis(50)))
         .build();
-    let error = soon("bounded", http.get("nacos://orders/").send()).await.unwrap_err();
+    let error = soon("bounded", http.get("nacos://orders/").send())
+        .await
+        .unwrap_err();
     assert!(error.is_unknown() && error.is_unprocessed());
     let said = error.to_string();
     assert!(
@@ -75,7 +79,9 @@ async fn a_registry_that_does_not_answer_is_waited_for_and_named() {
     );
     // A deadline that ends sooner is kept here too.
     let patient = http::Client::new(&world.nacos);
-    let late = patient.get("nacos://orders/").timeout(Duration::from_millis(20));
+    let late = patient
+        .get("nacos://orders/")
+        .timeout(Duration::from_millis(20));
     let error = soon("a deadline", late.send()).await.unwrap_err();
     assert!(error.is_timeout() && error.is_unprocessed());
     assert_eq!(
@@ -91,12 +97,18 @@ async fn a_dead_instance_is_named_with_its_service_and_the_reason() {
     let dead = nobody().await;
     world.list(dead, &[]);
     let error = world.failure("nacos://orders/v1").await;
-    assert!(error.is_connect() && error.is_unprocessed() && !error.is_timeout(), "{error:?}");
+    assert!(
+        error.is_connect() && error.is_unprocessed() && !error.is_timeout(),
+        "{error:?}"
+    );
     let said = error.to_string();
     let begin = format!(
         "the call to instance {dead} of DEFAULT_GROUP@@orders in namespace public failed: "
     );
-    assert!(said.starts_with(&begin) && said.contains("refused"), "{said}");
+    assert!(
+        said.starts_with(&begin) && said.contains("refused"),
+        "{said}"
+    );
     assert_eq!(error.instance().unwrap().to_string(), dead.to_string());
     // The chain leads to the engine's error and the transport's own.
     let call = error.source().unwrap().downcast_ref::<CallError>().unwrap();
@@ -112,7 +124,10 @@ async fn a_server_that_never_answers_costs_no_longer_than_the_deadline() {
     let world = World::new().await;
     let provider = Provider::start("one").await;
     world.registry.register("orders", &provider.instance());
-    let mute = world.http.get("nacos://orders/never").timeout(Duration::from_millis(100));
+    let mute = world
+        .http
+        .get("nacos://orders/never")
+        .timeout(Duration::from_millis(100));
     let error = soon("a deadline", mute.send()).await.unwrap_err();
     assert!(error.is_timeout() && !error.is_unprocessed() && !error.is_connect());
     assert_eq!(
@@ -126,10 +141,18 @@ async fn a_server_that_never_answers_costs_no_longer_than_the_deadline() {
     assert_eq!(error.instance().unwrap().to_string(), provider.address());
     // One that passed before the call ends it at once.
     let past = Deadline::within(Duration::ZERO);
-    let error = world.http.get("nacos://orders/never").deadline(past).await.unwrap_err();
+    let error = world
+        .http
+        .get("nacos://orders/never")
+        .deadline(past)
+        .await
+        .unwrap_err();
     assert!(error.is_timeout());
     // And one that is kept costs nothing.
-    let kept = world.http.get("nacos://orders/").timeout(Duration::from_secs(20));
+    let kept = world
+        .http
+        .get("nacos://orders/")
+        .timeout(Duration::from_secs(20));
     assert!(kept.await.unwrap().status().is_success());
 }
 
@@ -141,7 +164,9 @@ async fn a_server_that_accepts_and_says_nothing_is_given_up_after_the_header_tim
     let http = http::Client::builder(&world.nacos)
         .transport(Transport::builder().header_timeout(Duration::from_millis(100)))
         .build();
-    let error = soon("bounded", http.get("nacos://orders/").send()).await.unwrap_err();
+    let error = soon("bounded", http.get("nacos://orders/").send())
+        .await
+        .unwrap_err();
     assert!(error.is_timeout() && !error.is_unprocessed() && !error.is_connect());
     assert!(error.to_string().contains(&mute.to_string()), "{error}");
 }
@@ -154,7 +179,10 @@ async fn tls_on_a_plain_port_is_an_error_that_says_tls() {
     let error = world.failure("nacos://orders/").await;
     assert!(error.is_connect() && error.is_unprocessed(), "{error:?}");
     let said = error.to_string();
-    assert!(said.contains(&plain.address()) && said.contains("TLS"), "{said}");
+    assert!(
+        said.contains(&plain.address()) && said.contains("TLS"),
+        "{said}"
+    );
     assert_eq!(plain.calls(), 0);
 }
 
@@ -166,10 +194,18 @@ async fn tls_with_a_silent_peer_is_bounded() {
     let http = http::Client::builder(&world.nacos)
         .transport(Transport::builder().handshake_timeout(Duration::from_millis(100)))
         .build();
-    let error = soon("bounded", http.get("nacos://orders/").send()).await.unwrap_err();
-    assert!(error.is_connect() && error.is_timeout() && error.is_unprocessed(), "{error:?}");
+    let error = soon("bounded", http.get("nacos://orders/").send())
+        .await
+        .unwrap_err();
+    assert!(
+        error.is_connect() && error.is_timeout() && error.is_unprocessed(),
+        "{error:?}"
+    );
     let said = error.to_string();
-    assert!(said.contains(&mute.to_string()) && said.contains("TLS"), "{said}");
+    assert!(
+        said.contains(&mute.to_string()) && said.contains("TLS"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -181,7 +217,10 @@ async fn http2_on_an_http1_port_is_an_error_that_says_http2() {
     let error = world.failure("nacos://orders/").await;
     assert!(error.is_unprocessed(), "{error:?}");
     let said = error.to_string();
-    assert!(said.contains(&old.to_string()) && said.contains("HTTP/2"), "{said}");
+    assert!(
+        said.contains(&old.to_string()) && said.contains("HTTP/2"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -195,21 +234,30 @@ async fn http2_is_spoken_where_metadata_says_so() {
 
 #[tokio::test]
 async fn headers_beyond_any_measure_are_an_error_that_names_the_instance() {
-    for metadata in [&[][..], &[("protocol", "h2c")]] {
+    for (path, metadata) in [("/big", &[][..]), ("/large", &[("protocol", "h2c")])] {
         let world = World::new().await;
         let provider = Provider::start("one").await;
         world.list(provider.address().parse().unwrap(), metadata);
-        let error = world.failure("nacos://orders/big").await;
+        let error = world.failure(&format!("nacos://orders{path}")).await;
         assert!(!error.is_unprocessed() && !error.is_connect(), "{error:?}");
         assert!(error.to_string().contains(&provider.address()), "{error}");
         // It is that call's fault and not the instance's.
         let next = world.http.get("nacos://orders/").await;
         assert!(next.unwrap().status().is_success());
     }
+    // Headers that look like an attack cost an HTTP/2 instance its connection.
+    let world = World::new().await;
+    let provider = Provider::start("one").await;
+    world.list(provider.address().parse().unwrap(), &[("protocol", "h2c")]);
+    let error = world.failure("nacos://orders/big").await;
+    assert!(error.to_string().contains(&provider.address()), "{error}");
     // In a request they are the server's to refuse.
     let world = World::new().await;
     let _provider = world.provider("orders", "one").await;
-    let big = world.http.get("nacos://orders/").header("x-big", "b".repeat(600_000));
+    let big = world
+        .http
+        .get("nacos://orders/")
+        .header("x-big", "b".repeat(600_000));
     match soon("an answer", big.send()).await {
         Ok(response) => assert_eq!(response.status(), 431),
         Err(error) => assert!(error.instance().is_some(), "{error}"),

@@ -32,12 +32,19 @@ async fn hyper_utils_client_calls_by_name() {
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let expected = format!("GET /request?x=1 host={} x=-", provider.address());
     assert_eq!(body, expected);
-    let wrong = Request::get("nacos://orders:80/").body(String::new()).unwrap();
+    let wrong = Request::get("nacos://orders:80/")
+        .body(String::new())
+        .unwrap();
     let error = http.clone().oneshot(wrong).await.unwrap_err();
     assert!(error.downcast_ref::<http::Error>().unwrap().is_uri());
     let unknown = Request::get("nacos://nobody/").body(String::new()).unwrap();
     let error = http.oneshot(unknown).await.unwrap_err();
-    assert!(error.downcast_ref::<http::Error>().unwrap().is_no_instances());
+    assert!(
+        error
+            .downcast_ref::<http::Error>()
+            .unwrap()
+            .is_no_instances()
+    );
 }
 
 #[tokio::test]
@@ -74,7 +81,9 @@ async fn reqwest_calls_by_name() {
         async move { client.execute(request?).await }
     });
     let http = ResolveLayer::new(&world.nacos).layer(over_reqwest);
-    let request = Request::post("nacos://orders/echo").body("a pen".into()).unwrap();
+    let request = Request::post("nacos://orders/echo")
+        .body("a pen".into())
+        .unwrap();
     let response = soon("an answer", http.oneshot(request)).await.unwrap();
     assert_eq!(response.text().await.unwrap(), "a pen");
 }
@@ -92,6 +101,8 @@ async fn dropping_the_layer_and_its_services_unsubscribes() {
     http.clone().oneshot(request).await.unwrap();
     assert_eq!(world.registry.subscribers("orders").len(), 1);
     drop(http);
-    let gone = world.registry.wait_until(|view| view.subscribers("orders").is_empty());
+    let gone = world
+        .registry
+        .wait_until(|view| view.subscribers("orders").is_empty());
     soon("it unsubscribes", gone).await;
 }

@@ -28,7 +28,7 @@ use tokio::{
 use tower_nacos::Instance;
 
 /// Answers with its name; `/echo` with what it was sent, `/request` with how it was asked,
-/// `/never` not at all, `/big` with more headers than anybody wants.
+/// `/never` not at all, `/large` and `/big` with more headers than anybody wants.
 pub(crate) struct Provider {
     address: SocketAddr,
     calls: Arc<AtomicUsize>,
@@ -43,7 +43,8 @@ impl Provider {
             .route("/echo", post(async |body: Bytes| body))
             .route("/request", any(shown))
             .route("/never", any(std::future::pending::<()>))
-            .route("/big", get(big))
+            .route("/big", get(async || headers(20)))
+            .route("/large", get(async || headers(3)))
             .fallback(async move || name)
             .layer(axum::middleware::map_request(move |request: Request| {
                 count.fetch_add(1, SeqCst);
@@ -97,7 +98,9 @@ impl Drop for Provider {
 async fn shown(request: Request) -> String {
     let header = |name| {
         let value = request.headers().get(name);
-        value.map_or("-", |value| value.to_str().unwrap()).to_owned()
+        value
+            .map_or("-", |value| value.to_str().unwrap())
+            .to_owned()
     };
     format!(
         "{} {} host={} x={}",
@@ -108,9 +111,9 @@ async fn shown(request: Request) -> String {
     )
 }
 
-async fn big() -> HeaderMap {
+fn headers(of_30_kb: usize) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for _ in 0..20 {
+    for _ in 0..of_30_kb {
         headers.append("x-big", "b".repeat(30_000).parse().unwrap());
     }
     headers

@@ -17,7 +17,11 @@ async fn a_service_is_subscribed_to_at_its_first_call_and_once() {
     let world = World::new().await;
     let _provider = world.provider("orders", "one").await;
     assert!(world.http.services().is_empty());
-    let requests = || world.registry.inspect(|view| view.count("SubscribeServiceRequest"));
+    let requests = || {
+        world
+            .registry
+            .inspect(|view| view.count("SubscribeServiceRequest"))
+    };
     assert_eq!(requests(), 0);
     let calls = (0..50).map(|_| world.http.get("nacos://orders/").send());
     for response in join_all(calls).await {
@@ -51,19 +55,34 @@ async fn a_handle_and_a_call_in_flight_keep_a_service() {
         .build();
     let handle = http.service("orders").unwrap();
     assert_eq!(text(handle.get("/").await.unwrap()).await, "one");
-    let _other = world.provider("stock", "two").await;
-    let mut unanswered = std::pin::pin!(http.get("nacos://stock/never").send());
-    assert!(futures_util::poll!(&mut unanswered).is_pending());
+    let other = world.provider("stock", "two").await;
+    let unanswered = tokio::spawn(http.get("nacos://stock/never").send());
+    let entered = async {
+        while other.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("it is in flight", entered).await;
     // Others come and go meanwhile, so the sweeper does its rounds.
     for round in 0..5 {
         let name = format!("s{round}");
-        let _ = http.service(&*name).unwrap();
-        until_subscribers(&world.registry, &name, 0).await;
-        assert!(futures_util::poll!(&mut unanswered).is_pending());
+        let key = http.service(&*name).unwrap().key().clone();
+        let released = async {
+            while http.services().contains(&key) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        soon("it is released", released).await;
     }
-    let names: Vec<_> = http.services().iter().map(|key| key.name().to_string()).collect();
+    let names: Vec<_> = http
+        .services()
+        .iter()
+        .map(|key| key.name().to_string())
+        .collect();
     assert_eq!(names, ["orders", "stock"]);
     drop(handle);
+    unanswered.abort();
+    until_subscribers(&world.registry, "stock", 0).await;
     until_subscribers(&world.registry, "orders", 0).await;
 }
 
@@ -82,7 +101,10 @@ async fn more_services_than_the_limit_are_refused_while_all_are_called() {
          2 services (max_services) and none of them is idle"
     );
     assert_eq!(refused.service().map(|key| &**key.name()), Some("made-up"));
-    assert_eq!(text(http.get("nacos://orders/").await.unwrap()).await, "one");
+    assert_eq!(
+        text(http.get("nacos://orders/").await.unwrap()).await,
+        "one"
+    );
     assert!(world.registry.subscribers("made-up").is_empty());
 }
 
@@ -94,7 +116,10 @@ async fn dropping_the_client_unsubscribes() {
     let response = clone.get("nacos://orders/").await.unwrap();
     until_subscribers(&world.registry, "orders", 1).await;
     drop(world.http);
-    assert_eq!(text(clone.get("nacos://orders/").await.unwrap()).await, "one");
+    assert_eq!(
+        text(clone.get("nacos://orders/").await.unwrap()).await,
+        "one"
+    );
     drop(clone);
     until_subscribers(&world.registry, "orders", 0).await;
     assert_eq!(text(response).await, "one", "what was in flight goes on");
