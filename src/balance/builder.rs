@@ -26,6 +26,7 @@ pub struct BalanceBuilder<
     limits: Limits,
     options: Options,
     gated: bool,
+    abort_after: Option<Duration>,
     rules: Rules<P, R, C, V, K>,
 }
 
@@ -59,6 +60,7 @@ impl BalanceBuilder {
             },
             options: Options::default(),
             gated: true,
+            abort_after: None,
             rules: Rules {
                 policy: P2c::default(),
                 recover: NeverRecover::default(),
@@ -80,6 +82,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             limits: self.limits,
             options: self.options,
             gated: self.gated,
+            abort_after: self.abort_after,
             rules: change(self.rules),
         }
     }
@@ -264,6 +267,22 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
+    /// Cuts calls in flight on an instance that left the registry, so long after they learnt of it:
+    /// a call without its response yet fails with
+    /// [`Aborted`](crate::endpoint::CallError::Aborted), and its service's future is dropped.
+    /// Default: never, since an instance that goes offline usually ends what it has begun. Take it
+    /// where instances vanish without closing their connections, and calls have no deadline.
+    ///
+    /// Whether a request that was cut had been processed is not known. A body that is being read is
+    /// cut only by a `completion` that asks
+    /// [`InFlight::poll_abort`](crate::endpoint::InFlight::poll_abort). Costs a lock of the
+    /// instance's at each pending poll.
+    #[must_use]
+    pub const fn abort_in_flight_after(mut self, after: Duration) -> Self {
+        self.abort_after = Some(after);
+        self
+    }
+
     /// Lets calls pass whatever the gates say: to show that without them calls do land on
     /// instances that left.
     #[cfg(feature = "testing")]
@@ -292,6 +311,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             let key = self.subscription.key().clone();
             EndpointSet::new(key, snapshot, quiet, None, self.gated)
         });
+        if let Some(after) = self.abort_after {
+            attached.consumer().abort_after(after);
+        }
         let rules = self.rules;
         let shared = Shared::new(
             attached,
@@ -305,8 +327,8 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     }
 
     /// Makes a [`Picker`] instead, for callers who make their calls themselves: it hands out
-    /// instances and needs no maker. `recover`, `completion`, `classify` and `hash_key` are a
-    /// maker's and mean nothing to it: the caller reports, and [`Picker::pick_by`] takes a key.
+    /// instances and needs no maker. `recover`, `completion`, `classify` and `hints` are a
+    /// maker's and mean nothing to it: the caller reports, and [`Picker::pick_by`] takes hints.
     pub fn picker(self) -> Picker<P>
     where
         P: Policy,

@@ -1,6 +1,6 @@
 //! The connection to a Nacos server: subscriptions, registrations, and the one task behind them.
 
-mod auth;
+pub(crate) mod auth;
 mod builder;
 mod config;
 pub(crate) mod copies;

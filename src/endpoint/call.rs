@@ -11,7 +11,8 @@ use pin_project::pin_project;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
 use crate::endpoint::{
-    CallError, Classify, InFlight, Progress, Recover, Recovered, Verdict,
+    CallError, Classify, EndpointSet, InFlight, Progress, Recover, Recovered, Verdict,
+    abort::Abort,
     admission::{Admitted, Place},
     pick::{Pick, Picked, Tried},
     slot::Obtained,
@@ -35,6 +36,7 @@ where
     #[pin]
     future: Option<S::Future>,
     admitted: Option<Admitted<S>>,
+    abort: Abort,
     /// The service that is waited for; dropped before the place.
     service: Option<S>,
     place: Option<Place<S>>,
@@ -68,6 +70,7 @@ where
             request: Some(request),
             future: None,
             admitted: None,
+            abort: Abort::default(),
             service: None,
             place: None,
             waiter: Waiter::default(),
@@ -276,12 +279,20 @@ where
         let Some(future) = this.future.as_mut().as_pin_mut() else {
             return Poll::Ready(Step::Go);
         };
-        let result = ready!(future.poll(cx));
+        let shared = this.pick.shared();
+        let set = shared.set();
+        let result = match future.poll(cx) {
+            Poll::Ready(result) => Ok(result),
+            Poll::Pending => Err(ready!(poll_abort(this.abort, this.admitted, set, cx))),
+        };
         this.future.set(None);
         let admitted = this.admitted.take();
         let mut admitted = admitted.expect("stands beside the future from admission to answer");
-        let shared = this.pick.shared();
-        let set = shared.set();
+        this.abort.leave(admitted.endpoint());
+        let result = match result {
+            Ok(result) => result,
+            Err(aborted) => return Poll::Ready(Step::End(Err(aborted))),
+        };
         let mut error = match result {
             Ok(response) => {
                 if admitted.judged() {
@@ -319,6 +330,25 @@ where
     }
 }
 
+/// Ready with the error once a call in flight is to be cut, if ever.
+fn poll_abort<S>(
+    abort: &mut Abort,
+    admitted: &Option<Admitted<S>>,
+    set: &EndpointSet<S>,
+    cx: &mut Context<'_>,
+) -> Poll<CallError> {
+    let (Some(&after), Some(admitted)) = (set.hub.abort_after.get(), admitted) else {
+        return Poll::Pending;
+    };
+    let endpoint = admitted.endpoint();
+    ready!(abort.poll(endpoint, after, cx));
+    Poll::Ready(CallError::Aborted {
+        service: set.service().clone(),
+        instance: endpoint.address(),
+        after,
+    })
+}
+
 #[pin_project::pinned_drop]
 impl<P, S, Req, R, C, V> PinnedDrop for Call<P, S, Req, R, C, V>
 where
@@ -328,6 +358,9 @@ where
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         this.waiter.leave(this.pick.shared().set());
+        if let Some(admitted) = this.admitted {
+            this.abort.leave(admitted.endpoint());
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use tower::BoxError;
 
@@ -9,8 +9,9 @@ use crate::{
 
 /// Why a call failed.
 ///
-/// Unless [`is_inner`](Self::is_inner) says that the error is the service's own, the request was
-/// not handed to any instance.
+/// Unless [`is_inner`](Self::is_inner) says that the error is the service's own, or
+/// [`is_aborted`](Self::is_aborted) that there was no waiting for its answer, the request was not
+/// handed to any instance.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError {
@@ -68,6 +69,17 @@ pub enum CallError {
         /// The instance.
         instance: Address,
     },
+    /// The instance left the registry while the call was in flight, and its time was up
+    /// (`abort_in_flight_after`). Whether the request was processed is not known.
+    #[non_exhaustive]
+    Aborted {
+        /// The service.
+        service: ServiceKey,
+        /// The instance.
+        instance: Address,
+        /// How long after its eviction.
+        after: Duration,
+    },
     /// The call was handed to the instance's service, which failed.
     Inner {
         /// The service.
@@ -114,7 +126,9 @@ impl CallError {
         }
         match self.instance() {
             // Our transport's errors name it too, for those who use it alone.
-            Some(instance) => said.replacen(&format!("failed: instance {instance}: "), "failed: ", 1),
+            Some(instance) => {
+                said.replacen(&format!("failed: instance {instance}: "), "failed: ", 1)
+            }
             None => said,
         }
     }
@@ -154,6 +168,11 @@ impl CallError {
         matches!(self, Self::Evicted { .. })
     }
 
+    /// Whether the call was cut, some time after its instance had left the registry.
+    pub const fn is_aborted(&self) -> bool {
+        matches!(self, Self::Aborted { .. })
+    }
+
     /// Whether this is the error of the instance's own service.
     pub const fn is_inner(&self) -> bool {
         matches!(self, Self::Inner { .. })
@@ -169,6 +188,7 @@ impl CallError {
             | Self::AllUnreachable { service, .. }
             | Self::Unusable { service, .. }
             | Self::Evicted { service, .. }
+            | Self::Aborted { service, .. }
             | Self::Inner { service, .. } => service,
         }
     }
@@ -178,6 +198,7 @@ impl CallError {
         match self {
             Self::Unusable { instance, .. }
             | Self::Evicted { instance, .. }
+            | Self::Aborted { instance, .. }
             | Self::Inner { instance, .. } => Some(instance),
             Self::NoInstances { .. }
             | Self::Unknown { .. }
@@ -234,6 +255,14 @@ impl fmt::Display for CallError {
             Self::Evicted { service, instance } => {
                 write!(f, "instance {instance} of {service} left the registry")
             }
+            Self::Aborted {
+                service,
+                instance,
+                after,
+            } => write!(
+                f,
+                "the call to instance {instance} of {service} was cut {after:?} after that left the registry (abort_in_flight_after)"
+            ),
             Self::Inner {
                 service, instance, ..
             } => write!(f, "the call to instance {instance} of {service} failed"),

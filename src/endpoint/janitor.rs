@@ -110,6 +110,8 @@ impl<S> EndpointSet<S> {
                     }
                 }
             }
+            let expiry = state.legacies.expire(now);
+            let next = next.into_iter().chain(expiry).min();
             (mem::take(&mut state.evicted), probed, next)
         };
         for endpoint in evicted {

@@ -5,6 +5,7 @@
 //! callable. `Call` takes one request through it: pick, admission, `Service::call` and first
 //! poll happen in one poll of its future, so that nothing can come in between unseen.
 
+mod abort;
 mod admission;
 #[cfg(feature = "testing")]
 mod bare;
@@ -16,6 +17,7 @@ mod gate;
 mod hub;
 mod janitor;
 mod latency;
+mod legacy;
 mod make;
 mod pick;
 mod progress;

@@ -5,6 +5,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
@@ -19,6 +20,7 @@ use crate::{
         hub::Hub,
         janitor,
         latency::Timing,
+        legacy::Legacies,
         pick::{Picked, Tried},
         roster::{Found, Roster},
     },
@@ -69,6 +71,8 @@ pub(super) struct State<S> {
     pub(super) touched: Vec<Arc<Endpoint<S>>>,
     /// Gone, with a service still to be dropped.
     pub(super) evicted: Vec<Arc<Endpoint<S>>>,
+    /// Gone, with the latency that they leave to who comes back soon; if calls are timed.
+    pub(super) legacies: Legacies<S>,
     /// Not reached, and perhaps not to be probed before their time.
     pub(super) ejected: Vec<Arc<Endpoint<S>>>,
     /// When a probe was last granted while nobody could be reached.
@@ -106,6 +110,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 entering: Vec::new(),
                 touched: Vec::new(),
                 evicted: Vec::new(),
+                legacies: Legacies::default(),
                 ejected: Vec::new(),
                 probed: None,
                 last_error: None,
@@ -170,6 +175,11 @@ impl<S> EndpointSet<S> {
     /// Has calls timed from here on.
     pub(crate) fn time(&self, timing: Timing) {
         let _ = self.hub.timing.set(timing);
+    }
+
+    /// Has calls in flight on an evicted instance cut after so long.
+    pub(crate) fn abort_after(&self, after: Duration) {
+        let _ = self.hub.abort_after.set(after);
     }
 
     /// Whether calls are timed.
@@ -331,6 +341,7 @@ impl<S> EndpointSet<S> {
             let mut state = self.lock();
             state.abandoned = true;
             state.ejected.clear();
+            state.legacies = Legacies::default();
             (
                 std::mem::take(&mut state.endpoints),
                 std::mem::take(&mut state.evicted),
@@ -385,7 +396,9 @@ impl<S> View<'_, S> {
         {
             return Arc::clone(endpoint);
         }
-        let endpoint = Arc::new(Endpoint::new(entry, Arc::clone(self.hub)));
+        let endpoint = Endpoint::new(entry, Arc::clone(self.hub));
+        self.state.legacies.hand_on(&endpoint, ejection::now());
+        let endpoint = Arc::new(endpoint);
         let former = self
             .state
             .endpoints

@@ -29,17 +29,17 @@ pub type HttpBalance<P = P2c, K = NoHints> =
 pub trait BuildHttp {
     /// The policy.
     type Policy: Policy;
-    /// What a call sticks to.
-    type Key;
+    /// What finds what a request asks of the pick.
+    type Hints;
 
     /// Builds it. The builder's own `recover`, `completion` and `classify` are replaced by the
     /// transport's.
-    fn build_http(self, transport: MakeTransport) -> HttpBalance<Self::Policy, Self::Key>;
+    fn build_http(self, transport: MakeTransport) -> HttpBalance<Self::Policy, Self::Hints>;
 }
 
 impl<P: Policy, R, C, V, K> BuildHttp for BalanceBuilder<P, R, C, V, K> {
     type Policy = P;
-    type Key = K;
+    type Hints = K;
 
     fn build_http(self, transport: MakeTransport) -> HttpBalance<P, K> {
         self.recover(Rules::default())

@@ -13,7 +13,7 @@ use tower::{
 };
 
 use crate::{
-    balance::{BalanceBuilder, Lease, P2c, Picker, Picking, Policy},
+    balance::{BalanceBuilder, Hints, Lease, P2c, Picker, Picking, Policy},
     client,
     directory::Subscription,
     endpoint::{Classify, Unclassified, Verdict},
@@ -205,7 +205,8 @@ where
         let asked = Asked::of(request.extensions());
         let named = asked.named(request.uri()).map_err(Error::address);
         let picked = named.and_then(|named| {
-            let pick = |picker: &Arc<Picker<P>>| picker.pick_for(request.extensions());
+            let hints = request.extensions().get::<Hints>().cloned();
+            let pick = |picker: &Arc<Picker<P>>| picker.pick_by(hints.unwrap_or_default());
             self.layer.pool.with(named, pick)
         });
         let state = match picked {

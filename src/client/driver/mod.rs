@@ -210,7 +210,9 @@ impl Driver {
         {
             self.log_in();
         }
-        self.copies.handle_timeout(now);
+        for key in self.copies.handle_timeout(now) {
+            self.session.handle_command(Command::Refresh(key), now);
+        }
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -224,13 +226,13 @@ impl Driver {
                 self.session.handle_resolved(link, server, result, now);
             }
             Event::Connected { link, local, token } => {
-                if let (Some(token), Some(auth)) = (token, &mut self.auth) {
-                    auth.connected(token.ttl, now);
-                    self.session.handle_headers(trust::headers(&token), now);
+                if let (Some(token), Some(auth)) = (&token, &mut self.auth) {
+                    auth.offered(token.ttl, now);
                 }
-                self.session.handle_connected(link, local, now);
+                let headers = token.as_ref().map(trust::headers);
+                self.session.handle_connected(link, local, headers, now);
             }
-            Event::LoggedIn { result, .. } => self.logged_in(result, now),
+            Event::LoggedIn { link, result } => self.logged_in(link, result, now),
             Event::DialFailed { link, error } => self.session.handle_dial_failed(link, error, now),
             Event::Answered { call, result, .. } => {
                 self.session.handle_answer(call, result, now);
@@ -399,6 +401,7 @@ impl Driver {
                 } => {
                     self.failed(&key, operation, error, retries);
                 }
+                Output::ListDenied { group } => self.list_denied(group),
                 Output::Done { ticket, outcome } => self.done(ticket, outcome),
                 Output::State(state) => self.set_state(state),
             }
