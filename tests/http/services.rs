@@ -56,6 +56,7 @@ async fn a_handle_and_a_call_in_flight_keep_a_service() {
     let handle = http.service("orders").unwrap();
     assert_eq!(text(handle.get("/").await.unwrap()).await, "one");
     let other = world.provider("stock", "two").await;
+    let stock = http.service("stock").unwrap();
     let unanswered = tokio::spawn(http.get("nacos://stock/never").send());
     let entered = async {
         while other.calls() == 0 {
@@ -63,6 +64,7 @@ async fn a_handle_and_a_call_in_flight_keep_a_service() {
         }
     };
     soon("it is in flight", entered).await;
+    drop(stock);
     // Others come and go meanwhile, so the sweeper does its rounds.
     for round in 0..5 {
         let name = format!("s{round}");
