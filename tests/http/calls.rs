@@ -10,6 +10,7 @@ use tower_nacos::{
     ServiceKey,
     balance::{Hints, WeightedRoundRobin},
     http::{self, Body},
+    transport::Transport,
 };
 
 use crate::{
@@ -152,6 +153,39 @@ async fn a_provider_that_goes_offline_costs_no_call() {
     let (before, left) = (staying.calls(), leaving.calls());
     soon("calls go on", calls(&|| staying.calls() > before + 50)).await;
     assert_eq!(leaving.calls(), left);
+}
+
+#[tokio::test]
+async fn idle_connections_to_an_instance_that_left_close_without_a_call() {
+    let world = World::new().await;
+    let provider = world.provider("orders", "one").await;
+    let http = http::Client::builder(&world.nacos)
+        .transport(Transport::builder().idle_timeout(Duration::from_secs(3_600)))
+        .build();
+    assert_eq!(
+        text(http.get("nacos://orders/").await.unwrap()).await,
+        "one"
+    );
+    soon("a connection is kept", provider.until_connections(1)).await;
+    world.registry.deregister("orders", &provider.address());
+    soon("it is closed", provider.until_connections(0)).await;
+}
+
+#[tokio::test]
+async fn losing_the_registry_costs_no_call() {
+    let world = World::new().await;
+    let _provider = world.provider("orders", "one").await;
+    assert_eq!(
+        text(world.http.get("nacos://orders/").await.unwrap()).await,
+        "one"
+    );
+    world.registry.stop().await;
+    for _ in 0..20 {
+        assert_eq!(
+            text(world.http.get("nacos://orders/").await.unwrap()).await,
+            "one"
+        );
+    }
 }
 
 /// Each of the ten is tried by nobody, or once: five of ten are dead and stay listed.

@@ -23,6 +23,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{AbortHandle, JoinSet},
 };
 use tower_nacos::Instance;
@@ -32,6 +33,7 @@ use tower_nacos::Instance;
 pub(crate) struct Provider {
     address: SocketAddr,
     calls: Arc<AtomicUsize>,
+    connections: watch::Receiver<usize>,
     accepting: AbortHandle,
 }
 
@@ -52,20 +54,25 @@ impl Provider {
             }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (open, connections) = watch::channel(0);
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new(); // dropped, and so aborted, with this task
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let app = TowerToHyperService::new(app.clone());
+                let open = open.clone();
+                open.send_modify(|open| *open += 1);
                 connections.spawn(async move {
                     let server = auto::Builder::new(TokioExecutor::new());
                     let _ = server.serve_connection(TokioIo::new(stream), app).await;
+                    open.send_modify(|open| *open -= 1);
                 });
             }
         });
         Self {
             address,
             calls,
+            connections,
             accepting: accepting.abort_handle(),
         }
     }
@@ -81,6 +88,12 @@ impl Provider {
     /// Requests that reached it.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(SeqCst)
+    }
+
+    /// Waits until so many connections to it are open.
+    pub(crate) async fn until_connections(&self, count: usize) {
+        let mut connections = self.connections.clone();
+        connections.wait_for(|open| *open == count).await.unwrap();
     }
 
     /// Dies with all its connections. Whoever lists it does not know.
