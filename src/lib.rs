@@ -63,7 +63,8 @@
 //!
 //! [`client`] is the connection and the one task behind it, [`directory`] the local copy of the
 //! registry, [`discover`] the stream of changes that tower's balancers take, [`endpoint`] one
-//! instance as a caller holds it, [`model`] the plain values that all of them share.
+//! instance as a caller holds it, [`model`] the plain values that all of them share. [`http`] calls
+//! services by name over connections of its own ([`transport`]).
 //!
 //! # Features
 //!

@@ -1,6 +1,9 @@
 use std::{
     convert::Infallible,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use super::*;
@@ -115,21 +118,21 @@ fn a_service_is_made_once_and_found_by_group_and_name() {
 
 #[test]
 fn of_many_first_callers_one_makes_it() {
-    let world = Arc::new(World::new(9));
-    let threads: Vec<_> = (0..8)
-        .map(|_| {
-            let world = Arc::clone(&world);
-            std::thread::spawn(move || {
-                for name in ["a", "b", "c", "d"] {
-                    assert!(world.use_of(name).is_ok());
+    const NAMES: usize = 200;
+    let world = World::new(NAMES);
+    let together = Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for name in 0..NAMES {
+                    together.wait();
+                    assert!(world.use_of(&format!("s{name}")).is_ok());
                 }
-            })
-        })
-        .collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
-    assert_eq!(world.made.load(SeqCst), 4);
+            });
+        }
+    });
+    assert_eq!(world.made.load(SeqCst), NAMES);
+    assert_eq!(world.names().len(), NAMES);
 }
 
 #[test]
@@ -199,6 +202,28 @@ fn a_full_table_gives_up_what_was_unused_longest_and_nothing_that_is_in_use() {
         Some(Full),
         "b is busy, d and e are new"
     );
+}
+
+#[test]
+fn what_is_to_be_kept_for_ever_is() {
+    let now = start();
+    let limits = Limits {
+        most: 1,
+        idle_release: Duration::MAX,
+    };
+    let services = Services::new(limits, now);
+    let held = Held {
+        busy: AtomicBool::new(false),
+        living: Arc::new(AtomicUsize::new(1)),
+    };
+    let made = services.get_or_make(&key("a"), now, || Ok::<_, Full>(held));
+    assert!(made.is_ok());
+    assert!(
+        services
+            .sweep(now + Duration::from_secs(1_000_000))
+            .is_some()
+    );
+    assert_eq!(services.keys().len(), 1);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Services that nobody provides, instances that lie, and servers that say nothing.
 
-use std::{error::Error as _, net::SocketAddr, time::Duration};
+use std::{error::Error as _, net::SocketAddr, sync::Arc, time::Duration};
 
+use rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::TlsAcceptor;
 use tower_nacos::{
     Instance,
     endpoint::CallError,
     http::{self, Deadline},
-    testing::{Fault, Script},
-    transport::{self, Transport},
+    transport::{self, Tls, Transport},
 };
 
 use crate::{
@@ -62,9 +63,7 @@ async fn a_service_that_nobody_provides_is_named_with_what_is_probably_meant() {
 #[tokio::test]
 async fn a_registry_that_does_not_answer_is_waited_for_and_named() {
     let world = World::new().await;
-    world
-        .registry
-        .script(Script::every("SubscribeServiceRequest", Fault::Drop));
+    world.registry.freeze();
     let http = http::Client::builder(&world.nacos)
         .balance(|service| service.unknown_wait(Duration::from_millis(50)))
         .build();
@@ -190,6 +189,45 @@ async fn tls_on_a_plain_port_is_an_error_that_says_tls() {
 }
 
 #[tokio::test]
+async fn a_certificate_for_another_name_is_an_error_that_shows_both() {
+    let world = World::new().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["stock.example".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names)
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    let chain = vec![certificate.der().clone()];
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let server = peer(move |stream| {
+        let accepted = acceptor.accept(stream);
+        async move { drop(accepted.await) }
+    })
+    .await;
+    world.list(server, &[("secure", "true")]);
+    let trusting = Transport::builder().tls_if_asked(Tls::new().ca(certificate.pem()));
+    let http = http::Client::builder(&world.nacos)
+        .transport(trusting)
+        .build();
+    let error = soon("refused", http.get("nacos://orders/").send())
+        .await
+        .unwrap_err();
+    assert!(error.is_connect() && error.is_unprocessed(), "{error:?}");
+    let said = error.to_string();
+    for part in [&*server.to_string(), "stock.example", "127.0.0.1"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn tls_with_a_silent_peer_is_bounded() {
     let world = World::new().await;
     let mute = peer(silent).await;
@@ -237,17 +275,23 @@ async fn http2_is_spoken_where_metadata_says_so() {
 
 #[tokio::test]
 async fn headers_beyond_any_measure_are_an_error_that_names_the_instance() {
-    for metadata in [&[][..], &[("protocol", "h2c")]] {
+    for (path, metadata) in [("/big", &[][..]), ("/large", &[("protocol", "h2c")])] {
         let world = World::new().await;
         let provider = Provider::start("one").await;
         world.list(provider.address().parse().unwrap(), metadata);
-        let error = world.failure("nacos://orders/big").await;
+        let error = world.failure(&format!("nacos://orders{path}")).await;
         assert!(!error.is_unprocessed() && !error.is_connect(), "{error:?}");
         assert!(error.to_string().contains(&provider.address()), "{error}");
         // It is that call's fault and not the instance's.
         let next = world.http.get("nacos://orders/").await;
         assert!(next.unwrap().status().is_success());
     }
+    // Headers that look like an attack cost an HTTP/2 instance its connection.
+    let world = World::new().await;
+    let provider = Provider::start("one").await;
+    world.list(provider.address().parse().unwrap(), &[("protocol", "h2c")]);
+    let error = world.failure("nacos://orders/big").await;
+    assert!(error.to_string().contains(&provider.address()), "{error}");
     // In a request they are the server's to refuse.
     let world = World::new().await;
     let _provider = world.provider("orders", "one").await;
