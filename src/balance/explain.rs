@@ -65,6 +65,13 @@ pub enum Pickable {
         /// When the next probe is due; `None` while one is on offer or on its way.
         probe_in: Option<Duration>,
     },
+    /// It answered badly too often. It gets no call until a probe goes well, or until too many
+    /// others are out, too; see [`Outliers`](crate::balance::Outliers).
+    #[non_exhaustive]
+    Outlier {
+        /// When the probe is due; `None` while one is on offer or on its way.
+        probe_in: Option<Duration>,
+    },
     /// Making its service panicked.
     #[non_exhaustive]
     Unusable {
@@ -125,8 +132,11 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         } else if gate.is_ejected() {
             let due = endpoint.ejection.due();
             let now = endpoint::now();
-            verdict = Pickable::Ejected {
-                probe_in: due.map(|due| due.saturating_duration_since(now)),
+            let probe_in = due.map(|due| due.saturating_duration_since(now));
+            verdict = if endpoint.ejection.is_outlier() {
+                Pickable::Outlier { probe_in }
+            } else {
+                Pickable::Ejected { probe_in }
             };
         } else if !gate.is_open() {
             verdict = Pickable::NotCallable; // its closing is just being published
@@ -226,16 +236,14 @@ impl fmt::Display for Explanation {
                     None => f.write_str("other clusters take all calls")?,
                 }
             }
-            Pickable::Ejected { probe_in: None } => {
-                f.write_str("not picked: it could not be reached, and a probe is on its way")?;
+            Pickable::Ejected { probe_in } => {
+                f.write_str("not picked: it could not be reached")?;
+                write_probe(f, *probe_in)?;
             }
-            Pickable::Ejected {
-                probe_in: Some(due),
-            } => write!(
-                f,
-                "not picked: it could not be reached; next probe in {:.1} s",
-                due.as_secs_f64()
-            )?,
+            Pickable::Outlier { probe_in } => {
+                f.write_str("not picked: it answered badly too often")?;
+                write_probe(f, *probe_in)?;
+            }
             Pickable::Unusable { reason } => {
                 write!(f, "not picked: making its service panicked: {reason}")?;
             }
@@ -261,5 +269,12 @@ impl fmt::Display for Explanation {
             )?;
         }
         write!(f, "; {}", self.registry)
+    }
+}
+
+fn write_probe(f: &mut fmt::Formatter<'_>, due: Option<Duration>) -> fmt::Result {
+    match due {
+        Some(due) => write!(f, "; next probe in {:.1} s", due.as_secs_f64()),
+        None => f.write_str(", and a probe is on its way"),
     }
 }

@@ -22,6 +22,9 @@ impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
                     state.endpoints.remove(&transition.address);
                     let before = endpoint.gate.evict();
                     state.shut(next, &endpoint, before);
+                    if before.in_flight() > 0 {
+                        state.draining.push(Arc::downgrade(&endpoint));
+                    }
                     if let Some(now) = now {
                         state.legacies.leave(&endpoint, now);
                     }

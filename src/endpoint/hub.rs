@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::endpoint::latency::Timing;
+use crate::endpoint::{latency::Timing, outliers::Outliers};
 
 /// Where the endpoints of one consumer report to.
 pub(crate) struct Hub {
@@ -24,6 +24,8 @@ pub(crate) struct Hub {
     pub(crate) probes: AtomicBool,
     /// How calls are timed, if they are.
     pub(crate) timing: OnceLock<Timing>,
+    /// Who is an outlier, if answers count.
+    pub(crate) outliers: OnceLock<Outliers>,
     /// How long after its instance's eviction a call in flight is cut, if it is.
     pub(crate) abort_after: OnceLock<Duration>,
     /// Instances that were ejected and restored so far.
@@ -42,6 +44,7 @@ impl Hub {
             untidy: AtomicBool::new(false),
             probes: AtomicBool::new(false),
             timing: OnceLock::new(),
+            outliers: OnceLock::new(),
             abort_after: OnceLock::new(),
             ejections: AtomicU64::new(0),
             restorations: AtomicU64::new(0),

@@ -76,9 +76,14 @@ impl<S> EndpointSet<S> {
     /// Drops the services of what was evicted and offers the probes that are due. Returns when the
     /// next one will be.
     pub(super) fn tidy(&self, now: Instant) -> Option<Instant> {
+        self.relieve(|_| true);
         let (evicted, probed, next) = {
             let mut guard = self.lock();
             let state = &mut *guard;
+            state.draining.retain(|gone| {
+                let gone = gone.upgrade();
+                gone.is_some_and(|gone| gone.gate.state().in_flight() > 0)
+            });
             state.ejected.retain(|endpoint| {
                 let gate = endpoint.gate.state();
                 gate.is_ejected() && !gate.is_evicted()

@@ -36,6 +36,7 @@ impl<S> EndpointSet<S> {
             );
         }
         self.stir(endpoint);
+        self.relieve(|_| true);
     }
 
     /// A probe reached the instance.
@@ -50,7 +51,7 @@ impl<S> EndpointSet<S> {
                 }
             }
             state.ejected.retain(|e| !Arc::ptr_eq(e, endpoint));
-            endpoint.ejection.succeeded();
+            endpoint.ejection.succeeded(now);
             let restored = endpoint.gate.state().is_ejected();
             endpoint.gate.restore();
             if state.ejected.is_empty() {
@@ -89,7 +90,7 @@ impl<S> EndpointSet<S> {
         self.stir(endpoint);
     }
 
-    fn stir(&self, endpoint: &Endpoint<S>) {
+    pub(super) fn stir(&self, endpoint: &Endpoint<S>) {
         self.bump();
         endpoint.wakers().wake_all();
         self.hub.ring();

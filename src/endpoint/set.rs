@@ -77,9 +77,11 @@ pub(super) struct State<S> {
     pub(super) touched: Vec<Arc<Endpoint<S>>>,
     /// Gone, with a service still to be dropped.
     pub(super) evicted: Vec<Arc<Endpoint<S>>>,
+    /// Gone, with calls in flight when they went.
+    pub(super) draining: Vec<Weak<Endpoint<S>>>,
     /// Gone, with the latency that they leave to who comes back soon; if calls are timed.
     pub(super) legacies: Legacies<S>,
-    /// Not reached, and perhaps not to be probed before their time.
+    /// Not reached, or answering badly, and perhaps not to be probed before their time.
     pub(super) ejected: Vec<Arc<Endpoint<S>>>,
     /// Gone, with calls in flight perhaps that are still to be counted.
     #[cfg(feature = "metrics")]
@@ -121,6 +123,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 entering: Vec::new(),
                 touched: Vec::new(),
                 evicted: Vec::new(),
+                draining: Vec::new(),
                 legacies: Legacies::default(),
                 ejected: Vec::new(),
                 #[cfg(feature = "metrics")]
@@ -214,9 +217,15 @@ impl<S> EndpointSet<S> {
         &self.hub
     }
 
-    /// The endpoint at this address, if it was ever looked at.
+    /// The endpoint at this address, if it was ever looked at; one that has left, if it still has
+    /// calls in flight.
     pub(crate) fn find_endpoint(&self, address: &Address) -> Option<Arc<Endpoint<S>>> {
-        self.lock().endpoints.get(address).map(Arc::clone)
+        let state = self.lock();
+        let gone = || {
+            let mut draining = state.draining.iter().rev().filter_map(Weak::upgrade);
+            draining.find(|e| e.address() == *address && e.gate.state().in_flight() > 0)
+        };
+        state.endpoints.get(address).map(Arc::clone).or_else(gone)
     }
 
     /// Has the janitor look soon.
@@ -264,6 +273,7 @@ impl<S> EndpointSet<S> {
         if !self.is_tended() {
             self.tidy(ejection::now());
         }
+        self.relieve(&allow); // no call fails for what others were answered
         let roster = self.roster(true);
         match self.find(&roster, tried, &allow) {
             Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
@@ -347,7 +357,6 @@ impl<S> EndpointSet<S> {
     }
 
     /// Calls that are in flight, entering and waiting, over all endpoints.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn counts(&self) -> [u64; 3] {
         let mut counts = [0; 3];
         for endpoint in self.lock().endpoints.values() {
