@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What one call takes of its balancer's limits: a place among the calls in flight, and one among
-/// those that wait for the registry's first answer.
+/// those that wait to know whom to call.
 ///
 /// Holds no reference to the balancer, which its owner does: give back what it took with
 /// [`stop_waiting`](Self::stop_waiting) and [`exit`](Self::exit).
@@ -95,7 +95,7 @@ impl Passage {
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
             if entered.is_err() {
                 let reason = format!(
-                    "{} calls wait for the registry's first answer (max_waiting)",
+                    "{} calls wait to know whom to call (max_waiting)",
                     limits.max_waiting
                 );
                 return Poll::Ready(CallError::Overloaded {
@@ -105,6 +105,9 @@ impl Passage {
             }
             if tokio::runtime::Handle::try_current().is_err() {
                 core.waiting.fetch_sub(1, Ordering::Relaxed);
+                if let Some(error) = core.set().nobody_known() {
+                    return Poll::Ready(error);
+                }
                 return Poll::Ready(CallError::Unknown {
                     service: core.set().service().clone(),
                     reason:
@@ -117,6 +120,9 @@ impl Passage {
         let waited = self.wait.as_mut().map(|wait| wait.as_mut().poll(cx));
         if waited != Some(Poll::Ready(())) {
             return Poll::Pending;
+        }
+        if let Some(error) = core.set().nobody_known() {
+            return Poll::Ready(error); // a probe takes its time
         }
         let subscription = core.shared.subscription();
         if matches!(subscription.status(), Status::Fresh) {

@@ -250,11 +250,11 @@ where
                 *this.place = None;
                 let verdict = shared.classify.classify(&error);
                 let error = CallError::inner_of(shared.set().service(), &endpoint, error);
-                let reason = match verdict {
-                    Verdict::Unreachable(reason) => reason,
-                    Verdict::Reachable => error.cause().into(),
+                let verdict = match verdict {
+                    Verdict::Reachable => Verdict::unreachable(error.cause()),
+                    failed => failed,
                 };
-                shared.failed(&endpoint, probe, &reason);
+                shared.judged(&endpoint, probe, &verdict, Outcome::Ignored);
                 *this.failure = Some(error);
                 this.tried.push(endpoint.generation());
             }
@@ -307,15 +307,12 @@ where
         let verdict = shared.classify.classify(&error);
         let outcome = match verdict {
             Verdict::Reachable => shared.classify.outcome(Err(&error)),
-            Verdict::Unreachable(_) => Outcome::Ignored,
+            Verdict::Unreachable(_) | Verdict::Lost(_) => Outcome::Ignored,
         };
         let probe = admitted.judged();
         admitted.failed();
         let endpoint = Arc::clone(admitted.endpoint());
-        match verdict {
-            Verdict::Unreachable(reason) => shared.failed(&endpoint, probe, &reason),
-            Verdict::Reachable => set.answered(&endpoint, probe, outcome),
-        }
+        shared.judged(&endpoint, probe, &verdict, outcome);
         drop(admitted);
         let recovered = shared.recover.recover(&mut error);
         let error = CallError::inner_of(set.service(), &endpoint, error);

@@ -270,6 +270,26 @@ impl<S> EndpointSet<S> {
         }
     }
 
+    /// Whether a probe is about to tell of an instance whether it can be called.
+    fn has_suspects(
+        &self,
+        roster: &Roster<S>,
+        tried: &Tried,
+        allow: impl Fn(&Endpoint<S>) -> bool,
+    ) -> bool {
+        roster.endpoints().iter().any(|endpoint| {
+            endpoint.gate.state().is_ejected()
+                && endpoint.ejection.is_suspect()
+                && !tried.contains(endpoint.generation())
+                && allow(endpoint)
+        })
+    }
+
+    /// Why nobody is called, if it is known which instances there are.
+    pub(crate) fn nobody_known(&self) -> Option<CallError> {
+        self.roster(true).known.then(|| self.nobody())
+    }
+
     /// Holds the newest snapshot still. Nothing of the users' may run meanwhile.
     pub(crate) fn view(&self) -> View<'_, S> {
         View {
@@ -288,10 +308,12 @@ impl<S> EndpointSet<S> {
         }
         self.relieve(&allow); // no call fails for what others were answered
         let roster = self.roster(true);
+        // Asked before who is open, lest somebody is let back in between.
+        let suspects = self.has_suspects(&roster, tried, &allow);
         match self.find(&roster, tried, &allow) {
             Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
             Found::Changing => Picked::Wait,
-            Found::Nobody if !roster.known => Picked::Wait,
+            Found::Nobody if !roster.known || suspects => Picked::Wait,
             Found::Nobody => Picked::Nobody(self.nobody()),
         }
     }

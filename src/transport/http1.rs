@@ -166,7 +166,7 @@ fn judge(connections: &Connections, error: hyper::Error) -> Error {
         new(ErrorKind::Protocol, text).ejecting()
     } else {
         let text = "the connection was lost with the request on its way";
-        new(ErrorKind::Lost, text).ejecting()
+        new(ErrorKind::Lost, text).losing()
     };
     judged.because(error)
 }

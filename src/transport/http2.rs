@@ -310,7 +310,7 @@ fn judge(
         unknown(ErrorKind::Protocol, text).ejecting().because(error)
     } else {
         let text = "the connection was lost with the request on its way".to_owned();
-        unknown(ErrorKind::Lost, text).ejecting().because(error)
+        unknown(ErrorKind::Lost, text).losing().because(error)
     })
 }
 
