@@ -116,6 +116,7 @@ fn every_option_is_read_from_each_source() {
         ("grpc_port", "9999"),
         ("connect_timeout", "1s"),
         ("request_timeout", "1s"),
+        ("resolve_timeout", "1s"),
         ("dial_timeout", "1s"),
         ("check_timeout", "1s"),
         ("ready_timeout", "1s"),
@@ -128,6 +129,7 @@ fn every_option_is_read_from_each_source() {
         ("safety_read", "1m"),
         ("max_connection_age", "1h"),
         ("max_message_size", "1KiB"),
+        ("own_thread", "true"),
     ];
     let quoted = pairs.map(|(name, value)| format!("{name:?}: {value:?}"));
     let of_file = json(&format!("{{{}}}", quoted.join(","))).unwrap();

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::{runtime, time::timeout};
+use tokio::time::timeout;
 
 #[cfg(feature = "tls")]
 use super::tls::Tls;
@@ -9,6 +9,7 @@ use super::{
     Client, ConfigError, ConnectError, ConnectionState, ENDLESS, InvalidServer, ServerAddress,
     auth::Auth,
     driver::{Driver, Setup},
+    home::Home,
     links::Network,
     login::Login,
     secret::Secret,
@@ -29,6 +30,7 @@ pub struct Builder {
     max_message_size: usize,
     group: Option<String>,
     grpc_port: Option<u16>,
+    resolve_timeout: Duration,
     dial_timeout: Duration,
     check_timeout: Duration,
     ready_timeout: Duration,
@@ -40,6 +42,7 @@ pub struct Builder {
     login_timeout: Duration,
     context_path: String,
     directory: Options,
+    own_thread: bool,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
 }
@@ -147,6 +150,12 @@ impl Builder {
     /// A request denied all the same (403) causes one new login, at most one in 3 s and one a
     /// minute and service, and is tried once more; other services are not disturbed. The password
     /// is in no log, error or `Debug`.
+    ///
+    /// A user name or password that is refused for 2 s ends [`connect`](Self::connect) as soon as no
+    /// server is left that was not tried; a server that has just started may not know its users yet,
+    /// hence the 2 s. Once connected, and with
+    /// [`connect_lazy`](Self::connect_lazy), logins are tried again without limit: a password can be
+    /// put right, and a user that was just created may be unknown for 15 s.
     #[must_use]
     pub fn login(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
         self.login = Some((username.into(), Secret::from(password.into())));
@@ -175,6 +184,16 @@ impl Builder {
     #[must_use]
     pub fn context_path(mut self, path: impl Into<String>) -> Self {
         self.context_path = path.into();
+        self
+    }
+
+    /// How long the servers' names may take to resolve, at each attempt. Default 3 s, as a dial:
+    /// names that answer by then are dialled, and what is given as an address never waits for a name
+    /// (200 ms at most). A longer one waits out a resolver that loses packets (most ask again after
+    /// 5 s); it costs that much before an attempt fails whose names do not resolve at all.
+    #[must_use]
+    pub const fn resolve_timeout(mut self, timeout: Duration) -> Self {
+        self.resolve_timeout = timeout;
         self
     }
 
@@ -263,11 +282,27 @@ impl Builder {
         self
     }
 
+    /// Gives the client's background task a thread of its own, named `tower-nacos`, with a small
+    /// runtime that nothing else runs on. Default: no, it is a task of the current runtime.
+    ///
+    /// The task never runs your code and never waits for it. But tasks of yours that block a worker
+    /// (a lock, a file, a long computation) take time from every task of their runtime, and a
+    /// current-thread runtime, or one whose workers are all blocked, has none left: then pushes are
+    /// not applied, and servers drop a client that does not answer them. With a thread of its own
+    /// both go on. Costs a thread. It ends with [`Client::close`] or the last handle, and outlives
+    /// the runtime that it was started from; no runtime is needed to start it.
+    #[must_use]
+    pub const fn own_thread(mut self, own: bool) -> Self {
+        self.own_thread = own;
+        self
+    }
+
     /// Whether the options fit together.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let times = [
             ("connect_timeout", self.connect_timeout),
             ("request_timeout", self.patience),
+            ("resolve_timeout", self.resolve_timeout),
             ("dial_timeout", self.dial_timeout),
             ("check_timeout", self.check_timeout),
             ("ready_timeout", self.ready_timeout),
@@ -333,16 +368,22 @@ impl Builder {
         let after = self.connect_timeout;
         let client = self.connect_lazy()?;
         let mut state = client.watch_state();
-        let waiting = timeout(after, state.wait_for(ConnectionState::is_connected));
-        let connected = matches!(waiting.await, Ok(Ok(_)));
-        if !connected {
-            let why = client.handle.diagnose(None).await;
-            return Err(ConnectError::TimedOut {
+        let refused = client.handle.login_refused();
+        let connected = async {
+            tokio::select! {
+                biased;
+                state = state.wait_for(ConnectionState::is_connected) => Ok(state.is_ok()),
+                message = refused => Err(ConnectError::LoginRefused { message }),
+            }
+        };
+        match timeout(after, connected).await {
+            Ok(Ok(true)) => Ok(client),
+            Ok(Err(refused)) => Err(refused),
+            Ok(Ok(false)) | Err(_) => Err(ConnectError::TimedOut {
                 after,
-                last_error: why,
-            });
+                last_error: client.handle.diagnose(None).await,
+            }),
         }
-        Ok(client)
     }
 
     /// Connects in the background.
@@ -364,7 +405,7 @@ impl Builder {
         }
         let namespace =
             model::namespace(&self.namespace).map_err(ConnectError::InvalidNamespace)?;
-        let runtime = runtime::Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
+        let home = Home::find(self.own_thread)?;
         let mut config = session::Config::new(
             servers.iter().map(ServerAddress::grpc).collect(),
             Arc::clone(&namespace),
@@ -373,6 +414,7 @@ impl Builder {
         config.call_timeout = self.call_timeout.min(ENDLESS);
         config.idle = self.idle.clamp(LEAST_IDLE, ENDLESS);
         config.tries = self.tries;
+        config.resolve_timeout = self.resolve_timeout.min(ENDLESS);
         config.dial_timeout = self.dial_timeout.min(ENDLESS);
         config.check_timeout = self.check_timeout.min(ENDLESS);
         config.ready_timeout = self.ready_timeout.min(ENDLESS);
@@ -431,7 +473,7 @@ impl Builder {
             group,
             patience: self.patience,
         };
-        let handle = Driver::start(&runtime, setup);
+        let handle = Driver::start(home, setup)?;
         Ok(Client {
             handle: Arc::new(handle),
         })
@@ -460,6 +502,7 @@ impl Default for Builder {
             max_message_size: 64 << 20,
             group: None,
             grpc_port: None,
+            resolve_timeout: Duration::from_secs(3),
             dial_timeout: Duration::from_secs(3),
             check_timeout: Duration::from_secs(3),
             ready_timeout: Duration::from_secs(5),
@@ -471,6 +514,7 @@ impl Default for Builder {
             login_timeout: Duration::from_secs(5),
             context_path: "/nacos".to_owned(),
             directory: Options::default(),
+            own_thread: false,
             #[cfg(feature = "tls")]
             tls: None,
         }

@@ -29,12 +29,12 @@ macro_rules! options {
         /// |---|---|
         /// | `servers` | one address, several with commas between them, or a list; see [`ServerAddress`](super::ServerAddress) |
         /// | `namespace`, `group`, `app_name`, `username`, `password`, `context_path` | texts |
-        /// | `connect_timeout`, `request_timeout`, `dial_timeout`, `check_timeout`, `ready_timeout`, `call_timeout`, `login_timeout`, `idle_check`, `first_retry`, `retry_cap` | times with their unit: `500ms`, `10s`, `1m30s` |
+        /// | `connect_timeout`, `request_timeout`, `resolve_timeout`, `dial_timeout`, `check_timeout`, `ready_timeout`, `call_timeout`, `login_timeout`, `idle_check`, `first_retry`, `retry_cap` | times with their unit: `500ms`, `10s`, `1m30s` |
         /// | `safety_read`, `max_connection_age` | a time, or `off` |
         /// | `tries` | a number |
         /// | `grpc_port` | a port |
         /// | `max_message_size` | bytes: `67108864`, `64MiB` |
-        /// | `tls`, `tls_plain_login` | `true` or `false` |
+        /// | `own_thread`, `tls`, `tls_plain_login` | `true` or `false` |
         /// | `tls_ca`, `tls_certificate`, `tls_key` | paths of PEM files |
         /// | `tls_server_name` | a name |
         ///
@@ -76,6 +76,7 @@ options! {
     grpc_port: Number<u16>,
     connect_timeout: Time,
     request_timeout: Time,
+    resolve_timeout: Time,
     dial_timeout: Time,
     check_timeout: Time,
     ready_timeout: Time,
@@ -88,6 +89,7 @@ options! {
     safety_read: TimeOrOff,
     max_connection_age: TimeOrOff,
     max_message_size: Size,
+    own_thread: Flag,
     tls: Flag,
     tls_ca: Plain,
     tls_certificate: Plain,
@@ -231,6 +233,7 @@ impl Config {
             grpc_port,
             connect_timeout,
             request_timeout,
+            resolve_timeout,
             dial_timeout,
             check_timeout,
             ready_timeout,
@@ -243,6 +246,7 @@ impl Config {
             safety_read,
             max_connection_age,
             max_message_size,
+            own_thread,
         );
         let on = self.tls.is_some_and(|tls| tls.0);
         let parts = [

@@ -23,8 +23,20 @@ pub enum ConnectError {
     #[error(transparent)]
     InvalidConfig(#[from] ConfigError),
     /// There is no tokio runtime for the client to live on.
-    #[error("a client needs a tokio runtime: build it inside of one, or enter one first")]
+    #[error(
+        "a client needs a tokio runtime: build it inside of one, enter one first, or give it a thread of its own (`own_thread`)"
+    )]
     NoRuntime,
+    /// The thread that the client was to have for itself (`own_thread`) could not be started.
+    #[error("a client's own thread could not be started: {0}")]
+    NoThread(Arc<str>),
+    /// Every server was tried, and the user name or the password is refused. Never shows the
+    /// password.
+    #[error("no connection to the registry: {message}")]
+    LoginRefused {
+        /// Which server refused, and in which words.
+        message: Arc<str>,
+    },
     /// No server could be connected to in time.
     #[error("{}", timed_out("no connection to the registry", *after, last_error.as_deref()))]
     TimedOut {
@@ -100,6 +112,12 @@ pub struct CloseError {
     runtime_gone: bool,
 }
 
+impl ConnectError {
+    pub(super) fn no_thread(error: std::io::Error) -> Self {
+        Self::NoThread(error.to_string().into())
+    }
+}
+
 impl ConfigError {
     /// One option, and where it was given.
     pub(super) fn option(place: &str, what: &str) -> Self {
@@ -125,6 +143,11 @@ impl ConnectError {
     /// Whether time ran out; the same call may succeed later.
     pub const fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut { .. })
+    }
+
+    /// Whether the registry wants other credentials.
+    pub const fn is_denied(&self) -> bool {
+        matches!(self, Self::LoginRefused { .. })
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use tower::BoxError;
 
@@ -9,8 +9,9 @@ use crate::{
 
 /// Why a call failed.
 ///
-/// Unless [`is_inner`](Self::is_inner) says that the error is the service's own, the request was
-/// not handed to any instance.
+/// Unless [`is_inner`](Self::is_inner) says that the error is the service's own, or
+/// [`is_aborted`](Self::is_aborted) that there was no waiting for its answer, the request was not
+/// handed to any instance.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError {
@@ -26,6 +27,14 @@ pub enum CallError {
         /// The service.
         service: ServiceKey,
         /// What was waited for, and how long.
+        reason: Arc<str>,
+    },
+    /// No instance that may be called is what the request's hints allow: none has the metadata that
+    /// it asks for, or it excludes all that do.
+    NoMatch {
+        /// The service.
+        service: ServiceKey,
+        /// What was asked for, and what there is.
         reason: Arc<str>,
     },
     /// More calls at once than the balancer was told to take.
@@ -60,6 +69,17 @@ pub enum CallError {
         /// The instance.
         instance: Address,
     },
+    /// The instance left the registry while the call was in flight, and its time was up
+    /// (`abort_in_flight_after`). Whether the request was processed is not known.
+    #[non_exhaustive]
+    Aborted {
+        /// The service.
+        service: ServiceKey,
+        /// The instance.
+        instance: Address,
+        /// How long after its eviction.
+        after: Duration,
+    },
     /// The call was handed to the instance's service, which failed.
     Inner {
         /// The service.
@@ -92,6 +112,27 @@ impl CallError {
         }
     }
 
+    /// It and its causes in one line, each said once.
+    pub(crate) fn in_full(&self) -> String {
+        let mut said = self.to_string();
+        let mut next = self.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !said.contains(&text) {
+                said.push_str(": ");
+                said.push_str(&text);
+            }
+            next = cause.source();
+        }
+        match self.instance() {
+            // Our transport's errors name it too, for those who use it alone.
+            Some(instance) => {
+                said.replacen(&format!("failed: instance {instance}: "), "failed: ", 1)
+            }
+            None => said,
+        }
+    }
+
     /// Whether no instance may be called.
     pub const fn is_no_instances(&self) -> bool {
         matches!(self, Self::NoInstances { .. })
@@ -100,6 +141,11 @@ impl CallError {
     /// Whether the registry had not answered in time.
     pub const fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown { .. })
+    }
+
+    /// Whether no instance that may be called is what the request's hints allow.
+    pub const fn is_no_match(&self) -> bool {
+        matches!(self, Self::NoMatch { .. })
     }
 
     /// Whether the balancer had as many calls as it was told to take.
@@ -122,6 +168,11 @@ impl CallError {
         matches!(self, Self::Evicted { .. })
     }
 
+    /// Whether the call was cut, some time after its instance had left the registry.
+    pub const fn is_aborted(&self) -> bool {
+        matches!(self, Self::Aborted { .. })
+    }
+
     /// Whether this is the error of the instance's own service.
     pub const fn is_inner(&self) -> bool {
         matches!(self, Self::Inner { .. })
@@ -132,10 +183,12 @@ impl CallError {
         match self {
             Self::NoInstances { service, .. }
             | Self::Unknown { service, .. }
+            | Self::NoMatch { service, .. }
             | Self::Overloaded { service, .. }
             | Self::AllUnreachable { service, .. }
             | Self::Unusable { service, .. }
             | Self::Evicted { service, .. }
+            | Self::Aborted { service, .. }
             | Self::Inner { service, .. } => service,
         }
     }
@@ -145,9 +198,11 @@ impl CallError {
         match self {
             Self::Unusable { instance, .. }
             | Self::Evicted { instance, .. }
+            | Self::Aborted { instance, .. }
             | Self::Inner { instance, .. } => Some(instance),
             Self::NoInstances { .. }
             | Self::Unknown { .. }
+            | Self::NoMatch { .. }
             | Self::Overloaded { .. }
             | Self::AllUnreachable { .. } => None,
         }
@@ -179,6 +234,9 @@ impl fmt::Display for CallError {
             Self::Unknown { service, reason } => {
                 write!(f, "it is not known which instances {service} has: {reason}")
             }
+            Self::NoMatch { service, reason } => {
+                write!(f, "no instance of {service} fits the request: {reason}")
+            }
             Self::Overloaded { service, reason } => {
                 write!(f, "too many calls to {service} at once: {reason}")
             }
@@ -197,6 +255,14 @@ impl fmt::Display for CallError {
             Self::Evicted { service, instance } => {
                 write!(f, "instance {instance} of {service} left the registry")
             }
+            Self::Aborted {
+                service,
+                instance,
+                after,
+            } => write!(
+                f,
+                "the call to instance {instance} of {service} was cut {after:?} after that left the registry (abort_in_flight_after)"
+            ),
             Self::Inner {
                 service, instance, ..
             } => write!(f, "the call to instance {instance} of {service} failed"),

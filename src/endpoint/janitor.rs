@@ -6,6 +6,8 @@ use std::{
 
 use tokio::{runtime::Handle, time::Instant};
 
+#[cfg(feature = "metrics")]
+use crate::endpoint::tell;
 use crate::{
     endpoint::{
         EndpointSet,
@@ -34,12 +36,16 @@ pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
         loop {
             let next = match weak.upgrade() {
                 Some(set) if !set.is_abandoned() => {
-                    set.upkeep();
+                    let now = ejection::now();
+                    let upkeep = set.upkeep(now);
                     set.prepare(&mut prepared);
-                    set.tidy(ejection::now(), Some(&mut probes))
+                    let tidied = set.tidy(now, Some(&mut probes));
+                    [upkeep, tidied].into_iter().flatten().min()
                 }
                 _ => return,
             };
+            #[cfg(feature = "metrics")]
+            let next = next.into_iter().chain([tell::next(ejection::now())]).min();
             tokio::select! {
                 () = hub.bell.notified() => {}
                 () = sleep_until(next) => {}
@@ -111,6 +117,7 @@ impl<S> EndpointSet<S> {
     /// Drops the services of what was evicted and begins the probes that are due: the maker's own
     /// if the janitor asks and it has some, else a call's. Returns when the next one will be.
     pub(super) fn tidy(&self, now: Instant, mut probes: Option<&mut Probes<S>>) -> Option<Instant> {
+        self.relieve(|_| true);
         if let Some(probes) = &mut probes {
             probes.forget_evicted();
         }
@@ -118,6 +125,10 @@ impl<S> EndpointSet<S> {
         let (evicted, probed, next) = {
             let mut guard = self.lock();
             let state = &mut *guard;
+            state.draining.retain(|gone| {
+                let gone = gone.upgrade();
+                gone.is_some_and(|gone| gone.gate.state().in_flight() > 0)
+            });
             state.ejected.retain(|endpoint| {
                 let gate = endpoint.gate.state();
                 gate.is_ejected() && !gate.is_evicted()
@@ -159,8 +170,12 @@ impl<S> EndpointSet<S> {
                     }
                 }
             }
+            let expiry = state.legacies.expire(now);
+            let next = next.into_iter().chain(expiry).min();
             (mem::take(&mut state.evicted), probed, next)
         };
+        #[cfg(feature = "metrics")]
+        self.tell();
         for endpoint in evicted {
             discard(self.service(), endpoint.slot.take());
         }
@@ -168,6 +183,7 @@ impl<S> EndpointSet<S> {
         for endpoint in probed {
             endpoint.ejection.offered();
             if let (Some(probes), Some(prober)) = (&mut probes, &prober)
+                && !endpoint.ejection.is_outlier() // only a call tells how it answers
                 && probes.begin(&**prober, &endpoint)
             {
                 continue;

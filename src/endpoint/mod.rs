@@ -5,6 +5,7 @@
 //! callable. `Call` takes one request through it: pick, admission, `Service::call` and first
 //! poll happen in one poll of its future, so that nothing can come in between unseen.
 
+mod abort;
 mod admission;
 #[cfg(feature = "testing")]
 mod bare;
@@ -16,15 +17,21 @@ mod gate;
 mod hub;
 mod janitor;
 mod latency;
+mod legacy;
 mod make;
+mod outliers;
 mod pick;
 mod probes;
+mod progress;
 mod reach;
 mod roster;
 mod rules;
 mod set;
 mod shared;
 mod slot;
+#[cfg(feature = "metrics")]
+mod tell;
+mod waiter;
 
 use std::{
     fmt,
@@ -52,17 +59,23 @@ pub use self::{
     admission::InFlight,
     error::CallError,
     make::MakeEndpoint,
-    rules::{Classify, NeverRecover, Recover, Recovered, Unclassified, Verdict},
+    rules::{
+        Classify, Judge, NeverRecover, Outcome, Recover, Recovered, Unclassified, Verdict,
+        WithOutcomes,
+    },
 };
 pub(crate) use self::{
-    admission::Place,
+    admission::{Admitted, Place},
     call::Call,
     ejection::now,
     latency::Timing,
+    outliers::Outliers,
     pick::{OwnFirst, Pick, Picked, Tried},
+    progress::Progress,
     roster::Roster,
     set::{EndpointSet, Upkeep},
     shared::Shared,
+    waiter::Waiter,
 };
 
 /// One generation of one instance, as one consumer holds it.
@@ -83,7 +96,8 @@ pub(crate) struct Endpoint<S> {
     pub(crate) ejection: Ejection,
     wakers: Wakers,
     latency: Latency,
-    /// Calls that were let in so far.
+    /// Calls that were let in so far, in the lower 48 bits; how many bad answers there were in a
+    /// row, if answers count, in the others.
     calls: AtomicU64,
     /// How many of them failed.
     failures: AtomicU32,
@@ -160,7 +174,7 @@ impl<S> Endpoint<S> {
     /// Calls that were let in so far, and how many of them failed.
     pub(crate) fn calls(&self) -> [u64; 2] {
         [
-            self.calls.load(Ordering::Relaxed),
+            self.calls.load(Ordering::Relaxed) & (STREAK - 1),
             u64::from(self.failures.load(Ordering::Relaxed)),
         ]
     }
@@ -175,6 +189,9 @@ impl<S> Endpoint<S> {
         &self.wakers
     }
 }
+
+/// One bad answer in a row, in the word of calls.
+const STREAK: u64 = 1 << 48;
 
 impl<S> fmt::Debug for Endpoint<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

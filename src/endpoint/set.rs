@@ -5,6 +5,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
@@ -19,6 +20,7 @@ use crate::{
         hub::Hub,
         janitor,
         latency::Timing,
+        legacy::Legacies,
         pick::{Picked, Tried},
         probes::Prober,
         roster::{Found, Roster},
@@ -51,6 +53,8 @@ pub(crate) struct EndpointSet<S> {
     membership: AtomicU64,
     /// Told off the way of the calls when that happened.
     upkeep: OnceLock<Weak<dyn Upkeep>>,
+    #[cfg(feature = "metrics")]
+    pub(super) telling: super::tell::Telling,
     /// What makes the services, and may probe instances. The users', so held weakly.
     prober: OnceLock<Weak<dyn Prober>>,
     /// The same, if it makes services ahead of their first use.
@@ -59,8 +63,13 @@ pub(crate) struct EndpointSet<S> {
 
 /// What keeps something of its own beside a set, such as a table to pick from.
 pub(crate) trait Upkeep: Send + Sync {
-    /// The set may have changed. Called by the set's janitor, without a lock.
-    fn upkeep(&self);
+    /// The set may have changed, or the time has come that this returned. Called by the set's
+    /// janitor, without a lock.
+    fn upkeep(&self, now: Instant) -> Option<Instant>;
+
+    /// Calls whose policy found no open instance.
+    #[cfg(feature = "metrics")]
+    fn scans(&self) -> u64;
 }
 
 pub(super) struct State<S> {
@@ -73,8 +82,17 @@ pub(super) struct State<S> {
     pub(super) touched: Vec<Arc<Endpoint<S>>>,
     /// Gone, with a service still to be dropped.
     pub(super) evicted: Vec<Arc<Endpoint<S>>>,
-    /// Not reached, and perhaps not to be probed before their time.
+    /// Gone, with calls in flight when they went.
+    pub(super) draining: Vec<Weak<Endpoint<S>>>,
+    /// Gone, with the latency that they leave to who comes back soon; if calls are timed.
+    pub(super) legacies: Legacies<S>,
+    /// Not reached, or answering badly, and perhaps not to be probed before their time.
     pub(super) ejected: Vec<Arc<Endpoint<S>>>,
+    /// Gone, with calls in flight perhaps that are still to be counted.
+    #[cfg(feature = "metrics")]
+    pub(super) leaving: Vec<Arc<Endpoint<S>>>,
+    #[cfg(feature = "metrics")]
+    pub(super) gone: super::tell::Gone,
     /// When a probe was last granted while nobody could be reached.
     pub(super) probed: Option<Instant>,
     pub(super) last_error: Option<Arc<str>>,
@@ -110,7 +128,13 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 entering: Vec::new(),
                 touched: Vec::new(),
                 evicted: Vec::new(),
+                draining: Vec::new(),
+                legacies: Legacies::default(),
                 ejected: Vec::new(),
+                #[cfg(feature = "metrics")]
+                leaving: Vec::new(),
+                #[cfg(feature = "metrics")]
+                gone: Default::default(),
                 probed: None,
                 last_error: None,
                 abandoned: false,
@@ -122,6 +146,8 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             waiters: Wakers::default(),
             membership: AtomicU64::new(1),
             upkeep: OnceLock::new(),
+            #[cfg(feature = "metrics")]
+            telling: Default::default(),
             prober: OnceLock::new(),
             eager: OnceLock::new(),
         });
@@ -197,6 +223,11 @@ impl<S> EndpointSet<S> {
         let _ = self.hub.timing.set(timing);
     }
 
+    /// Has calls in flight on an evicted instance cut after so long.
+    pub(crate) fn abort_after(&self, after: Duration) {
+        let _ = self.hub.abort_after.set(after);
+    }
+
     /// Whether calls are timed.
     pub(crate) fn is_timed(&self) -> bool {
         self.hub.timing.get().is_some()
@@ -207,15 +238,41 @@ impl<S> EndpointSet<S> {
         self.hub.after_eviction.load(Ordering::Relaxed)
     }
 
-    /// The endpoint at this address, if it was ever looked at.
-    pub(crate) fn find_endpoint(&self, address: &Address) -> Option<Arc<Endpoint<S>>> {
-        self.lock().endpoints.get(address).map(Arc::clone)
+    /// What its endpoints report to.
+    pub(crate) const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
-    pub(super) fn upkeep(&self) {
-        if let Some(upkeep) = self.upkeep.get().and_then(Weak::upgrade) {
-            upkeep.upkeep();
-        }
+    /// The endpoint at this address, if it was ever looked at; one that has left, if it still has
+    /// calls in flight.
+    pub(crate) fn find_endpoint(&self, address: &Address) -> Option<Arc<Endpoint<S>>> {
+        let state = self.lock();
+        let gone = || {
+            let mut draining = state.draining.iter().rev().filter_map(Weak::upgrade);
+            draining.find(|e| e.address() == *address && e.gate.state().in_flight() > 0)
+        };
+        state.endpoints.get(address).map(Arc::clone).or_else(gone)
+    }
+
+    /// Has the janitor look soon.
+    pub(crate) fn ring(&self) {
+        self.hub.ring();
+    }
+
+    /// Whether there is a janitor.
+    pub(crate) fn is_tended(&self) -> bool {
+        self.hub.tended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn upkeep(&self, now: Instant) -> Option<Instant> {
+        let upkeep = self.upkeep.get().and_then(Weak::upgrade);
+        upkeep.and_then(|upkeep| upkeep.upkeep(now))
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn scans(&self) -> Option<u64> {
+        let upkeep = self.upkeep.get().and_then(Weak::upgrade)?;
+        Some(upkeep.scans())
     }
 
     /// Who can be called may have changed.
@@ -234,30 +291,41 @@ impl<S> EndpointSet<S> {
         }
     }
 
-    /// An open endpoint that is not among `tried`.
-    pub(crate) fn pick(&self, tried: &Tried) -> Picked<S> {
-        if let Found::One(endpoint, probe) = self.find(&self.roster(false), tried) {
+    /// An open endpoint that is not among `tried` and that `allow` says yes to.
+    pub(crate) fn pick(&self, tried: &Tried, allow: impl Fn(&Endpoint<S>) -> bool) -> Picked<S> {
+        if let Found::One(endpoint, probe) = self.find(&self.roster(false), tried, &allow) {
             return Picked::Place(Place::new(endpoint, probe));
         }
-        if !self.hub.tended.load(Ordering::Acquire) {
+        if !self.is_tended() {
             self.tidy(ejection::now(), None);
         }
+        self.relieve(&allow); // no call fails for what others were answered
         let roster = self.roster(true);
-        match self.find(&roster, tried) {
+        match self.find(&roster, tried, &allow) {
             Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
             Found::Changing => Picked::Wait,
             Found::Nobody if !roster.known => Picked::Wait,
-            Found::Nobody => Picked::Nobody(self.view().nobody(&self.service)),
+            Found::Nobody => Picked::Nobody(self.nobody()),
         }
     }
 
-    /// The probe that is due, if one is: it goes before any choice.
-    pub(crate) fn probe(&self, tried: &Tried) -> Option<Place<S>> {
+    /// Why there is nobody to call.
+    pub(crate) fn nobody(&self) -> CallError {
+        self.view().nobody(&self.service)
+    }
+
+    /// The probe that is due, if one is and `allow` says yes to it: it goes before any choice.
+    #[inline]
+    pub(crate) fn probe(
+        &self,
+        tried: &Tried,
+        allow: impl Fn(&Endpoint<S>) -> bool,
+    ) -> Option<Place<S>> {
         if !self.seek_probes() {
             return None;
         }
         let roster = self.roster(true);
-        let found = roster.find_probe(tried);
+        let found = roster.find_probe(tried, allow);
         if roster.offers_probe() {
             self.hub.probes.store(true, Ordering::Release);
         }
@@ -270,9 +338,14 @@ impl<S> EndpointSet<S> {
         self.hub.probes.load(Ordering::Relaxed) && self.hub.probes.swap(false, Ordering::AcqRel)
     }
 
-    fn find(&self, roster: &Roster<S>, tried: &Tried) -> Found<S> {
+    fn find(
+        &self,
+        roster: &Roster<S>,
+        tried: &Tried,
+        allow: impl Fn(&Endpoint<S>) -> bool,
+    ) -> Found<S> {
         let probes = self.seek_probes();
-        let found = roster.find(tried, probes, self.gated);
+        let found = roster.find(tried, probes, self.gated, allow);
         if probes && roster.offers_probe() {
             self.hub.probes.store(true, Ordering::Release); // there is another, or this call tried it
         }
@@ -315,7 +388,6 @@ impl<S> EndpointSet<S> {
     }
 
     /// Calls that are in flight, entering and waiting, over all endpoints.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn counts(&self) -> [u64; 3] {
         let mut counts = [0; 3];
         for endpoint in self.lock().endpoints.values() {
@@ -329,10 +401,15 @@ impl<S> EndpointSet<S> {
 
     /// The last user has gone: gives up all that is theirs.
     pub(super) fn abandon(&self) {
+        #[cfg(feature = "metrics")]
+        self.tell();
         let (endpoints, evicted) = {
             let mut state = self.lock();
+            #[cfg(feature = "metrics")]
+            state.leaving.clear();
             state.abandoned = true;
             state.ejected.clear();
+            state.legacies = Legacies::default();
             (
                 std::mem::take(&mut state.endpoints),
                 std::mem::take(&mut state.evicted),
@@ -341,6 +418,8 @@ impl<S> EndpointSet<S> {
         let roster = self.roster.swap(None);
         drop(roster);
         self.hub.bell.notify_one(); // the janitor goes home
+        #[cfg(feature = "metrics")]
+        self.fall_silent();
         for endpoint in endpoints.into_values().chain(evicted) {
             endpoint.gate.evict();
             janitor::discard(&self.service, endpoint.slot.take());
@@ -387,7 +466,9 @@ impl<S> View<'_, S> {
         {
             return Arc::clone(endpoint);
         }
-        let endpoint = Arc::new(Endpoint::new(entry, Arc::clone(self.hub)));
+        let endpoint = Endpoint::new(entry, Arc::clone(self.hub));
+        self.state.legacies.hand_on(&endpoint, ejection::now());
+        let endpoint = Arc::new(endpoint);
         let former = self
             .state
             .endpoints

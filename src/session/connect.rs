@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     calls::{Purpose, STARTING, UNREGISTERED},
+    config::Headers,
     dialer::{Candidate, around},
     error::{CallFailure, DialError, LinkError, ServerFailure},
     event::{CallId, LinkId, Output, State},
@@ -133,12 +134,19 @@ impl Session {
     }
 
     /// The first question needs no registered connection.
-    pub(super) fn connected(&mut self, link: LinkId, local: IpAddr, now: Instant) {
+    pub(super) fn connected(
+        &mut self,
+        link: LinkId,
+        local: IpAddr,
+        headers: Option<Headers>,
+        now: Instant,
+    ) {
         let Some(attempt) = self.attempt_at(link, Step::Dial) else {
             return;
         };
         attempt.step = Step::Check;
         attempt.local = Some(local);
+        attempt.headers = headers;
         self.timers.stop(&Timer::Step(link)); // the call has its own
         self.call(link, &Request::ServerCheck, Purpose::Check, now);
     }
@@ -316,11 +324,22 @@ impl Session {
 
     fn fail_attempt_at(&mut self, server: Option<String>, error: LinkError, now: Instant) {
         self.counters.failed_attempts += 1;
-        if let Some(candidate) = self.attempt.as_ref().and_then(|attempt| attempt.candidate) {
-            self.dialer.exclude(candidate.addr);
+        let attempt = self.attempt.as_ref();
+        let at = attempt.and_then(|attempt| Some(attempt.candidate?.addr));
+        if let Some(addr) = at {
+            self.dialer.exclude(addr);
+        }
+        // A name that is still resolving is a server that is still to be tried.
+        let all_known = attempt.is_some_and(|attempt| attempt.resolving == 0);
+        let found = attempt.map_or(&[][..], |attempt| &attempt.found);
+        let refused = self
+            .dialer
+            .failed(ServerFailure { server, error }, at, found, now);
+        if let Some(failure) = refused.filter(|_| all_known && self.current.is_none()) {
+            let failure = failure.clone();
+            self.outputs.push_back(Output::LoginRefused(failure));
         }
         self.drop_attempt();
-        self.dialer.last_error = Some(ServerFailure { server, error });
         let wait = self.dialer.back_off(&self.config, &mut self.rng);
         self.timers.set(Timer::Redial, now + wait);
     }
@@ -359,12 +378,16 @@ impl Session {
         let server = self.describe(candidate);
         let mut link = Link::new(attempt.id, server, candidate.addr, now);
         link.local = attempt.local;
+        if let Some(headers) = attempt.headers {
+            self.config.headers = headers;
+        }
         self.current = Some(link);
         self.dialer.connected();
         self.timers.set(Timer::Liveness, now + self.config.idle);
         if let Some(age) = self.config.max_age {
             self.timers.set(Timer::Age, around(now, age, &mut self.rng));
         }
+        self.said = None; // another connection, even if to the same server
         self.say(State::Connected {
             server: candidate.addr,
             connection_id: attempt.connection_id,

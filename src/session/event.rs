@@ -25,6 +25,9 @@ pub(crate) enum Command {
     /// From now on lists of `key` are wanted. The first list since this command comes as
     /// [`Origin::FirstAnswer`], or as a push that overtook that answer.
     Subscribe(ServiceKey),
+    /// A list of `key`, which is subscribed, is wanted now; it comes as [`Origin::Read`], or as the
+    /// first answer if there was none, even if the server refused it for good.
+    Refresh(ServiceKey),
     /// From now on they are not.
     Unsubscribe(ServiceKey),
     /// Publish `instance` as the one instance of this client in `key`. The ticket is done when a
@@ -103,11 +106,17 @@ pub(crate) enum Output {
         error: OperationError,
         retries: bool,
     },
+    /// The names of a group's services were denied. They are asked for once more, with the next
+    /// headers if some come.
+    ListDenied { group: Arc<str> },
     /// The end of what a caller waits for.
     Done {
         ticket: Ticket,
         outcome: Result<Outcome, OperationError>,
     },
+    /// Not connected, no server is left untried, and one has said for 2 s that user or password are
+    /// wrong. The session goes on trying.
+    LoginRefused(ServerFailure),
     /// The connection's state changed.
     State(State),
 }

@@ -12,17 +12,17 @@ use std::{
 
 use rand::rngs::StdRng;
 use tokio::{
-    runtime,
     sync::{mpsc, oneshot, watch},
     time::sleep_until,
 };
 
 use super::{
-    CloseError, ConnectionState, ENDLESS, Handle, RequestError,
+    CloseError, ConnectError, ConnectionState, ENDLESS, Handle, RequestError,
     auth::Auth,
     copies::Copies,
     counters::Teller,
     hints::Hints,
+    home::Home,
     lease::Subscriptions,
     links::{Event, Links, Network},
     operations::{Operation, Reply},
@@ -58,6 +58,10 @@ pub(super) struct Driver {
     copies: Copies,
     services: HashMap<ServiceKey, Service>,
     replies: HashMap<Ticket, Reply>,
+    /// Who wants to know if the login is refused.
+    awaiting_login: Vec<oneshot::Sender<Arc<str>>>,
+    /// That it was, everywhere, since there was a connection last.
+    login_refused: Option<Arc<str>>,
     /// Services that this client registered an instance in, or is about to.
     registered: HashSet<ServiceKey>,
     /// Tickets for what nobody waits for, counted from the other end.
@@ -76,7 +80,8 @@ pub(super) struct Driver {
 struct Service {
     /// Who wants to know if the server refuses the subscription for good.
     waiting: Vec<oneshot::Sender<RequestError>>,
-    /// Whether the server refused it, for good or as long as nobody asks.
+    /// Whether the server refused it, for good or as long as nobody asks, or its first answer could
+    /// not be read.
     refused: bool,
     /// What the last request met, until a list comes.
     trouble: Option<String>,
@@ -102,8 +107,8 @@ struct Closing {
 }
 
 impl Driver {
-    /// Starts the task on `runtime` and returns the handle that it serves.
-    pub(super) fn start(runtime: &runtime::Handle, setup: Setup) -> Handle {
+    /// Starts the task and returns the handle that it serves.
+    pub(super) fn start(home: Home, setup: Setup) -> Result<Handle, ConnectError> {
         let Setup {
             config,
             network,
@@ -134,6 +139,8 @@ impl Driver {
             copies: Copies::default(),
             services: HashMap::new(),
             replies: HashMap::new(),
+            awaiting_login: Vec::new(),
+            login_refused: None,
             registered: HashSet::new(),
             spare_ticket: u64::MAX,
             closing: None,
@@ -142,9 +149,8 @@ impl Driver {
             hints: Hints::default(),
             teller,
         };
-        // The task ends by itself when every handle is gone, or at `close`.
-        drop(runtime.spawn(driver.run()));
-        Handle {
+        home.run(driver.run())?;
+        Ok(Handle {
             operations: sender,
             subscriptions,
             state: watch,
@@ -153,7 +159,7 @@ impl Driver {
             tickets: AtomicU64::new(0),
             tally,
             patience,
-        }
+        })
     }
 
     async fn run(mut self) {
@@ -211,7 +217,9 @@ impl Driver {
         {
             self.log_in();
         }
-        self.copies.handle_timeout(now);
+        for key in self.copies.handle_timeout(now) {
+            self.session.handle_command(Command::Refresh(key), now);
+        }
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -225,13 +233,13 @@ impl Driver {
                 self.session.handle_resolved(link, server, result, now);
             }
             Event::Connected { link, local, token } => {
-                if let (Some(token), Some(auth)) = (token, &mut self.auth) {
-                    auth.connected(token.ttl, now);
-                    self.session.handle_headers(trust::headers(&token), now);
+                if let (Some(token), Some(auth)) = (&token, &mut self.auth) {
+                    auth.offered(token.ttl, now);
                 }
-                self.session.handle_connected(link, local, now);
+                let headers = token.as_ref().map(trust::headers);
+                self.session.handle_connected(link, local, headers, now);
             }
-            Event::LoggedIn { result, .. } => self.logged_in(result, now),
+            Event::LoggedIn { link, result } => self.logged_in(link, result, now),
             Event::DialFailed { link, error } => self.session.handle_dial_failed(link, error, now),
             Event::Answered { call, result, .. } => {
                 self.session.handle_answer(call, result, now);
@@ -277,11 +285,9 @@ impl Driver {
                 if !std::mem::take(&mut service.refused) {
                     return;
                 }
-                // Somebody asks again: so do we.
-                self.session
-                    .handle_command(Command::Unsubscribe(key.clone()), now);
-                Command::Subscribe(key)
+                Command::Refresh(key) // somebody asks again: so do we
             }
+            Operation::AwaitLogin(reply) => return self.await_login(reply),
             Operation::Diagnose { key, reply } => {
                 let _ = reply.send(match key {
                     Some(key) => self.services.get(&key).and_then(|s| s.trouble.clone()),
@@ -400,7 +406,9 @@ impl Driver {
                 } => {
                     self.failed(&key, operation, error, retries);
                 }
+                Output::ListDenied { group } => self.list_denied(group),
                 Output::Done { ticket, outcome } => self.done(ticket, outcome),
+                Output::LoginRefused(failure) => self.login_is_refused(failure.to_string().into()),
                 Output::State(state) => self.set_state(state),
             }
         }
@@ -424,7 +432,15 @@ impl Driver {
             none if none.is_empty() => Ok(()),
             some => Err(CloseError::new(some)),
         };
-        for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
+        // Whoever asked for the end while it was under way waits for the same.
+        self.operations.close();
+        let mut replies = self.closing.take().map(|closing| closing.replies);
+        while let Ok(operation) = self.operations.try_recv() {
+            if let Operation::Close { reply, .. } = operation {
+                replies.get_or_insert_default().push(reply);
+            }
+        }
+        for reply in replies.into_iter().flatten() {
             let _ = reply.send(result.clone());
         }
     }
