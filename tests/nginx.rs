@@ -165,7 +165,7 @@ async fn load(balance: &HttpBalance, calls: u32, at: impl Fn()) -> Vec<String> {
 #[tokio::test]
 async fn connections_that_nginx_ends_after_a_few_requests_cost_no_call() {
     for (transport, listen) in [(http1(), ""), (http2(), "http2")] {
-        let Some(nginx) = Nginx::start(listen, "keepalive_requests 7;") else {
+        let Some(nginx) = Nginx::start(listen, "keepalive_requests 60;") else {
             return;
         };
         let balance = nginx.balance(transport);

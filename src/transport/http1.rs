@@ -150,6 +150,8 @@ pub(super) async fn exchange(
         };
         return Err(Failed::Back(Box::new(Back {
             request,
+            cost: 1,
+            evidence: Evidence::Unsent,
             fresh,
             why: why.to_owned(),
         })));
