@@ -245,14 +245,23 @@ impl<S> EndpointSet<S> {
         if !self.is_tended() {
             self.tidy(ejection::now());
         }
-        self.relieve(&allow); // no call fails for what others were answered
-        let roster = self.roster(true);
-        match self.find(&roster, tried, &allow) {
-            Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
-            Found::Changing => Picked::Wait,
-            Found::Nobody if !roster.known => Picked::Wait,
-            Found::Nobody => Picked::Nobody(self.view().nobody(&self.service)),
+        let left = |e: &Endpoint<S>| !tried.contains(e.generation()) && allow(e);
+        for _ in 0..MOST_LOOKS {
+            // No call fails for what others were answered, nor because those who were let back in
+            // were ejected before this could look.
+            let some_in = self.relieve(left);
+            let roster = self.roster(true);
+            match self.find(&roster, tried, &allow) {
+                Found::One(endpoint, probe) => {
+                    return Picked::Place(Place::new(endpoint, probe));
+                }
+                Found::Changing => return Picked::Wait,
+                Found::Nobody if !roster.known => return Picked::Wait,
+                Found::Nobody if some_in => {}
+                Found::Nobody => break,
+            }
         }
+        Picked::Nobody(self.view().nobody(&self.service))
     }
 
     /// The probe that is due, if one is and `allow` says yes to it: it goes before any choice.
@@ -458,6 +467,9 @@ impl<S> View<'_, S> {
         }
     }
 }
+
+/// Looks for an instance while others are ejected and let back in.
+const MOST_LOOKS: usize = 16;
 
 fn vacancy(snapshot: &Snapshot) -> String {
     if snapshot.ended {
