@@ -379,6 +379,8 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             policy_panics: read(&self.faults.panics),
             scans: read(&self.faults.scans),
             calls_after_evict: self.set().calls_after_eviction(),
+            ejections: self.set().hub().ejections(),
+            restorations: self.set().hub().restorations(),
         }
     }
 }
@@ -393,6 +395,11 @@ where
 {
     fn upkeep(&self, now: Instant) -> Option<Instant> {
         self.refresh(now)
+    }
+
+    #[cfg(feature = "metrics")]
+    fn scans(&self) -> u64 {
+        self.faults.scans.load(Ordering::Relaxed)
     }
 }
 

@@ -18,6 +18,10 @@ pub struct Counters {
     pub scans: u64,
     /// Calls that were let in to an instance after its eviction: 0, by the gates.
     pub calls_after_evict: u64,
+    /// Times that an instance was ejected, since it could not be reached.
+    pub ejections: u64,
+    /// Times that an ejected instance was reached again.
+    pub restorations: u64,
 }
 
 /// Why a balancer picks an instance or does not. Displays as a sentence.

@@ -9,6 +9,7 @@ use tokio::time::Sleep;
 
 use crate::{
     balance::{Policy, core::Core},
+    directory::Status,
     endpoint::CallError,
 };
 
@@ -117,10 +118,23 @@ impl Passage {
         if waited != Some(Poll::Ready(())) {
             return Poll::Pending;
         }
-        let status = core.shared.subscription().status();
+        let subscription = core.shared.subscription();
+        if matches!(subscription.status(), Status::Fresh) {
+            // It answered, with an empty list that nothing has contradicted meanwhile.
+            return Poll::Ready(core.set().nobody());
+        }
+        let mut reason = format!(
+            "waited {:?} (unknown_wait); {}",
+            limits.unknown_wait,
+            subscription.status()
+        );
+        if let Some(hint) = subscription.hint() {
+            reason.push_str("; ");
+            reason.push_str(&hint);
+        }
         Poll::Ready(CallError::Unknown {
             service: core.set().service().clone(),
-            reason: format!("waited {:?} (unknown_wait); {status}", limits.unknown_wait).into(),
+            reason: reason.into(),
         })
     }
 

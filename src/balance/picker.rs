@@ -114,6 +114,11 @@ impl<P: Policy> Picker<P> {
         }
     }
 
+    /// Whether leases are out or waited for. Looks at each instance.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.balance.is_in_use()
+    }
+
     fn picking(&self, hints: Hints) -> Picking<P> {
         Picking {
             chosen: Chosen {

@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
@@ -22,7 +22,7 @@ use crate::{
         random::{STRIPES, stripe},
     },
     directory::Subscription,
-    endpoint::{Call, CallError, InFlight, Judge, NeverRecover, Recover, Unclassified},
+    endpoint::{Call, CallError, InFlight, Judge, NeverRecover, Progress, Recover, Unclassified},
     model::Address,
 };
 
@@ -112,11 +112,61 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
         self.core().counters()
     }
 
+    /// One pick, admission and release, with nothing in between, for the crate's own benches.
+    /// Whether there was somebody.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn pass(&self, hints: &crate::balance::Hints) -> bool {
+        let core = self.core();
+        let place = core.choose(&crate::endpoint::Tried::default(), hints);
+        let admitted = place.and_then(|mut place| place.admit(core.set()));
+        admitted.is_some_and(|admitted| {
+            drop(admitted.enter());
+            true
+        })
+    }
+
     /// Calls that are in flight, entering and waiting, over all endpoints.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn counts(&self) -> [u64; 3] {
         self.core().set().counts()
+    }
+}
+
+impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
+    /// What [`Service::call`] does, for those who share one balancer by reference: a clone of it
+    /// would be one more count that all of them write.
+    pub(crate) fn start<Req>(&self, request: Req) -> ResponseFuture<S, Req, P, R, C, V>
+    where
+        S: Service<Req>,
+        K: HintsOf<Req>,
+    {
+        let pick = Chosen {
+            hints: self.handle.hints.hints_of(&request),
+            stripe: self.stripe(),
+        };
+        ResponseFuture {
+            call: Call::new(pick, request),
+            passage: Passage::default(),
+        }
+    }
+
+    /// Whether calls are in flight or wait for an instance. Looks at each instance.
+    pub(crate) fn is_in_use(&self) -> bool {
+        let core = self.core();
+        core.waiting.load(Ordering::Relaxed) > 0 || core.set().counts() != [0; 3]
+    }
+}
+
+impl<S, Req, P, R, C, V> ResponseFuture<S, Req, P, R, C, V>
+where
+    S: Service<Req>,
+    P: Policy,
+{
+    /// How far the call has come.
+    pub(crate) fn progress(&self) -> Progress<'_> {
+        self.call.progress()
     }
 }
 
@@ -147,14 +197,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let pick = Chosen {
-            hints: self.handle.hints.hints_of(&request),
-            stripe: self.stripe(),
-        };
-        ResponseFuture {
-            call: Call::new(pick, request),
-            passage: Passage::default(),
-        }
+        self.start(request)
     }
 }
 

@@ -28,6 +28,8 @@ impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
                     if let Some(now) = now {
                         state.legacies.leave(&endpoint, now);
                     }
+                    #[cfg(feature = "metrics")]
+                    state.leaving.push(Arc::clone(&endpoint));
                     state.evicted.push(endpoint);
                 }
                 TransitionKind::Closed => {
@@ -124,7 +126,7 @@ impl<S> EndpointSet<S> {
     pub(crate) fn tend(&self) {
         let hub = &self.hub;
         if hub.untidy.load(Ordering::Relaxed) && hub.untidy.swap(false, Ordering::AcqRel) {
-            self.tidy(ejection::now());
+            self.tidy(ejection::now(), None);
         }
     }
 }

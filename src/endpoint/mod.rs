@@ -21,12 +21,16 @@ mod legacy;
 mod make;
 mod outliers;
 mod pick;
+mod probes;
+mod progress;
 mod reach;
 mod roster;
 mod rules;
 mod set;
 mod shared;
 mod slot;
+#[cfg(feature = "metrics")]
+mod tell;
 mod waiter;
 
 use std::{
@@ -67,6 +71,7 @@ pub(crate) use self::{
     latency::Timing,
     outliers::Outliers,
     pick::{OwnFirst, Pick, Picked, Tried},
+    progress::Progress,
     roster::Roster,
     set::{EndpointSet, Upkeep},
     shared::Shared,

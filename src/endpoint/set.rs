@@ -22,6 +22,7 @@ use crate::{
         latency::Timing,
         legacy::Legacies,
         pick::{Picked, Tried},
+        probes::Prober,
         roster::{Found, Roster},
     },
     model::{Address, ServiceKey},
@@ -52,6 +53,10 @@ pub(crate) struct EndpointSet<S> {
     membership: AtomicU64,
     /// Told off the way of the calls when that happened.
     upkeep: OnceLock<Weak<dyn Upkeep>>,
+    #[cfg(feature = "metrics")]
+    pub(super) telling: super::tell::Telling,
+    /// What makes the services, and may probe instances. The users', so held weakly.
+    prober: OnceLock<Weak<dyn Prober>>,
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
@@ -59,6 +64,10 @@ pub(crate) trait Upkeep: Send + Sync {
     /// The set may have changed, or the time has come that this returned. Called by the set's
     /// janitor, without a lock.
     fn upkeep(&self, now: Instant) -> Option<Instant>;
+
+    /// Calls whose policy found no open instance.
+    #[cfg(feature = "metrics")]
+    fn scans(&self) -> u64;
 }
 
 pub(super) struct State<S> {
@@ -77,6 +86,11 @@ pub(super) struct State<S> {
     pub(super) legacies: Legacies<S>,
     /// Not reached, or answering badly, and perhaps not to be probed before their time.
     pub(super) ejected: Vec<Arc<Endpoint<S>>>,
+    /// Gone, with calls in flight perhaps that are still to be counted.
+    #[cfg(feature = "metrics")]
+    pub(super) leaving: Vec<Arc<Endpoint<S>>>,
+    #[cfg(feature = "metrics")]
+    pub(super) gone: super::tell::Gone,
     /// When a probe was last granted while nobody could be reached.
     pub(super) probed: Option<Instant>,
     pub(super) last_error: Option<Arc<str>>,
@@ -115,6 +129,10 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 draining: Vec::new(),
                 legacies: Legacies::default(),
                 ejected: Vec::new(),
+                #[cfg(feature = "metrics")]
+                leaving: Vec::new(),
+                #[cfg(feature = "metrics")]
+                gone: Default::default(),
                 probed: None,
                 last_error: None,
                 abandoned: false,
@@ -126,6 +144,9 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             waiters: Wakers::default(),
             membership: AtomicU64::new(1),
             upkeep: OnceLock::new(),
+            #[cfg(feature = "metrics")]
+            telling: Default::default(),
+            prober: OnceLock::new(),
         });
         janitor::spawn(&set);
         set
@@ -175,6 +196,15 @@ impl<S> EndpointSet<S> {
         self.hub.ring();
     }
 
+    /// Has instances probed by what makes their services, if that can; once.
+    pub(super) fn probe_by(&self, make: Weak<dyn Prober>) {
+        let _ = self.prober.set(make);
+    }
+
+    pub(super) fn prober(&self) -> Option<Arc<dyn Prober>> {
+        self.prober.get().and_then(Weak::upgrade)
+    }
+
     /// Has calls timed from here on.
     pub(crate) fn time(&self, timing: Timing) {
         let _ = self.hub.timing.set(timing);
@@ -193,6 +223,11 @@ impl<S> EndpointSet<S> {
     /// Calls that were let in at an evicted gate: none, unless gates are off.
     pub(crate) fn calls_after_eviction(&self) -> u64 {
         self.hub.after_eviction.load(Ordering::Relaxed)
+    }
+
+    /// What its endpoints report to.
+    pub(crate) const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     /// The endpoint at this address, if it was ever looked at; one that has left, if it still has
@@ -221,6 +256,12 @@ impl<S> EndpointSet<S> {
         upkeep.and_then(|upkeep| upkeep.upkeep(now))
     }
 
+    #[cfg(feature = "metrics")]
+    pub(super) fn scans(&self) -> Option<u64> {
+        let upkeep = self.upkeep.get().and_then(Weak::upgrade)?;
+        Some(upkeep.scans())
+    }
+
     /// Who can be called may have changed.
     pub(super) fn bump(&self) {
         self.version.fetch_add(1, Ordering::Release);
@@ -243,7 +284,7 @@ impl<S> EndpointSet<S> {
             return Picked::Place(Place::new(endpoint, probe));
         }
         if !self.is_tended() {
-            self.tidy(ejection::now());
+            self.tidy(ejection::now(), None);
         }
         let left = |e: &Endpoint<S>| !tried.contains(e.generation()) && allow(e);
         for _ in 0..MOST_LOOKS {
@@ -261,7 +302,12 @@ impl<S> EndpointSet<S> {
                 Found::Nobody => break,
             }
         }
-        Picked::Nobody(self.view().nobody(&self.service))
+        Picked::Nobody(self.nobody())
+    }
+
+    /// Why there is nobody to call.
+    pub(crate) fn nobody(&self) -> CallError {
+        self.view().nobody(&self.service)
     }
 
     /// The probe that is due, if one is and `allow` says yes to it: it goes before any choice.
@@ -338,7 +384,6 @@ impl<S> EndpointSet<S> {
     }
 
     /// Calls that are in flight, entering and waiting, over all endpoints.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn counts(&self) -> [u64; 3] {
         let mut counts = [0; 3];
         for endpoint in self.lock().endpoints.values() {
@@ -352,8 +397,12 @@ impl<S> EndpointSet<S> {
 
     /// The last user has gone: gives up all that is theirs.
     pub(super) fn abandon(&self) {
+        #[cfg(feature = "metrics")]
+        self.tell();
         let (endpoints, evicted) = {
             let mut state = self.lock();
+            #[cfg(feature = "metrics")]
+            state.leaving.clear();
             state.abandoned = true;
             state.ejected.clear();
             state.legacies = Legacies::default();
@@ -365,6 +414,8 @@ impl<S> EndpointSet<S> {
         let roster = self.roster.swap(None);
         drop(roster);
         self.hub.bell.notify_one(); // the janitor goes home
+        #[cfg(feature = "metrics")]
+        self.fall_silent();
         for endpoint in endpoints.into_values().chain(evicted) {
             endpoint.gate.evict();
             janitor::discard(&self.service, endpoint.slot.take());
