@@ -459,7 +459,7 @@ async fn over_http_a_status_of_503_counts() {
     for status in [200_u16, 503, 200] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         instances.push(instance(&listener.local_addr().unwrap().to_string()));
-        let status = axum::http::StatusCode::from_u16(status).unwrap();
+        let status = http::StatusCode::from_u16(status).unwrap();
         let app = axum::Router::new().fallback(async move || status);
         tokio::spawn(async move { axum::serve(listener, app).await });
     }
