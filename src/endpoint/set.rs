@@ -319,16 +319,25 @@ impl<S> EndpointSet<S> {
         if !self.is_tended() {
             self.tidy(ejection::now(), None);
         }
-        self.relieve(&allow); // no call fails for what others were answered
-        let roster = self.roster(true);
-        // Asked before who is open, lest somebody is let back in between.
-        let suspects = self.has_suspects(&roster, tried, &allow);
-        match self.find(&roster, tried, &allow) {
-            Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
-            Found::Changing => Picked::Wait,
-            Found::Nobody if !roster.known || suspects => Picked::Wait,
-            Found::Nobody => Picked::Nobody(self.nobody()),
+        let left = |e: &Endpoint<S>| !tried.contains(e.generation()) && allow(e);
+        for _ in 0..MOST_LOOKS {
+            // No call fails for what others were answered, nor because those who were let back in
+            // were ejected before this could look.
+            let some_in = self.relieve(left);
+            let roster = self.roster(true);
+            // Asked before who is open, lest somebody is let back in between.
+            let suspects = self.has_suspects(&roster, tried, &allow);
+            match self.find(&roster, tried, &allow) {
+                Found::One(endpoint, probe) => {
+                    return Picked::Place(Place::new(endpoint, probe));
+                }
+                Found::Changing => return Picked::Wait,
+                Found::Nobody if !roster.known || suspects => return Picked::Wait,
+                Found::Nobody if some_in => {}
+                Found::Nobody => break,
+            }
         }
+        Picked::Nobody(self.nobody())
     }
 
     /// Why there is nobody to call.
@@ -544,6 +553,9 @@ impl<S> View<'_, S> {
         }
     }
 }
+
+/// Looks for an instance while others are ejected and let back in.
+const MOST_LOOKS: usize = 16;
 
 fn vacancy(snapshot: &Snapshot) -> String {
     if snapshot.ended {
