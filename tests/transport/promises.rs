@@ -18,7 +18,9 @@ use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use tower::{Service, ServiceExt};
 use tower_nacos::{
-    Address, Instance, Subscription,
+    Address, Balance, Instance, Subscription,
+    balance::WeightedRoundRobin,
+    http::BuildHttp,
     transport::{Protocol, Resolve, TransportBuilder},
 };
 
@@ -390,5 +392,28 @@ async fn warm_connections_are_there_before_the_first_call_and_go_with_their_inst
         assert_eq!(a.log.connections.load(Ordering::SeqCst), 1, "{protocol:?}");
         list(&mut writer, &[b.address]);
         a.until_open(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_response_on_an_evicted_instance_is_cut_only_if_asked_for() {
+    for protocol in BOTH {
+        let server = Server::start().await;
+        let (mut writer, orders) = registry();
+        list(&mut writer, &[server.address]);
+        let balance = Balance::builder(&orders)
+            .policy(WeightedRoundRobin::new())
+            .abort_in_flight_after(Duration::from_millis(50))
+            .build_http(builder(protocol).build());
+        let mut response = call(&balance, get("/stream")).await.unwrap();
+        list(&mut writer, &[]);
+        let cut = soon("its end", response.body_mut().frame()).await;
+        let error = cut.unwrap().unwrap_err();
+        assert!(
+            error.is_lost() && error.to_string().contains("abort_in_flight_after"),
+            "{error}"
+        );
+        server.until_open(0).await;
+        assert_eq!(balance.counts(), [0, 0, 0]);
     }
 }
