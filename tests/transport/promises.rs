@@ -21,7 +21,7 @@ use tower_nacos::{
     Address, Balance, Instance, Subscription,
     balance::WeightedRoundRobin,
     http::BuildHttp,
-    transport::{Protocol, Resolve, TransportBuilder},
+    transport::{Protocol, Resolve, Transport, TransportBuilder},
 };
 
 use super::support::*;
@@ -416,4 +416,31 @@ async fn a_response_on_an_evicted_instance_is_cut_only_if_asked_for() {
         server.until_open(0).await;
         assert_eq!(balance.counts(), [0, 0, 0]);
     }
+}
+
+#[tokio::test]
+async fn metadata_that_changes_how_an_instance_is_called_replaces_its_connections() {
+    let server = Server::start().await;
+    let (mut writer, orders) = registry();
+    let mut publish = |protocol: &str, other: &str| {
+        let metadata = [("protocol", protocol), ("zone", other)]
+            .into_iter()
+            .collect();
+        let instance = Instance::from(server.address).with_metadata(metadata);
+        #[expect(clippy::disallowed_methods, reason = "the writer is told the time")]
+        writer.publish([instance], std::time::Instant::now());
+    };
+    publish("http", "a");
+    let idle = Duration::from_secs(3600);
+    let balance = over(&orders, Transport::builder().idle_timeout(idle));
+    text(&balance, post(1, "x")).await.unwrap();
+    publish("http", "b");
+    text(&balance, post(2, "x")).await.unwrap();
+    let line = || server.log.lines.lock().unwrap().last().unwrap().clone();
+    assert!(line().starts_with("HTTP/1.1"));
+    assert_eq!(server.log.connections.load(Ordering::SeqCst), 1);
+    publish("grpc", "b");
+    server.until_open(0).await; // without a call
+    text(&balance, post(3, "x")).await.unwrap();
+    assert!(line().starts_with("HTTP/2.0"));
 }
