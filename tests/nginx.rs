@@ -75,6 +75,10 @@ impl Nginx {
             home,
             address,
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the limit of a wait for a process"
+        )]
         let begun = Instant::now();
         // Written once it listens.
         while fs::read_to_string(nginx.home.join("pid")).map_or(true, |pid| pid.is_empty()) {

@@ -18,8 +18,10 @@ use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use tower::{Service, ServiceExt};
 use tower_nacos::{
-    Address, Instance, Subscription,
-    transport::{Protocol, Resolve, TransportBuilder},
+    Address, Balance, Instance, Subscription,
+    balance::WeightedRoundRobin,
+    http::BuildHttp,
+    transport::{Protocol, Resolve, Transport, TransportBuilder},
 };
 
 use super::support::*;
@@ -391,4 +393,54 @@ async fn warm_connections_are_there_before_the_first_call_and_go_with_their_inst
         list(&mut writer, &[b.address]);
         a.until_open(0).await;
     }
+}
+
+#[tokio::test]
+async fn a_response_on_an_evicted_instance_is_cut_only_if_asked_for() {
+    for protocol in BOTH {
+        let server = Server::start().await;
+        let (mut writer, orders) = registry();
+        list(&mut writer, &[server.address]);
+        let balance = Balance::builder(&orders)
+            .policy(WeightedRoundRobin::new())
+            .abort_in_flight_after(Duration::from_millis(50))
+            .build_http(builder(protocol).build());
+        let mut response = call(&balance, get("/stream")).await.unwrap();
+        list(&mut writer, &[]);
+        let cut = soon("its end", response.body_mut().frame()).await;
+        let error = cut.unwrap().unwrap_err();
+        assert!(
+            error.is_lost() && error.to_string().contains("abort_in_flight_after"),
+            "{error}"
+        );
+        server.until_open(0).await;
+        assert_eq!(balance.counts(), [0, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn metadata_that_changes_how_an_instance_is_called_replaces_its_connections() {
+    let server = Server::start().await;
+    let (mut writer, orders) = registry();
+    let mut publish = |protocol: &str, other: &str| {
+        let metadata = [("protocol", protocol), ("zone", other)]
+            .into_iter()
+            .collect();
+        let instance = Instance::from(server.address).with_metadata(metadata);
+        #[expect(clippy::disallowed_methods, reason = "the writer is told the time")]
+        writer.publish([instance], std::time::Instant::now());
+    };
+    publish("http", "a");
+    let idle = Duration::from_secs(3600);
+    let balance = over(&orders, Transport::builder().idle_timeout(idle));
+    text(&balance, post(1, "x")).await.unwrap();
+    publish("http", "b");
+    text(&balance, post(2, "x")).await.unwrap();
+    let line = || server.log.lines.lock().unwrap().last().unwrap().clone();
+    assert!(line().starts_with("HTTP/1.1"));
+    assert_eq!(server.log.connections.load(Ordering::SeqCst), 1);
+    publish("grpc", "b");
+    server.until_open(0).await; // without a call
+    text(&balance, post(3, "x")).await.unwrap();
+    assert!(line().starts_with("HTTP/2.0"));
 }
