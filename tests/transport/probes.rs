@@ -111,6 +111,11 @@ macro_rules! balance {
     };
 }
 
+#[expect(clippy::disallowed_methods, reason = "the paused clock")]
+fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 fn addresses(ports: impl IntoIterator<Item = u16>) -> Vec<std::net::SocketAddr> {
     ports
         .into_iter()
@@ -236,7 +241,7 @@ async fn a_lost_connection_is_probed_at_once_and_calls_with_nowhere_to_go_wait_f
     assert_eq!(balance.clone().oneshot(()).await.unwrap(), 1);
 
     // All that was wrong is the connection: nobody else fails for it.
-    let began = tokio::time::Instant::now();
+    let began = now();
     lose().await;
     assert_eq!(balance.clone().oneshot(()).await.unwrap(), 1);
     assert_eq!((stage.probes(), began.elapsed()), (1, Duration::ZERO));
@@ -263,7 +268,7 @@ async fn a_lost_connection_is_probed_at_once_and_calls_with_nowhere_to_go_wait_f
     assert_eq!(balance.clone().oneshot(()).await.unwrap(), 1);
     stage.0.hang.lock().unwrap().push(1);
     lose().await;
-    let began = tokio::time::Instant::now();
+    let began = now();
     let error = balance.clone().oneshot(()).await.unwrap_err();
     assert!(error.is_all_unreachable(), "{error}");
     assert_eq!(began.elapsed(), Duration::from_secs(3));
