@@ -67,6 +67,7 @@ impl Passage {
     }
 
     /// No longer in flight.
+    #[inline]
     pub(super) fn exit<S, P: Policy, R, C, V>(&mut self, core: &Core<S, P, R, C, V>) {
         if self.hand_over() {
             core.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -74,6 +75,7 @@ impl Passage {
     }
 
     /// Leaves it to somebody else to count the call out. False if it is not counted.
+    #[inline]
     pub(super) fn hand_over(&mut self) -> bool {
         let counted = matches!(self.entry, Entry::Counted);
         self.entry = Entry::Free;
@@ -145,6 +147,7 @@ impl Passage {
     }
 
     /// No longer among those that wait.
+    #[inline]
     pub(super) fn stop_waiting<S, P: Policy, R, C, V>(&mut self, core: &Core<S, P, R, C, V>) {
         if self.wait.take().is_some() {
             core.waiting.fetch_sub(1, Ordering::Relaxed);

@@ -161,6 +161,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
 
 impl<S> EndpointSet<S> {
     /// The service whose instances these are.
+    #[inline]
     pub(crate) const fn service(&self) -> &ServiceKey {
         &self.service
     }
@@ -171,11 +172,13 @@ impl<S> EndpointSet<S> {
     }
 
     /// False only in the harness that shows what the gates are good for.
+    #[inline]
     pub(crate) const fn is_gated(&self) -> bool {
         self.gated
     }
 
     /// Rises whenever it may have changed who can be called.
+    #[inline]
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -186,6 +189,7 @@ impl<S> EndpointSet<S> {
     }
 
     /// Rises whenever the callable instances or their attributes may have changed.
+    #[inline]
     pub(crate) fn membership(&self) -> u64 {
         self.membership.load(Ordering::Acquire)
     }
@@ -232,6 +236,7 @@ impl<S> EndpointSet<S> {
     }
 
     /// Whether calls are timed.
+    #[inline]
     pub(crate) fn is_timed(&self) -> bool {
         self.hub.timing.get().is_some()
     }
@@ -242,6 +247,7 @@ impl<S> EndpointSet<S> {
     }
 
     /// What its endpoints report to.
+    #[inline]
     pub(crate) const fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
@@ -368,6 +374,7 @@ impl<S> EndpointSet<S> {
 
     /// Whether to look for probes. Cleared before the look, so that a probe granted during it is
     /// not missed for good.
+    #[inline]
     fn seek_probes(&self) -> bool {
         self.hub.probes.load(Ordering::Relaxed) && self.hub.probes.swap(false, Ordering::AcqRel)
     }

@@ -44,6 +44,7 @@ impl<S, R, C, V> Shared<S, R, C, V> {
         }
     }
 
+    #[inline]
     pub(crate) fn set(&self) -> &Arc<EndpointSet<S>> {
         self.owner.0.consumer()
     }
