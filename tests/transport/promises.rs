@@ -444,3 +444,100 @@ async fn metadata_that_changes_how_an_instance_is_called_replaces_its_connection
     text(&balance, post(3, "x")).await.unwrap();
     assert!(line().starts_with("HTTP/2.0"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_killed_under_load_lose_only_what_a_connection_had_taken() {
+    for protocol in BOTH {
+        let mut servers = Vec::new();
+        for _ in 0..3 {
+            servers.push(Server::start().await);
+        }
+        let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
+        let balance = rotating(&addresses, builder(protocol));
+        let killing = Arc::new(AtomicBool::new(true));
+        let mut callers = tokio::task::JoinSet::new();
+        for caller in 0..8 {
+            let (balance, killing) = (balance.clone(), Arc::clone(&killing));
+            callers.spawn(async move {
+                let (mut answered, mut lost) = (Vec::new(), Vec::new());
+                for at in 0.. {
+                    if !killing.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let id = format!("{caller}-{at}");
+                    let body = stream([Bytes::from_static(b"one,"), Bytes::from_static(b"two")]);
+                    // A body that breaks off was answered as far as this is concerned.
+                    match call(&balance, post(&id, body)).await {
+                        Ok(response) => {
+                            let _ = response.into_body().collect().await;
+                            answered.push(id);
+                        }
+                        Err(error) => {
+                            let error = inner(&error);
+                            assert!(error.is_lost() && !error.is_unprocessed(), "{error:?}");
+                            lost.push(id);
+                        }
+                    }
+                }
+                (answered, lost)
+            });
+        }
+        let mut logs = Vec::new();
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let dead = servers.remove(0);
+            let (address, log) = (dead.address, Arc::clone(&dead.log));
+            drop(dead);
+            logs.push(Arc::clone(&log));
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let listener = loop {
+                // Its tasks may not have gone yet.
+                match tokio::net::TcpListener::bind(address).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            servers.push(Server::on(listener, u32::MAX));
+            // Not before it is back, so that there is one to go to.
+            let out = || balance.explain(&address.into()).to_string();
+            soon("a probe", async {
+                while out().contains("could not be reached") {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+        }
+        killing.store(false, Ordering::SeqCst);
+        let (mut answered, mut lost) = (0, 0);
+        let mut seen = std::collections::BTreeMap::<String, usize>::new();
+        let mut ended = Vec::new();
+        while let Some(caller) = soon("the callers", callers.join_next()).await {
+            ended.push(caller.unwrap());
+        }
+        logs.extend(servers.iter().map(|server| Arc::clone(&server.log)));
+        for log in &logs {
+            for id in log.ids.lock().unwrap().iter() {
+                *seen.entry(id.clone()).or_default() += 1;
+            }
+        }
+        for (ids, gone) in ended {
+            answered += ids.len();
+            lost += gone.len();
+            for id in ids {
+                assert_eq!(seen.get(&id), Some(&1), "{protocol:?}: {id} was answered");
+            }
+            for id in gone {
+                let times = seen.get(&id).copied().unwrap_or_default();
+                assert!(
+                    times <= 1,
+                    "{protocol:?}: {id} was lost and seen {times} times"
+                );
+            }
+        }
+        assert!(
+            answered > 50 && lost < answered,
+            "{answered} answered, {lost} lost"
+        );
+        assert_eq!(balance.counts(), [0, 0, 0]);
+    }
+}
