@@ -2,6 +2,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -9,11 +10,25 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::transport::dial;
+
 /// A connection to an instance, secured or not.
 pub(super) enum Io {
     Plain(TcpStream),
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl Io {
+    /// For how long the peer may leave unacknowledged, or refuse, what was written.
+    pub(super) fn be_patient(&self, within: Duration) {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.get_ref().0,
+        };
+        dial::be_patient(socket, within);
+    }
 }
 
 macro_rules! on_either {

@@ -35,6 +35,7 @@ mod http1;
 mod http2;
 mod io;
 mod options;
+mod patient;
 mod resolve;
 mod response;
 mod resume;
