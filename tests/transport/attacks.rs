@@ -279,3 +279,79 @@ async fn an_upload_waits_for_a_peer_that_reads_nothing_for_longer_than_the_silen
         Ok(http::StatusCode::OK)
     );
 }
+
+#[test]
+fn an_ejected_instance_comes_back_though_the_runtime_of_its_balancer_is_gone() {
+    for gone in [false, true] {
+        let others = runtime();
+        let (one, two) = others.block_on(async { (Server::start().await, Server::start().await) });
+        let (mut writer, orders) = registry();
+        list(&mut writer, &[one.address, two.address]);
+        let first = runtime();
+        let balance = first.block_on(async { over(&orders, builder(Protocol::Http1)) });
+        let first = if gone {
+            drop(first);
+            runtime()
+        } else {
+            first
+        };
+        first.block_on(async {
+            let at = one.address;
+            drop(one);
+            for _ in 0..6 {
+                let _ = call(&balance, get("/")).await;
+            }
+            let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+            let one = Server::on(listener, u32::MAX);
+            soon("the instance gets calls again", async {
+                while one.log.lines.lock().unwrap().is_empty() {
+                    call(&balance, get("/")).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+            .await;
+        });
+    }
+}
+
+#[test]
+fn a_probe_that_ends_with_its_runtime_is_made_again() {
+    let others = runtime();
+    let peer = others.block_on(Peer::start(|socket, at| async move {
+        if at == 1 {
+            std::future::pending::<()>().await;
+        }
+        let mut frames = Frames::accept(socket).await.unwrap();
+        let mut calls = 0;
+        while let Some(frame) = frames.next().await {
+            calls += 1;
+            if at == 0 && calls == 2 {
+                return;
+            }
+            frames.answer(frame.stream).await;
+        }
+    }));
+    let first = runtime();
+    let options = builder(Protocol::Http2).handshake_timeout(Duration::from_secs(60));
+    let balance = first.block_on(async { rotating(&[peer.address], options) });
+    let second = runtime();
+    second.block_on(async {
+        assert!(call(&balance, get("/")).await.is_ok());
+        assert!(call(&balance, get("/")).await.is_err());
+        soon("its probe", async {
+            while peer.connections.load(Ordering::SeqCst) < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    });
+    first.shutdown_background();
+    second.block_on(async {
+        soon("a call", async {
+            while call(&balance, get("/")).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    });
+}
