@@ -509,7 +509,11 @@ impl Dialling {
 
 impl Drop for Dialling {
     fn drop(&mut self) {
-        let given_up = || Err(DialError::new("its dial was given up: it panicked"));
+        // With its runtime it was given up for no fault of the instance: who waits dials anew.
+        let given_up = || match std::thread::panicking() {
+            true => Err(DialError::new("its dial panicked")),
+            false => Ok(()),
+        };
         let _ = self.dial.0.get_or_init(given_up);
         let pool = &self.connections.http2;
         pool.lock().dialling = None;
