@@ -84,11 +84,15 @@ pub mod client;
 pub mod directory;
 pub mod discover;
 pub mod endpoint;
+pub mod http;
 mod link;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod model;
 mod session;
+#[cfg(feature = "tls")]
+mod tls;
+pub mod transport;
 mod wire;
 
 #[cfg(feature = "testing")]

@@ -41,7 +41,7 @@ impl PushPath {
             match output {
                 Output::Dial { link: dialled, .. } => {
                     link = Some(dialled);
-                    session.handle_connected(dialled, [127, 0, 0, 1].into(), now);
+                    session.handle_connected(dialled, [127, 0, 0, 1].into(), None, now);
                 }
                 Output::OpenStream { link, .. } => {
                     let ack = Payload::new("SetupAckRequest", r#"{"abilityTable":{}}"#);

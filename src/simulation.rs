@@ -3,7 +3,7 @@
 //! The session's machine and the local copies, wired as the driver wires them.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +14,10 @@ use prost::Message;
 use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{
-    client::copies::Copies,
+    client::{
+        auth::{Auth, Denied, Subject},
+        copies::Copies,
+    },
     directory::{self, Options, Subscription},
     model::{Host, Instance, ServiceKey},
     session::{
@@ -79,6 +82,11 @@ pub enum Action {
         /// The driver's own limit, after which it reports a timeout.
         timeout: Duration,
     },
+    /// Log in once more at the server of this connection.
+    LogIn {
+        /// Which.
+        link: Link,
+    },
     /// Close the connection or stop dialling.
     Hangup {
         /// Which.
@@ -139,7 +147,12 @@ pub enum Failure {
 pub struct Settings {
     /// How often a service is read when no push comes.
     pub safety_read: Option<Duration>,
+    /// Whether there is a user to log in as.
+    pub login: bool,
 }
+
+/// What a login brings: the token, and how long it lives.
+pub type Token = (String, Duration);
 
 /// One client: call the `handle_` methods with what happens, then
 /// [`poll_action`](Self::poll_action) and [`poll_note`](Self::poll_note) until they are empty.
@@ -147,6 +160,7 @@ pub struct Settings {
 pub struct SimClient {
     session: Session,
     copies: Copies,
+    auth: Option<Auth>,
     actions: VecDeque<Action>,
     notes: VecDeque<Note>,
     connected: bool,
@@ -159,9 +173,14 @@ impl SimClient {
         let servers = servers.into_iter().map(server).collect();
         let mut config = Config::new(servers, "public".into());
         config.safety_read = settings.safety_read;
+        config.credentials = settings.login;
+        let auth = settings
+            .login
+            .then(|| Auth::new(StdRng::seed_from_u64(!seed)));
         let mut client = Self {
             session: Session::new(config, StdRng::seed_from_u64(seed), now),
             copies: Copies::default(),
+            auth,
             actions: VecDeque::new(),
             notes: VecDeque::new(),
             connected: false,
@@ -229,9 +248,34 @@ impl SimClient {
         self.pump(now);
     }
 
-    /// A dial succeeded.
-    pub fn handle_connected(&mut self, link: Link, local: IpAddr, now: Instant) {
-        self.session.handle_connected(link.0, local, now);
+    /// A dial succeeded, and so did the login that belongs to it.
+    pub fn handle_connected(
+        &mut self,
+        link: Link,
+        local: IpAddr,
+        token: Option<Token>,
+        now: Instant,
+    ) {
+        if let (Some((_, ttl)), Some(auth)) = (&token, &mut self.auth) {
+            auth.offered(*ttl, now);
+        }
+        let headers = token.map(headers);
+        self.session.handle_connected(link.0, local, headers, now);
+        self.pump(now);
+    }
+
+    /// A login on a connection that was there already ended.
+    pub fn handle_logged_in(&mut self, link: Link, token: Option<Token>, now: Instant) {
+        let Some(auth) = &mut self.auth else { return };
+        if self.session.current_link() == Some(link.0) {
+            match token {
+                Some(token) => {
+                    auth.renewed(token.1, now);
+                    self.session.handle_headers(headers(token), now);
+                }
+                None => drop(auth.failed(now)),
+            }
+        }
         self.pump(now);
     }
 
@@ -275,16 +319,27 @@ impl SimClient {
 
     /// When [`handle_timeout`](Self::handle_timeout) is next of use.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.session.poll_timeout(), self.copies.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.session.poll_timeout(),
+            self.copies.poll_timeout(),
+            self.auth.as_ref().and_then(Auth::poll_timeout),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.session.handle_timeout(now);
-        self.copies.handle_timeout(now);
+        if let Some(auth) = &mut self.auth
+            && auth.handle_timeout(now)
+        {
+            self.log_in();
+        }
+        for key in self.copies.handle_timeout(now) {
+            self.session.handle_command(Command::Refresh(key), now);
+        }
         self.pump(now);
     }
 
@@ -377,11 +432,17 @@ impl SimClient {
                     operation,
                     error,
                     retries,
-                } => self.notes.push_back(Note::Failed {
-                    key,
-                    what: format!("{operation:?}: {error}"),
-                    retries,
-                }),
+                } => {
+                    if error.is_denied() {
+                        self.denied(&Subject::Service(key.clone()), now);
+                    }
+                    self.notes.push_back(Note::Failed {
+                        key,
+                        what: format!("{operation:?}: {error}"),
+                        retries,
+                    });
+                }
+                Output::ListDenied { group } => self.denied(&Subject::List(group), now),
                 Output::Done { ticket, outcome } => self.notes.push_back(Note::Done {
                     ticket: ticket.0,
                     result: outcome.map(drop).map_err(|error| error.to_string()),
@@ -391,22 +452,51 @@ impl SimClient {
         }
     }
 
+    fn denied(&mut self, subject: &Subject, now: Instant) {
+        if let Some(auth) = &mut self.auth
+            && auth.denied(subject, now) == Denied::LogIn
+        {
+            self.log_in();
+        }
+    }
+
+    fn log_in(&mut self) {
+        match (self.session.current_link(), &mut self.auth) {
+            (Some(link), _) => self.actions.push_back(Action::LogIn { link: Link(link) }),
+            (None, Some(auth)) => auth.disconnected(), // the next connection brings a token
+            (None, None) => {}
+        }
+    }
+
     fn state(&mut self, state: State, now: Instant) {
         self.notes.push_back(match state {
             State::Connected { server, .. } => {
                 self.connected = true;
+                if let Some(auth) = &mut self.auth {
+                    auth.connected();
+                }
                 self.copies.handle_connected(now);
                 Note::Connected(server)
             }
             State::Connecting { last_error, .. } => {
                 if std::mem::take(&mut self.connected) {
+                    if let Some(auth) = &mut self.auth {
+                        auth.disconnected();
+                    }
                     self.copies.handle_disconnected(now);
                 }
                 Note::Connecting(last_error.map(|e| e.to_string()).unwrap_or_default())
             }
-            State::Closed => Note::Closed,
+            State::Closed => {
+                self.auth = None;
+                Note::Closed
+            }
         });
     }
+}
+
+fn headers((token, _): Token) -> HashMap<String, String> {
+    HashMap::from([("accessToken".to_owned(), token)])
 }
 
 fn decode(bytes: Bytes) -> Result<Payload, String> {

@@ -128,6 +128,7 @@ fn every_option_is_read_from_each_source() {
         ("safety_read", "1m"),
         ("max_connection_age", "1h"),
         ("max_message_size", "1KiB"),
+        ("own_thread", "true"),
     ];
     let quoted = pairs.map(|(name, value)| format!("{name:?}: {value:?}"));
     let of_file = json(&format!("{{{}}}", quoted.join(","))).unwrap();

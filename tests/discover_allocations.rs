@@ -122,6 +122,12 @@ fn a_call_allocates_nothing_of_ours() {
     ];
     assert_eq!((p2c, others), (0, [0; 4]), "Balance allocates");
 
+    let picker = tower_nacos::Balance::builder(&orders)
+        .max_in_flight(10)
+        .picker();
+    let leases = allocations(|| finish(picker.pick()).unwrap().succeeded());
+    assert_eq!(leases, 0, "a lease allocates");
+
     println!(
         "allocations in {CALLS} calls: bare {bare}, guarded {guarded}, tower's Balance {balance}"
     );

@@ -20,8 +20,12 @@ mod meddling;
 mod network;
 #[path = "simulation/providers.rs"]
 mod providers;
+#[path = "simulation/scenes.rs"]
+mod scenes;
 #[path = "simulation/settled.rs"]
 mod settled;
+#[path = "simulation/tokens.rs"]
+mod tokens;
 #[path = "simulation/truth.rs"]
 mod truth;
 #[path = "simulation/users.rs"]
@@ -42,6 +46,10 @@ use std::{
 use crate::world::World;
 
 const SEEDS: u64 = 500;
+
+/// Seeds that failed once, out of 100,000. What each has found stands in a test of its own beside
+/// the code; their stories change with whatever changes the number of messages.
+const FAILED_ONCE: [u64; 5] = [40_119, 47_490, 64_978, 78_902, 97_647];
 
 /// Runs one seed: its steps and what went wrong, with the story if that is asked for.
 fn run(seed: u64, trace: bool) -> (Result<u64, String>, Vec<String>) {
@@ -111,6 +119,19 @@ fn whatever_happens_the_rules_hold_and_in_the_end_all_is_well() {
         })
         .collect();
     assert!(failed.is_empty(), "\n{}\n", failed.join("\n"));
+}
+
+#[test]
+fn seeds_that_failed_once_hold() {
+    for seed in FAILED_ONCE {
+        let (result, _) = run(seed, false);
+        assert!(result.is_ok(), "seed {seed}: {result:?}");
+    }
+}
+
+#[test]
+fn a_hold_ends_only_after_a_read_when_every_push_of_a_restarted_registry_is_lost() {
+    scenes::restart_without_pushes().unwrap();
 }
 
 #[test]

@@ -1,14 +1,16 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tower::{Layer, load::CompleteOnResponse};
 
 use crate::{
     balance::{
-        Balance, NoKey, P2c, Policy,
-        core::{Core, Limits},
+        Balance, Hints, InExtensions, KeyOnly, NoHints, P2c, Picker, Policy, SlowStart,
+        core::{Core, Limits, Options},
+        picker::Outside,
     },
     directory::Subscription,
     endpoint::{EndpointSet, MakeEndpoint, NeverRecover, Shared, Unclassified, Verdict},
+    model::Instance,
 };
 
 /// A [`Balance`] to be, and its options.
@@ -18,11 +20,13 @@ pub struct BalanceBuilder<
     R = NeverRecover,
     C = CompleteOnResponse,
     V = Unclassified,
-    K = NoKey,
+    K = NoHints,
 > {
     subscription: Subscription,
     limits: Limits,
+    options: Options,
     gated: bool,
+    abort_after: Option<Duration>,
     rules: Rules<P, R, C, V, K>,
 }
 
@@ -32,7 +36,7 @@ struct Rules<P, R, C, V, K> {
     recover: R,
     completion: C,
     classify: V,
-    key: K,
+    hints: K,
 }
 
 /// Makes a [`Balance`] of what makes the service of one instance.
@@ -42,7 +46,7 @@ pub struct BalanceLayer<
     R = NeverRecover,
     C = CompleteOnResponse,
     V = Unclassified,
-    K = NoKey,
+    K = NoHints,
 >(BalanceBuilder<P, R, C, V, K>);
 
 impl BalanceBuilder {
@@ -54,13 +58,15 @@ impl BalanceBuilder {
                 max_waiting: 10_000,
                 max_in_flight: None,
             },
+            options: Options::default(),
             gated: true,
+            abort_after: None,
             rules: Rules {
                 policy: P2c::default(),
                 recover: NeverRecover::default(),
                 completion: CompleteOnResponse::default(),
                 classify: Unclassified::default(),
-                key: NoKey::default(),
+                hints: NoHints::default(),
             },
         }
     }
@@ -74,7 +80,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         BalanceBuilder {
             subscription: self.subscription,
             limits: self.limits,
+            options: self.options,
             gated: self.gated,
+            abort_after: self.abort_after,
             rules: change(self.rules),
         }
     }
@@ -87,7 +95,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             recover: rules.recover,
             completion: rules.completion,
             classify: rules.classify,
-            key: rules.key,
+            hints: rules.hints,
         })
     }
 
@@ -100,7 +108,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             recover,
             completion: rules.completion,
             classify: rules.classify,
-            key: rules.key,
+            hints: rules.hints,
         })
     }
 
@@ -113,7 +121,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             recover: rules.recover,
             completion,
             classify: rules.classify,
-            key: rules.key,
+            hints: rules.hints,
         })
     }
 
@@ -130,26 +138,101 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             recover: rules.recover,
             completion: rules.completion,
             classify,
-            key: rules.key,
+            hints: rules.hints,
         })
     }
 
-    /// Sets what a call sticks to under [`Maglev`](crate::balance::Maglev): the hash of something
-    /// in the request. [`stable_hash`](crate::balance::stable_hash) makes one, and
-    /// [`HashKey::of_request`](crate::balance::HashKey::of_request) finds one in the extensions of
-    /// an HTTP request. Runs in `call`, in the caller's context.
+    /// Sets what each request asks of the pick: a hash key, a cluster, metadata, what to leave out.
+    /// Runs in `call`, in the caller's context. Default: nothing.
     #[must_use]
-    pub fn hash_key<Req, K2>(self, key: K2) -> BalanceBuilder<P, R, C, V, K2>
+    pub fn hints<Req, H>(self, hints: H) -> BalanceBuilder<P, R, C, V, H>
     where
-        K2: Fn(&Req) -> Option<u64>,
+        H: Fn(&Req) -> Hints,
     {
+        self.hints_of(hints)
+    }
+
+    /// Takes what each request asks of the pick from the [`Hints`] in its extensions, for HTTP
+    /// requests.
+    #[must_use]
+    pub fn hints_in_extensions(self) -> BalanceBuilder<P, R, C, V, InExtensions> {
+        self.hints_of(InExtensions)
+    }
+
+    /// Sets what a call sticks to under [`Maglev`](crate::balance::Maglev): the hash of something
+    /// in the request. [`stable_hash`](crate::balance::stable_hash) makes one. The same as
+    /// [`hints`](Self::hints) with nothing but a key.
+    #[must_use]
+    pub fn hash_key<Req, F>(self, key: F) -> BalanceBuilder<P, R, C, V, KeyOnly<F>>
+    where
+        F: Fn(&Req) -> Option<u64>,
+    {
+        self.hints_of(KeyOnly(key))
+    }
+
+    /// Sets any [`HintsOf`](crate::balance::HintsOf).
+    #[must_use]
+    pub fn hints_of<H>(self, hints: H) -> BalanceBuilder<P, R, C, V, H> {
         self.with(|rules| Rules {
             policy: rules.policy,
             recover: rules.recover,
             completion: rules.completion,
             classify: rules.classify,
-            key,
+            hints,
         })
+    }
+
+    /// Puts instances of this Nacos cluster before all others, or after those that were named
+    /// before; the rest comes last. [`prefer_clusters`](Self::prefer_clusters) names several.
+    ///
+    /// A cluster takes `min(1, 1.4 × callable weight ÷ reference weight)` of the calls, or what
+    /// those before it leave; the reference is the most that its instances weighed in all in the
+    /// last 10 minutes, rounded up to 10 s (a cluster whose instances vanish from the list does not
+    /// send all calls to its one survivor), or what [`expected_weight`](Self::expected_weight)
+    /// says. So calls stay at home until more than 28 % of it are gone. When all together cannot
+    /// take everything, it is spread in proportion to what they can. What is ejected is not
+    /// callable here, so calls move on without a push.
+    ///
+    /// An address that two clusters list is in both. A first cluster that no instance is in costs
+    /// one warning and no call. Default: no cluster comes first.
+    #[must_use]
+    pub fn prefer_cluster(self, cluster: impl Into<Arc<str>>) -> Self {
+        self.prefer_clusters([cluster])
+    }
+
+    /// The same for several, in this order.
+    #[must_use]
+    pub fn prefer_clusters<A: Into<Arc<str>>>(
+        mut self,
+        clusters: impl IntoIterator<Item = A>,
+    ) -> Self {
+        self.options
+            .tiers
+            .prefer(clusters.into_iter().map(Into::into));
+        self
+    }
+
+    /// What the first preferred cluster weighs when it is whole, in place of what was seen of it:
+    /// for a caller that may start after a loss. Ignored, with a warning, if it is not a positive
+    /// number, or no cluster is preferred.
+    #[must_use]
+    pub const fn expected_weight(mut self, weight: f64) -> Self {
+        self.options.tiers.expected_own = Some(weight);
+        self
+    }
+
+    /// The same for any cluster.
+    #[must_use]
+    pub fn expected_weight_of(mut self, cluster: impl Into<Arc<str>>, weight: f64) -> Self {
+        self.options.tiers.expected.push((cluster.into(), weight));
+        self
+    }
+
+    /// Gives instances that are new their calls little by little. Default: off.
+    #[must_use]
+    pub const fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.options.slow_start = Some(slow_start);
+        self
     }
 
     /// The most calls at once, over all clones; one more fails with
@@ -176,6 +259,22 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     #[must_use]
     pub const fn max_waiting(mut self, calls: usize) -> Self {
         self.limits.max_waiting = calls;
+        self
+    }
+
+    /// Cuts calls in flight on an instance that left the registry, so long after they learnt of it:
+    /// a call without its response yet fails with
+    /// [`Aborted`](crate::endpoint::CallError::Aborted), and its service's future is dropped.
+    /// Default: never, since an instance that goes offline usually ends what it has begun. Take it
+    /// where instances vanish without closing their connections, and calls have no deadline.
+    ///
+    /// Whether a request that was cut had been processed is not known. A body that is being read is
+    /// cut only by a `completion` that asks
+    /// [`InFlight::poll_abort`](crate::endpoint::InFlight::poll_abort). Costs a lock of the
+    /// instance's at each pending poll.
+    #[must_use]
+    pub const fn abort_in_flight_after(mut self, after: Duration) -> Self {
+        self.abort_after = Some(after);
         self
     }
 
@@ -207,6 +306,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             let key = self.subscription.key().clone();
             EndpointSet::new(key, snapshot, quiet, None, self.gated)
         });
+        if let Some(after) = self.abort_after {
+            attached.consumer().abort_after(after);
+        }
         let rules = self.rules;
         let shared = Shared::new(
             attached,
@@ -215,7 +317,25 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             rules.completion,
             rules.classify,
         );
-        Balance::new(&Core::new(shared, rules.policy, self.limits), rules.key)
+        let core = Core::new(shared, rules.policy, self.options, self.limits);
+        Balance::new(&core, rules.hints)
+    }
+
+    /// Makes a [`Picker`] instead, for callers who make their calls themselves: it hands out
+    /// instances and needs no maker. `recover`, `completion`, `classify` and `hints` are a
+    /// maker's and mean nothing to it: the caller reports, and [`Picker::pick_by`] takes hints.
+    pub fn picker(self) -> Picker<P>
+    where
+        P: Policy,
+    {
+        let plain = self.with(|rules| Rules {
+            policy: rules.policy,
+            recover: NeverRecover::default(),
+            completion: (),
+            classify: (),
+            hints: NoHints::default(),
+        });
+        Picker::new(plain.build(|_: &Instance| Outside))
     }
 
     /// The same as a layer, around what makes the service of one instance.

@@ -1,7 +1,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, TryLockError, Weak,
+        Arc, Mutex, MutexGuard, TryLockError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -10,8 +10,16 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    balance::{Candidate, Counters, Loads, PickContext, Policy, Random},
-    endpoint::{self, Endpoint, EndpointSet, Pick, Picked, Place, Roster, Shared, Tried, Upkeep},
+    balance::{
+        Candidate, Counters, Policy,
+        pool::{Past, Pool},
+        selector::Scope,
+        slow_start::{SlowStart, Warmth, wall},
+        table::Table,
+        tiers::TierRules,
+    },
+    directory::Snapshot,
+    endpoint::{self, EndpointSet, Shared, Upkeep},
     sync::Published,
 };
 
@@ -19,15 +27,18 @@ use crate::{
 pub(super) struct Core<S, P: Policy, R, C, V> {
     pub(super) shared: Shared<S, R, C, V>,
     pub(super) policy: P,
-    table: Published<Table<S, P::Table>>,
+    pub(super) options: Options,
+    pub(super) table: Published<Table<S, P::Table>>,
+    /// The set's version that tiers were last weighed at.
+    weighed: AtomicU64,
     /// Held by the one who makes the next table.
-    building: Mutex<()>,
+    workshop: Mutex<Workshop>,
     pub(super) limits: Limits,
     /// Calls that wait for the registry's first answer.
     pub(super) waiting: AtomicUsize,
     /// Calls, counted only if they are limited.
     pub(super) in_flight: AtomicUsize,
-    faults: Faults,
+    pub(super) faults: Faults,
 }
 
 /// How much a balancer takes.
@@ -38,40 +49,34 @@ pub(super) struct Limits {
     pub(super) max_in_flight: Option<usize>,
 }
 
-/// The reference that calls hold. There are several of one core, so that threads do not count
-/// references in the same place.
-pub(super) struct Stripe<S, P: Policy, R, C, V>(pub(super) Arc<Core<S, P, R, C, V>>);
-
-/// The instances that were callable at a moment, and the policy's table of them. May be stale; the
-/// gates are not.
-struct Table<S, T> {
-    /// The set's membership that this was built at.
-    membership: u64,
-    roster: Arc<Roster<S>>,
-    /// `None` if building it panicked.
-    table: Option<T>,
+/// What goes around a policy.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Options {
+    pub(super) tiers: TierRules,
+    pub(super) slow_start: Option<SlowStart>,
 }
 
-/// What policies did wrong.
+/// What is kept from table to table.
+struct Workshop {
+    epoch: Instant,
+    warmth: Warmth,
+    /// When weights change because instances have become warmer.
+    warmer: Option<Instant>,
+    /// When shares change because weights are forgotten.
+    forgotten: Option<Instant>,
+    pasts: Vec<(Scope, Arc<Past>)>,
+}
+
+/// What went otherwise than it should.
 #[derive(Default)]
-struct Faults {
-    out_of_range: AtomicU64,
-    panics: AtomicU64,
-    scans: AtomicU64,
+pub(super) struct Faults {
+    pub(super) out_of_range: AtomicU64,
+    pub(super) panics: AtomicU64,
+    pub(super) scans: AtomicU64,
     warned: AtomicBool,
-}
-
-/// How one call of a balancer chooses.
-pub(super) struct Chosen<S, P: Policy, R, C, V> {
-    pub(super) stripe: Arc<Stripe<S, P, R, C, V>>,
-    pub(super) key: Option<u64>,
-}
-
-struct EndpointLoads<'a, S> {
-    endpoints: &'a [Arc<Endpoint<S>>],
-    tried: &'a Tried,
-    gated: bool,
-    now: Option<Instant>,
+    /// Of a preferred cluster that nobody is in.
+    cluster_warned: AtomicBool,
+    pub(super) crowd_warned: AtomicBool,
 }
 
 impl<S, P, R, C, V> Core<S, P, R, C, V>
@@ -82,10 +87,17 @@ where
     C: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    pub(super) fn new(shared: Shared<S, R, C, V>, policy: P, limits: Limits) -> Arc<Self> {
+    pub(super) fn new(
+        shared: Shared<S, R, C, V>,
+        policy: P,
+        mut options: Options,
+        limits: Limits,
+    ) -> Arc<Self> {
+        let complaints = options.tiers.settle();
+        let epoch = endpoint::now();
         if let Some(timing) = policy.timing() {
             shared.set().time(endpoint::Timing {
-                epoch: endpoint::now(),
+                epoch,
                 decay: timing.decay,
                 default: timing.default,
                 penalty: timing.penalty,
@@ -94,13 +106,24 @@ where
         let core = Arc::new(Self {
             shared,
             policy,
+            options,
             table: Published::empty(),
-            building: Mutex::new(()),
+            weighed: AtomicU64::new(0),
+            workshop: Mutex::new(Workshop {
+                epoch,
+                warmth: Warmth::default(),
+                warmer: None,
+                forgotten: None,
+                pasts: Vec::new(),
+            }),
             limits,
             waiting: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             faults: Faults::default(),
         });
+        for complaint in complaints {
+            core.warn(format_args!("ignored: {complaint}"));
+        }
         let weak: Weak<Self> = Arc::downgrade(&core);
         core.shared.set().keep_up(weak);
         core
@@ -112,104 +135,171 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         self.shared.set()
     }
 
-    /// Makes the next table, unless somebody is at it or it is there.
-    fn refresh(&self) {
-        let _building = match self.building.try_lock() {
-            Ok(building) => building,
-            Err(TryLockError::Poisoned(building)) => building.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
+    fn workshop(&self) -> Option<MutexGuard<'_, Workshop>> {
+        match self.workshop.try_lock() {
+            Ok(workshop) => Some(workshop),
+            Err(TryLockError::Poisoned(workshop)) => Some(workshop.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Brings table and shares up to date, unless somebody is at it. Returns when that is to be
+    /// done again without a change of the instances.
+    pub(super) fn refresh(&self, now: Instant) -> Option<Instant> {
+        let Some(mut workshop) = self.workshop() else {
+            return Some(now + BUSY);
         };
         let set = self.set();
         // Read before the roster, which is at least as new.
         let membership = set.membership();
-        if self.is_current(membership) {
-            return;
+        let warmer = workshop.warmer.is_some_and(|due| due <= now);
+        if warmer || !self.is_current(membership) {
+            self.rebuild(membership, &mut workshop, now);
         }
+        let forgotten = workshop.forgotten.is_some_and(|due| due <= now);
+        if forgotten || warmer || !self.is_weighed() {
+            self.weigh(&mut workshop, now);
+        }
+        [workshop.warmer, workshop.forgotten]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn rebuild(&self, membership: u64, workshop: &mut Workshop, now: Instant) {
+        let set = self.set();
         let roster = set.roster(true);
-        let endpoints = roster.endpoints();
-        let candidates: Vec<Candidate> = endpoints
-            .iter()
-            .map(|e| Candidate::new(e.instance()))
-            .collect();
-        let built = catch_unwind(AssertUnwindSafe(|| self.policy.build(&candidates)));
-        if built.is_err() {
-            self.fault(&self.faults.panics, "panicked as it built its table");
-        }
-        let former = self.table.swap(Some(Arc::new(Table {
-            membership,
-            roster,
-            table: built.ok(),
-        })));
+        let snapshot = Arc::clone(set.view().snapshot());
+        let candidates = self.candidates(&roster, &snapshot, workshop, now);
+        let former = self.table.load();
+        let scopes = former.get().map_or_else(Vec::new, |table| table.asked());
+        drop(former);
+        let base = self.pool(Scope::default(), &candidates, &snapshot, workshop, now);
+        let scoped = scopes
+            .into_iter()
+            .map(|scope| Arc::new(self.pool(scope, &candidates, &snapshot, workshop, now)));
+        let table = Table::new(membership, base, scoped.collect(), roster, candidates);
+        self.warn_of_cluster(&snapshot);
+        let former = self.table.swap(Some(Arc::new(table)));
+        self.weighed.store(0, Ordering::Relaxed);
         if catch_unwind(AssertUnwindSafe(|| drop(former))).is_err() {
             self.fault(&self.faults.panics, "panicked as its table was dropped");
         }
     }
 
-    fn is_current(&self, membership: u64) -> bool {
+    fn candidates(
+        &self,
+        roster: &endpoint::Roster<S>,
+        snapshot: &Snapshot,
+        workshop: &mut Workshop,
+        now: Instant,
+    ) -> Box<[Candidate]> {
+        let endpoints = roster.endpoints().iter();
+        let listed = endpoints.map(|e| Candidate::new(e.instance()));
+        workshop.warmer = None;
+        let Some(rules) = &self.options.slow_start else {
+            return listed.collect();
+        };
+        let known = snapshot.is_known();
+        workshop.warmth.look(snapshot.entries(), known, now);
+        let endpoints = roster.endpoints().iter();
+        let instances: Vec<_> = endpoints.map(|e| (e.generation(), e.instance())).collect();
+        let factors = workshop.warmth.factors(rules, &instances, now, wall());
+        let Some(factors) = factors else {
+            return listed.collect();
+        };
+        workshop.warmer = Some(now + rules.tick());
+        let warming = listed.zip(factors).map(|(candidate, factor)| {
+            let weight = candidate.weight() * factor;
+            candidate.with_weight(weight)
+        });
+        warming.collect()
+    }
+
+    fn pool(
+        &self,
+        scope: Scope,
+        candidates: &[Candidate],
+        snapshot: &Snapshot,
+        workshop: &mut Workshop,
+        now: Instant,
+    ) -> Pool<P::Table> {
+        let pasts = &mut workshop.pasts;
+        let past = match pasts.iter().find(|(known, _)| *known == scope) {
+            Some((_, past)) => Arc::clone(past),
+            None => {
+                if pasts.len() > MOST_PASTS {
+                    pasts.remove(1); // the first is everybody's
+                }
+                pasts.push((scope.clone(), Arc::default()));
+                Arc::clone(&pasts[pasts.len() - 1].1)
+            }
+        };
+        let rules = &self.options.tiers;
+        let pool = Pool::build(&self.policy, scope, rules, candidates, past, || {
+            self.fault(&self.faults.panics, "panicked as it built its table");
+        });
+        pool.observe(rules, snapshot, now, workshop.epoch);
+        pool
+    }
+
+    /// Adds a pool to a table, unless somebody is at something, or there are too many already.
+    pub(super) fn add(&self, table: &Table<S, P::Table>, scope: &Scope) {
+        let Some(mut workshop) = self.workshop() else {
+            return;
+        };
+        if table.pool(scope).is_some() || !table.make_room() {
+            return;
+        }
+        let now = endpoint::now();
+        let snapshot = Arc::clone(self.set().view().snapshot());
+        let scope = scope.clone();
+        let pool = self.pool(scope, &table.candidates, &snapshot, &mut workshop, now);
+        let next = pool.weigh(&self.options.tiers, &table.roster, now);
+        workshop.forgotten = [workshop.forgotten, next].into_iter().flatten().min();
+        if let Some(cluster) = &pool.scope.cluster {
+            let mut entries = snapshot.entries().iter();
+            if !entries.any(|entry| entry.instance().is_in_cluster(cluster))
+                && !pool.past.cluster_warned.swap(true, Ordering::Relaxed)
+            {
+                self.warn(format_args!(
+                    "a request asks for cluster {cluster:?}, and no instance is in it; such calls go to the others, and this is said once. Clusters seen: {}",
+                    clusters(&snapshot)
+                ));
+            }
+        }
+        table.add(pool);
+        self.set().ring();
+    }
+
+    fn weigh(&self, workshop: &mut Workshop, now: Instant) {
+        let version = self.set().version();
+        let current = self.table.load();
+        let Some(table) = current.get() else {
+            return;
+        };
+        workshop.forgotten = None;
+        table.for_each(|pool| {
+            let next = pool.weigh(&self.options.tiers, &table.roster, now);
+            workshop.forgotten = [workshop.forgotten, next].into_iter().flatten().min();
+        });
+        self.weighed.store(version, Ordering::Relaxed);
+    }
+
+    /// Whether the table is of the set's newest members.
+    pub(super) fn is_current(&self, membership: u64) -> bool {
         let table = self.table.load();
         table
             .get()
             .is_some_and(|table| table.membership == membership)
     }
 
-    /// An open endpoint, as the policy has it.
-    fn choose(&self, tried: &Tried, key: Option<u64>) -> Option<Place<S>> {
-        let set = self.set();
-        let membership = set.membership();
-        let mut current = self.table.load();
-        if current.get().is_none_or(|t| t.membership != membership) {
-            drop(current);
-            self.refresh();
-            current = self.table.load();
-        }
-        let Table { roster, table, .. } = &**current.get()?;
-        let endpoints = roster.endpoints();
-        let loads = EndpointLoads {
-            endpoints,
-            tried,
-            gated: set.is_gated(),
-            now: set.is_timed().then(endpoint::now),
-        };
-        let mut random = Random::of_thread();
-        let mut context = PickContext::new(key);
-        let mut from = 0;
-        while let (Some(table), true) = (table, context.attempt < MOST_PICKS) {
-            let picked = catch_unwind(AssertUnwindSafe(|| {
-                self.policy.pick(table, &loads, &mut random, &context)
-            }));
-            match picked {
-                Ok(Some(at)) => {
-                    let Some(endpoint) = endpoints.get(at) else {
-                        self.fault(&self.faults.out_of_range, "picked what does not exist");
-                        break;
-                    };
-                    if loads.is_open(endpoint) {
-                        return Some(Place::new(Arc::clone(endpoint), false));
-                    }
-                    from = at + 1;
-                }
-                Ok(None) => break,
-                Err(_) => {
-                    self.fault(&self.faults.panics, "panicked in a pick");
-                    break;
-                }
-            }
-            context.attempt += 1;
-        }
-        if endpoints.is_empty() {
-            return None;
-        }
-        self.faults.scans.fetch_add(1, Ordering::Relaxed);
-        if context.attempt == 0 {
-            from = random.below(endpoints.len());
-        }
-        let (head, tail) = endpoints.split_at(from);
-        let mut all = tail.iter().chain(head);
-        let open = all.find(|endpoint| loads.is_open(endpoint))?;
-        Some(Place::new(Arc::clone(open), false))
+    /// Whether nobody was shut or opened since shares were set.
+    pub(super) fn is_weighed(&self) -> bool {
+        self.weighed.load(Ordering::Relaxed) == self.set().version()
     }
 
-    fn fault(&self, count: &AtomicU64, what: &str) {
+    pub(super) fn fault(&self, count: &AtomicU64, what: &str) {
         count.fetch_add(1, Ordering::Relaxed);
         if !self.faults.warned.swap(true, Ordering::Relaxed) {
             let service = self.set().service();
@@ -221,6 +311,35 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
                 "a balancing policy {what}; its calls go to any open instance, and this is said once"
             );
         }
+    }
+
+    /// Says once that nobody is, or was, in the cluster that is preferred to all others.
+    fn warn_of_cluster(&self, snapshot: &Snapshot) {
+        let Some(own) = self.options.tiers.clusters.first() else {
+            return;
+        };
+        let mut entries = snapshot.entries().iter();
+        if entries.any(|entry| entry.instance().is_in_cluster(own)) {
+            self.faults.cluster_warned.store(true, Ordering::Relaxed); // it exists
+        }
+        if snapshot.entries().is_empty() || self.faults.cluster_warned.swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        self.warn(format_args!(
+            "no instance is in the preferred cluster {own:?}; calls go to the others, and this is said once. Clusters seen: {}",
+            clusters(snapshot)
+        ));
+    }
+
+    pub(super) fn warn(&self, what: std::fmt::Arguments<'_>) {
+        let service = self.set().service();
+        tracing::warn!(
+            namespace = &**service.namespace(),
+            group = &**service.group(),
+            service = &**service.name(),
+            "{what}"
+        );
     }
 
     pub(super) fn counters(&self) -> Counters {
@@ -242,62 +361,29 @@ where
     C: Send + Sync,
     V: Send + Sync,
 {
-    fn upkeep(&self) {
-        if !self.is_current(self.set().membership()) {
-            self.refresh();
-        }
+    fn upkeep(&self, now: Instant) -> Option<Instant> {
+        self.refresh(now)
     }
 }
 
-impl<S, P: Policy, R, C, V> Pick<S, R, C, V> for Chosen<S, P, R, C, V> {
-    fn shared(&self) -> &Shared<S, R, C, V> {
-        &self.stripe.0.shared
+/// The clusters of a snapshot, in words.
+pub(super) fn clusters(snapshot: &Snapshot) -> String {
+    let entries = snapshot.entries().iter();
+    let mut seen: Vec<&str> = entries.map(|e| &**e.instance().cluster()).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    let more = seen.len().saturating_sub(MOST_NAMED);
+    seen.truncate(MOST_NAMED);
+    let mut text = seen.join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
     }
-
-    fn pick(&self, tried: &Tried) -> Picked<S> {
-        let core = &*self.stripe.0;
-        let set = core.set();
-        if let Some(place) = set.probe(tried) {
-            return Picked::Place(place);
-        }
-        match core.choose(tried, self.key) {
-            Some(place) => Picked::Place(place),
-            None => set.pick(tried),
-        }
-    }
+    text
 }
 
-impl<S> EndpointLoads<'_, S> {
-    fn is_open(&self, endpoint: &Endpoint<S>) -> bool {
-        (!self.gated || endpoint.gate.state().is_open())
-            && !self.tried.contains(endpoint.generation())
-    }
-}
-
-impl<S> Loads for EndpointLoads<'_, S> {
-    fn load(&self, at: usize) -> f64 {
-        match self.endpoints.get(at) {
-            Some(endpoint) if self.is_open(endpoint) => endpoint.load(),
-            _ => f64::INFINITY,
-        }
-    }
-
-    fn calls(&self, at: usize) -> u64 {
-        let endpoint = self.endpoints.get(at);
-        endpoint.map_or(0, |e| e.gate.state().in_flight() + e.waiting())
-    }
-
-    fn weight(&self, at: usize) -> f64 {
-        self.endpoints.get(at).map_or(0.0, |e| e.weight())
-    }
-
-    fn latency(&self, at: usize) -> f64 {
-        match (self.endpoints.get(at), self.now) {
-            (Some(endpoint), Some(now)) => endpoint.latency(now),
-            _ => 0.0,
-        }
-    }
-}
-
-/// Picks that were shut, before the next open instance is taken.
-const MOST_PICKS: u32 = 4;
+/// When to look again while somebody else is at it.
+const BUSY: Duration = Duration::from_millis(100);
+/// How many pools are remembered, beside everybody's.
+const MOST_PASTS: usize = 64;
+/// How many names an error or a warning lists.
+pub(super) const MOST_NAMED: usize = 10;

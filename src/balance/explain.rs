@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    directory::{self, Subscription},
-    endpoint::{self, EndpointSet},
+    balance::{Policy, core::Core, pool::Tier},
+    directory, endpoint,
     model::Address,
 };
 
@@ -28,8 +28,14 @@ pub struct Explanation {
     pub registry: directory::Explanation,
     /// Whether this balancer picks it.
     pub verdict: Pickable,
-    /// Its share of the weights of all that can be picked, from 0 to 1; 0 if it cannot.
+    /// Its share of the calls, by the weights of all that can be picked, from 0 to 1; 0 if it
+    /// cannot.
     pub share: f64,
+    /// The cluster that it is picked for, if clusters are preferred.
+    pub tier: Option<TierShare>,
+    /// What part of its weight it has while it warms up; see
+    /// [`SlowStart`](crate::balance::SlowStart).
+    pub warmth: Option<f64>,
     /// What it is doing, if this balancer has looked at it.
     pub activity: Option<Activity>,
 }
@@ -42,6 +48,13 @@ pub enum Pickable {
     Yes,
     /// The registry's list does not let it.
     NotCallable,
+    /// It would, but clusters that are preferred to its own take all calls. It is called when they
+    /// cannot, or when a request asks for it.
+    #[non_exhaustive]
+    OtherCluster {
+        /// The first of those that do; `None` for those that are not preferred.
+        taken_by: Option<Arc<str>>,
+    },
     /// Its connection failed. It gets no call until a probe succeeds.
     #[non_exhaustive]
     Ejected {
@@ -70,14 +83,31 @@ pub struct Activity {
     pub waiting: u64,
 }
 
-pub(super) fn explain<S>(
-    subscription: &Subscription,
-    set: &EndpointSet<S>,
+/// What [`Explanation::tier`] says.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TierShare {
+    /// The cluster that the tier is of; `None` for all that are not preferred.
+    pub cluster: Option<Arc<str>>,
+    /// What part of all calls it gets now, from 0 to 1.
+    pub share: f64,
+}
+
+/// Where an instance stands in a balancer's table.
+struct Standing {
+    share: f64,
+    part: f64,
+    tiers: Vec<TierShare>,
+    first: Option<TierShare>,
+}
+
+pub(super) fn explain<S, P: Policy, R, C, V>(
+    core: &Core<S, P, R, C, V>,
     address: &Address,
 ) -> Explanation {
+    let subscription = core.shared.subscription();
     let registry = subscription.explain(address);
-    let endpoint = set.find_endpoint(address);
-    let snapshot = subscription.snapshot();
+    let endpoint = core.set().find_endpoint(address);
     let callable = registry.is_callable();
     let mut verdict = if callable {
         Pickable::Yes
@@ -98,19 +128,13 @@ pub(super) fn explain<S>(
             verdict = Pickable::NotCallable; // its closing is just being published
         }
     }
-    let share = if verdict == Pickable::Yes {
-        let view = set.view();
-        let able = snapshot.callable().filter(|entry| !view.is_out(entry));
-        let total: f64 = able.map(|entry| entry.instance().weight().get()).sum();
-        let own = snapshot.find(address);
-        own.map_or(0.0, |entry| entry.instance().weight().get() / total)
-    } else {
-        0.0
-    };
-    Explanation {
+    let standing = callable.then(|| standing(core, address)).flatten();
+    let mut explanation = Explanation {
         registry,
         verdict,
-        share,
+        share: 0.0,
+        tier: None,
+        warmth: None,
         activity: endpoint.map(|endpoint| {
             let [calls, failures] = endpoint.calls();
             Activity {
@@ -120,7 +144,63 @@ pub(super) fn explain<S>(
                 waiting: endpoint.waiting(),
             }
         }),
+    };
+    if let (Pickable::Yes, Some(standing)) = (&explanation.verdict, standing) {
+        explanation.share = standing.share;
+        explanation.warmth = (standing.part < 1.0).then_some(standing.part);
+        let nothing = standing.tiers.iter().all(|tier| tier.share == 0.0);
+        if let (true, Some(first)) = (nothing, standing.first) {
+            explanation.verdict = Pickable::OtherCluster {
+                taken_by: first.cluster,
+            };
+        }
+        let tiers = standing.tiers.into_iter();
+        explanation.tier = tiers.max_by(|a, b| a.share.total_cmp(&b.share));
     }
+    explanation
+}
+
+fn standing<S, P: Policy, R, C, V>(
+    core: &Core<S, P, R, C, V>,
+    address: &Address,
+) -> Option<Standing> {
+    core.refresh(endpoint::now());
+    let table = core.table.load();
+    let table = table.get()?;
+    let endpoints = table.roster.endpoints();
+    let mut candidates = table.candidates.iter();
+    let place = candidates.position(|c| c.instance().address() == address)?;
+    let candidate = &table.candidates[place];
+    let tiers = &table.base.tiers;
+    let told = |tier: &Tier<P::Table>| TierShare {
+        cluster: tier.cluster.clone(),
+        share: tier.share(),
+    };
+    let several = tiers.len() > 1;
+    let mut standing = Standing {
+        share: 0.0,
+        part: candidate.weight() / candidate.instance().weight().get(),
+        tiers: Vec::new(),
+        first: tiers.iter().find(|t| several && t.share() > 0.0).map(told),
+    };
+    for tier in tiers {
+        if tier.find(place).is_none() {
+            continue;
+        }
+        let open = (0..tier.len).map(|at| tier.place(at)).filter(|place| {
+            let endpoint = endpoints.get(*place);
+            endpoint.is_some_and(|endpoint| endpoint.gate.state().is_open())
+        });
+        let weights = open.map(|place| table.candidates[place].weight());
+        let total: f64 = weights.sum();
+        if total > 0.0 {
+            standing.share += tier.share() * candidate.weight() / total;
+        }
+        if several {
+            standing.tiers.push(told(tier));
+        }
+    }
+    Some(standing)
 }
 
 impl Explanation {
@@ -135,6 +215,13 @@ impl fmt::Display for Explanation {
         match &self.verdict {
             Pickable::Yes => write!(f, "picked, {:.1} % of the weight", self.share * 100.0)?,
             Pickable::NotCallable => f.write_str("not picked")?,
+            Pickable::OtherCluster { taken_by } => {
+                f.write_str("not picked: ")?;
+                match taken_by {
+                    Some(cluster) => write!(f, "cluster {cluster} takes all calls")?,
+                    None => f.write_str("other clusters take all calls")?,
+                }
+            }
             Pickable::Ejected { probe_in: None } => {
                 f.write_str("not picked: it could not be reached, and a probe is on its way")?;
             }
@@ -149,7 +236,20 @@ impl fmt::Display for Explanation {
                 write!(f, "not picked: making its service panicked: {reason}")?;
             }
         }
+        if let (Pickable::Yes, Some(tier)) = (&self.verdict, &self.tier) {
+            match &tier.cluster {
+                Some(cluster) => write!(f, "; cluster {cluster}")?,
+                None => f.write_str("; the clusters that are not preferred")?,
+            }
+            write!(f, " gets {:.1} % of the calls", tier.share * 100.0)?;
+        }
+        if let Some(part) = self.warmth {
+            write!(f, "; warming up, at {:.0} % of its weight", part * 100.0)?;
+        }
         if let Some(activity) = &self.activity {
+            if self.verdict == Pickable::NotCallable && activity.in_flight > 0 {
+                write!(f, "; draining {}", activity.in_flight)?;
+            }
             write!(
                 f,
                 "; {} calls, {} failed, {} in flight, {} waiting",

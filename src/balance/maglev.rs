@@ -6,7 +6,7 @@ use std::{
 
 use crate::balance::{
     Candidate, Loads, PickContext, Policy, Random,
-    key::{mix, stable_hash},
+    hash::{mix, stable_hash},
 };
 
 /// Calls with the same key go to the same instance, also from other callers, and few keys move when

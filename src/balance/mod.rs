@@ -42,16 +42,26 @@
 
 mod alias;
 mod builder;
+mod choose;
 mod core;
 mod ewma;
 mod explain;
-mod key;
+mod hash;
+mod hints;
+mod lease;
 mod maglev;
 mod p2c;
+mod passage;
+mod picker;
 mod policy;
+mod pool;
 mod random;
 mod round_robin;
+mod selector;
 mod service;
+mod slow_start;
+mod table;
+mod tiers;
 
 #[cfg(test)]
 mod tests;
@@ -60,12 +70,17 @@ pub use self::{
     alias::Alias,
     builder::{BalanceBuilder, BalanceLayer},
     ewma::PeakEwma,
-    explain::{Activity, Counters, Explanation, Pickable},
-    key::{HashKey, KeyOf, NoKey, stable_hash},
+    explain::{Activity, Counters, Explanation, Pickable, TierShare},
+    hash::stable_hash,
+    hints::{Hints, HintsOf, InExtensions, KeyOnly, NoHints},
+    lease::Lease,
     maglev::{Maglev, Slots},
     p2c::{P2c, WeightedRandom},
+    picker::{Picker, Picking},
     policy::{Candidate, Loads, PickContext, Policy, Timing},
     random::Random,
     round_robin::{Strides, WeightedRoundRobin},
+    selector::Selector,
     service::{Balance, ResponseFuture},
+    slow_start::SlowStart,
 };

@@ -64,7 +64,7 @@ pub trait Loads {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PickContext {
-    /// The hash of what the call should stick to, if the balancer was told where to find it.
+    /// The hash of what the call should stick to, if its [`Hints`](crate::balance::Hints) say so.
     pub key: Option<u64>,
     /// How many picks for this look were shut.
     pub attempt: u32,

@@ -2,12 +2,11 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use pin_project::{pin_project, pinned_drop};
-use tokio::time::Sleep;
 use tower::{
     BoxError, Service,
     load::{CompleteOnResponse, completion::TrackCompletion},
@@ -15,9 +14,11 @@ use tower::{
 
 use crate::{
     balance::{
-        BalanceBuilder, Counters, Explanation, KeyOf, NoKey, P2c, Policy,
-        core::{Chosen, Core, Stripe},
+        BalanceBuilder, Counters, Explanation, HintsOf, NoHints, P2c, Policy,
+        choose::{Chosen, Stripe},
+        core::Core,
         explain,
+        passage::Passage,
         random::{STRIPES, stripe},
     },
     directory::Subscription,
@@ -40,7 +41,7 @@ pub struct Balance<
     R = NeverRecover,
     C = CompleteOnResponse,
     V = Unclassified,
-    K = NoKey,
+    K = NoHints,
 > {
     handle: Arc<Handle<S, P, R, C, V, K>>,
 }
@@ -50,7 +51,7 @@ type ChosenCall<S, Req, P, R, C, V> = Call<Chosen<S, P, R, C, V>, S, Req, R, C, 
 
 struct Handle<S, P: Policy, R, C, V, K> {
     stripes: Stripes<S, P, R, C, V>,
-    key: K,
+    hints: K,
 }
 
 /// The future of a call through a [`Balance`].
@@ -62,19 +63,7 @@ where
 {
     #[pin]
     call: ChosenCall<S, Req, P, R, C, V>,
-    /// While it waits for the registry's first answer.
-    wait: Option<Pin<Box<Sleep>>>,
-    entry: Entry,
-}
-
-/// What a call is to the limit of calls in flight.
-enum Entry {
-    /// Not polled yet.
-    Outside,
-    /// Counted.
-    Counted,
-    /// Not counted, or no longer.
-    Free,
+    passage: Passage,
 }
 
 impl Balance<()> {
@@ -85,17 +74,22 @@ impl Balance<()> {
 }
 
 impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
-    pub(super) fn new(core: &Arc<Core<S, P, R, C, V>>, key: K) -> Self {
+    pub(super) fn new(core: &Arc<Core<S, P, R, C, V>>, hints: K) -> Self {
         Self {
             handle: Arc::new(Handle {
                 stripes: std::array::from_fn(|_| Arc::new(Stripe(Arc::clone(core)))),
-                key,
+                hints,
             }),
         }
     }
 
     fn core(&self) -> &Arc<Core<S, P, R, C, V>> {
         &self.handle.stripes[0].0
+    }
+
+    /// This thread's reference to what all clones share.
+    pub(super) fn stripe(&self) -> Arc<Stripe<S, P, R, C, V>> {
+        Arc::clone(&self.handle.stripes[stripe()])
     }
 
     /// The subscription that it follows.
@@ -110,7 +104,7 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
 
     /// Why this balancer picks the instance at `address`, or does not. Displays as a sentence.
     pub fn explain(&self, address: &Address) -> Explanation {
-        explain::explain(self.subscription(), self.core().set(), address)
+        explain::explain(self.core(), address)
     }
 
     /// What happened in it so far.
@@ -142,7 +136,7 @@ where
     R: Recover<Req, S::Error>,
     C: TrackCompletion<InFlight, S::Response>,
     V: Classify<S::Error>,
-    K: KeyOf<Req>,
+    K: HintsOf<Req>,
 {
     type Response = C::Output;
     type Error = CallError;
@@ -154,13 +148,12 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let pick = Chosen {
-            key: self.handle.key.key_of(&request),
-            stripe: Arc::clone(&self.handle.stripes[stripe()]),
+            hints: self.handle.hints.hints_of(&request),
+            stripe: self.stripe(),
         };
         ResponseFuture {
             call: Call::new(pick, request),
-            wait: None,
-            entry: Entry::Outside,
+            passage: Passage::default(),
         }
     }
 }
@@ -176,116 +169,29 @@ where
 {
     type Output = Result<C::Output, CallError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if matches!(self.entry, Entry::Outside)
-            && let Err(error) = self.as_mut().enter()
-        {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Err(error) = this.passage.enter(&this.call.picker().stripe.0) {
             return Poll::Ready(Err(error));
         }
-        let mut this = self.as_mut().project();
-        let result = match this.call.as_mut().poll(cx) {
+        let polled = this.call.as_mut().poll(cx);
+        let core = &*this.call.picker().stripe.0;
+        let result = match polled {
             Poll::Ready(result) => result,
-            Poll::Pending if this.call.waits_for_instances() => match self.as_mut().poll_wait(cx) {
-                Poll::Ready(error) => Err(error),
-                Poll::Pending => return Poll::Pending,
-            },
+            Poll::Pending if this.call.waits_for_instances() => {
+                match this.passage.poll_wait(core, cx) {
+                    Poll::Ready(error) => Err(error),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
             Poll::Pending => {
-                self.stop_waiting();
+                this.passage.stop_waiting(core);
                 return Poll::Pending;
             }
         };
-        self.as_mut().stop_waiting();
-        self.exit();
+        this.passage.stop_waiting(core);
+        this.passage.exit(core);
         Poll::Ready(result)
-    }
-}
-
-impl<S, Req, P, R, C, V> ResponseFuture<S, Req, P, R, C, V>
-where
-    S: Service<Req>,
-    P: Policy,
-{
-    /// Counts the call against the limit, if there is one.
-    fn enter(self: Pin<&mut Self>) -> Result<(), CallError> {
-        let this = self.project();
-        let core = &*this.call.picker().stripe.0;
-        let Some(limit) = core.limits.max_in_flight else {
-            *this.entry = Entry::Free;
-            return Ok(());
-        };
-        let more = |calls| (calls < limit).then_some(calls + 1);
-        let entered = core
-            .in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        if entered.is_err() {
-            *this.entry = Entry::Free;
-            return Err(CallError::Overloaded {
-                service: core.set().service().clone(),
-                reason: format!("{limit} calls in flight (max_in_flight)").into(),
-            });
-        }
-        *this.entry = Entry::Counted;
-        Ok(())
-    }
-
-    fn exit(self: Pin<&mut Self>) {
-        let this = self.project();
-        if matches!(this.entry, Entry::Counted) {
-            let core = &*this.call.picker().stripe.0;
-            core.in_flight.fetch_sub(1, Ordering::Relaxed);
-            *this.entry = Entry::Free;
-        }
-    }
-
-    /// Waits for instances to be known, not for ever and not with everybody. Ready with the
-    /// error.
-    fn poll_wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CallError> {
-        let this = self.project();
-        let core = &*this.call.picker().stripe.0;
-        let limits = core.limits;
-        if this.wait.is_none() {
-            let more = |waiting| (waiting < limits.max_waiting).then_some(waiting + 1);
-            let entered = core
-                .waiting
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-            if entered.is_err() {
-                let reason = format!(
-                    "{} calls wait for the registry's first answer (max_waiting)",
-                    limits.max_waiting
-                );
-                return Poll::Ready(CallError::Overloaded {
-                    service: core.set().service().clone(),
-                    reason: reason.into(),
-                });
-            }
-            if tokio::runtime::Handle::try_current().is_err() {
-                core.waiting.fetch_sub(1, Ordering::Relaxed);
-                return Poll::Ready(CallError::Unknown {
-                    service: core.set().service().clone(),
-                    reason:
-                        "the registry has not answered, and there is no tokio runtime to wait on"
-                            .into(),
-                });
-            }
-            *this.wait = Some(Box::pin(tokio::time::sleep(limits.unknown_wait)));
-        }
-        let waited = this.wait.as_mut().map(|wait| wait.as_mut().poll(cx));
-        if waited != Some(Poll::Ready(())) {
-            return Poll::Pending;
-        }
-        let status = core.shared.subscription().status();
-        Poll::Ready(CallError::Unknown {
-            service: core.set().service().clone(),
-            reason: format!("waited {:?} (unknown_wait); {status}", limits.unknown_wait).into(),
-        })
-    }
-
-    fn stop_waiting(self: Pin<&mut Self>) {
-        let this = self.project();
-        if this.wait.take().is_some() {
-            let core = &*this.call.picker().stripe.0;
-            core.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }
 
@@ -295,9 +201,11 @@ where
     S: Service<Req>,
     P: Policy,
 {
-    fn drop(mut self: Pin<&mut Self>) {
-        self.as_mut().stop_waiting();
-        self.exit();
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        let core = &*this.call.picker().stripe.0;
+        this.passage.stop_waiting(core);
+        this.passage.exit(core);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,8 +20,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// How a client with a user name stands with the server that it is connected to.
 #[derive(Debug)]
-pub(super) struct Auth {
+pub(crate) struct Auth {
     rng: StdRng,
+    /// What the connection in the making brought: for how long, and when.
+    offered: Option<(Duration, Instant)>,
     /// When the token in use was learned.
     learned: Option<Instant>,
     /// When to learn the next.
@@ -28,27 +31,36 @@ pub(super) struct Auth {
     under_way: bool,
     /// Refreshes in a row that failed.
     failures: u32,
-    /// Services that caused a login, and when.
-    denied: BTreeMap<ServiceKey, Instant>,
-    /// Services that wait for the login under way.
-    waiting: BTreeSet<ServiceKey>,
+    /// What caused a login, and when.
+    denied: BTreeMap<Subject, Instant>,
+    /// What waits for the login under way, or the next.
+    waiting: BTreeSet<Subject>,
+}
+
+/// What a request that was denied is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    Service(ServiceKey),
+    /// The names of a group's services.
+    List(Arc<str>),
 }
 
 /// What follows from a denial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Denied {
-    /// Log in; the service waits for it.
+pub(crate) enum Denied {
+    /// Log in; the subject waits for it.
     LogIn,
-    /// A login is under way; the service waits for it.
+    /// A login is under way or will follow a failed one; the subject waits for it.
     Wait,
     /// The server means it: another login would change nothing.
     Final,
 }
 
 impl Auth {
-    pub(super) fn new(rng: StdRng) -> Self {
+    pub(crate) fn new(rng: StdRng) -> Self {
         Self {
             rng,
+            offered: None,
             learned: None,
             due: None,
             under_way: false,
@@ -58,14 +70,22 @@ impl Auth {
         }
     }
 
-    /// A new connection brought its own token: nothing of the last server's counts.
-    pub(super) fn connected(&mut self, ttl: Duration, now: Instant) {
+    /// A connection in the making brought its own token. It counts when that connection does: the
+    /// one before may still serve, with its own.
+    pub(crate) const fn offered(&mut self, ttl: Duration, now: Instant) {
+        self.offered = Some((ttl, now));
+    }
+
+    /// The connection made last is the one in use: nothing of the last server's counts.
+    pub(crate) fn connected(&mut self) {
         self.disconnected();
-        self.renewed(ttl, now);
+        if let Some((ttl, learned)) = self.offered.take() {
+            self.renewed(ttl, learned);
+        }
     }
 
     /// The connection is gone, and a login on it with it.
-    pub(super) fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         self.learned = None;
         self.due = None;
         self.under_way = false;
@@ -77,7 +97,7 @@ impl Auth {
     /// A login brought a token that lives for `ttl`: the next is due between a fifteenth and a
     /// tenth of that before its end, as in Nacos's Java client, so that clients that were started
     /// together do not log in together.
-    pub(super) fn renewed(&mut self, ttl: Duration, now: Instant) {
+    pub(crate) fn renewed(&mut self, ttl: Duration, now: Instant) {
         let window = ttl.mul_f64(self.rng.random_range(1.0 / 15.0..=1.0 / 10.0));
         self.learned = Some(now);
         self.due = now.checked_add(ttl.saturating_sub(window));
@@ -88,7 +108,7 @@ impl Auth {
 
     /// A login failed: who waited for it, to be told. The token in use stays, and the next try
     /// follows by itself.
-    pub(super) fn failed(&mut self, now: Instant) -> BTreeSet<ServiceKey> {
+    pub(crate) fn failed(&mut self, now: Instant) -> BTreeSet<Subject> {
         let bound = Duration::from_secs(1)
             .saturating_mul(1 << self.failures.min(8))
             .min(LONGEST_RETRY);
@@ -98,31 +118,32 @@ impl Auth {
         std::mem::take(&mut self.waiting)
     }
 
-    /// The server denied a request for `key`.
-    pub(super) fn denied(&mut self, key: &ServiceKey, now: Instant) -> Denied {
-        if self.under_way {
-            self.waiting.insert(key.clone());
+    /// The server denied a request for `subject`.
+    pub(crate) fn denied(&mut self, subject: &Subject, now: Instant) -> Denied {
+        // After a failed login the next follows by itself, and not sooner for being needed.
+        if self.under_way || self.failures > 0 {
+            self.waiting.insert(subject.clone());
             return Denied::Wait;
         }
         let within = |since: Option<&Instant>, pause: Duration| {
             since.is_some_and(|since| now.duration_since(*since) < pause)
         };
-        if within(self.learned.as_ref(), PAUSE) || within(self.denied.get(key), PAUSE_OF_ONE) {
+        if within(self.learned.as_ref(), PAUSE) || within(self.denied.get(subject), PAUSE_OF_ONE) {
             return Denied::Final;
         }
-        self.denied.insert(key.clone(), now);
-        self.waiting.insert(key.clone());
+        self.denied.insert(subject.clone(), now);
+        self.waiting.insert(subject.clone());
         self.under_way = true;
         Denied::LogIn
     }
 
     /// When a login is due, unless one is under way.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.due.filter(|_| !self.under_way)
     }
 
     /// Whether to log in now.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> bool {
         let due = self.poll_timeout().is_some_and(|due| due <= now);
         self.under_way |= due;
         due
@@ -137,8 +158,8 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn key(name: &str) -> ServiceKey {
-        ServiceKey::new("", name.parse().unwrap()).unwrap()
+    fn key(name: &str) -> Subject {
+        Subject::Service(ServiceKey::new("", name.parse().unwrap()).unwrap())
     }
 
     fn start() -> Instant {
@@ -148,7 +169,8 @@ mod tests {
 
     fn connected(seed: u64, now: Instant) -> Auth {
         let mut auth = Auth::new(StdRng::seed_from_u64(seed));
-        auth.connected(HOUR, now);
+        auth.offered(HOUR, now);
+        auth.connected();
         auth
     }
 
@@ -221,9 +243,43 @@ mod tests {
         auth.denied(&key("a"), now);
         auth.denied(&key("b"), now);
         assert_eq!(auth.failed(now).len(), 2);
-        auth.connected(HOUR, now + PAUSE);
+        auth.offered(HOUR, now + PAUSE);
+        auth.connected();
         let later = now + PAUSE * 2;
         assert_eq!(auth.denied(&key("a"), later), Denied::LogIn);
+    }
+
+    #[test]
+    fn the_token_of_a_connection_in_the_making_counts_when_that_is_in_use() {
+        let now = start();
+        let mut auth = connected(1, now - HOUR / 2);
+        let due = auth.poll_timeout();
+        auth.offered(HOUR, now);
+        assert_eq!(auth.poll_timeout(), due, "not before");
+        auth.disconnected(); // the one before broke while the new one registered
+        auth.connected();
+        assert!(auth.poll_timeout().unwrap() > now + HOUR / 2);
+    }
+
+    #[test]
+    fn a_403_after_a_failed_login_waits_for_the_next_try() {
+        let now = start();
+        let mut auth = connected(1, now - HOUR / 2);
+        assert_eq!(auth.denied(&key("a"), now), Denied::LogIn);
+        assert_eq!(auth.failed(now).len(), 1);
+        assert_eq!(auth.denied(&key("b"), now), Denied::Wait);
+        let due = auth.poll_timeout().unwrap();
+        assert!(due > now && auth.handle_timeout(due));
+        assert_eq!(auth.failed(due), [key("b")].into());
+    }
+
+    #[test]
+    fn a_list_of_names_causes_a_login_like_a_service() {
+        let now = start();
+        let mut auth = connected(1, now - HOUR / 2);
+        let list = Subject::List("DEFAULT_GROUP".into());
+        assert_eq!(auth.denied(&list, now), Denied::LogIn);
+        assert_eq!(auth.denied(&key("a"), now), Denied::Wait);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::{runtime, time::timeout};
+use tokio::time::timeout;
 
 #[cfg(feature = "tls")]
 use super::tls::Tls;
@@ -9,6 +9,7 @@ use super::{
     Client, ConfigError, ConnectError, ConnectionState, ENDLESS, InvalidServer, ServerAddress,
     auth::Auth,
     driver::{Driver, Setup},
+    home::Home,
     links::Network,
     login::Login,
     secret::Secret,
@@ -40,6 +41,7 @@ pub struct Builder {
     login_timeout: Duration,
     context_path: String,
     directory: Options,
+    own_thread: bool,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
 }
@@ -263,6 +265,21 @@ impl Builder {
         self
     }
 
+    /// Gives the client's background task a thread of its own, named `tower-nacos`, with a small
+    /// runtime that nothing else runs on. Default: no, it is a task of the current runtime.
+    ///
+    /// The task never runs your code and never waits for it. But tasks of yours that block a worker
+    /// (a lock, a file, a long computation) take time from every task of their runtime, and a
+    /// current-thread runtime, or one whose workers are all blocked, has none left: then pushes are
+    /// not applied, and servers drop a client that does not answer them. With a thread of its own
+    /// both go on. Costs a thread. It ends with [`Client::close`] or the last handle, and outlives
+    /// the runtime that it was started from; no runtime is needed to start it.
+    #[must_use]
+    pub const fn own_thread(mut self, own: bool) -> Self {
+        self.own_thread = own;
+        self
+    }
+
     /// Whether the options fit together.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let times = [
@@ -364,7 +381,7 @@ impl Builder {
         }
         let namespace =
             model::namespace(&self.namespace).map_err(ConnectError::InvalidNamespace)?;
-        let runtime = runtime::Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
+        let home = Home::find(self.own_thread)?;
         let mut config = session::Config::new(
             servers.iter().map(ServerAddress::grpc).collect(),
             Arc::clone(&namespace),
@@ -431,7 +448,7 @@ impl Builder {
             group,
             patience: self.patience,
         };
-        let handle = Driver::start(&runtime, setup);
+        let handle = Driver::start(home, setup)?;
         Ok(Client {
             handle: Arc::new(handle),
         })
@@ -471,6 +488,7 @@ impl Default for Builder {
             login_timeout: Duration::from_secs(5),
             context_path: "/nacos".to_owned(),
             directory: Options::default(),
+            own_thread: false,
             #[cfg(feature = "tls")]
             tls: None,
         }

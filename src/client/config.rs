@@ -34,7 +34,7 @@ macro_rules! options {
         /// | `tries` | a number |
         /// | `grpc_port` | a port |
         /// | `max_message_size` | bytes: `67108864`, `64MiB` |
-        /// | `tls`, `tls_plain_login` | `true` or `false` |
+        /// | `own_thread`, `tls`, `tls_plain_login` | `true` or `false` |
         /// | `tls_ca`, `tls_certificate`, `tls_key` | paths of PEM files |
         /// | `tls_server_name` | a name |
         ///
@@ -88,6 +88,7 @@ options! {
     safety_read: TimeOrOff,
     max_connection_age: TimeOrOff,
     max_message_size: Size,
+    own_thread: Flag,
     tls: Flag,
     tls_ca: Plain,
     tls_certificate: Plain,
@@ -243,6 +244,7 @@ impl Config {
             safety_read,
             max_connection_age,
             max_message_size,
+            own_thread,
         );
         let on = self.tls.is_some_and(|tls| tls.0);
         let parts = [

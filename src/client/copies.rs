@@ -97,16 +97,21 @@ impl Copies {
             .min()
     }
 
-    /// Time passed.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    /// Time passed. Returns the services to be read, because what is held there is about to go.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<ServiceKey> {
+        let mut reads = Vec::new();
         for key in self.timed.clone() {
             if let Some(writer) = self.writers.get_mut(&key)
                 && writer.poll_timeout().is_some_and(|at| at <= now)
             {
                 writer.handle_timeout(now);
+                if writer.take_read_wanted() {
+                    reads.push(key.clone());
+                }
             }
             self.note_timer(&key);
         }
+        reads
     }
 
     fn note_timers(&mut self) {

@@ -23,8 +23,13 @@ pub enum ConnectError {
     #[error(transparent)]
     InvalidConfig(#[from] ConfigError),
     /// There is no tokio runtime for the client to live on.
-    #[error("a client needs a tokio runtime: build it inside of one, or enter one first")]
+    #[error(
+        "a client needs a tokio runtime: build it inside of one, enter one first, or give it a thread of its own (`own_thread`)"
+    )]
     NoRuntime,
+    /// The thread that the client was to have for itself (`own_thread`) could not be started.
+    #[error("a client's own thread could not be started: {0}")]
+    NoThread(Arc<str>),
     /// No server could be connected to in time.
     #[error("{}", timed_out("no connection to the registry", *after, last_error.as_deref()))]
     TimedOut {
@@ -98,6 +103,12 @@ pub enum RequestError {
 pub struct CloseError {
     still_registered: Vec<ServiceKey>,
     runtime_gone: bool,
+}
+
+impl ConnectError {
+    pub(super) fn no_thread(error: std::io::Error) -> Self {
+        Self::NoThread(error.to_string().into())
+    }
 }
 
 impl ConfigError {

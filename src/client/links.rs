@@ -84,7 +84,7 @@ struct Open {
     /// Dropped at hang-up, which drops every future of this link.
     alive: watch::Sender<()>,
     /// Where it was dialled.
-    target: Option<(SocketAddr, Target)>,
+    target: Option<Target>,
 }
 
 type Dialed = (Link, Connection, SocketAddr, Option<Token>);
@@ -163,18 +163,16 @@ impl Links {
             Done::Dialed(link, Box::new(result))
         });
         if let Some(open) = self.open.get_mut(&link) {
-            open.target = Some((addr, target));
+            open.target = Some(target);
         }
     }
 
-    /// Logs in at the server whose gRPC port is at `addr`, which there is a connection to. Returns
-    /// whether there is one.
-    pub(super) fn log_in(&mut self, addr: SocketAddr) -> bool {
-        let at = self.open.iter().find_map(|(link, open)| {
-            let (dialed, target) = open.target.as_ref()?;
-            (*dialed == addr && open.connection.is_some()).then(|| (*link, target.clone()))
-        });
-        let (Some((link, target)), Some(login)) = (at, self.network.login.clone()) else {
+    /// Logs in at the server that `link` is connected to. Returns whether it is.
+    pub(super) fn log_in(&mut self, link: LinkId) -> bool {
+        let open = self.open.get(&link);
+        let open = open.filter(|open| open.connection.is_some());
+        let target = open.and_then(|open| open.target.clone());
+        let (Some(target), Some(login)) = (target, self.network.login.clone()) else {
             return false;
         };
         self.begin(link, async move {

@@ -13,6 +13,10 @@ use crate::{
     model::{Address, Instance},
 };
 
+/// How long before the end of a hold the registry is asked: enough for one answer that times out
+/// after 3 s and a second try.
+const READ_AHEAD: Duration = Duration::from_secs(6);
+
 /// Which instances are held, and until when.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
@@ -21,6 +25,8 @@ pub(super) struct Guard {
     grown_at: Option<Instant>,
     /// How long after that the holds end.
     idle: Duration,
+    /// The end that a read was asked for.
+    asked: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -114,6 +120,23 @@ impl Guard {
             });
             self.holds.insert(address.clone(), hold);
         }
+    }
+
+    /// When to ask the registry once more before the next hold ends: the push that would have ended
+    /// it well may be lost. `None` if that was done.
+    pub(super) fn next_read(&self, options: &Options) -> Option<Instant> {
+        let end = self.next_end(options)?;
+        let ahead = READ_AHEAD.min(self.idle / 2);
+        (self.asked != Some(end)).then(|| end.checked_sub(ahead).unwrap_or(end))
+    }
+
+    /// Whether to ask now; once for each end.
+    pub(super) fn take_read(&mut self, now: Instant, options: &Options) -> bool {
+        let due = self.next_read(options).is_some_and(|at| at <= now);
+        if due {
+            self.asked = self.next_end(options);
+        }
+        due
     }
 
     /// When the next hold ends by itself; `None` also if that is further away than time goes.

@@ -31,8 +31,10 @@ pub struct Options {
     /// 1.0 nothing is held but the last.
     pub believed_share: f64,
     /// How long held instances stay without the list growing. Default 60 s, ten times what
-    /// providers with slow clients need to register again. A longer one calls instances that are
-    /// really gone for longer, unless their connection says so.
+    /// providers with slow clients need to register again. 6 s before its end (sooner if this is
+    /// below 12 s) a client reads the list once more, safety reads or not, since the push that told
+    /// of their return may be lost. A longer one calls instances that are really gone for longer,
+    /// unless their connection says so.
     pub hold: Duration,
     /// How long an instance is held at most, from the beginning. Default 180 s, the longest that a
     /// registry took to notice a lost rack: no set is older than that once it is connected.

@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) twins: Twins,
     pub(super) protected: bool,
     pub(super) guard: Guard,
+    /// Whether the registry is to be asked for the list.
+    pub(super) read_wanted: bool,
     pub(super) link: Link,
     pub(super) answered: bool,
     pub(super) known: bool,
@@ -77,6 +79,7 @@ impl State {
             twins: Twins::new(),
             protected: false,
             guard: Guard::default(),
+            read_wanted: false,
             link: Link::default(),
             answered: false,
             known: false,
@@ -152,13 +155,13 @@ impl State {
 
     /// When [`expire`](Self::expire) has something to do.
     pub(super) fn next_deadline(&self, options: &Options) -> Option<Instant> {
-        let holds = (!self.link.awaiting)
-            .then(|| self.guard.next_end(options))
-            .flatten();
-        [holds, self.settle_at].into_iter().flatten().min()
+        let holds = |at: Option<Instant>| at.filter(|_| !self.link.awaiting);
+        let read = holds(self.guard.next_read(options));
+        let end = holds(self.guard.next_end(options));
+        [read, end, self.settle_at].into_iter().flatten().min()
     }
 
-    /// Ends the holds and the doubt whose time is up. Not while the registry is out of reach: the
+    /// Ends the holds and the doubt whose time is up, and asks for a list before. Not while the registry is out of reach: the
     /// last set serves then, without limit.
     pub(super) fn expire(&mut self, options: &Options, now: Instant, out: &mut Outbox) {
         self.news(now);
@@ -172,6 +175,7 @@ impl State {
         if self.link.awaiting {
             return;
         }
+        self.read_wanted |= self.guard.take_read(now, options);
         let due = self.guard.due(now, options);
         if due.is_empty() {
             return;

@@ -123,6 +123,12 @@ impl Writer {
         })
     }
 
+    /// Whether the registry is to be asked for the list once more, because a hold is about to end;
+    /// true once each time.
+    pub(crate) fn take_read_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.shared.lock().read_wanted)
+    }
+
     /// A connection to this instance failed: if it is held, it no longer is.
     pub fn report_unreachable(&mut self, address: &Address, generation: Generation, now: Instant) {
         report_unreachable(&self.shared, address, generation, now);

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tower::load::CompleteOnResponse;
 
@@ -15,6 +15,7 @@ pub struct DiscoverBuilder<R = NeverRecover, C = CompleteOnResponse, V = Unclass
     subscription: Subscription,
     prefer: Option<Arc<str>>,
     gated: bool,
+    abort_after: Option<Duration>,
     recover: R,
     completion: C,
     classify: V,
@@ -26,6 +27,7 @@ impl DiscoverBuilder {
             subscription,
             prefer: None,
             gated: true,
+            abort_after: None,
             recover: NeverRecover::default(),
             completion: CompleteOnResponse::default(),
             classify: Unclassified::default(),
@@ -50,6 +52,7 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
             subscription: self.subscription,
             prefer: self.prefer,
             gated: self.gated,
+            abort_after: self.abort_after,
             recover,
             completion: self.completion,
             classify: self.classify,
@@ -64,6 +67,7 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
             subscription: self.subscription,
             prefer: self.prefer,
             gated: self.gated,
+            abort_after: self.abort_after,
             recover: self.recover,
             completion,
             classify: self.classify,
@@ -82,10 +86,27 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
             subscription: self.subscription,
             prefer: self.prefer,
             gated: self.gated,
+            abort_after: self.abort_after,
             recover: self.recover,
             completion: self.completion,
             classify,
         }
+    }
+
+    /// Cuts calls in flight on an instance that left the registry, so long after they learnt of it:
+    /// a call without its response yet fails with
+    /// [`Aborted`](crate::endpoint::CallError::Aborted), and its service's future is dropped.
+    /// Default: never, since an instance that goes offline usually ends what it has begun. Take it
+    /// where instances vanish without closing their connections, and calls have no deadline.
+    ///
+    /// Whether a request that was cut had been processed is not known. A body that is being read is
+    /// cut only by a `completion` that asks
+    /// [`InFlight::poll_abort`](crate::endpoint::InFlight::poll_abort). Costs a lock of the
+    /// instance's at each pending poll.
+    #[must_use]
+    pub const fn abort_in_flight_after(mut self, after: Duration) -> Self {
+        self.abort_after = Some(after);
+        self
     }
 
     /// Lets calls pass whatever the gates say: to show that without them calls do land on
@@ -124,6 +145,9 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
             let key = self.subscription.key().clone();
             EndpointSet::new(key, snapshot, quiet, self.prefer, self.gated)
         });
+        if let Some(after) = self.abort_after {
+            attached.consumer().abort_after(after);
+        }
         Arc::new(Shared::new(
             attached,
             make,

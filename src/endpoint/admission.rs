@@ -1,14 +1,14 @@
 use std::{
     fmt, mem,
     sync::{Arc, atomic::Ordering},
-    task::Context,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
 use crate::{
-    endpoint::{Endpoint, EndpointSet, ejection},
+    endpoint::{Endpoint, EndpointSet, abort::Abort, ejection},
     sync::{Ticket, guarded},
 };
 
@@ -38,10 +38,16 @@ pub(crate) struct Place<S> {
 ///
 /// A [`TrackCompletion`](tower::load::CompleteOnResponse) that puts it beside a response's body
 /// keeps the call counted until the body has ended.
-pub struct InFlight(Arc<dyn Finish>, Option<Instant>);
+pub struct InFlight {
+    endpoint: Arc<dyn Finish>,
+    /// When it began, if calls are timed.
+    since: Option<Instant>,
+    abort: Abort,
+}
 
 trait Finish: Send + Sync {
-    fn finish(&self, since: Option<Instant>);
+    fn finish(&self, since: Option<Instant>, abort: &mut Abort);
+    fn poll_abort(&self, abort: &mut Abort, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 impl<S> Endpoint<S> {
@@ -201,13 +207,36 @@ impl<S: Send + Sync + 'static> Admitted<S> {
     pub(crate) fn into_handle(mut self) -> InFlight {
         let endpoint = self.endpoint.take();
         let endpoint = endpoint.expect("only this method, which ends `self`, takes it");
-        InFlight(endpoint, self.since)
+        InFlight {
+            endpoint,
+            since: self.since,
+            abort: Abort::default(),
+        }
+    }
+}
+
+impl InFlight {
+    /// Ready once the call is to be cut: its instance left the registry so long ago as the
+    /// balancer's `abort_in_flight_after` says. Never ready if that is not set.
+    ///
+    /// Until its response a call is cut by the balancer itself. For whoever keeps this beside a
+    /// response's body: poll it where the body is pending, and end the body when it is ready.
+    pub fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.endpoint.poll_abort(&mut self.abort, cx)
     }
 }
 
 impl<S: Send + Sync> Finish for Endpoint<S> {
-    fn finish(&self, since: Option<Instant>) {
+    fn finish(&self, since: Option<Instant>, abort: &mut Abort) {
+        abort.leave(self);
         self.end(since);
+    }
+
+    fn poll_abort(&self, abort: &mut Abort, cx: &mut Context<'_>) -> Poll<()> {
+        match self.hub.abort_after.get() {
+            Some(after) => abort.poll(self, *after, cx),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -241,7 +270,7 @@ impl<S> Drop for Place<S> {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.finish(self.1);
+        self.endpoint.finish(self.since, &mut self.abort);
     }
 }
 

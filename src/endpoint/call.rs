@@ -10,14 +10,13 @@ use std::{
 use pin_project::pin_project;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
-use crate::{
-    endpoint::{
-        CallError, Classify, InFlight, Recover, Recovered, Verdict,
-        admission::{Admitted, Place},
-        pick::{Pick, Picked, Tried},
-        slot::Obtained,
-    },
-    sync::Ticket,
+use crate::endpoint::{
+    CallError, Classify, EndpointSet, InFlight, Recover, Recovered, Verdict,
+    abort::Abort,
+    admission::{Admitted, Place},
+    pick::{Pick, Picked, Tried},
+    slot::Obtained,
+    waiter::Waiter,
 };
 
 /// One call: pick, make, wait until ready, admit, `Service::call`, first poll, all in the first
@@ -37,11 +36,12 @@ where
     #[pin]
     future: Option<S::Future>,
     admitted: Option<Admitted<S>>,
+    abort: Abort,
     /// The service that is waited for; dropped before the place.
     service: Option<S>,
     place: Option<Place<S>>,
     /// Among those who wait for the set's next change.
-    ticket: Option<Ticket>,
+    waiter: Waiter,
     tried: Tried,
     refusals: usize,
     failure: Option<CallError>,
@@ -70,9 +70,10 @@ where
             request: Some(request),
             future: None,
             admitted: None,
+            abort: Abort::default(),
             service: None,
             place: None,
-            ticket: None,
+            waiter: Waiter::default(),
             tried: Tried::default(),
             refusals: 0,
             failure: None,
@@ -87,7 +88,7 @@ where
 
     /// Whether it waits for there to be an instance to call.
     pub(crate) const fn waits_for_instances(&self) -> bool {
-        self.ticket.is_some()
+        self.waiter.waits()
     }
 }
 
@@ -147,15 +148,13 @@ where
             match this.pick.pick(this.tried) {
                 Picked::Place(place) => {
                     *this.place = Some(place);
-                    if let Some(ticket) = this.ticket.take() {
-                        set.waiters.leave(ticket);
-                    }
+                    this.waiter.leave(set);
                     return Poll::Ready(Ok(()));
                 }
                 Picked::Wait if registered => return Poll::Pending,
                 Picked::Wait => {
                     // Looked for again after this, so that no change falls in between.
-                    set.waiters.register(this.ticket, cx.waker());
+                    this.waiter.register(set, cx.waker());
                     registered = true;
                 }
                 Picked::Nobody(error) => {
@@ -268,12 +267,20 @@ where
         let Some(future) = this.future.as_mut().as_pin_mut() else {
             return Poll::Ready(Step::Go);
         };
-        let result = ready!(future.poll(cx));
+        let shared = this.pick.shared();
+        let set = shared.set();
+        let result = match future.poll(cx) {
+            Poll::Ready(result) => Ok(result),
+            Poll::Pending => Err(ready!(poll_abort(this.abort, this.admitted, set, cx))),
+        };
         this.future.set(None);
         let admitted = this.admitted.take();
         let mut admitted = admitted.expect("stands beside the future from admission to answer");
-        let shared = this.pick.shared();
-        let set = shared.set();
+        this.abort.leave(admitted.endpoint());
+        let result = match result {
+            Ok(result) => result,
+            Err(aborted) => return Poll::Ready(Step::End(Err(aborted))),
+        };
         let mut error = match result {
             Ok(response) => {
                 if admitted.judged() {
@@ -311,6 +318,25 @@ where
     }
 }
 
+/// Ready with the error once a call in flight is to be cut, if ever.
+fn poll_abort<S>(
+    abort: &mut Abort,
+    admitted: &Option<Admitted<S>>,
+    set: &EndpointSet<S>,
+    cx: &mut Context<'_>,
+) -> Poll<CallError> {
+    let (Some(&after), Some(admitted)) = (set.hub.abort_after.get(), admitted) else {
+        return Poll::Pending;
+    };
+    let endpoint = admitted.endpoint();
+    ready!(abort.poll(endpoint, after, cx));
+    Poll::Ready(CallError::Aborted {
+        service: set.service().clone(),
+        instance: endpoint.address(),
+        after,
+    })
+}
+
 #[pin_project::pinned_drop]
 impl<P, S, Req, R, C, V> PinnedDrop for Call<P, S, Req, R, C, V>
 where
@@ -319,8 +345,9 @@ where
 {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        if let Some(ticket) = this.ticket.take() {
-            this.pick.shared().set().waiters.leave(ticket);
+        this.waiter.leave(this.pick.shared().set());
+        if let Some(admitted) = this.admitted {
+            this.abort.leave(admitted.endpoint());
         }
     }
 }

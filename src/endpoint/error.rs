@@ -1,4 +1,4 @@
-use std::{error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use tower::BoxError;
 
@@ -9,8 +9,9 @@ use crate::{
 
 /// Why a call failed.
 ///
-/// Unless [`is_inner`](Self::is_inner) says that the error is the service's own, the request was
-/// not handed to any instance.
+/// Unless [`is_inner`](Self::is_inner) says that the error is the service's own, or
+/// [`is_aborted`](Self::is_aborted) that there was no waiting for its answer, the request was not
+/// handed to any instance.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError {
@@ -26,6 +27,14 @@ pub enum CallError {
         /// The service.
         service: ServiceKey,
         /// What was waited for, and how long.
+        reason: Arc<str>,
+    },
+    /// No instance that may be called is what the request's hints allow: none has the metadata that
+    /// it asks for, or it excludes all that do.
+    NoMatch {
+        /// The service.
+        service: ServiceKey,
+        /// What was asked for, and what there is.
         reason: Arc<str>,
     },
     /// More calls at once than the balancer was told to take.
@@ -59,6 +68,17 @@ pub enum CallError {
         service: ServiceKey,
         /// The instance.
         instance: Address,
+    },
+    /// The instance left the registry while the call was in flight, and its time was up
+    /// (`abort_in_flight_after`). Whether the request was processed is not known.
+    #[non_exhaustive]
+    Aborted {
+        /// The service.
+        service: ServiceKey,
+        /// The instance.
+        instance: Address,
+        /// How long after its eviction.
+        after: Duration,
     },
     /// The call was handed to the instance's service, which failed.
     Inner {
@@ -102,6 +122,11 @@ impl CallError {
         matches!(self, Self::Unknown { .. })
     }
 
+    /// Whether no instance that may be called is what the request's hints allow.
+    pub const fn is_no_match(&self) -> bool {
+        matches!(self, Self::NoMatch { .. })
+    }
+
     /// Whether the balancer had as many calls as it was told to take.
     pub const fn is_overloaded(&self) -> bool {
         matches!(self, Self::Overloaded { .. })
@@ -122,6 +147,11 @@ impl CallError {
         matches!(self, Self::Evicted { .. })
     }
 
+    /// Whether the call was cut, some time after its instance had left the registry.
+    pub const fn is_aborted(&self) -> bool {
+        matches!(self, Self::Aborted { .. })
+    }
+
     /// Whether this is the error of the instance's own service.
     pub const fn is_inner(&self) -> bool {
         matches!(self, Self::Inner { .. })
@@ -132,10 +162,12 @@ impl CallError {
         match self {
             Self::NoInstances { service, .. }
             | Self::Unknown { service, .. }
+            | Self::NoMatch { service, .. }
             | Self::Overloaded { service, .. }
             | Self::AllUnreachable { service, .. }
             | Self::Unusable { service, .. }
             | Self::Evicted { service, .. }
+            | Self::Aborted { service, .. }
             | Self::Inner { service, .. } => service,
         }
     }
@@ -145,9 +177,11 @@ impl CallError {
         match self {
             Self::Unusable { instance, .. }
             | Self::Evicted { instance, .. }
+            | Self::Aborted { instance, .. }
             | Self::Inner { instance, .. } => Some(instance),
             Self::NoInstances { .. }
             | Self::Unknown { .. }
+            | Self::NoMatch { .. }
             | Self::Overloaded { .. }
             | Self::AllUnreachable { .. } => None,
         }
@@ -179,6 +213,9 @@ impl fmt::Display for CallError {
             Self::Unknown { service, reason } => {
                 write!(f, "it is not known which instances {service} has: {reason}")
             }
+            Self::NoMatch { service, reason } => {
+                write!(f, "no instance of {service} fits the request: {reason}")
+            }
             Self::Overloaded { service, reason } => {
                 write!(f, "too many calls to {service} at once: {reason}")
             }
@@ -197,6 +234,14 @@ impl fmt::Display for CallError {
             Self::Evicted { service, instance } => {
                 write!(f, "instance {instance} of {service} left the registry")
             }
+            Self::Aborted {
+                service,
+                instance,
+                after,
+            } => write!(
+                f,
+                "the call to instance {instance} of {service} was cut {after:?} after that left the registry (abort_in_flight_after)"
+            ),
             Self::Inner {
                 service, instance, ..
             } => write!(f, "the call to instance {instance} of {service} failed"),

@@ -5,13 +5,14 @@ use std::{
 
 use crate::{
     directory::{Consumer, Revision, Snapshot, Transition, TransitionKind},
-    endpoint::{Endpoint, EndpointSet, gate::State as GateState, set::State},
+    endpoint::{Endpoint, EndpointSet, ejection, gate::State as GateState, set::State},
 };
 
 impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
     fn close(&self, next: &Arc<Snapshot>, transitions: &[Transition]) {
         let mut state = self.lock();
         state.latest = Arc::clone(next);
+        let now = self.is_timed().then(ejection::now);
         for transition in transitions {
             match transition.kind {
                 TransitionKind::Evicted => {
@@ -21,6 +22,9 @@ impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
                     state.endpoints.remove(&transition.address);
                     let before = endpoint.gate.evict();
                     state.shut(next, &endpoint, before);
+                    if let Some(now) = now {
+                        state.legacies.leave(&endpoint, now);
+                    }
                     state.evicted.push(endpoint);
                 }
                 TransitionKind::Closed => {
@@ -117,7 +121,7 @@ impl<S> EndpointSet<S> {
     pub(crate) fn tend(&self) {
         let hub = &self.hub;
         if hub.untidy.load(Ordering::Relaxed) && hub.untidy.swap(false, Ordering::AcqRel) {
-            self.tidy(crate::endpoint::ejection::now());
+            self.tidy(ejection::now());
         }
     }
 }

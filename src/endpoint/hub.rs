@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -21,6 +24,8 @@ pub(crate) struct Hub {
     pub(crate) probes: AtomicBool,
     /// How calls are timed, if they are.
     pub(crate) timing: OnceLock<Timing>,
+    /// How long after its instance's eviction a call in flight is cut, if it is.
+    pub(crate) abort_after: OnceLock<Duration>,
     /// Calls that were let in at an evicted gate: none, unless gates are off.
     pub(crate) after_eviction: AtomicU64,
 }
@@ -34,6 +39,7 @@ impl Hub {
             untidy: AtomicBool::new(false),
             probes: AtomicBool::new(false),
             timing: OnceLock::new(),
+            abort_after: OnceLock::new(),
             after_eviction: AtomicU64::new(0),
         }
     }

@@ -30,8 +30,9 @@ pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
         loop {
             let next = match weak.upgrade() {
                 Some(set) if !set.is_abandoned() => {
-                    set.upkeep();
-                    set.tidy(ejection::now())
+                    let now = ejection::now();
+                    let upkeep = set.upkeep(now);
+                    [upkeep, set.tidy(now)].into_iter().flatten().min()
                 }
                 _ => return,
             };
@@ -109,6 +110,8 @@ impl<S> EndpointSet<S> {
                     }
                 }
             }
+            let expiry = state.legacies.expire(now);
+            let next = next.into_iter().chain(expiry).min();
             (mem::take(&mut state.evicted), probed, next)
         };
         for endpoint in evicted {

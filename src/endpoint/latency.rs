@@ -44,6 +44,12 @@ impl Latency {
             });
     }
 
+    /// Goes on from where another left off.
+    pub(crate) fn inherit(&self, other: &Self) {
+        self.0
+            .store(other.0.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// The expected latency in seconds; drifts towards 0 while nothing is heard, so that a slow
     /// instance is tried again.
     pub(crate) fn expected(&self, now: Instant, timing: &Timing) -> f64 {

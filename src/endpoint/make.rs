@@ -1,3 +1,5 @@
+use futures_util::future::BoxFuture;
+
 use crate::model::Instance;
 
 /// Makes the service that calls one instance.
@@ -17,6 +19,18 @@ pub trait MakeEndpoint: Send + Sync + 'static {
 
     /// Makes it.
     fn make(&self, instance: &Instance) -> Self::Service;
+
+    /// Finds out whether an instance that could not be reached can be reached now, off the way of
+    /// calls: by a dial, say. An `Err` says why not.
+    ///
+    /// `None`, the default: a call finds out, and waits for the instance meanwhile. With a probe of
+    /// one's own no call does. It runs on the balancer's task, at most 16 at a time, after rests of
+    /// 1, 2, 4 to 30 s; one a second while no instance can be reached. It must end by itself, and
+    /// is dropped when the instance leaves. A panic in it counts as a failure.
+    fn probe(&self, instance: &Instance) -> Option<BoxFuture<'static, Result<(), String>>> {
+        let _ = instance;
+        None
+    }
 }
 
 impl<F, S> MakeEndpoint for F

@@ -5,6 +5,7 @@
 //! callable. `Call` takes one request through it: pick, admission, `Service::call` and first
 //! poll happen in one poll of its future, so that nothing can come in between unseen.
 
+mod abort;
 mod admission;
 #[cfg(feature = "testing")]
 mod bare;
@@ -16,6 +17,7 @@ mod gate;
 mod hub;
 mod janitor;
 mod latency;
+mod legacy;
 mod make;
 mod pick;
 mod reach;
@@ -24,6 +26,7 @@ mod rules;
 mod set;
 mod shared;
 mod slot;
+mod waiter;
 
 use std::{
     fmt,
@@ -54,7 +57,7 @@ pub use self::{
     rules::{Classify, NeverRecover, Recover, Recovered, Unclassified, Verdict},
 };
 pub(crate) use self::{
-    admission::Place,
+    admission::{Admitted, Place},
     call::Call,
     ejection::now,
     latency::Timing,
@@ -62,6 +65,7 @@ pub(crate) use self::{
     roster::Roster,
     set::{EndpointSet, Upkeep},
     shared::Shared,
+    waiter::Waiter,
 };
 
 /// One generation of one instance, as one consumer holds it.

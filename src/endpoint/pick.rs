@@ -86,7 +86,7 @@ impl<S, R, C, V> Pick<S, R, C, V> for Any<S, R, C, V> {
     }
 
     fn pick(&self, tried: &Tried) -> Picked<S> {
-        self.0.set().pick(tried)
+        self.0.set().pick(tried, |_| true)
     }
 }
 
@@ -108,7 +108,7 @@ impl<S, R, C, V> Pick<S, R, C, V> for OwnFirst<S, R, C, V> {
                 return Picked::Place(Place::new(Arc::clone(own), true));
             }
         }
-        set.pick(tried)
+        set.pick(tried, |_| true)
     }
 }
 

@@ -68,14 +68,21 @@ impl<S> Roster<S> {
     }
 
     /// Finds one that was not tried: in the preferred cluster if there is one, else anywhere.
-    pub(crate) fn find(&self, tried: &Tried, probes: bool, gated: bool) -> Found<S> {
+    /// Only those that `allow` says yes to.
+    pub(crate) fn find(
+        &self,
+        tried: &Tried,
+        probes: bool,
+        gated: bool,
+        allow: impl Fn(&Endpoint<S>) -> bool,
+    ) -> Found<S> {
         let (near, far) = self.endpoints.split_at(self.preferred);
         let mut changing = false;
-        if probes && let Some(endpoint) = self.find_probe(tried) {
+        if probes && let Some(endpoint) = self.find_probe(tried, &allow) {
             return Found::One(endpoint, true);
         }
         for range in [near, far] {
-            if let Some(endpoint) = self.choose(range, tried, gated, &mut changing) {
+            if let Some(endpoint) = self.choose(range, tried, gated, &allow, &mut changing) {
                 return Found::One(Arc::clone(endpoint), false);
             }
         }
@@ -86,11 +93,16 @@ impl<S> Roster<S> {
         }
     }
 
-    /// Takes a probe that is on offer at one that was not tried.
-    pub(crate) fn find_probe(&self, tried: &Tried) -> Option<Arc<Endpoint<S>>> {
+    /// Takes a probe that is on offer at one that was not tried and that `allow` says yes to.
+    pub(crate) fn find_probe(
+        &self,
+        tried: &Tried,
+        allow: impl Fn(&Endpoint<S>) -> bool,
+    ) -> Option<Arc<Endpoint<S>>> {
         let probed = self.endpoints.iter().find(|endpoint| {
             !tried.contains(endpoint.generation())
                 && endpoint.gate.state().offers_probe()
+                && allow(endpoint)
                 && endpoint.gate.take_probe()
         });
         probed.map(Arc::clone)
@@ -102,6 +114,7 @@ impl<S> Roster<S> {
         range: &'a [Arc<Endpoint<S>>],
         tried: &Tried,
         gated: bool,
+        allow: impl Fn(&Endpoint<S>) -> bool,
         changing: &mut bool,
     ) -> Option<&'a Arc<Endpoint<S>>> {
         if range.is_empty() {
@@ -111,7 +124,7 @@ impl<S> Roster<S> {
         let (tail, head) = range.split_at(start);
         let mut first: Option<&Arc<Endpoint<S>>> = None;
         for endpoint in head.iter().chain(tail) {
-            if tried.contains(endpoint.generation()) {
+            if tried.contains(endpoint.generation()) || !allow(endpoint) {
                 continue;
             }
             let state = endpoint.gate.state();

@@ -5,6 +5,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
@@ -19,6 +20,7 @@ use crate::{
         hub::Hub,
         janitor,
         latency::Timing,
+        legacy::Legacies,
         pick::{Picked, Tried},
         roster::{Found, Roster},
     },
@@ -54,8 +56,9 @@ pub(crate) struct EndpointSet<S> {
 
 /// What keeps something of its own beside a set, such as a table to pick from.
 pub(crate) trait Upkeep: Send + Sync {
-    /// The set may have changed. Called by the set's janitor, without a lock.
-    fn upkeep(&self);
+    /// The set may have changed, or the time has come that this returned. Called by the set's
+    /// janitor, without a lock.
+    fn upkeep(&self, now: Instant) -> Option<Instant>;
 }
 
 pub(super) struct State<S> {
@@ -68,6 +71,8 @@ pub(super) struct State<S> {
     pub(super) touched: Vec<Arc<Endpoint<S>>>,
     /// Gone, with a service still to be dropped.
     pub(super) evicted: Vec<Arc<Endpoint<S>>>,
+    /// Gone, with the latency that they leave to who comes back soon; if calls are timed.
+    pub(super) legacies: Legacies<S>,
     /// Not reached, and perhaps not to be probed before their time.
     pub(super) ejected: Vec<Arc<Endpoint<S>>>,
     /// When a probe was last granted while nobody could be reached.
@@ -105,6 +110,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 entering: Vec::new(),
                 touched: Vec::new(),
                 evicted: Vec::new(),
+                legacies: Legacies::default(),
                 ejected: Vec::new(),
                 probed: None,
                 last_error: None,
@@ -171,6 +177,11 @@ impl<S> EndpointSet<S> {
         let _ = self.hub.timing.set(timing);
     }
 
+    /// Has calls in flight on an evicted instance cut after so long.
+    pub(crate) fn abort_after(&self, after: Duration) {
+        let _ = self.hub.abort_after.set(after);
+    }
+
     /// Whether calls are timed.
     pub(crate) fn is_timed(&self) -> bool {
         self.hub.timing.get().is_some()
@@ -186,10 +197,19 @@ impl<S> EndpointSet<S> {
         self.lock().endpoints.get(address).map(Arc::clone)
     }
 
-    pub(super) fn upkeep(&self) {
-        if let Some(upkeep) = self.upkeep.get().and_then(Weak::upgrade) {
-            upkeep.upkeep();
-        }
+    /// Has the janitor look soon.
+    pub(crate) fn ring(&self) {
+        self.hub.ring();
+    }
+
+    /// Whether there is a janitor.
+    pub(crate) fn is_tended(&self) -> bool {
+        self.hub.tended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn upkeep(&self, now: Instant) -> Option<Instant> {
+        let upkeep = self.upkeep.get().and_then(Weak::upgrade);
+        upkeep.and_then(|upkeep| upkeep.upkeep(now))
     }
 
     /// Who can be called may have changed.
@@ -208,16 +228,16 @@ impl<S> EndpointSet<S> {
         }
     }
 
-    /// An open endpoint that is not among `tried`.
-    pub(crate) fn pick(&self, tried: &Tried) -> Picked<S> {
-        if let Found::One(endpoint, probe) = self.find(&self.roster(false), tried) {
+    /// An open endpoint that is not among `tried` and that `allow` says yes to.
+    pub(crate) fn pick(&self, tried: &Tried, allow: impl Fn(&Endpoint<S>) -> bool) -> Picked<S> {
+        if let Found::One(endpoint, probe) = self.find(&self.roster(false), tried, &allow) {
             return Picked::Place(Place::new(endpoint, probe));
         }
-        if !self.hub.tended.load(Ordering::Acquire) {
+        if !self.is_tended() {
             self.tidy(ejection::now());
         }
         let roster = self.roster(true);
-        match self.find(&roster, tried) {
+        match self.find(&roster, tried, &allow) {
             Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
             Found::Changing => Picked::Wait,
             Found::Nobody if !roster.known => Picked::Wait,
@@ -225,13 +245,18 @@ impl<S> EndpointSet<S> {
         }
     }
 
-    /// The probe that is due, if one is: it goes before any choice.
-    pub(crate) fn probe(&self, tried: &Tried) -> Option<Place<S>> {
+    /// The probe that is due, if one is and `allow` says yes to it: it goes before any choice.
+    #[inline]
+    pub(crate) fn probe(
+        &self,
+        tried: &Tried,
+        allow: impl Fn(&Endpoint<S>) -> bool,
+    ) -> Option<Place<S>> {
         if !self.seek_probes() {
             return None;
         }
         let roster = self.roster(true);
-        let found = roster.find_probe(tried);
+        let found = roster.find_probe(tried, allow);
         if roster.offers_probe() {
             self.hub.probes.store(true, Ordering::Release);
         }
@@ -244,9 +269,14 @@ impl<S> EndpointSet<S> {
         self.hub.probes.load(Ordering::Relaxed) && self.hub.probes.swap(false, Ordering::AcqRel)
     }
 
-    fn find(&self, roster: &Roster<S>, tried: &Tried) -> Found<S> {
+    fn find(
+        &self,
+        roster: &Roster<S>,
+        tried: &Tried,
+        allow: impl Fn(&Endpoint<S>) -> bool,
+    ) -> Found<S> {
         let probes = self.seek_probes();
-        let found = roster.find(tried, probes, self.gated);
+        let found = roster.find(tried, probes, self.gated, allow);
         if probes && roster.offers_probe() {
             self.hub.probes.store(true, Ordering::Release); // there is another, or this call tried it
         }
@@ -307,6 +337,7 @@ impl<S> EndpointSet<S> {
             let mut state = self.lock();
             state.abandoned = true;
             state.ejected.clear();
+            state.legacies = Legacies::default();
             (
                 std::mem::take(&mut state.endpoints),
                 std::mem::take(&mut state.evicted),
@@ -361,7 +392,9 @@ impl<S> View<'_, S> {
         {
             return Arc::clone(endpoint);
         }
-        let endpoint = Arc::new(Endpoint::new(entry, Arc::clone(self.hub)));
+        let endpoint = Endpoint::new(entry, Arc::clone(self.hub));
+        self.state.legacies.hand_on(&endpoint, ejection::now());
+        let endpoint = Arc::new(endpoint);
         let former = self
             .state
             .endpoints

@@ -61,6 +61,7 @@ impl Session {
             | Command::Query { ticket, .. }
             | Command::List { ticket, .. } => self.done(*ticket, Err(OperationError::Closed)),
             Command::Subscribe(_)
+            | Command::Refresh(_)
             | Command::Unsubscribe(_)
             | Command::Cancel(_)
             | Command::Close => {}

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     calls::{Purpose, STARTING, UNREGISTERED},
+    config::Headers,
     dialer::{Candidate, around},
     error::{CallFailure, DialError, LinkError, ServerFailure},
     event::{CallId, LinkId, Output, State},
@@ -133,12 +134,19 @@ impl Session {
     }
 
     /// The first question needs no registered connection.
-    pub(super) fn connected(&mut self, link: LinkId, local: IpAddr, now: Instant) {
+    pub(super) fn connected(
+        &mut self,
+        link: LinkId,
+        local: IpAddr,
+        headers: Option<Headers>,
+        now: Instant,
+    ) {
         let Some(attempt) = self.attempt_at(link, Step::Dial) else {
             return;
         };
         attempt.step = Step::Check;
         attempt.local = Some(local);
+        attempt.headers = headers;
         self.timers.stop(&Timer::Step(link)); // the call has its own
         self.call(link, &Request::ServerCheck, Purpose::Check, now);
     }
@@ -359,12 +367,16 @@ impl Session {
         let server = self.describe(candidate);
         let mut link = Link::new(attempt.id, server, candidate.addr, now);
         link.local = attempt.local;
+        if let Some(headers) = attempt.headers {
+            self.config.headers = headers;
+        }
         self.current = Some(link);
         self.dialer.connected();
         self.timers.set(Timer::Liveness, now + self.config.idle);
         if let Some(age) = self.config.max_age {
             self.timers.set(Timer::Age, around(now, age, &mut self.rng));
         }
+        self.said = None; // another connection, even if to the same server
         self.say(State::Connected {
             server: candidate.addr,
             connection_id: attempt.connection_id,

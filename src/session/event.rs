@@ -25,6 +25,8 @@ pub(crate) enum Command {
     /// From now on lists of `key` are wanted. The first list since this command comes as
     /// [`Origin::FirstAnswer`], or as a push that overtook that answer.
     Subscribe(ServiceKey),
+    /// A list of `key`, which is subscribed, is wanted now; it comes as [`Origin::Read`].
+    Refresh(ServiceKey),
     /// From now on they are not.
     Unsubscribe(ServiceKey),
     /// Publish `instance` as the one instance of this client in `key`. The ticket is done when a
@@ -103,6 +105,9 @@ pub(crate) enum Output {
         error: OperationError,
         retries: bool,
     },
+    /// The names of a group's services were denied. They are asked for once more, with the next
+    /// headers if some come.
+    ListDenied { group: Arc<str> },
     /// The end of what a caller waits for.
     Done {
         ticket: Ticket,

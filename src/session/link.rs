@@ -4,6 +4,7 @@ use std::{
 };
 
 use super::{
+    config::Headers,
     dialer::Candidate,
     event::{CallId, LinkId},
 };
@@ -23,6 +24,8 @@ pub(super) struct Attempt {
     pub(super) candidate: Option<Candidate>,
     pub(super) local: Option<IpAddr>,
     pub(super) connection_id: Option<String>,
+    /// Headers of naming requests on this connection, if it has its own: a login's token.
+    pub(super) headers: Option<Headers>,
     /// Whether the server said that it would acknowledge the setup.
     pub(super) negotiates: bool,
     pub(super) acknowledged: bool,
@@ -71,6 +74,7 @@ impl Attempt {
             candidate: None,
             local: None,
             connection_id: None,
+            headers: None,
             negotiates: false,
             acknowledged: false,
             poll: None,

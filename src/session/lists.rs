@@ -20,7 +20,10 @@ const REREAD_INTERVAL: Duration = Duration::from_secs(1);
 impl Session {
     /// A push on the current stream. Applied in the order of arrival, whatever its stamp.
     pub(super) fn pushed(&mut self, key: &ServiceKey, listing: Listing, now: Instant) {
-        let subscription = self.subscriptions.get_mut(key);
+        let mut subscription = self.subscriptions.get_mut(key);
+        if let Some(subscription) = &mut subscription {
+            subscription.last_push = Some(now); // wanted again, no older answer counts
+        }
         let Some(subscription) = subscription.filter(|subscription| subscription.wanted) else {
             self.counters.unwanted_pushes += 1;
             return;
@@ -30,7 +33,6 @@ impl Session {
             self.counters.lower_stamps += 1;
         }
         subscription.last_stamp = listing.stamp();
-        subscription.last_push = Some(now);
         subscription.reread = None; // nothing that a read could bring is newer
         // A push even if it overtook the first answer: it is newer than what was pushed before.
         self.deliver(key, listing, Origin::Push, now);
@@ -38,7 +40,8 @@ impl Session {
 
     /// The answer to a subscription or a read. Servers answer from a copy that is up to 0.6 s
     /// older than what they have pushed, so near a push an answer is dropped: a read never
-    /// resurrects. The first list is needed in any case.
+    /// resurrects. The first list is needed in any case. But what the subscription of before asked
+    /// for, before a push, is none: the next is asked for at once.
     pub(super) fn list_came(
         &mut self,
         key: &ServiceKey,
@@ -50,13 +53,15 @@ impl Session {
         let Some(subscription) = self.subscriptions.get(key) else {
             return;
         };
-        let near_push = subscription
-            .last_push
-            .is_some_and(|push| push + guard >= sent);
-        if !subscription.listed {
-            self.deliver(key, listing, Origin::FirstAnswer, now);
-        } else if near_push {
+        let (listed, last_push) = (subscription.listed, subscription.last_push);
+        let outdated = last_push.is_some_and(|push| match listed {
+            true => push + guard >= sent,
+            false => push > sent,
+        });
+        if outdated {
             self.counters.dropped_reads += 1;
+        } else if !listed {
+            self.deliver(key, listing, Origin::FirstAnswer, now);
         } else {
             self.deliver(key, listing, Origin::Read, now);
         }
@@ -147,17 +152,23 @@ impl Session {
         self.touch_subscription(key);
     }
 
+    /// Somebody needs to know what the server lists now.
+    pub(super) fn refresh(&mut self, key: &ServiceKey, now: Instant) {
+        if let Some(subscription) = self.subscriptions.get_mut(key)
+            && subscription.wanted
+        {
+            subscription.reread = Some(now);
+            self.touch_subscription(key);
+        }
+    }
+
     /// No push for a long time: a read, in case one was lost.
     pub(super) fn safety_read_due(&mut self, key: &ServiceKey, now: Instant) {
-        let Some(subscription) = self.subscriptions.get_mut(key) else {
-            return;
-        };
         if let Some(about) = self.config.safety_read {
             let at = around(now, about, &mut self.rng);
             self.timers.set(Timer::SafetyRead(key.clone()), at);
         }
-        subscription.reread = Some(now);
-        self.touch_subscription(key);
+        self.refresh(key, now);
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     dialer::{Dialer, Recommended},
     error::{CallFailure, ConnectError, DialError, LinkError, OperationError, ServerFailure},
     event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
+    late::Late,
     link::{Attempt, Link, Step},
     publications::Publication,
     reads::{Read, ReadRequest},
@@ -47,6 +48,7 @@ pub(crate) struct Session {
     /// The link before, kept open until the current one has everything.
     pub(super) draining: Option<LinkId>,
     pub(super) calls: Calls,
+    pub(super) late: Late,
     /// Items with something to send, in the order of their turn.
     pub(super) queue: VecDeque<Job>,
     pub(super) subscriptions: BTreeMap<ServiceKey, Subscription>,
@@ -54,7 +56,7 @@ pub(crate) struct Session {
     pub(super) reads: BTreeMap<Ticket, Read>,
     pub(super) counters: Counters,
     pub(super) life: Life,
-    said: Option<State>,
+    pub(super) said: Option<State>,
     pub(super) unfinished: Vec<(Operation, ServiceKey)>,
     last_id: u64,
 }
@@ -90,6 +92,7 @@ impl Session {
             current: None,
             draining: None,
             calls: Calls::default(),
+            late: Late::default(),
             queue: VecDeque::new(),
             subscriptions: BTreeMap::new(),
             publications: BTreeMap::new(),
@@ -111,6 +114,7 @@ impl Session {
         }
         match command {
             Command::Subscribe(key) => self.subscribe(key),
+            Command::Refresh(key) => self.refresh(&key, now),
             Command::Unsubscribe(key) => self.unsubscribe(&key),
             Command::Register {
                 ticket,
@@ -156,9 +160,21 @@ impl Session {
         self.resolved(link, server, result, now);
     }
 
-    /// The HTTP/2 handshake is done; `local` is our end of the connection.
-    pub(crate) fn handle_connected(&mut self, link: LinkId, local: IpAddr, now: Instant) {
-        self.connected(link, local, now);
+    /// The HTTP/2 handshake is done; `local` is our end of the connection, and `headers`, if this
+    /// connection has its own, go with its naming requests once it is the one in use.
+    pub(crate) fn handle_connected(
+        &mut self,
+        link: LinkId,
+        local: IpAddr,
+        headers: Option<HashMap<String, String>>,
+        now: Instant,
+    ) {
+        self.connected(link, local, headers.map(Headers), now);
+    }
+
+    /// The connection in use.
+    pub(crate) fn current_link(&self) -> Option<LinkId> {
+        self.current.as_ref().map(|link| link.id)
     }
 
     /// No connection came of a dial.
@@ -358,6 +374,7 @@ impl Session {
 
     fn forget_confirmations(&mut self) {
         self.queue.clear();
+        self.late.forget();
         self.forget_publications();
         self.forget_subscriptions();
         self.forget_reads();

@@ -16,6 +16,7 @@
 //! | `lists` | which of the lists that come are passed on |
 //! | `close` | the end that the user asked for |
 //! | `effort` | retries of one item |
+//! | `late` | unanswered requests that may be carried out after what was asked next |
 //! | `timers` | everything that is waited for |
 
 mod calls;
@@ -26,6 +27,7 @@ mod dialer;
 mod effort;
 mod error;
 mod event;
+mod late;
 mod link;
 mod lists;
 mod machine;

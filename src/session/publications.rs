@@ -7,6 +7,7 @@ use super::{
     effort::Effort,
     error::OperationError,
     event::{Operation, Outcome, Output, Ticket},
+    late::Kind,
     machine::{Job, Session},
     timers::Timer,
 };
@@ -183,6 +184,8 @@ impl Session {
         verdict: Result<Answer, OperationError>,
         now: Instant,
     ) {
+        let on = version.is_some();
+        let confirm = self.confirm_again(Kind::Publication, key, on, now);
         let Some(publication) = self.publications.get_mut(key) else {
             return;
         };
@@ -199,6 +202,11 @@ impl Session {
                 } else {
                     Vec::new()
                 };
+                if let Some(at) = confirm.filter(|_| confirmed) {
+                    publication.held = Held::Unknown;
+                    publication.effort.waiting = true;
+                    self.timers.set(Timer::Publication(key.clone()), at);
+                }
                 for ticket in joined.into_iter().chain(left) {
                     self.done(ticket, Ok(Outcome::Done));
                 }
@@ -209,6 +217,7 @@ impl Session {
                     OperationError::Refused(_) | OperationError::Denied(_)
                 ) {
                     publication.held = Held::Unknown;
+                    self.late.note(Kind::Publication, key, on, now);
                 }
                 self.publication_failed(key, version, error, now);
             }

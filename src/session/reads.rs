@@ -37,12 +37,9 @@ pub(super) enum ReadRequest {
 const TRIES: u32 = 3;
 
 impl Read {
-    /// Whether a denial is not yet the end: new headers may come. A list has no service on whose
-    /// account they could be asked for.
+    /// Whether a denial is not yet the end: new headers may come.
     const fn is_retried(&self, config: &Config) -> bool {
-        config.credentials
-            && self.effort.failures == 0
-            && matches!(self.request, ReadRequest::Query(_))
+        config.credentials && self.effort.failures == 0
     }
 }
 
@@ -126,13 +123,18 @@ impl Session {
             (Err(error), _) => {
                 let wait = read.effort.fail(&error, &mut self.rng);
                 let at = now + wait.unwrap_or_default();
-                if let ReadRequest::Query(key) = &read.request {
-                    self.outputs.push_back(Output::Failed {
+                match &read.request {
+                    ReadRequest::Query(key) => self.outputs.push_back(Output::Failed {
                         key: key.clone(),
                         operation: Operation::Read,
                         error,
                         retries: true,
-                    });
+                    }),
+                    ReadRequest::List { group, .. } if error.is_denied() => {
+                        let group = group.clone();
+                        self.outputs.push_back(Output::ListDenied { group });
+                    }
+                    ReadRequest::List { .. } => {}
                 }
                 return self.timers.set(Timer::Read(ticket), at);
             }

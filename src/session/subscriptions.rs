@@ -7,6 +7,7 @@ use super::{
     effort::Effort,
     error::OperationError,
     event::{Operation, Output},
+    late::Kind,
     lists::listing_of,
     machine::{Job, Session},
     timers::Timer,
@@ -24,6 +25,8 @@ pub(super) struct Subscription {
     held: Held,
     /// Whether a list was passed on since it became wanted, on this connection.
     pub(super) listed: bool,
+    /// Whether a late unsubscription may have ended it behind our back: reads subscribe again.
+    pub(super) doubted: bool,
     /// A read is due, not before this.
     pub(super) reread: Option<Instant>,
     pub(super) last_reread: Option<Instant>,
@@ -130,8 +133,16 @@ impl Session {
             Some(Next::Reread(_)) => {
                 subscription.reread = None;
                 subscription.last_reread = Some(now);
-                let request = Request::Query { key: key.clone() };
-                (request, Purpose::Reread { key: key.clone() })
+                let key = key.clone();
+                if subscription.doubted {
+                    let request = Request::Subscribe {
+                        key: key.clone(),
+                        subscribe: true,
+                    };
+                    (request, Purpose::Subscribe { key, on: true })
+                } else {
+                    (Request::Query { key: key.clone() }, Purpose::Reread { key })
+                }
             }
             Some(next) => {
                 let on = matches!(next, Next::Subscribe);
@@ -158,6 +169,7 @@ impl Session {
         verdict: Result<Answer, OperationError>,
         now: Instant,
     ) {
+        let confirm = self.confirm_again(Kind::Subscription, key, on, now);
         let Some(subscription) = self.subscriptions.get_mut(key) else {
             return;
         };
@@ -165,6 +177,12 @@ impl Session {
         match verdict {
             Ok(answer) => {
                 subscription.held = if on { Held::Yes } else { Held::No };
+                if let Some(at) = confirm.filter(|_| subscription.wanted == on) {
+                    subscription.held = Held::Unknown;
+                    subscription.doubted = on;
+                    subscription.effort.waiting = true;
+                    self.timers.set(Timer::Subscription(key.clone()), at);
+                }
                 // The answer to an unsubscription carries the list too. It is not news.
                 let news = on && subscription.wanted;
                 let listed = subscription.listed;
@@ -186,6 +204,7 @@ impl Session {
                     OperationError::Refused(_) | OperationError::Denied(_)
                 ) {
                     subscription.held = Held::Unknown;
+                    self.late.note(Kind::Subscription, key, on, now);
                 }
                 let operation = if on {
                     Operation::Subscribe

@@ -8,6 +8,6 @@ mod published;
 mod wakers;
 
 pub(crate) use self::{
-    published::Published,
+    published::{Published, PublishedRef},
     wakers::{Ticket, Wakers, guarded},
 };

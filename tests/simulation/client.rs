@@ -68,6 +68,9 @@ pub(crate) struct Watched {
     held: BTreeMap<Address, Instant>,
     /// When a list last came.
     heard: Option<Instant>,
+    /// What an answer brought and no push has said yet. A push that was sent before that answer may
+    /// still be under way, and pushes count in the order of their arrival.
+    answered: BTreeSet<Address>,
 }
 
 impl Watched {
@@ -80,6 +83,7 @@ impl Watched {
             pushed: None,
             held: BTreeMap::new(),
             heard: None,
+            answered: BTreeSet::new(),
         }
     }
 
@@ -299,6 +303,10 @@ impl Watched {
                 })?;
             }
         }
+        let answered = match origin {
+            Some(Origin::Push) => std::mem::take(&mut self.answered),
+            _ => BTreeSet::new(),
+        };
         if Arc::ptr_eq(&next, &self.last) {
             return Ok(());
         }
@@ -316,6 +324,9 @@ impl Watched {
             let address = entry.instance().address();
             if before.find(address).is_some() {
                 continue;
+            }
+            if matches!(came, Came::Answer(..)) {
+                self.answered.insert(address.clone());
             }
             let removed = self.removed.remove(address);
             if let (Some(at), Came::Answer(..), Some(Origin::FirstAnswer)) = (removed, came, origin)
@@ -336,7 +347,7 @@ impl Watched {
             let lost = before
                 .callable()
                 .map(|entry| entry.instance().address())
-                .find(|address| serving.contains(*address));
+                .find(|address| serving.contains(*address) && !answered.contains(*address));
             if let Some(lost) = lost {
                 return Err(format!(
                     "nothing is callable although {lost} serves ({came:?}, {origin:?})"

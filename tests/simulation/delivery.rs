@@ -26,9 +26,17 @@ impl World {
         }
         wire.epoch = node.epoch;
         if node.up {
+            let token = self.grant(server);
             self.up(client, link, Up::Open);
             let delay = self.delay(client);
-            self.later(delay, Event::Connected { client, link });
+            self.later(
+                delay,
+                Event::Connected {
+                    client,
+                    link,
+                    token,
+                },
+            );
         } else {
             let delay = self.delay(client);
             self.later(delay, Event::Refused { client, link });

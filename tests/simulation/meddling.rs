@@ -117,7 +117,7 @@ impl World {
         self.take_down(n, false);
         if let Some(profile) = profile {
             let seed = self.rng.random();
-            let settings = truth::settings(profile, self.race);
+            let settings = truth::settings(profile, self.race, self.tokens.login());
             self.servers[n].machine = Machine::new(settings, seed, self.now);
             self.servers[n].profile = profile;
         }

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use tower_nacos::{
-    simulation::{Call, Link},
+    simulation::{Call, Link, Token},
     testing::{ConnId, StreamEnd},
 };
 
@@ -28,7 +28,20 @@ pub(crate) enum Event {
     Connected {
         client: usize,
         link: Link,
+        token: Option<Token>,
     },
+    /// A client logs in once more, on a connection that stands.
+    LogIn {
+        client: usize,
+        link: Link,
+    },
+    LoggedIn {
+        client: usize,
+        link: Link,
+        token: Option<Token>,
+    },
+    /// Time for the tokens to come to an end.
+    MeddleTokens,
     Refused {
         client: usize,
         link: Link,

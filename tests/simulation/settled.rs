@@ -25,8 +25,14 @@ impl World {
             })?;
         }
         // Holds end, what was refused is asked again, what was lost is read.
+        self.run(calm + SEC * 150)?;
+        let denials = self.denials();
         self.run(calm + SEC * 200)?;
         self.all_is_well()?;
+        // Whatever tokens came to an end, new ones came before the next requests needed them.
+        ensure(self.denials() == denials, || {
+            "requests are denied in peace".to_owned()
+        })?;
         // A change now is seen by everybody soon.
         self.change_provider();
         self.run(self.now + SEC * 4)?;

@@ -8,7 +8,7 @@ use std::{
 use tower_nacos::{
     model::{Address, Instance},
     simulation::Link,
-    testing::{ConnId, Profile, Settings, machine::Machine},
+    testing::{ConnId, Login, Profile, Settings, machine::Machine},
 };
 
 /// A server that clients may connect to.
@@ -59,11 +59,12 @@ impl Provider {
     }
 }
 
-pub(crate) fn settings(profile: Profile, race: f64) -> Settings {
+pub(crate) fn settings(profile: Profile, race: f64, login: Option<Login>) -> Settings {
     let mut settings = Settings::default();
     settings.profile = profile;
     settings.detection_race = race;
     settings.log_limit = 0;
+    settings.login = login;
     settings
 }
 

@@ -17,6 +17,7 @@ use tower_nacos::{
 use crate::{
     client::{Came, Client, FOUND, ensure},
     network::{Down, Event, MS, SEC, Up, Wire},
+    tokens::Tokens,
     truth::{self, Provider, Server},
 };
 
@@ -41,6 +42,7 @@ pub(crate) struct World {
     /// No faults any more.
     pub(crate) calm_since: Option<Instant>,
     pub(crate) race: f64,
+    pub(crate) tokens: Tokens,
     pub(crate) names: bool,
     pub(crate) no_names_until: Instant,
     pub(crate) meddle_until: Instant,
@@ -67,11 +69,16 @@ impl World {
         let lies = rng.random_bool(0.5);
         let race = if rng.random_bool(0.5) { 0.3 } else { 0.0 };
         let profiles = [Profile::V2_2, Profile::V2_5, Profile::V3_0];
+        let tokens = Tokens::new(seed, start);
         let servers = (0..rng.random_range(1..=3))
             .map(|n| {
                 let profile = profiles[rng.random_range(0..profiles.len())];
                 Server {
-                    machine: Machine::new(truth::settings(profile, race), seed ^ n, start),
+                    machine: Machine::new(
+                        truth::settings(profile, race, tokens.login()),
+                        seed ^ n,
+                        start,
+                    ),
                     epoch: 0,
                     up: true,
                     dead: false,
@@ -100,6 +107,7 @@ impl World {
             lies,
             calm_since: None,
             race,
+            tokens,
             names: rng.random_bool(0.3),
             no_names_until: start,
             meddle_until: start + SEC * rng.random_range(30..150),
@@ -114,6 +122,9 @@ impl World {
             world.add_client();
         }
         world.later(SEC, Event::Meddle);
+        if world.tokens.login().is_some() {
+            world.later(SEC, Event::MeddleTokens);
+        }
         world
     }
 
@@ -131,6 +142,7 @@ impl World {
             .collect();
         let settings = Settings {
             safety_read: self.lies.then_some(SEC * 60),
+            login: self.tokens.login().is_some(),
         };
         let unit = SimClient::new(servers, settings, self.rng.random(), self.now);
         let lag = self.rng.random_range(1..40) * MS;
@@ -221,12 +233,23 @@ impl World {
                     self.dialled(client, link, server);
                 }
             }
-            Event::Connected { client, link } => {
+            Event::Connected {
+                client,
+                link,
+                token,
+            } => {
                 self.clients[client]
                     .unit
-                    .handle_connected(link, local(client), now);
+                    .handle_connected(link, local(client), token, now);
                 self.after(client, Came::Other)?;
             }
+            Event::LogIn { client, link } => self.logs_in(client, link),
+            Event::LoggedIn {
+                client,
+                link,
+                token,
+            } => self.logged_in(client, link, token)?,
+            Event::MeddleTokens => self.meddle_tokens(),
             Event::Refused { client, link } => {
                 self.clients[client].unit.handle_refused(link, now);
                 self.after(client, Came::Other)?;
@@ -328,6 +351,7 @@ impl World {
                         },
                     );
                 }
+                Action::LogIn { link } => self.begins_login(client, link)?,
                 Action::Hangup { link } => {
                     if let Some(wire) = self.clients[client].wires.get_mut(&link) {
                         wire.hung_up = true;
@@ -365,13 +389,11 @@ impl World {
         // What comes may have been true a while ago, longer if it was held up.
         let (from, until) = self.held_up;
         let known = if until + STALE > now { from } else { now };
-        // A push that was lost may only show when a hold ends.
-        let blind = self.lies && came == Came::Other;
         let (providers, elapsed) = (&self.providers, now - self.start);
         self.clients[client]
             .check(came, &notes, now, elapsed, |service| {
                 let served = |p: &&Provider| {
-                    p.service == service && p.is_serving() && p.since + STALE <= known && !blind
+                    p.service == service && p.is_serving() && p.since + STALE <= known
                 };
                 let served = providers.iter().filter(served);
                 served.map(|p| p.address().clone()).collect()

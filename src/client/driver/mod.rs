@@ -12,17 +12,17 @@ use std::{
 
 use rand::rngs::StdRng;
 use tokio::{
-    runtime,
     sync::{mpsc, oneshot, watch},
     time::sleep_until,
 };
 
 use super::{
-    CloseError, ConnectionState, ENDLESS, Handle, RequestError,
+    CloseError, ConnectError, ConnectionState, ENDLESS, Handle, RequestError,
     auth::Auth,
     copies::Copies,
     counters::Teller,
     hints::Hints,
+    home::Home,
     lease::Subscriptions,
     links::{Event, Links, Network},
     operations::{Operation, Reply},
@@ -102,8 +102,8 @@ struct Closing {
 }
 
 impl Driver {
-    /// Starts the task on `runtime` and returns the handle that it serves.
-    pub(super) fn start(runtime: &runtime::Handle, setup: Setup) -> Handle {
+    /// Starts the task and returns the handle that it serves.
+    pub(super) fn start(home: Home, setup: Setup) -> Result<Handle, ConnectError> {
         let Setup {
             config,
             network,
@@ -142,9 +142,8 @@ impl Driver {
             hints: Hints::default(),
             teller,
         };
-        // The task ends by itself when every handle is gone, or at `close`.
-        drop(runtime.spawn(driver.run()));
-        Handle {
+        home.run(driver.run())?;
+        Ok(Handle {
             operations: sender,
             subscriptions,
             state: watch,
@@ -153,7 +152,7 @@ impl Driver {
             tickets: AtomicU64::new(0),
             tally,
             patience,
-        }
+        })
     }
 
     async fn run(mut self) {
@@ -211,7 +210,9 @@ impl Driver {
         {
             self.log_in();
         }
-        self.copies.handle_timeout(now);
+        for key in self.copies.handle_timeout(now) {
+            self.session.handle_command(Command::Refresh(key), now);
+        }
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -225,13 +226,13 @@ impl Driver {
                 self.session.handle_resolved(link, server, result, now);
             }
             Event::Connected { link, local, token } => {
-                if let (Some(token), Some(auth)) = (token, &mut self.auth) {
-                    auth.connected(token.ttl, now);
-                    self.session.handle_headers(trust::headers(&token), now);
+                if let (Some(token), Some(auth)) = (&token, &mut self.auth) {
+                    auth.offered(token.ttl, now);
                 }
-                self.session.handle_connected(link, local, now);
+                let headers = token.as_ref().map(trust::headers);
+                self.session.handle_connected(link, local, headers, now);
             }
-            Event::LoggedIn { result, .. } => self.logged_in(result, now),
+            Event::LoggedIn { link, result } => self.logged_in(link, result, now),
             Event::DialFailed { link, error } => self.session.handle_dial_failed(link, error, now),
             Event::Answered { call, result, .. } => {
                 self.session.handle_answer(call, result, now);
@@ -400,6 +401,7 @@ impl Driver {
                 } => {
                     self.failed(&key, operation, error, retries);
                 }
+                Output::ListDenied { group } => self.list_denied(group),
                 Output::Done { ticket, outcome } => self.done(ticket, outcome),
                 Output::State(state) => self.set_state(state),
             }

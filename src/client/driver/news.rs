@@ -83,6 +83,9 @@ impl Driver {
         };
         if state.is_connected() {
             tracing::info!(namespace = &*self.namespace, %state, "registry connection");
+            if let Some(auth) = &mut self.auth {
+                auth.connected();
+            }
             self.copies.handle_connected(now);
         } else if was_connected && self.closing.is_none() {
             if self.may_warn(Cause::Lost, now) {

@@ -1,16 +1,16 @@
 //! Tokens: what a denial means, and logging in again.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{Driver, now};
 use crate::{
     client::{
-        ConnectionState, RequestError,
-        auth::Denied,
+        RequestError,
+        auth::{Denied, Subject},
         login::{LoginError, Token},
     },
     model::ServiceKey,
-    session,
+    session::{self, LinkId},
 };
 
 impl Driver {
@@ -24,7 +24,7 @@ impl Driver {
         error: session::OperationError,
     ) {
         let denied = match &mut self.auth {
-            Some(auth) => auth.denied(key, now()),
+            Some(auth) => auth.denied(&Subject::Service(key.clone()), now()),
             None => Denied::Final,
         };
         match denied {
@@ -46,20 +46,34 @@ impl Driver {
         }
     }
 
+    /// A 403 on the names of a group's services, which the session asks for once more.
+    pub(super) fn list_denied(&mut self, group: Arc<str>) {
+        if let Some(auth) = &mut self.auth
+            && auth.denied(&Subject::List(group), now()) == Denied::LogIn
+        {
+            self.log_in();
+        }
+    }
+
     /// Begins a login at the server that we are connected to.
     pub(super) fn log_in(&mut self) {
-        let server = match &*self.state.borrow() {
-            ConnectionState::Connected { server } => Some(*server),
-            _ => None,
-        };
-        let begun = server.is_some_and(|server| self.links.log_in(server));
+        let link = self.session.current_link();
+        let begun = link.is_some_and(|link| self.links.log_in(link));
         if let Some(auth) = self.auth.as_mut().filter(|_| !begun) {
             auth.disconnected(); // the next connection brings a token
         }
     }
 
-    pub(super) fn logged_in(&mut self, result: Result<Token, LoginError>, now: Instant) {
+    pub(super) fn logged_in(
+        &mut self,
+        link: LinkId,
+        result: Result<Token, LoginError>,
+        now: Instant,
+    ) {
         let Some(auth) = &mut self.auth else { return };
+        if self.session.current_link() != Some(link) {
+            return; // of a connection that is being left: the new one has its own
+        }
         match result {
             Ok(token) => {
                 tracing::debug!(namespace = &*self.namespace, ttl = ?token.ttl, "logged in again");
@@ -74,7 +88,10 @@ impl Driver {
                         "the token no longer holds, and a new one cannot be had: {error}"
                     ),
                 };
-                for key in waiting {
+                for subject in waiting {
+                    let Subject::Service(key) = subject else {
+                        continue; // the session hears no the second time
+                    };
                     if let Some(service) = self.services.get_mut(&key) {
                         service.refuse(&error);
                     }

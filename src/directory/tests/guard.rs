@@ -347,3 +347,40 @@ fn times_without_end_are_taken_as_such() {
     script.writer.handle_timeout(script.now);
     assert_eq!(script.callable(), addresses([1]));
 }
+
+#[test]
+fn r4_the_registry_is_asked_once_shortly_before_a_hold_ends() {
+    let mut script = Script::listing(all(1..=10));
+    script.reconnect(1.0).first(all(5..=10));
+    script.pass(53.9);
+    assert!(!script.writer.take_read_wanted());
+    script.pass(0.2);
+    assert!(script.writer.take_read_wanted());
+    assert!(!script.writer.take_read_wanted(), "once");
+    // The answer shows that the pushes of their return were lost.
+    script.read(all(1..=10));
+    assert_eq!(script.sub.status(), Status::Fresh);
+    script.pass(100.0);
+    assert_eq!(script.callable(), addresses(1..=10));
+    assert!(!script.writer.take_read_wanted());
+}
+
+#[test]
+fn r4_a_hold_that_grows_is_asked_about_before_its_new_end() {
+    let mut script = Script::listing(all(1..=10));
+    script.reconnect(1.0).first(all(5..=10));
+    script.pass(55.0);
+    assert!(script.writer.take_read_wanted());
+    script.read(all(4..=10));
+    script.pass(50.0);
+    assert!(!script.writer.take_read_wanted());
+    script.pass(5.0);
+    assert!(script.writer.take_read_wanted());
+    script.read(all(4..=10));
+    script.pass(6.0);
+    assert_eq!(
+        script.callable(),
+        addresses(4..=10),
+        "and obeyed in the end"
+    );
+}

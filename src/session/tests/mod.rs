@@ -4,6 +4,7 @@
 mod chaos;
 mod close;
 mod connect;
+mod late;
 mod liveness;
 mod publish;
 mod push;

@@ -357,10 +357,19 @@ fn a_dropped_subscription_whose_request_went_unanswered_is_unsubscribed() {
     world.run(SEC);
     world.unsubscribe("orders");
     world.script.mute.clear();
-    world.run(10 * SEC);
+    world.run(60 * SEC);
     let asked = world.sent_of("SubscribeServiceRequest");
-    assert_eq!(asked.last().unwrap().json["subscribe"], false);
-    assert_eq!(asked.len(), 2);
+    assert!(
+        asked[1..]
+            .iter()
+            .all(|sent| sent.json["subscribe"] == false)
+    );
+    assert!(
+        (2..=9).contains(&asked.len()),
+        "again while the first may still be carried out: {}",
+        asked.len()
+    );
+    assert!(world.session.subscriptions.is_empty());
 }
 
 #[test]

@@ -219,3 +219,24 @@ fn r6_servers_that_send_everybody_away_are_not_stormed() {
         "{moves} connections in a minute"
     );
 }
+
+#[test]
+fn each_connection_is_asked_with_its_own_token_and_none_before_it_is_in_use() {
+    let mut world = World::with(config(2), 7);
+    world.script.tokens = true;
+    world.run(SEC);
+    let old = world.link();
+    world.script.registers_after = 2 * SEC;
+    world.stream(old, "ConnectResetRequest", r#"{"requestId":"1"}"#);
+    world.run_until("the new one is connected", |world| world.open_links() == 2);
+    world.subscribe("orders"); // on the old one, whose server knows nothing of the new token
+    world.run(5 * SEC);
+    let new = world.link();
+    assert_ne!(new, old);
+    let asked = world.sent_of("SubscribeServiceRequest");
+    assert_eq!(asked.len(), 2);
+    for (sent, link) in asked.iter().zip([old, new]) {
+        assert_eq!(sent.link, link);
+        assert_eq!(sent.headers["accessToken"], format!("{link:?}"));
+    }
+}

@@ -41,6 +41,8 @@ pub(super) struct Script {
     pub(super) black_holes: BTreeSet<SocketAddr>,
     pub(super) names: BTreeMap<&'static str, Result<Vec<IpAddr>, &'static str>>,
     pub(super) lists: BTreeMap<String, Vec<&'static str>>,
+    /// Whether each connection brings a token of its own.
+    pub(super) tokens: bool,
 }
 
 /// What a server knows of one connection.
@@ -144,6 +146,7 @@ impl World {
             black_holes: BTreeSet::new(),
             names: BTreeMap::new(),
             lists: BTreeMap::from([("orders".to_owned(), vec!["10.9.0.1:80", "10.9.0.2:80"])]),
+            tokens: false,
         };
         Self {
             session: Session::new(config, StdRng::seed_from_u64(seed), now),
@@ -316,7 +319,11 @@ impl World {
             }
             Event::Connected(link) => {
                 let local = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 9));
-                self.session.handle_connected(link, local, now);
+                let token = self.script.tokens.then(|| {
+                    let token = ("accessToken".to_owned(), format!("{link:?}"));
+                    [token].into()
+                });
+                self.session.handle_connected(link, local, token, now);
             }
             Event::DialFailed(link, error) => self.session.handle_dial_failed(link, error, now),
             Event::Registered(link) if hung_up(self, &link) => {}

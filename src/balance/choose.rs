@@ -1,0 +1,379 @@
+use std::{
+    fmt::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    balance::{
+        Hints, Loads, PickContext, Policy, Random,
+        core::{Core, MOST_NAMED},
+        hash::mix,
+        hints::Wish,
+        pool::{Pool, Tier},
+        selector::Scope,
+        table::{MOST_POOLS, Table},
+    },
+    directory::Snapshot,
+    endpoint::{self, CallError, Endpoint, Pick, Picked, Place, Roster, Shared, Tried},
+};
+
+/// The reference that calls hold. There are several of one core, so that threads do not count
+/// references in the same place.
+pub(super) struct Stripe<S, P: Policy, R, C, V>(pub(super) Arc<Core<S, P, R, C, V>>);
+
+/// How one call of a balancer chooses.
+pub(super) struct Chosen<S, P: Policy, R, C, V> {
+    pub(super) stripe: Arc<Stripe<S, P, R, C, V>>,
+    pub(super) hints: Hints,
+}
+
+/// One look for an instance.
+struct Look<'a, S, P: Policy, R, C, V> {
+    core: &'a Core<S, P, R, C, V>,
+    roster: &'a Roster<S>,
+    able: Able<'a>,
+    random: Random,
+    key: Option<u64>,
+    /// If calls are timed.
+    now: Option<Instant>,
+}
+
+/// What shuts an instance to one call.
+#[derive(Clone, Copy)]
+struct Able<'a> {
+    tried: &'a Tried,
+    /// If it says which instances it may not go to.
+    wish: Option<&'a Wish>,
+    gated: bool,
+}
+
+/// The loads of one tier.
+struct TierLoads<'a, S, T> {
+    endpoints: &'a [Arc<Endpoint<S>>],
+    tier: &'a Tier<T>,
+    able: Able<'a>,
+    now: Option<Instant>,
+}
+
+impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
+    /// An open endpoint, as hints and policy have it.
+    fn choose(&self, tried: &Tried, hints: &Hints) -> Option<Place<S>> {
+        let set = self.set();
+        let membership = set.membership();
+        let mut current = self.table.load();
+        if current.get().is_none_or(|t| t.membership != membership) {
+            drop(current);
+            self.refresh(endpoint::now());
+            current = self.table.load();
+        }
+        let table = &**current.get()?;
+        let wish = hints.wish();
+        let mut look = Look {
+            core: self,
+            roster: &table.roster,
+            able: Able {
+                tried,
+                wish: wish.filter(|wish| wish.restricts()),
+                gated: set.is_gated(),
+            },
+            random: Random::of_thread(),
+            key: hints.get_key(),
+            now: set.is_timed().then(endpoint::now),
+        };
+        let Some(wish) = wish else {
+            return look.through(&table.base);
+        };
+        let narrow = look.within(table, &wish.narrow);
+        narrow.or_else(|| {
+            let elsewhere = wish.wide != wish.narrow;
+            elsewhere.then(|| look.within(table, &wish.wide)).flatten()
+        })
+    }
+
+    /// Any endpoint that may be called, or why there is none.
+    fn any(&self, tried: &Tried, hints: &Hints) -> Picked<S> {
+        let Some(wish) = hints.wish().filter(|wish| wish.restricts()) else {
+            return self.set().pick(tried, |_| true);
+        };
+        let picked = self.set().pick(tried, |e| wish.allows(&e.instance()));
+        let Picked::Nobody(error) = picked else {
+            return picked;
+        };
+        let snapshot = Arc::clone(self.set().view().snapshot());
+        Picked::Nobody(match no_match(wish, &snapshot) {
+            Some(reason) => CallError::NoMatch {
+                service: self.set().service().clone(),
+                reason: reason.into(),
+            },
+            None => error,
+        })
+    }
+}
+
+impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
+    /// One within a scope.
+    fn within(&mut self, table: &Table<S, P::Table>, scope: &Scope) -> Option<Place<S>> {
+        if scope.is_everything() {
+            return self.through(&table.base);
+        }
+        let mut asked = table.pool(scope);
+        if asked.is_none() {
+            self.core.add(table, scope);
+            asked = table.pool(scope);
+        }
+        match &asked {
+            Some(asked) => self.through(asked.get()?),
+            None => self.one_by_one(scope),
+        }
+    }
+
+    fn through(&mut self, pool: &Pool<P::Table>) -> Option<Place<S>> {
+        if let [only] = &*pool.tiers {
+            if only.len == 0 {
+                self.nothing(pool);
+            }
+            return self.in_tier(only);
+        }
+        if pool.len == 0 {
+            self.nothing(pool);
+            return None;
+        }
+        if !self.core.is_weighed() {
+            self.core.refresh(endpoint::now());
+        }
+        // A key keeps its tier, too.
+        let unit = match self.key {
+            Some(key) => Random::seeded(mix(key)).unit(),
+            None => self.random.unit(),
+        };
+        let first = pool.drawn(unit);
+        let mut others = pool.tiers.iter().enumerate();
+        self.in_tier(&pool.tiers[first]).or_else(|| {
+            others.find_map(|(at, tier)| (at != first).then(|| self.in_tier(tier)).flatten())
+        })
+    }
+
+    fn in_tier(&mut self, tier: &Tier<P::Table>) -> Option<Place<S>> {
+        if tier.len == 0 {
+            return None;
+        }
+        let core = self.core;
+        let endpoints = self.roster.endpoints();
+        let loads = TierLoads {
+            endpoints,
+            tier,
+            able: self.able,
+            now: self.now,
+        };
+        let mut context = PickContext::new(self.key);
+        let mut from = 0;
+        while let (Some(table), true) = (&tier.table, context.attempt < MOST_PICKS) {
+            let picked = catch_unwind(AssertUnwindSafe(|| {
+                core.policy.pick(table, &loads, &mut self.random, &context)
+            }));
+            match picked {
+                Ok(Some(at)) => {
+                    let Some(endpoint) = loads.endpoint(at) else {
+                        core.fault(&core.faults.out_of_range, "picked what does not exist");
+                        break;
+                    };
+                    if self.able.has_open(endpoint) {
+                        return Some(Place::new(Arc::clone(endpoint), false));
+                    }
+                    from = at + 1;
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    core.fault(&core.faults.panics, "panicked in a pick");
+                    break;
+                }
+            }
+            context.attempt += 1;
+        }
+        core.faults.scans.fetch_add(1, Ordering::Relaxed);
+        if context.attempt == 0 {
+            from = self.random.below(tier.len);
+        }
+        let mut all = (from..tier.len).chain(0..from.min(tier.len));
+        let open = all.find_map(|at| {
+            let endpoint = loads.endpoint(at)?;
+            self.able.has_open(endpoint).then_some(endpoint)
+        })?;
+        Some(Place::new(Arc::clone(open), false))
+    }
+
+    /// Without a table: the next open one.
+    fn one_by_one(&mut self, scope: &Scope) -> Option<Place<S>> {
+        let faults = &self.core.faults;
+        faults.scans.fetch_add(1, Ordering::Relaxed);
+        if !faults.crowd_warned.swap(true, Ordering::Relaxed) {
+            self.core.warn(format_args!(
+                "calls ask for more than {MOST_POOLS} clusters and selectors at a time; what goes \
+                 beyond is looked for one by one, without the policy, and this is said once"
+            ));
+        }
+        let endpoints = self.roster.endpoints();
+        let from = self.random.below(endpoints.len());
+        let (head, tail) = endpoints.split_at(from);
+        let mut all = tail.iter().chain(head);
+        let open = all.find(|e| scope.takes(&e.instance()) && self.able.has_open(e))?;
+        Some(Place::new(Arc::clone(open), false))
+    }
+
+    /// Says once that nobody is within a scope that a request asked for.
+    #[cold]
+    fn nothing(&self, pool: &Pool<P::Table>) {
+        if pool.scope.is_everything() || pool.past.warned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(selector) = &pool.scope.selector {
+            let contradiction = match selector.contradiction() {
+                Some(key) => format!(" (it asks for two values of {key})"),
+                None => String::new(),
+            };
+            self.core.warn(format_args!(
+                "a request asks for instances with {selector}, and none that can be called has \
+                 that{contradiction}; this is said once"
+            ));
+        }
+    }
+}
+
+impl Able<'_> {
+    #[inline]
+    fn has_open<S>(&self, endpoint: &Endpoint<S>) -> bool {
+        (!self.gated || endpoint.gate.state().is_open())
+            && !self.tried.contains(endpoint.generation())
+            && self
+                .wish
+                .is_none_or(|wish| wish.allows(&endpoint.instance()))
+    }
+}
+
+impl<S, T> TierLoads<'_, S, T> {
+    #[inline]
+    fn endpoint(&self, at: usize) -> Option<&Arc<Endpoint<S>>> {
+        self.endpoints.get(self.tier.place(at))
+    }
+}
+
+impl<S, T> Loads for TierLoads<'_, S, T> {
+    fn load(&self, at: usize) -> f64 {
+        let Some(endpoint) = self.endpoint(at) else {
+            return f64::INFINITY;
+        };
+        if !self.able.has_open(endpoint) {
+            return f64::INFINITY;
+        }
+        match self.tier.weight(at) {
+            None => endpoint.load(),
+            Some(weight) if weight > 0.0 => self.calls(at) as f64 / weight,
+            Some(_) => f64::INFINITY,
+        }
+    }
+
+    fn calls(&self, at: usize) -> u64 {
+        let endpoint = self.endpoint(at);
+        endpoint.map_or(0, |e| e.gate.state().in_flight() + e.waiting())
+    }
+
+    fn weight(&self, at: usize) -> f64 {
+        let listed = || self.endpoint(at).map_or(0.0, |e| e.weight());
+        self.tier.weight(at).unwrap_or_else(listed)
+    }
+
+    fn latency(&self, at: usize) -> f64 {
+        match (self.endpoint(at), self.now) {
+            (Some(endpoint), Some(now)) => endpoint.latency(now),
+            _ => 0.0,
+        }
+    }
+}
+
+impl<S, P: Policy, R, C, V> Pick<S, R, C, V> for Chosen<S, P, R, C, V> {
+    fn shared(&self) -> &Shared<S, R, C, V> {
+        &self.stripe.0.shared
+    }
+
+    fn pick(&self, tried: &Tried) -> Picked<S> {
+        let core = &*self.stripe.0;
+        let allowed = |endpoint: &Endpoint<S>| match self.hints.wish() {
+            Some(wish) => wish.allows(&endpoint.instance()),
+            None => true,
+        };
+        if let Some(place) = core.set().probe(tried, allowed) {
+            return Picked::Place(place);
+        }
+        match core.choose(tried, &self.hints) {
+            Some(place) => Picked::Place(place),
+            None => core.any(tried, &self.hints),
+        }
+    }
+}
+
+/// Why no instance that can be called is what a request asks for; `None` if some are.
+#[cold]
+fn no_match(wish: &Wish, snapshot: &Snapshot) -> Option<String> {
+    let callable = snapshot.callable().map(|entry| &**entry.instance());
+    let matching = callable.filter(|i| wish.only().is_none_or(|only| only.matches(i)));
+    let matching = matching.count();
+    if snapshot.callable_len() == 0 {
+        return None;
+    }
+    let Some(only) = wish.only().filter(|_| matching == 0) else {
+        let mut left = snapshot.callable().filter(|e| wish.allows(e.instance()));
+        if !wish.excludes() || left.next().is_some() {
+            return None;
+        }
+        let with = match wish.only() {
+            Some(only) => format!(" with {only}"),
+            None => String::new(),
+        };
+        let excluded: Vec<_> = wish.excluded().iter().map(ToString::to_string).collect();
+        return Some(format!(
+            "the request excludes all {matching} that can be called{with}: {}",
+            excluded.join(", ")
+        ));
+    };
+    let mut text =
+        format!("the request asks for {only} only, and none that can be called has that");
+    if let Some(key) = only.contradiction() {
+        let _ = write!(text, "; it asks for two values of {key}");
+    }
+    let mut keys: Vec<&str> = only.pairs().map(|(key, _)| key).collect();
+    keys.dedup();
+    for (at, key) in keys.into_iter().enumerate() {
+        let then = if at == 0 { "; there is" } else { "," };
+        let _ = write!(text, "{then} {key} = {}", values(snapshot, key));
+    }
+    Some(text)
+}
+
+/// The values that callable instances have for a metadata key, in words.
+fn values(snapshot: &Snapshot, key: &str) -> String {
+    let mut values: Vec<(Option<&str>, usize)> = Vec::new();
+    for entry in snapshot.callable() {
+        let value = entry.instance().metadata().get(key);
+        match values.iter_mut().find(|(known, _)| *known == value) {
+            Some((_, count)) => *count += 1,
+            None => values.push((value, 1)),
+        }
+    }
+    values.sort();
+    let more = values.len().saturating_sub(MOST_NAMED);
+    let named = values.iter().take(MOST_NAMED);
+    let words: Vec<_> = named
+        .map(|(value, count)| format!("{} ({count})", value.unwrap_or("nothing")))
+        .collect();
+    let mut text = words.join(" or ");
+    if more > 0 {
+        let _ = write!(text, " or {more} more");
+    }
+    text
+}
+
+/// Picks that were shut, before the next open instance is taken.
+const MOST_PICKS: u32 = 4;

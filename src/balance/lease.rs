@@ -1,0 +1,134 @@
+use std::{
+    fmt, mem,
+    sync::{Arc, atomic::Ordering},
+};
+
+use crate::{
+    balance::{Policy, choose::Stripe, picker::Outside},
+    endpoint::{Admitted, Endpoint, NeverRecover, Verdict},
+    model::{Address, Instance, Metadata},
+};
+
+/// Leave to make one call to one instance, from [`Picker::pick`](crate::balance::Picker::pick).
+///
+/// The call counts as in flight at the instance until this is dropped: keep it until the answer is
+/// read, its body included. The instance was callable when it was picked; a lease that is kept back
+/// is a call in flight that may outlive the instance, which [`is_evicted`](Self::is_evicted) tells.
+///
+/// Say how it went with [`succeeded`](Self::succeeded) or [`failed`](Self::failed); the first
+/// report counts. Dropped without one it counts as a call that was given up, which says nothing
+/// about the instance. Latencies, for [`PeakEwma`](crate::balance::PeakEwma), are from the pick to
+/// the failure's report or the drop.
+pub struct Lease {
+    instance: Arc<Instance>,
+    admitted: Admitted<Outside>,
+    judge: Arc<dyn Judge>,
+    /// Whether it counts against the limit of calls in flight.
+    counted: bool,
+    reported: bool,
+}
+
+/// The balancer that a lease reports to.
+trait Judge: Send + Sync {
+    fn reached(&self, endpoint: &Arc<Endpoint<Outside>>);
+    fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, reason: &str);
+    /// A call that counts against the limit has ended.
+    fn exit(&self);
+}
+
+impl Lease {
+    pub(super) fn new<P: Policy>(
+        admitted: Admitted<Outside>,
+        judge: Arc<Stripe<Outside, P, NeverRecover, (), ()>>,
+        counted: bool,
+    ) -> Self {
+        Self {
+            instance: admitted.endpoint().instance(),
+            admitted,
+            judge,
+            counted,
+            reported: false,
+        }
+    }
+
+    /// Whom to call: `ip:port`, which is what a URL takes.
+    pub fn address(&self) -> &Address {
+        self.instance.address()
+    }
+
+    /// The instance's metadata when it was picked.
+    pub fn metadata(&self) -> &Metadata {
+        self.instance.metadata()
+    }
+
+    /// The instance as it was listed when it was picked.
+    pub const fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// Whether the instance has left the registry since.
+    pub fn is_evicted(&self) -> bool {
+        self.admitted.endpoint().gate.state().is_evicted()
+    }
+
+    /// The instance answered.
+    pub fn succeeded(&mut self) {
+        if !self.report() && self.admitted.judged() {
+            self.judge.reached(self.admitted.endpoint());
+        }
+    }
+
+    /// The call failed. [`Verdict::Unreachable`] says that the connection did: the instance gets no
+    /// call for 1 s, then 2 s and so on up to 30 s, and comes back by a single call that
+    /// succeeds. Pick again, and it will be another.
+    pub fn failed(&mut self, verdict: Verdict) {
+        if self.report() {
+            return;
+        }
+        let probe = self.admitted.judged();
+        self.admitted.failed();
+        match verdict {
+            Verdict::Unreachable(reason) => {
+                self.judge.failed(self.admitted.endpoint(), probe, &reason);
+            }
+            _ if probe => self.judge.reached(self.admitted.endpoint()),
+            _ => {}
+        }
+    }
+
+    /// Whether it was reported before.
+    const fn report(&mut self) -> bool {
+        mem::replace(&mut self.reported, true)
+    }
+}
+
+impl<P: Policy> Judge for Stripe<Outside, P, NeverRecover, (), ()> {
+    fn reached(&self, endpoint: &Arc<Endpoint<Outside>>) {
+        self.0.set().reached(endpoint);
+    }
+
+    fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, reason: &str) {
+        self.0.shared.failed(endpoint, probe, reason);
+    }
+
+    fn exit(&self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.counted {
+            self.judge.exit();
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("address", self.address())
+            .field("reported", &self.reported)
+            .finish_non_exhaustive()
+    }
+}

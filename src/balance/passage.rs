@@ -1,0 +1,133 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::Ordering,
+    task::{Context, Poll},
+};
+
+use tokio::time::Sleep;
+
+use crate::{
+    balance::{Policy, core::Core},
+    endpoint::CallError,
+};
+
+/// What one call takes of its balancer's limits: a place among the calls in flight, and one among
+/// those that wait for the registry's first answer.
+///
+/// Holds no reference to the balancer, which its owner does: give back what it took with
+/// [`stop_waiting`](Self::stop_waiting) and [`exit`](Self::exit).
+#[derive(Default)]
+pub(super) struct Passage {
+    /// While it waits for the registry's first answer.
+    wait: Option<Pin<Box<Sleep>>>,
+    entry: Entry,
+}
+
+/// What a call is to the limit of calls in flight.
+#[derive(Default)]
+enum Entry {
+    /// Not polled yet.
+    #[default]
+    Outside,
+    /// Counted.
+    Counted,
+    /// Not counted, or no longer.
+    Free,
+}
+
+impl Passage {
+    /// Counts the call against the limit, if there is one; once.
+    #[inline]
+    pub(super) fn enter<S, P: Policy, R, C, V>(
+        &mut self,
+        core: &Core<S, P, R, C, V>,
+    ) -> Result<(), CallError> {
+        if !matches!(self.entry, Entry::Outside) {
+            return Ok(());
+        }
+        let Some(limit) = core.limits.max_in_flight else {
+            self.entry = Entry::Free;
+            return Ok(());
+        };
+        let more = |calls| (calls < limit).then_some(calls + 1);
+        let entered = core
+            .in_flight
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        if entered.is_err() {
+            self.entry = Entry::Free;
+            return Err(CallError::Overloaded {
+                service: core.set().service().clone(),
+                reason: format!("{limit} calls in flight (max_in_flight)").into(),
+            });
+        }
+        self.entry = Entry::Counted;
+        Ok(())
+    }
+
+    /// No longer in flight.
+    pub(super) fn exit<S, P: Policy, R, C, V>(&mut self, core: &Core<S, P, R, C, V>) {
+        if self.hand_over() {
+            core.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Leaves it to somebody else to count the call out. False if it is not counted.
+    pub(super) fn hand_over(&mut self) -> bool {
+        let counted = matches!(self.entry, Entry::Counted);
+        self.entry = Entry::Free;
+        counted
+    }
+
+    /// Waits for instances to be known, not for ever and not with everybody. Ready with the
+    /// error.
+    pub(super) fn poll_wait<S, P: Policy, R, C, V>(
+        &mut self,
+        core: &Core<S, P, R, C, V>,
+        cx: &mut Context<'_>,
+    ) -> Poll<CallError> {
+        let limits = core.limits;
+        if self.wait.is_none() {
+            let more = |waiting| (waiting < limits.max_waiting).then_some(waiting + 1);
+            let entered = core
+                .waiting
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+            if entered.is_err() {
+                let reason = format!(
+                    "{} calls wait for the registry's first answer (max_waiting)",
+                    limits.max_waiting
+                );
+                return Poll::Ready(CallError::Overloaded {
+                    service: core.set().service().clone(),
+                    reason: reason.into(),
+                });
+            }
+            if tokio::runtime::Handle::try_current().is_err() {
+                core.waiting.fetch_sub(1, Ordering::Relaxed);
+                return Poll::Ready(CallError::Unknown {
+                    service: core.set().service().clone(),
+                    reason:
+                        "the registry has not answered, and there is no tokio runtime to wait on"
+                            .into(),
+                });
+            }
+            self.wait = Some(Box::pin(tokio::time::sleep(limits.unknown_wait)));
+        }
+        let waited = self.wait.as_mut().map(|wait| wait.as_mut().poll(cx));
+        if waited != Some(Poll::Ready(())) {
+            return Poll::Pending;
+        }
+        let status = core.shared.subscription().status();
+        Poll::Ready(CallError::Unknown {
+            service: core.set().service().clone(),
+            reason: format!("waited {:?} (unknown_wait); {status}", limits.unknown_wait).into(),
+        })
+    }
+
+    /// No longer among those that wait.
+    pub(super) fn stop_waiting<S, P: Policy, R, C, V>(&mut self, core: &Core<S, P, R, C, V>) {
+        if self.wait.take().is_some() {
+            core.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

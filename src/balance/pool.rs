@@ -1,0 +1,271 @@
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    balance::{
+        Candidate, Policy,
+        selector::Scope,
+        tiers::{Reference, TierRules, shares},
+    },
+    directory::{Snapshot, Standing},
+    endpoint::Roster,
+    model::Instance,
+};
+
+/// The instances of a roster that lie within a scope, tier by tier, and the policy's table of each.
+pub(super) struct Pool<T> {
+    pub(super) scope: Scope,
+    /// In order; at least one. Without preferred clusters the only one.
+    pub(super) tiers: Box<[Tier<T>]>,
+    /// How many instances lie within the scope.
+    pub(super) len: usize,
+    pub(super) past: Arc<Past>,
+    /// Whether a request asked for it since somebody last looked for one that nobody asks for.
+    pub(super) used: AtomicBool,
+}
+
+/// The instances of a pool that are in one cluster, or in none of those that are preferred.
+pub(super) struct Tier<T> {
+    /// `None`: the rest.
+    pub(super) cluster: Option<Arc<str>>,
+    /// Their places in the roster; `None` if it is all of them.
+    places: Option<Box<[u32]>>,
+    /// Their weights, where those are not the listed ones.
+    weights: Option<Box<[f64]>>,
+    /// `None` if there are no instances, or building it panicked.
+    pub(super) table: Option<T>,
+    pub(super) len: usize,
+    /// The bits of its share.
+    share: AtomicU64,
+    /// The bits of its share and those before it, what is drawn below which goes here or before.
+    up_to: AtomicU64,
+}
+
+/// What a pool knows of former times; goes from table to table.
+#[derive(Default)]
+pub(super) struct Past {
+    /// By tier, which are the same ones each time.
+    references: Mutex<Vec<Reference>>,
+    pub(super) warned: AtomicBool,
+    pub(super) cluster_warned: AtomicBool,
+}
+
+impl<T> Pool<T> {
+    /// Builds the tables. What panics meanwhile is told to `fault`.
+    pub(super) fn build<P: Policy<Table = T>>(
+        policy: &P,
+        scope: Scope,
+        rules: &TierRules,
+        candidates: &[Candidate],
+        past: Arc<Past>,
+        mut fault: impl FnMut(),
+    ) -> Self {
+        let order = rules.order(scope.cluster.as_ref());
+        let mut tiers: Vec<(Option<Arc<str>>, Vec<u32>)> = order
+            .iter()
+            .map(|cluster| (Some(Arc::clone(cluster)), Vec::new()))
+            .chain([(None, Vec::new())])
+            .collect();
+        let mut len = 0;
+        for (at, candidate) in candidates.iter().enumerate() {
+            let instance = candidate.instance();
+            if !scope.takes(instance) {
+                continue;
+            }
+            len += 1;
+            for_each_tier(&order, instance, |tier| tiers[tier].1.push(at as u32));
+        }
+        let tiers = tiers.into_iter().map(|(cluster, places)| {
+            let all = places.len() == candidates.len();
+            let len = places.len();
+            let of_tier: Vec<Candidate>;
+            let members = if all {
+                candidates
+            } else {
+                let places = places.iter();
+                of_tier = places.map(|at| candidates[*at as usize].clone()).collect();
+                &of_tier
+            };
+            let changed = |c: &Candidate| c.weight() != c.instance().weight().get();
+            let weights = members
+                .iter()
+                .any(changed)
+                .then(|| members.iter().map(Candidate::weight).collect());
+            let built = (len > 0 || order.is_empty())
+                .then(|| catch_unwind(AssertUnwindSafe(|| policy.build(members))));
+            if matches!(built, Some(Err(_))) {
+                fault();
+            }
+            Tier {
+                cluster,
+                places: (!all).then(|| places.into()),
+                weights,
+                table: built.and_then(Result::ok),
+                len,
+                share: AtomicU64::new(0),
+                up_to: AtomicU64::new(0),
+            }
+        });
+        Self {
+            tiers: tiers.collect(),
+            scope,
+            len,
+            past,
+            used: AtomicBool::new(true),
+        }
+    }
+
+    /// Notes what the clusters weigh in this list.
+    pub(super) fn observe(
+        &self,
+        rules: &TierRules,
+        snapshot: &Snapshot,
+        now: Instant,
+        epoch: Instant,
+    ) {
+        if self.tiers.len() == 1 {
+            return;
+        }
+        let order = rules.order(self.scope.cluster.as_ref());
+        let mut listed = vec![0.0; self.tiers.len()];
+        for entry in snapshot.entries() {
+            let instance = entry.instance();
+            let counts = match entry.standing() {
+                Standing::OutsideSelection | Standing::Disabled => false,
+                _ => self.scope.takes(instance),
+            };
+            if counts {
+                let weight = instance.weight().get();
+                for_each_tier(&order, instance, |tier| listed[tier] += weight);
+            }
+        }
+        let mut references = self.past.references();
+        references.resize_with(listed.len(), Reference::default);
+        for (reference, weight) in references.iter_mut().zip(listed) {
+            reference.observe(weight, now, epoch);
+        }
+    }
+
+    /// Sets the tiers' shares, from who is open now. Returns when they may be others without a
+    /// change of anything else.
+    pub(super) fn weigh<S>(
+        &self,
+        rules: &TierRules,
+        roster: &Roster<S>,
+        now: Instant,
+    ) -> Option<Instant> {
+        if let [only] = &*self.tiers {
+            only.set_share(1.0, f64::INFINITY);
+            return None;
+        }
+        let mut next = None;
+        let mut references = self.past.references();
+        references.resize_with(self.tiers.len(), Reference::default);
+        let tiers = self.tiers.iter().zip(references.iter_mut());
+        let weights: Vec<(f64, f64)> = tiers
+            .map(|(tier, reference)| {
+                let open = (0..tier.len).filter_map(|at| {
+                    let endpoint = roster.endpoints().get(tier.place(at))?;
+                    endpoint.gate.state().is_open().then(|| endpoint.weight())
+                });
+                let expected = tier.cluster.as_deref().and_then(|c| rules.expected(c));
+                let reference = expected.unwrap_or_else(|| {
+                    let (highest, until) = reference.highest(now);
+                    next = [next, until].into_iter().flatten().min();
+                    highest
+                });
+                (open.sum(), reference)
+            })
+            .collect();
+        drop(references);
+        let shares = shares(&weights);
+        let last = shares.iter().rposition(|share| *share > 0.0);
+        let mut below = 0.0;
+        for (at, (tier, share)) in self.tiers.iter().zip(shares).enumerate() {
+            below += share;
+            let rounded = if Some(at) == last {
+                f64::INFINITY
+            } else {
+                below
+            };
+            tier.set_share(share, rounded);
+        }
+        next
+    }
+
+    /// The tier that a number from 0 to 1 falls to.
+    #[inline]
+    pub(super) fn drawn(&self, unit: f64) -> usize {
+        let mut tiers = self.tiers.iter();
+        tiers.position(|tier| unit < tier.up_to()).unwrap_or(0)
+    }
+}
+
+impl<T> Tier<T> {
+    /// Where in the roster the `at`th of the tier is.
+    #[inline]
+    pub(super) fn place(&self, at: usize) -> usize {
+        match &self.places {
+            None if at < self.len => at,
+            None => usize::MAX,
+            Some(places) => places.get(at).map_or(usize::MAX, |place| *place as usize),
+        }
+    }
+
+    /// Where in the tier the one at `place` in the roster is.
+    pub(super) fn find(&self, place: usize) -> Option<usize> {
+        match &self.places {
+            None => (place < self.len).then_some(place),
+            Some(places) => places.binary_search(&u32::try_from(place).ok()?).ok(),
+        }
+    }
+
+    /// The weight of the `at`th, if it is not the listed one.
+    #[inline]
+    pub(super) fn weight(&self, at: usize) -> Option<f64> {
+        self.weights.as_ref()?.get(at).copied()
+    }
+
+    /// Its share of the calls.
+    pub(super) fn share(&self) -> f64 {
+        f64::from_bits(self.share.load(Ordering::Relaxed))
+    }
+
+    fn up_to(&self) -> f64 {
+        f64::from_bits(self.up_to.load(Ordering::Relaxed))
+    }
+
+    fn set_share(&self, share: f64, up_to: f64) {
+        self.share.store(share.to_bits(), Ordering::Relaxed);
+        self.up_to.store(up_to.to_bits(), Ordering::Relaxed);
+    }
+}
+
+impl Past {
+    fn references(&self) -> std::sync::MutexGuard<'_, Vec<Reference>> {
+        self.references
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The tiers that an instance is in: each whose cluster lists it, or else the last, the rest.
+fn for_each_tier(order: &[&Arc<str>], instance: &Instance, mut then: impl FnMut(usize)) {
+    let mut rest = true;
+    for (tier, cluster) in order.iter().enumerate() {
+        if instance.is_in_cluster(cluster) {
+            then(tier);
+            rest = false;
+        }
+    }
+    if rest {
+        then(order.len());
+    }
+}

@@ -1,0 +1,202 @@
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    directory::{Entry, Generation},
+    model::{Address, Instance},
+};
+
+/// How instances that are new get their calls: few at first, ever more over a while, so that a
+/// process that still fills caches, compiles and connects is not buried.
+///
+/// The weight of an instance that is new is multiplied by `max(minimum, (age ÷ window)^(1 ÷
+/// aggression))` (Envoy's formula). Its age is counted from the start time in its metadata
+/// (`timestamp` or `startTime`, in ms or s since 1970), if that is there and not in the future, and
+/// else from when it was first seen here; what the first list names is not new by that. If more
+/// than half of the callable instances are new, none is spared: there is nobody to spare it for.
+///
+/// Costs a new table a second (a thirtieth of the window) while an instance warms up; with
+/// [`Maglev`](crate::balance::Maglev) some keys move at each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlowStart {
+    window: Duration,
+    minimum: f64,
+    aggression: f64,
+    start_time: bool,
+}
+
+/// Since when instances have been there.
+#[derive(Debug, Default)]
+pub(super) struct Warmth {
+    since: HashMap<Address, (Generation, Since)>,
+    begun: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Since {
+    /// It was there before we were: not new unless it says so itself.
+    Ever,
+    Seen(Instant),
+    /// Not new, whatever it says.
+    Warm,
+}
+
+impl SlowStart {
+    /// Over 30 s, from 10 % on, in a straight line.
+    pub const fn new() -> Self {
+        Self {
+            window: Duration::from_secs(30),
+            minimum: 0.1,
+            aggression: 1.0,
+            start_time: true,
+        }
+    }
+
+    /// For how long an instance is new. 30 s by default; zero for never.
+    #[must_use]
+    pub const fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// What part of its weight an instance has at least, 0.01 to 1; 0.1 by default. Others are
+    /// brought into that range.
+    #[must_use]
+    pub const fn minimum(mut self, part: f64) -> Self {
+        self.minimum = if part.is_nan() {
+            0.1
+        } else {
+            part.clamp(0.01, 1.0)
+        };
+        self
+    }
+
+    /// Above 1 most comes early, below 1 late; 1.0, the default, is a straight line. Brought into
+    /// 0.1 to 10.
+    #[must_use]
+    pub const fn aggression(mut self, aggression: f64) -> Self {
+        self.aggression = if aggression.is_nan() {
+            1.0
+        } else {
+            aggression.clamp(0.1, 10.0)
+        };
+        self
+    }
+
+    /// Counts from when an instance was first seen here, whatever its metadata says: for start
+    /// times by clocks that are wrong.
+    #[must_use]
+    pub const fn ignore_start_time(mut self) -> Self {
+        self.start_time = false;
+        self
+    }
+
+    /// The part of its weight that an instance of this age has.
+    pub fn part(&self, age: Duration) -> f64 {
+        if age >= self.window {
+            return 1.0;
+        }
+        let age = age.as_secs_f64() / self.window.as_secs_f64();
+        age.powf(1.0 / self.aggression).clamp(self.minimum, 1.0)
+    }
+
+    /// How often tables are made anew while an instance warms up.
+    pub(super) fn tick(&self) -> Duration {
+        (self.window / 30).clamp(Duration::from_millis(100), Duration::from_secs(10))
+    }
+}
+
+impl Warmth {
+    /// Looks at all that is listed. `known`: the registry has answered.
+    pub(super) fn look(&mut self, entries: &[Entry], known: bool, now: Instant) {
+        let first = !self.begun;
+        self.begun |= known;
+        let mut before = std::mem::take(&mut self.since);
+        for entry in entries {
+            let (address, generation) = (entry.instance().address(), entry.generation());
+            let since = match before.remove(address) {
+                Some((seen, since)) if seen == generation => since,
+                _ if first => Since::Ever,
+                _ => Since::Seen(now),
+            };
+            self.since.insert(address.clone(), (generation, since));
+        }
+    }
+
+    /// What the weights of these are multiplied by; `None` if all are warm.
+    pub(super) fn factors(
+        &mut self,
+        rules: &SlowStart,
+        instances: &[(Generation, Arc<Instance>)],
+        now: Instant,
+        wall: SystemTime,
+    ) -> Option<Vec<f64>> {
+        let part = |(generation, instance): &(Generation, Arc<Instance>)| {
+            let since = match self.since.get(instance.address()) {
+                Some((seen, since)) if seen == generation => *since,
+                _ => Since::Seen(now), // newer than the look
+            };
+            rules.part(rules.age(instance, since, now, wall))
+        };
+        let factors: Vec<f64> = instances.iter().map(part).collect();
+        let new = factors.iter().filter(|part| **part < 1.0).count();
+        if new * 2 > factors.len() {
+            // They stay warm from here on, so that no weight ever falls because of this.
+            for (generation, instance) in instances {
+                let warm = (*generation, Since::Warm);
+                self.since.insert(instance.address().clone(), warm);
+            }
+            return None;
+        }
+        (new > 0).then_some(factors)
+    }
+}
+
+impl SlowStart {
+    fn age(&self, instance: &Instance, since: Since, now: Instant, wall: SystemTime) -> Duration {
+        if since == Since::Warm {
+            return Duration::MAX;
+        }
+        let told = self.start_time.then(|| start_time(instance)).flatten();
+        if let Some(age) = told.and_then(|start| wall.duration_since(start).ok()) {
+            return age;
+        }
+        match since {
+            Since::Seen(at) => now.saturating_duration_since(at),
+            Since::Ever | Since::Warm => Duration::MAX,
+        }
+    }
+}
+
+impl Default for SlowStart {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// When the process started, if its metadata says so in a form that is known.
+fn start_time(instance: &Instance) -> Option<SystemTime> {
+    let metadata = instance.metadata();
+    let mut told = ["timestamp", "startTime"].into_iter();
+    let number = told.find_map(|key| metadata.get(key)?.trim().parse::<u64>().ok())?;
+    let since_1970 = match number {
+        1_000_000_000..10_000_000_000 => Duration::from_secs(number),
+        1_000_000_000_000..10_000_000_000_000 => Duration::from_millis(number),
+        _ => return None,
+    };
+    SystemTime::UNIX_EPOCH.checked_add(since_1970)
+}
+
+/// The clock that start times are told by.
+pub(super) fn wall() -> SystemTime {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "start times in metadata are wall-clock times, and a table is made by nobody who has one"
+    )]
+    SystemTime::now()
+}

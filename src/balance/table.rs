@@ -1,0 +1,126 @@
+use std::sync::{Arc, atomic::Ordering};
+
+use crate::{
+    balance::{Candidate, pool::Pool, selector::Scope},
+    endpoint::Roster,
+    sync::{Published, PublishedRef},
+};
+
+/// The instances that were callable at a moment, and the policy's tables of them. May be stale; the
+/// gates are not.
+pub(super) struct Table<S, T> {
+    /// The set's membership that this was built at.
+    pub(super) membership: u64,
+    pub(super) roster: Arc<Roster<S>>,
+    pub(super) candidates: Box<[Candidate]>,
+    /// Of all of them: for calls that ask for nothing.
+    pub(super) base: Pool<T>,
+    /// Of those that requests ask for, as they come up.
+    scoped: Published<Scoped<T>>,
+}
+
+/// Pools by the hash of their scope, sorted.
+struct Scoped<T>(Box<[(u64, Arc<Pool<T>>)]>);
+
+/// A pool that somebody asked for.
+pub(super) struct Asked<T>(PublishedRef<Scoped<T>>, usize);
+
+impl<S, T> Table<S, T> {
+    pub(super) fn new(
+        membership: u64,
+        base: Pool<T>,
+        scoped: Vec<Arc<Pool<T>>>,
+        roster: Arc<Roster<S>>,
+        candidates: Box<[Candidate]>,
+    ) -> Self {
+        Self {
+            membership,
+            roster,
+            candidates,
+            base,
+            scoped: Published::new(Arc::new(Scoped::new(scoped))),
+        }
+    }
+
+    /// The pool of a scope, if there is one.
+    #[inline]
+    pub(super) fn pool(&self, scope: &Scope) -> Option<Asked<T>> {
+        let pools = self.scoped.load();
+        let Scoped(sorted) = &**pools.get()?;
+        let at = sorted
+            .binary_search_by_key(&scope.hash(), |(hash, _)| *hash)
+            .ok()?;
+        let pool = &sorted[at].1;
+        if pool.scope != *scope {
+            return None; // two scopes with one hash: the second goes without a pool
+        }
+        if !pool.used.load(Ordering::Relaxed) {
+            pool.used.store(true, Ordering::Relaxed);
+        }
+        Some(Asked(pools, at))
+    }
+
+    /// The scopes that requests asked for since this table was made.
+    pub(super) fn asked(&self) -> Vec<Scope> {
+        let pools = self.all();
+        let used = pools.iter().filter(|p| p.used.load(Ordering::Relaxed));
+        used.map(|pool| pool.scope.clone()).collect()
+    }
+
+    /// Adds a pool for which room was made.
+    pub(super) fn add(&self, pool: Pool<T>) {
+        let mut pools = self.all();
+        pools.push(Arc::new(pool));
+        self.scoped.store(Arc::new(Scoped::new(pools)));
+    }
+
+    /// Whether there is room for one more pool, or could be made by giving up one that nobody asked
+    /// for since this was last called in vain.
+    pub(super) fn make_room(&self) -> bool {
+        let mut pools = self.all();
+        if pools.len() < MOST_POOLS {
+            return true;
+        }
+        let idle = |pool: &Arc<Pool<T>>| !pool.used.load(Ordering::Relaxed);
+        let Some(at) = pools.iter().position(idle) else {
+            pools
+                .iter()
+                .for_each(|p| p.used.store(false, Ordering::Relaxed));
+            return false;
+        };
+        pools.swap_remove(at);
+        self.scoped.store(Arc::new(Scoped::new(pools)));
+        true
+    }
+
+    pub(super) fn for_each(&self, mut then: impl FnMut(&Pool<T>)) {
+        then(&self.base);
+        self.all().iter().for_each(|pool| then(pool));
+    }
+
+    fn all(&self) -> Vec<Arc<Pool<T>>> {
+        let pools = self.scoped.load();
+        let pools = pools.get().into_iter().flat_map(|pools| &pools.0);
+        pools.map(|(_, pool)| Arc::clone(pool)).collect()
+    }
+}
+
+impl<T> Scoped<T> {
+    fn new(pools: Vec<Arc<Pool<T>>>) -> Self {
+        let mut sorted: Vec<_> = pools.into_iter().map(|p| (p.scope.hash(), p)).collect();
+        sorted.sort_by_key(|(hash, _)| *hash);
+        Self(sorted.into())
+    }
+}
+
+impl<T> Asked<T> {
+    #[inline]
+    pub(super) fn get(&self) -> Option<&Pool<T>> {
+        let pools = self.0.get()?;
+        Some(&pools.0.get(self.1)?.1)
+    }
+}
+
+/// How many scopes have tables at a time. A call that asks for one more looks at the instances one
+/// by one.
+pub(super) const MOST_POOLS: usize = 64;

@@ -1,0 +1,110 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project::pin_project;
+use tokio::time::Sleep;
+use tonic::Status;
+
+use crate::{
+    grpc::error::{code_of_source, deadline_exceeded},
+    model::ServiceKey,
+    transport,
+};
+
+/// The body of a response: messages and trailers, within the call's deadline.
+///
+/// Fails with the [`Status`] that a generated client shows. Dropped, it resets the stream.
+#[pin_project]
+pub struct ResponseBody {
+    /// `None` once the deadline has passed.
+    #[pin]
+    inner: Option<transport::ResponseBody>,
+    deadline: Option<Deadline>,
+    service: Arc<ServiceKey>,
+}
+
+/// When a call is given up, and after how long that is.
+pub(super) struct Deadline {
+    sleep: Pin<Box<Sleep>>,
+    timeout: Duration,
+}
+
+impl Deadline {
+    pub(super) fn within(timeout: Duration) -> Self {
+        Self {
+            sleep: Box::pin(tokio::time::sleep(timeout)),
+            timeout,
+        }
+    }
+
+    pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        self.sleep.as_mut().poll(cx).map(|()| self.timeout)
+    }
+}
+
+impl ResponseBody {
+    pub(super) const fn new(
+        inner: transport::ResponseBody,
+        deadline: Option<Deadline>,
+        service: Arc<ServiceKey>,
+    ) -> Self {
+        Self {
+            inner: Some(inner),
+            deadline,
+            service,
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        if let Poll::Ready(frame) = inner.poll_frame(cx) {
+            let failed = |error: transport::Error| {
+                let text = format!("the response of {} broke off: {error}", this.service);
+                Status::new(code_of_source(&error), text)
+            };
+            return Poll::Ready(frame.map(|frame| frame.map_err(failed)));
+        }
+        let Some(deadline) = this.deadline else {
+            return Poll::Pending;
+        };
+        deadline.poll_passed(cx).map(|timeout| {
+            this.inner.set(None);
+            let waited_for = "its response had begun and not ended";
+            Some(Err(deadline_exceeded(this.service, timeout, waited_for)))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,316 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{
+    HeaderValue, Request, Response,
+    header::{HOST, USER_AGENT},
+    uri::Authority,
+};
+use pin_project::pin_project;
+use tower::Service;
+
+use crate::{
+    balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy},
+    directory::Subscription,
+    endpoint::Verdict,
+    grpc::{
+        Error, ResponseBody,
+        body::Deadline,
+        deadline,
+    },
+    model::{Address, ServiceKey},
+    transport::{self, Body, Purpose, Rules, Transport, TransportBuilder},
+};
+
+/// The instances of a service as one channel: what a client that tonic generated is made with.
+///
+/// `Clone`, cheap, and its clones share the connections. Each call picks its instance, by `P`.
+pub struct Channel<P: Policy = P2c> {
+    balance: Instances<P>,
+    shared: Arc<Shared>,
+}
+
+/// A [`Channel`] to be, and its options.
+#[must_use = "a builder does nothing until built"]
+pub struct ChannelBuilder<P: Policy = P2c> {
+    balance: Balancing<P>,
+    transport: TransportBuilder,
+    timeout: Option<Duration>,
+    user_agent: Option<HeaderValue>,
+    origin: Option<HeaderValue>,
+}
+
+/// What balances a channel's calls.
+pub type Balancing<P = P2c> = BalanceBuilder<P, Rules, Rules, Classify, InExtensions>;
+
+type Classify = fn(&transport::Error) -> Verdict;
+type Instances<P> = Balance<Transport, P, Rules, Rules, Classify, InExtensions>;
+type Call<P> = balance::ResponseFuture<Transport, Request<Body>, P, Rules, Rules, Classify>;
+
+/// What all clones of a channel share beside the instances.
+struct Shared {
+    service: Arc<ServiceKey>,
+    timeout: Option<Duration>,
+    user_agent: HeaderValue,
+    origin: Option<HeaderValue>,
+}
+
+/// The future of a call through a [`Channel`].
+#[must_use = "futures do nothing unless polled"]
+#[pin_project]
+pub struct ResponseFuture<P: Policy = P2c> {
+    #[pin]
+    call: Call<P>,
+    deadline: Timer,
+    service: Arc<ServiceKey>,
+}
+
+/// A call's deadline. Begins with the call, and waits only once there is something to wait for.
+enum Timer {
+    None,
+    Within(Duration),
+    Waiting(Deadline),
+}
+
+impl Channel {
+    /// A channel to the instances of `subscription`, with the defaults of everything.
+    ///
+    /// Call it on a tokio runtime, as [`BalanceBuilder::build`].
+    pub fn new(subscription: &Subscription) -> Self {
+        Self::builder(subscription).build()
+    }
+
+    /// The same with options.
+    pub fn builder(subscription: &Subscription) -> ChannelBuilder {
+        let balance = Balance::builder(subscription)
+            .recover(Rules::default())
+            .completion(Rules::default())
+            .classify(transport::classify as Classify)
+            .hints_in_extensions();
+        ChannelBuilder {
+            balance,
+            transport: Transport::builder(),
+            timeout: None,
+            user_agent: None,
+            origin: None,
+        }
+    }
+}
+
+impl<P: Policy> Channel<P> {
+    /// The balancer: for its counters, and [`explain`](Balance::explain).
+    pub const fn balance(&self) -> &Balance<Transport, P, Rules, Rules, Classify, InExtensions> {
+        &self.balance
+    }
+
+    /// Why this channel picks the instance at `address`, or does not. Displays as a sentence.
+    pub fn explain(&self, address: &Address) -> balance::Explanation {
+        self.balance.explain(address)
+    }
+}
+
+impl<P: Policy> ChannelBuilder<P> {
+    /// Sets how the balancer is made: policy, preferred clusters, limits. Default:
+    /// [`P2c`], and [`Hints`](crate::balance::Hints) in a request's extensions are heeded.
+    ///
+    /// ```
+    /// # use tower_nacos::{Subscription, balance::PeakEwma, grpc::Channel};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # let greeter = Subscription::fixed([]);
+    /// let channel = Channel::builder(&greeter)
+    ///     .balance(|balance| balance.policy(PeakEwma::new()).max_in_flight(10_000))
+    ///     .build();
+    /// # }
+    /// ```
+    pub fn balance<P2: Policy>(
+        self,
+        change: impl FnOnce(Balancing<P>) -> Balancing<P2>,
+    ) -> ChannelBuilder<P2> {
+        ChannelBuilder {
+            balance: change(self.balance),
+            transport: self.transport,
+            timeout: self.timeout,
+            user_agent: self.user_agent,
+            origin: self.origin,
+        }
+    }
+
+    /// Sets how instances are connected to: TLS, timeouts, limits. Default:
+    /// [`Transport::builder`]. Its purpose is set to gRPC in any case.
+    pub fn transport(mut self, transport: TransportBuilder) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// The longest that a call may take, streams to their end included; sent along as
+    /// `grpc-timeout`. A call's own [`set_timeout`](tonic::Request::set_timeout) holds if it is
+    /// shorter. Default: none, as everywhere in gRPC.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// What comes before this crate's name in the header `user-agent`. Default: nothing. A
+    /// `user-agent` in a call's own metadata comes before both.
+    ///
+    /// # Errors
+    ///
+    /// If it holds what no header may.
+    pub fn user_agent<T>(mut self, name: T) -> Result<Self, http::Error>
+    where
+        T: TryInto<HeaderValue>,
+        T::Error: Into<http::Error>,
+    {
+        self.user_agent = Some(name.try_into().map_err(Into::into)?);
+        Ok(self)
+    }
+
+    /// Whom the instances are asked as: the `:authority` of all calls. Default: each instance's own
+    /// `ip:port`. The scheme is that of the connection.
+    pub fn origin(mut self, authority: &Authority) -> Self {
+        // An authority has no characters but those that a header may have (RFC 3986).
+        self.origin = HeaderValue::from_str(authority.as_str()).ok();
+        self
+    }
+
+    /// Makes the channel. Call it on a tokio runtime, as [`BalanceBuilder::build`].
+    pub fn build(self) -> Channel<P> {
+        let make = self.transport.purpose(Purpose::Grpc).build();
+        let balance = self.balance.build(make);
+        let user_agent = self.user_agent.map_or(
+            HeaderValue::from_static(USER_AGENT_OF_CRATE),
+            |name| joined(&name),
+        );
+        Channel {
+            shared: Arc::new(Shared {
+                service: Arc::new(balance.subscription().key().clone()),
+                timeout: self.timeout,
+                user_agent,
+                origin: self.origin,
+            }),
+            balance,
+        }
+    }
+}
+
+impl<P: Policy> Service<Request<tonic::body::Body>> for Channel<P> {
+    type Response = Response<ResponseBody>;
+    type Error = Error;
+    type Future = ResponseFuture<P>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<tonic::body::Body>) -> ResponseFuture<P> {
+        let mut request = request.map(Body::from);
+        let headers = request.headers_mut();
+        let timeout = deadline::agree(headers, self.shared.timeout);
+        let user_agent = match headers.get(USER_AGENT) {
+            Some(own) => joined(own),
+            None => self.shared.user_agent.clone(),
+        };
+        headers.insert(USER_AGENT, user_agent);
+        if let Some(origin) = &self.shared.origin {
+            headers.insert(HOST, origin.clone());
+        }
+        ResponseFuture {
+            call: self.balance.start(request),
+            deadline: timeout.map_or(Timer::None, Timer::Within),
+            service: Arc::clone(&self.shared.service),
+        }
+    }
+}
+
+impl<P: Policy> Future for ResponseFuture<P> {
+    type Output = Result<Response<ResponseBody>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(result) = this.call.as_mut().poll(cx) {
+            let deadline = this.deadline.take();
+            return Poll::Ready(match result {
+                Ok(response) => Ok(response
+                    .map(|body| ResponseBody::new(body, deadline, Arc::clone(this.service)))),
+                Err(error) => Err(Error::call(error)),
+            });
+        }
+        this.deadline
+            .poll_passed(cx)
+            .map(|timeout| Err(Error::deadline(timeout, &this.call.progress())))
+    }
+}
+
+impl Timer {
+    fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        if let Self::Within(timeout) = *self {
+            *self = Self::Waiting(Deadline::within(timeout));
+        }
+        match self {
+            Self::Waiting(deadline) => deadline.poll_passed(cx),
+            Self::None | Self::Within(_) => Poll::Pending,
+        }
+    }
+
+    fn take(&mut self) -> Option<Deadline> {
+        match std::mem::replace(self, Self::None) {
+            Self::None => None,
+            Self::Within(timeout) => Some(Deadline::within(timeout)),
+            Self::Waiting(deadline) => Some(deadline),
+        }
+    }
+}
+
+/// `own` and then the crate's name.
+fn joined(own: &HeaderValue) -> HeaderValue {
+    let bytes = [own.as_bytes(), b" ", USER_AGENT_OF_CRATE.as_bytes()].concat();
+    HeaderValue::from_bytes(&bytes).unwrap_or_else(|_| own.clone())
+}
+
+impl<P: Policy> Clone for Channel<P> {
+    fn clone(&self) -> Self {
+        Self {
+            balance: self.balance.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<P: Policy> fmt::Debug for Channel<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("balance", &self.balance)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Policy + fmt::Debug> fmt::Debug for ChannelBuilder<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelBuilder")
+            .field("balance", &self.balance)
+            .field("transport", &self.transport)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Policy> fmt::Debug for ResponseFuture<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
+
+const USER_AGENT_OF_CRATE: &str = concat!("tower-nacos/", env!("CARGO_PKG_VERSION"));
+
+const fn _assert_shareable<T: Clone + Send + Sync + fmt::Debug + 'static>() {}
+const fn _assert_send<T: Send + 'static>() {}
+const _: () = _assert_shareable::<Channel>();
+const _: () = _assert_send::<ResponseFuture>();

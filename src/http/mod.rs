@@ -1,0 +1,5 @@
+//! Calls over HTTP through the balancer.
+
+mod balanced;
+
+pub use self::balanced::{BuildHttp, HttpBalance};

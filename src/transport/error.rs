@@ -1,0 +1,236 @@
+use std::{
+    error::Error as StdError,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use http::Request;
+use tower::BoxError;
+
+use crate::{
+    endpoint::{Recovered, Verdict},
+    model::Address,
+    transport::{Body, dial::DialError},
+};
+
+/// Why a call to an instance failed, and what is known about the request.
+///
+/// Names the instance and never the request's URL, which may hold secrets. While the call engine
+/// may still move the request, the request is inside.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    instance: Address,
+    kind: ErrorKind,
+    evidence: Evidence,
+    timeout: bool,
+    /// Whether the connection failed and not only the call.
+    ejects: bool,
+    text: String,
+    source: Option<BoxError>,
+    /// In a mutex only because a body need not be `Sync`.
+    request: Mutex<Option<Request<Body>>>,
+}
+
+/// What kind of failure an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No connection: refused, unreachable, not in time, a name that does not resolve, an address
+    /// that is not called, or a peer that does not speak HTTP/2 where it should.
+    Connect,
+    /// No connection, since TLS failed.
+    Tls,
+    /// A connection ended before it took the request.
+    Unsent,
+    /// The peer said that it did not process the request: REFUSED_STREAM, or a GOAWAY that leaves
+    /// it out.
+    Refused,
+    /// The connection failed with the call in flight: reset, closed, or silent.
+    Lost,
+    /// Response headers did not come in time.
+    Timeout,
+    /// The peer ended this call and not the connection: an HTTP/2 reset.
+    Reset,
+    /// What came is not HTTP, or exceeds a limit.
+    Protocol,
+    /// The request's own body failed.
+    Body,
+    /// The request cannot be sent as it is.
+    Request,
+}
+
+/// What is known about a request whose call failed: the rows of the signal table in
+/// [the module](crate::transport).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Evidence {
+    /// Row (a): no connection took it.
+    Unsent,
+    /// Row (b): the peer said that it did not process it.
+    Refused,
+    /// It may have been processed.
+    Unknown,
+}
+
+impl Error {
+    pub(super) fn new(
+        instance: &Address,
+        kind: ErrorKind,
+        evidence: Evidence,
+        text: impl Into<String>,
+    ) -> Self {
+        Self(Box::new(Inner {
+            instance: instance.clone(),
+            kind,
+            evidence,
+            timeout: false,
+            ejects: false,
+            text: text.into(),
+            source: None,
+            request: Mutex::new(None),
+        }))
+    }
+
+    /// Row (a): there is no connection.
+    pub(super) fn dial(instance: &Address, error: &DialError, request: Request<Body>) -> Self {
+        let kind = if error.is_tls() {
+            ErrorKind::Tls
+        } else {
+            ErrorKind::Connect
+        };
+        let new = Self::new(instance, kind, Evidence::Unsent, error.to_string());
+        let new = new.ejecting().with_request(Some(request));
+        if error.is_timeout() {
+            new.timing_out()
+        } else {
+            new
+        }
+    }
+
+    /// The instance is to be left alone until a probe succeeds.
+    pub(super) fn ejecting(mut self) -> Self {
+        self.0.ejects = true;
+        self
+    }
+
+    pub(super) fn timing_out(mut self) -> Self {
+        self.0.timeout = true;
+        self
+    }
+
+    pub(super) fn because(mut self, source: impl Into<BoxError>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    pub(super) fn with_request(mut self, request: Option<Request<Body>>) -> Self {
+        self.0.request = Mutex::new(request);
+        self
+    }
+
+    /// The instance.
+    pub const fn instance(&self) -> &Address {
+        &self.0.instance
+    }
+
+    /// What kind of failure it is.
+    pub const fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What is known about the request.
+    pub const fn evidence(&self) -> Evidence {
+        self.0.evidence
+    }
+
+    /// Whether there is no connection to the instance: dial, TLS or HTTP/2 handshake failed.
+    pub const fn is_connect(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Connect | ErrorKind::Tls)
+    }
+
+    /// Whether TLS failed.
+    pub const fn is_tls(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Tls)
+    }
+
+    /// Whether something did not come in time: a connection, a handshake, response headers, the
+    /// answer to a PING.
+    pub const fn is_timeout(&self) -> bool {
+        self.0.timeout
+    }
+
+    /// Whether the instance provably did not process the request: sending it again is safe,
+    /// whatever its method.
+    pub const fn is_unprocessed(&self) -> bool {
+        matches!(self.0.evidence, Evidence::Unsent | Evidence::Refused)
+    }
+
+    /// Whether the peer refused the request.
+    pub const fn is_refused(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Refused)
+    }
+
+    /// Whether the connection failed with the call in flight, so that nobody knows whether the
+    /// instance processed it.
+    pub const fn is_lost(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Lost)
+    }
+
+    /// Whether the fault is the caller's: the request cannot be sent, or its body failed.
+    pub const fn is_request(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Request | ErrorKind::Body)
+    }
+
+    /// The request, if it was provably not processed and can be sent again as it was.
+    pub fn take_request(&mut self) -> Option<Request<Body>> {
+        let request = self.0.request.get_mut();
+        request.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What it says about the instance.
+    pub(super) fn verdict(&self) -> Verdict {
+        if self.0.ejects {
+            Verdict::Unreachable(Arc::from(&*self.0.text))
+        } else {
+            Verdict::Reachable
+        }
+    }
+
+    pub(super) fn recovered(&mut self) -> Option<Recovered<Request<Body>>> {
+        let evidence = self.0.evidence;
+        let request = self.take_request()?;
+        match evidence {
+            Evidence::Unsent => Some(Recovered::Unsent(request)),
+            Evidence::Refused => Some(Recovered::Refused(request)),
+            Evidence::Unknown => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "instance {}: {}", self.0.instance, self.0.text)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("instance", &self.0.instance)
+            .field("kind", &self.0.kind)
+            .field("evidence", &self.0.evidence)
+            .field("text", &self.0.text)
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! HTTP/2: one connection for all calls, more when the peer's stream limit is reached.
+//!
+//! On `h2` itself and not on hyper's client: that hands requests through a channel to a task of its
+//! own, does not say whether a stream was opened before a connection failed, and queues beyond the
+//! peer's limit.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, request::Parts};
+use http_body::Body as _;
+use tokio::sync::Notify;
+
+pub(super) use crate::transport::connection::{Connection, shake_hands};
+use crate::{
+    sync::Published,
+    transport::{
+        Body, ErrorKind, Evidence, ResponseBody,
+        body::Kind,
+        connection::Slot,
+        dial::DialError,
+        form,
+        resume::Recording,
+        service::{Back, Connected, Connections, Failed, Mode},
+        spawn::spawn,
+        upload::{AbortOnDrop, Upload},
+    },
+};
+
+/// The connections to one instance.
+pub(super) struct Pool {
+    list: Published<Vec<Arc<Connection>>>,
+    state: Mutex<State>,
+    /// Calls that wait for a place on a connection.
+    waiting: AtomicUsize,
+    /// Told of each place and each connection, and of the end.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    dialling: Option<Arc<Dial>>,
+    closed: bool,
+}
+
+/// One dial, for all who wait.
+#[derive(Default)]
+struct Dial(OnceLock<Result<(), DialError>>);
+
+/// Ends a dial, also when it panicked.
+struct Dialling {
+    connections: Arc<Connections>,
+    dial: Arc<Dial>,
+}
+
+/// Counts a call that waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+/// A place on a connection; none if the instance turned out to speak HTTP/1.
+pub(super) async fn acquire(
+    connections: &Arc<Connections>,
+    orphan: bool,
+) -> Result<Option<Slot>, DialError> {
+    let pool = &connections.http2;
+    if let Some(slot) = pool.try_acquire(connections) {
+        return Ok(Some(slot));
+    }
+    if orphan {
+        return match connections.connect().await? {
+            Connected::Http2(connection) => Ok(Slot::take(&Arc::new(connection), connections)),
+            Connected::Http1(sender) => {
+                connections.http1.lend(sender);
+                connections.set_mode(Mode::Http1);
+                Ok(None)
+            }
+        };
+    }
+    let _waiting = Waiting::new(&pool.waiting);
+    let mut dial: Option<Arc<Dial>> = None;
+    loop {
+        let changed = pool.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable(); // whatever happens after this wakes us
+        if connections.mode() == Mode::Http1 {
+            return Ok(None);
+        }
+        if let Some(slot) = pool.try_acquire(connections) {
+            return Ok(Some(slot));
+        }
+        if connections.is_retired() {
+            return Err(DialError::retired());
+        }
+        match dial.as_ref().map(|dial| dial.0.get()) {
+            None => {
+                dial = pool.dial(connections);
+            }
+            Some(None) => {}
+            // Its places went to others, or it closed already.
+            Some(Some(Ok(()))) => {
+                dial = pool.dial(connections);
+            }
+            Some(Some(Err(error))) if pool.is_empty() => return Err(error.clone()),
+            Some(Some(Err(_))) => {} // the others' places are what is left to wait for
+        }
+        changed.await;
+    }
+}
+
+/// Sends the request and waits for the response's headers.
+pub(super) async fn exchange(
+    connections: &Arc<Connections>,
+    slot: Slot,
+    request: Request<Body>,
+) -> Result<Response<ResponseBody>, Failed> {
+    let (parts, body) = request.into_parts();
+    let secure = connections.is_secure();
+    let head = match form::for_http2(&parts, &body, &connections.named, secure) {
+        Ok(head) => head,
+        Err(why) => {
+            return Err(Failed::Error(connections.error(
+                ErrorKind::Request,
+                Evidence::Unsent,
+                format!("the request cannot be sent: {why}"),
+            )));
+        }
+    };
+    let ends = body.is_end_stream();
+    let mut send = slot.connection().sender();
+    let (response, mut stream) = match send.send_request(head, ends) {
+        Ok(opened) => opened,
+        Err(error) => {
+            let request = Request::from_parts(parts, body);
+            return Err(not_opened(connections, &slot, error, request));
+        }
+    };
+    drop(send);
+    if stream.stream_id().as_u32() > LAST_STREAM {
+        connections.http2.retire(slot.connection()); // its ids run out; the next call takes another
+    }
+    let mut held = Held::Own(slot);
+    let mut uploading = None;
+    let sent = match body.0 {
+        _ if ends => Sent::Empty,
+        Kind::Empty => Sent::Empty,
+        Kind::Full(bytes) => {
+            // What the peer's window has no room for waits inside of h2, by reference. If the
+            // stream is closed already, the response says why.
+            let _ = stream.send_data(bytes.clone(), true);
+            Sent::Full(bytes)
+        }
+        Kind::Stream(body) => {
+            let recording = Arc::new(Recording::new(body));
+            let mut upload = Upload::new(Arc::clone(&recording), stream);
+            // Most bodies are all there: then no task is needed.
+            let done = std::future::poll_fn(|cx| std::task::Poll::Ready(upload.poll(cx))).await;
+            if done.is_pending() {
+                let (shared, with) = held.share();
+                held = shared;
+                let task = spawn(async move {
+                    upload.await;
+                    drop(with);
+                });
+                uploading = Some(AbortOnDrop::new(task.abort_handle()));
+            }
+            Sent::Stream(recording)
+        }
+    };
+    match response.await {
+        Ok(response) => {
+            if let Some(uploading) = uploading {
+                uploading.disarm(); // the request may go on beside the response
+            }
+            if let Sent::Stream(recording) = &sent {
+                recording.settle();
+            }
+            held.slot().connection().answered();
+            Ok(response.map(|body| ResponseBody::http2(body, held)))
+        }
+        Err(error) => {
+            drop(uploading);
+            Err(judge(connections, held.slot(), error, parts, sent))
+        }
+    }
+}
+
+/// A place on a connection, perhaps shared with the task that still sends the request's body.
+pub(super) enum Held {
+    Own(Slot),
+    Shared(Arc<Slot>),
+}
+
+/// What of a request's body may be sent again.
+enum Sent {
+    Empty,
+    Full(Bytes),
+    Stream(Arc<Recording>),
+}
+
+/// No stream was opened: row (a).
+fn not_opened(
+    connections: &Connections,
+    slot: &Slot,
+    error: h2::Error,
+    request: Request<Body>,
+) -> Failed {
+    connections.http2.retire(slot.connection());
+    let told = error.is_go_away() && error.is_remote();
+    if !told && !error.is_io() && error.reason().is_none() {
+        let text = "the request cannot be sent";
+        let error = connections
+            .error(ErrorKind::Request, Evidence::Unsent, text)
+            .because(error);
+        return Failed::Error(error);
+    }
+    let fresh = !slot.connection().has_answered();
+    if fresh && told {
+        let text = format!("it sent GOAWAY as soon as it was connected ({error})");
+        let refused = connections.error(ErrorKind::Refused, Evidence::Unsent, text);
+        return Failed::Error(refused.because(error).with_request(Some(request)));
+    }
+    Failed::Back(Box::new(Back {
+        request,
+        fresh,
+        why: format!("its connection closed before it took the request ({error})"),
+    }))
+}
+
+/// What the end of an opened stream means.
+fn judge(
+    connections: &Connections,
+    slot: &Slot,
+    error: h2::Error,
+    parts: Parts,
+    sent: Sent,
+) -> Failed {
+    let new = |kind, evidence, text: String| connections.error(kind, evidence, text);
+    let unknown = |kind, text: String| new(kind, Evidence::Unknown, text);
+    if let Some(silent) = slot.connection().silence() {
+        let lost = unknown(ErrorKind::Lost, silent.to_owned()).ejecting();
+        return Failed::Error(lost.timing_out().because(error));
+    }
+    if let Sent::Stream(recording) = &sent
+        && let Some(failure) = recording.failure()
+    {
+        let text = "the request's body failed".to_owned();
+        return Failed::Error(unknown(ErrorKind::Body, text).because(failure));
+    }
+    let reason = error.reason().unwrap_or(h2::Reason::NO_ERROR);
+    let left_out = error.is_go_away() && error.is_remote();
+    let refused = error.is_reset() && error.is_remote() && reason == h2::Reason::REFUSED_STREAM;
+    if left_out {
+        connections.http2.retire(slot.connection());
+    }
+    if left_out || refused {
+        let why = if refused {
+            "it refused the call (REFUSED_STREAM)".to_owned()
+        } else {
+            format!("it closes the connection and left the call out (GOAWAY, {reason})")
+        };
+        let Some(body) = sent.take_back() else {
+            let text = format!(
+                "{why}, and more of the request's body was sent than is kept to send it again"
+            );
+            let error = new(ErrorKind::Refused, Evidence::Refused, text).because(error);
+            return Failed::Error(error);
+        };
+        let request = Request::from_parts(parts, body);
+        // A connection that was to end does not mean that the instance is.
+        let planned = left_out && reason == h2::Reason::NO_ERROR;
+        if planned && slot.connection().has_answered() {
+            return Failed::Back(Box::new(Back {
+                request,
+                fresh: false,
+                why,
+            }));
+        }
+        let failing = left_out && !planned && reason != h2::Reason::ENHANCE_YOUR_CALM;
+        let error = new(ErrorKind::Refused, Evidence::Refused, why)
+            .because(error)
+            .with_request(Some(request));
+        return Failed::Error(if failing { error.ejecting() } else { error });
+    }
+    Failed::Error(if error.is_reset() && error.is_remote() {
+        let text = format!("it gave the call up ({reason})");
+        unknown(ErrorKind::Reset, text).because(error)
+    } else if error.is_reset() {
+        let text = format!("what it answered breaks HTTP/2's rules ({reason})");
+        unknown(ErrorKind::Protocol, text).because(error)
+    } else if error.is_go_away() {
+        let text = format!("what it sent breaks HTTP/2's rules ({reason})");
+        unknown(ErrorKind::Protocol, text).ejecting().because(error)
+    } else {
+        let text = "the connection was lost with the request on its way".to_owned();
+        unknown(ErrorKind::Lost, text).ejecting().because(error)
+    })
+}
+
+impl Sent {
+    fn take_back(self) -> Option<Body> {
+        match self {
+            Self::Empty => Some(Body::empty()),
+            Self::Full(bytes) => Some(bytes.into()),
+            Self::Stream(recording) => recording.take_back(),
+        }
+    }
+}
+
+impl Held {
+    fn share(self) -> (Self, Arc<Slot>) {
+        let shared = match self {
+            Self::Own(slot) => Arc::new(slot),
+            Self::Shared(slot) => slot,
+        };
+        (Self::Shared(Arc::clone(&shared)), shared)
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        match self {
+            Self::Own(slot) => slot,
+            Self::Shared(slot) => slot,
+        }
+    }
+}
+
+impl Pool {
+    /// A place on a connection that has one.
+    fn try_acquire(&self, connections: &Arc<Connections>) -> Option<Slot> {
+        let list = self.list.load();
+        let mut list = list.get()?.iter();
+        list.find_map(|connection| Slot::take(connection, connections))
+    }
+
+    fn is_empty(&self) -> bool {
+        let list = self.list.load();
+        let list = list.get().map_or(&[][..], |list| list);
+        list.iter().all(|connection| connection.is_closed())
+    }
+
+    /// Joins the dial that is going on, or begins one unless there are connections enough.
+    fn dial(&self, connections: &Arc<Connections>) -> Option<Arc<Dial>> {
+        let mut state = self.lock();
+        if let Some(dial) = &state.dialling {
+            return Some(Arc::clone(dial));
+        }
+        self.prune();
+        let open = self.list.load_full().map_or(0, |list| list.len());
+        if open >= connections.plan.options.max_connections {
+            return None;
+        }
+        let dial = Arc::new(Dial::default());
+        state.dialling = Some(Arc::clone(&dial));
+        let dialling = Dialling {
+            connections: Arc::clone(connections),
+            dial: Arc::clone(&dial),
+        };
+        drop(state);
+        spawn(dialling.run());
+        Some(dial)
+    }
+
+    /// Takes in a connection.
+    pub(super) fn add(&self, connection: Connection) {
+        let state = self.lock();
+        if state.closed {
+            return;
+        }
+        self.replace(|list| list.push(Arc::new(connection)));
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// No further call takes this connection.
+    fn retire(&self, connection: &Arc<Connection>) {
+        connection.close();
+        let _state = self.lock();
+        self.prune();
+    }
+
+    /// Drops what has closed. The state is locked.
+    fn prune(&self) {
+        let list = self.list.load_full();
+        if list.is_some_and(|list| list.iter().any(|c| c.is_closed())) {
+            self.replace(|list| list.retain(|c| !c.is_closed()));
+        }
+    }
+
+    fn replace(&self, change: impl FnOnce(&mut Vec<Arc<Connection>>)) {
+        let mut list = self
+            .list
+            .load_full()
+            .map_or_else(Vec::new, |list| (*list).clone());
+        change(&mut list);
+        self.list.store(Arc::new(list));
+    }
+
+    /// A place was given back.
+    pub(super) fn freed(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Lets go of all connections: each closes once its calls have ended.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let list = self.list.swap(None);
+        drop(state);
+        drop(list);
+        self.changed.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dialling {
+    async fn run(self) {
+        let connections = &self.connections;
+        let connected = tokio::select! {
+            biased;
+            connected = connections.connect() => connected,
+            () = connections.retirement() => Err(DialError::retired()),
+        };
+        let outcome = match connected {
+            Ok(Connected::Http2(connection)) => {
+                connections.http2.add(connection);
+                connections.set_mode(Mode::Http2);
+                Ok(())
+            }
+            Ok(Connected::Http1(sender)) => {
+                connections.http1.lend(sender);
+                connections.set_mode(Mode::Http1);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        let _ = self.dial.0.set(outcome);
+    }
+}
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        let given_up = || Err(DialError::new("its dial was given up: it panicked"));
+        let _ = self.dial.0.get_or_init(given_up);
+        let pool = &self.connections.http2;
+        pool.lock().dialling = None;
+        pool.changed.notify_waiters();
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            list: Published::empty(),
+            state: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            changed: Notify::new(),
+        }
+    }
+}
+
+/// Streams have odd ids below 2^31; the last million is left.
+const LAST_STREAM: u32 = (1 << 31) - (1 << 20);

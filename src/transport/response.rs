@@ -1,0 +1,198 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    endpoint::InFlight,
+    transport::{Error, ErrorKind, Evidence, http1::Lease, http2::Held, service::Connections},
+};
+
+/// The body of an instance's response.
+///
+/// Until its end, or until it is dropped, the call counts as in flight and keeps its place on its
+/// connection. Dropped before its end it closes an HTTP/1 connection and resets an HTTP/2 stream.
+pub struct ResponseBody {
+    kind: Kind,
+    /// What ends with the body.
+    with: With,
+}
+
+#[derive(Default)]
+struct With {
+    permit: Option<OwnedSemaphorePermit>,
+    in_flight: Option<InFlight>,
+}
+
+enum Kind {
+    Http1(Incoming, Lease),
+    Http2(RecvStream, Held),
+    Ended,
+}
+
+impl ResponseBody {
+    pub(super) fn http1(incoming: Incoming, lease: Lease) -> Self {
+        let mut body = Self {
+            kind: Kind::Http1(incoming, lease),
+            with: With::default(),
+        };
+        body.end_if_over();
+        body
+    }
+
+    pub(super) fn http2(stream: RecvStream, held: Held) -> Self {
+        let mut body = Self {
+            kind: Kind::Http2(stream, held),
+            with: With::default(),
+        };
+        body.end_if_over();
+        body
+    }
+
+    /// Keeps the call's place among those that the instance may have.
+    pub(super) fn hold(&mut self, permit: Option<OwnedSemaphorePermit>) {
+        if !matches!(self.kind, Kind::Ended) {
+            self.with.permit = permit;
+        }
+    }
+
+    /// Keeps the call counted.
+    pub(super) fn track(&mut self, in_flight: InFlight) {
+        if !matches!(self.kind, Kind::Ended) {
+            self.with.in_flight = Some(in_flight);
+        }
+    }
+
+    fn end_if_over(&mut self) {
+        if self.kind.is_over() {
+            self.end();
+        }
+    }
+
+    /// All of it came.
+    fn end(&mut self) {
+        if let Kind::Http1(_, lease) = std::mem::replace(&mut self.kind, Kind::Ended) {
+            lease.give_back();
+        }
+        self.with = With::default();
+    }
+
+    fn fail(&mut self) {
+        self.kind = Kind::Ended;
+        self.with = With::default();
+    }
+}
+
+impl Kind {
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Http1(incoming, _) => incoming.is_end_stream(),
+            Self::Http2(stream, _) => stream.is_end_stream(),
+            Self::Ended => true,
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self {
+            Self::Http1(incoming, lease) => {
+                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+                let connections = lease.connections();
+                Poll::Ready(frame.map(|f| f.map_err(|e| broken(connections, e.is_timeout(), e))))
+            }
+            Self::Http2(stream, held) => {
+                let error = match ready!(stream.poll_data(cx)) {
+                    Some(Ok(data)) => {
+                        let _ = stream.flow_control().release_capacity(data.len());
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                    Some(Err(error)) => error,
+                    None => match ready!(stream.poll_trailers(cx)) {
+                        Ok(trailers) => {
+                            return Poll::Ready(trailers.map(|t| Ok(Frame::trailers(t))));
+                        }
+                        Err(error) => error,
+                    },
+                };
+                // A complete response, before which the peer lost interest in the request (RFC
+                // 9113, 8.1).
+                if error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR) {
+                    return Poll::Ready(None);
+                }
+                let slot = held.slot();
+                let silent = slot.connection().silence().is_some();
+                Poll::Ready(Some(Err(broken(slot.connections(), silent, error))))
+            }
+            Self::Ended => Poll::Ready(None),
+        }
+    }
+}
+
+fn broken(
+    connections: &Arc<Connections>,
+    silent: bool,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    let text = "the response broke off";
+    let broken = connections.error(ErrorKind::Lost, Evidence::Unknown, text);
+    let broken = broken.because(error);
+    if silent { broken.timing_out() } else { broken }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        let polled = ready!(this.kind.poll_frame(cx));
+        match &polled {
+            None => this.end(),
+            Some(Ok(_)) => this.end_if_over(),
+            Some(Err(_)) => this.fail(),
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.kind.is_over()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Http1(incoming, _) => incoming.size_hint(),
+            Kind::Http2(..) => SizeHint::default(),
+            Kind::Ended => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.kind, Kind::Ended) {
+            Kind::Http1(incoming, lease) => {
+                lease.give_up();
+                drop(incoming);
+            }
+            other => drop(other),
+        }
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("ended", &self.kind.is_over())
+            .finish_non_exhaustive()
+    }
+}
