@@ -84,6 +84,7 @@ pub mod client;
 pub mod directory;
 pub mod discover;
 pub mod endpoint;
+pub mod grpc;
 pub mod http;
 mod link;
 #[cfg(feature = "metrics")]

@@ -32,6 +32,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "directory",
             "client",
             "model",
+            "sync",
         ],
     ),
     (

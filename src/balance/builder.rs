@@ -87,6 +87,11 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         }
     }
 
+    /// What it will balance.
+    pub const fn subscription(&self) -> &Subscription {
+        &self.subscription
+    }
+
     /// Sets how it chooses. Default: [`P2c`].
     #[must_use]
     pub fn policy<P2: Policy>(self, policy: P2) -> BalanceBuilder<P2, R, C, V, K> {

@@ -117,10 +117,19 @@ impl Passage {
         if waited != Some(Poll::Ready(())) {
             return Poll::Pending;
         }
-        let status = core.shared.subscription().status();
+        let subscription = core.shared.subscription();
+        let mut reason = format!(
+            "waited {:?} (unknown_wait); {}",
+            limits.unknown_wait,
+            subscription.status()
+        );
+        if let Some(hint) = subscription.hint() {
+            reason.push_str("; ");
+            reason.push_str(&hint);
+        }
         Poll::Ready(CallError::Unknown {
             service: core.set().service().clone(),
-            reason: format!("waited {:?} (unknown_wait); {status}", limits.unknown_wait).into(),
+            reason: reason.into(),
         })
     }
 

@@ -78,8 +78,8 @@ impl<P: Policy> Picker<P> {
         self.picking(Hints::new())
     }
 
-    /// The same for a call that asks something of the pick: a hash key, a cluster, metadata, instances
-    /// to leave out.
+    /// The same for a call that asks something of the pick: a key to stick to, a cluster, metadata,
+    /// instances to leave out.
     ///
     /// # Errors
     ///
@@ -112,6 +112,16 @@ impl<P: Policy> Picker<P> {
                 }
             }
         }
+    }
+
+    /// Picks for a request with these extensions.
+    pub(crate) fn pick_for(&self, extensions: &http::Extensions) -> Picking<P> {
+        self.picking(extensions.get::<Hints>().cloned().unwrap_or_default())
+    }
+
+    /// Whether leases are out or waited for. Looks at each instance.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.balance.is_in_use()
     }
 
     fn picking(&self, hints: Hints) -> Picking<P> {

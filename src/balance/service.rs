@@ -22,7 +22,9 @@ use crate::{
         random::{STRIPES, stripe},
     },
     directory::Subscription,
-    endpoint::{Call, CallError, Classify, InFlight, NeverRecover, Recover, Unclassified},
+    endpoint::{
+        Call, CallError, Classify, InFlight, NeverRecover, Progress, Recover, Unclassified,
+    },
     model::Address,
 };
 
@@ -120,6 +122,41 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
     }
 }
 
+impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
+    /// What [`Service::call`] does, for those who share one balancer by reference: a clone of it
+    /// would be one more count that all of them write.
+    pub(crate) fn start<Req>(&self, request: Req) -> ResponseFuture<S, Req, P, R, C, V>
+    where
+        S: Service<Req>,
+        K: HintsOf<Req>,
+    {
+        let pick = Chosen {
+            hints: self.handle.hints.hints_of(&request),
+            stripe: self.stripe(),
+        };
+        ResponseFuture {
+            call: Call::new(pick, request),
+            passage: Passage::default(),
+        }
+    }
+
+    /// Whether calls are in flight or wait for an instance. Looks at each instance.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.core().set().counts() != [0; 3]
+    }
+}
+
+impl<S, Req, P, R, C, V> ResponseFuture<S, Req, P, R, C, V>
+where
+    S: Service<Req>,
+    P: Policy,
+{
+    /// How far the call has come.
+    pub(crate) fn progress(&self) -> Progress<'_> {
+        self.call.progress()
+    }
+}
+
 impl<S, P: Policy, R, C, V, K> Clone for Balance<S, P, R, C, V, K> {
     fn clone(&self) -> Self {
         Self {
@@ -147,14 +184,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let pick = Chosen {
-            hints: self.handle.hints.hints_of(&request),
-            stripe: self.stripe(),
-        };
-        ResponseFuture {
-            call: Call::new(pick, request),
-            passage: Passage::default(),
-        }
+        self.start(request)
     }
 }
 

@@ -53,7 +53,7 @@ use self::{
 };
 use crate::{
     directory::{ReadyError, Subscription},
-    model::{Instance, InvalidName, Listing, ServiceKey, ServiceName},
+    model::{DEFAULT_GROUP, Instance, InvalidName, Listing, ServiceKey, ServiceName},
     session::{Outcome, Ticket},
 };
 
@@ -338,6 +338,11 @@ impl Client {
         &self.handle.namespace
     }
 
+    /// The group of services that are named without one: `DEFAULT_GROUP` unless set.
+    pub fn group(&self) -> &str {
+        self.handle.group.as_deref().unwrap_or(DEFAULT_GROUP)
+    }
+
     /// Deregisters, unsubscribes and hangs up, all within `deadline`.
     ///
     /// Change streams end; balancers keep the instances they knew last. Other clones of this
@@ -364,14 +369,21 @@ impl Client {
         let service = service
             .try_into()
             .map_err(|e| RequestError::InvalidName(e.into()))?;
+        Ok(self.key_of(service))
+    }
+
+    /// The key of a service of this client, in its default group if the name was given without.
+    pub(crate) fn key_of(&self, service: ServiceName) -> ServiceKey {
         let service = match &self.handle.group {
             Some(group) => service.or_in(group),
             None => service,
         };
-        Ok(ServiceKey::in_checked(
-            self.handle.namespace.clone(),
-            service,
-        ))
+        ServiceKey::in_checked(self.handle.namespace.clone(), service)
+    }
+
+    /// Subscribes to exactly this service, of this client's namespace.
+    pub(crate) fn subscribe_key(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
+        self.handle.subscribe(key)
     }
 }
 

@@ -11,7 +11,7 @@ use pin_project::pin_project;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
 use crate::endpoint::{
-    CallError, Classify, EndpointSet, InFlight, Recover, Recovered, Verdict,
+    CallError, Classify, EndpointSet, InFlight, Progress, Recover, Recovered, Verdict,
     abort::Abort,
     admission::{Admitted, Place},
     pick::{Pick, Picked, Tried},
@@ -84,6 +84,18 @@ where
     /// How it chooses.
     pub(crate) const fn picker(&self) -> &P {
         &self.pick
+    }
+
+    /// How far it has come.
+    pub(crate) fn progress(&self) -> Progress<'_> {
+        let admitted = self.admitted.as_ref().map(Admitted::endpoint);
+        let endpoint = admitted.or_else(|| self.place.as_ref().map(Place::endpoint));
+        Progress {
+            service: self.pick.shared().set().service(),
+            instance: endpoint.map(|endpoint| endpoint.address()),
+            entered: self.future.is_some(),
+            failure: self.failure.as_ref().map(CallError::in_full),
+        }
     }
 
     /// Whether it waits for there to be an instance to call.

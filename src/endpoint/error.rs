@@ -112,6 +112,21 @@ impl CallError {
         }
     }
 
+    /// It and its causes in one line, each said once.
+    pub(crate) fn in_full(&self) -> String {
+        let mut said = self.to_string();
+        let mut next = self.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !said.contains(&text) {
+                said.push_str(": ");
+                said.push_str(&text);
+            }
+            next = cause.source();
+        }
+        said
+    }
+
     /// Whether no instance may be called.
     pub const fn is_no_instances(&self) -> bool {
         matches!(self, Self::NoInstances { .. })

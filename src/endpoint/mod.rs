@@ -20,6 +20,7 @@ mod latency;
 mod legacy;
 mod make;
 mod pick;
+mod progress;
 mod reach;
 mod roster;
 mod rules;
@@ -62,6 +63,7 @@ pub(crate) use self::{
     ejection::now,
     latency::Timing,
     pick::{OwnFirst, Pick, Picked, Tried},
+    progress::Progress,
     roster::Roster,
     set::{EndpointSet, Upkeep},
     shared::Shared,

@@ -319,7 +319,6 @@ impl<S> EndpointSet<S> {
     }
 
     /// Calls that are in flight, entering and waiting, over all endpoints.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn counts(&self) -> [u64; 3] {
         let mut counts = [0; 3];
         for endpoint in self.lock().endpoints.values() {

@@ -19,11 +19,7 @@ use crate::{
     balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy},
     directory::Subscription,
     endpoint::Verdict,
-    grpc::{
-        Error, ResponseBody,
-        body::Deadline,
-        deadline,
-    },
+    grpc::{Error, ResponseBody, body::Deadline, deadline},
     model::{Address, ServiceKey},
     transport::{self, Body, Purpose, Rules, Transport, TransportBuilder},
 };
@@ -183,10 +179,11 @@ impl<P: Policy> ChannelBuilder<P> {
     pub fn build(self) -> Channel<P> {
         let make = self.transport.purpose(Purpose::Grpc).build();
         let balance = self.balance.build(make);
-        let user_agent = self.user_agent.map_or(
-            HeaderValue::from_static(USER_AGENT_OF_CRATE),
-            |name| joined(&name),
-        );
+        let user_agent = self
+            .user_agent
+            .map_or(HeaderValue::from_static(USER_AGENT_OF_CRATE), |name| {
+                joined(&name)
+            });
         Channel {
             shared: Arc::new(Shared {
                 service: Arc::new(balance.subscription().key().clone()),

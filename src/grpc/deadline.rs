@@ -56,7 +56,11 @@ fn render(timeout: Duration) -> HeaderValue {
     ];
     let fitting = units.into_iter().find(|(unit, _)| nanos / unit <= MOST);
     let (unit, name) = fitting.unwrap_or((u128::MAX, "H"));
-    let amount = if unit == u128::MAX { MOST } else { nanos / unit };
+    let amount = if unit == u128::MAX {
+        MOST
+    } else {
+        nanos / unit
+    };
     let text = format!("{amount}{name}");
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("99999999H"))
 }
@@ -116,7 +120,10 @@ mod tests {
         for nanos in [1, 99_999_999, 100_000_000, 123_456_789_012, u64::MAX] {
             let timeout = Duration::from_nanos(nanos);
             let read = parse(&render(timeout)).expect("readable");
-            assert!(read <= timeout && read >= timeout.mul_f64(0.99), "{nanos}: {read:?}");
+            assert!(
+                read <= timeout && read >= timeout.mul_f64(0.99),
+                "{nanos}: {read:?}"
+            );
         }
         assert_eq!(render(Duration::MAX), "99999999H");
     }

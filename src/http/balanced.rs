@@ -1,5 +1,5 @@
 use crate::{
-    balance::{Balance, BalanceBuilder, NoKey, P2c, Policy},
+    balance::{Balance, BalanceBuilder, NoHints, P2c, Policy},
     endpoint::Verdict,
     transport::{self, MakeTransport, Rules, Transport},
 };
@@ -7,7 +7,7 @@ use crate::{
 /// A [`Balance`] over [`Transport`]s: what was provably not processed moves to another instance, a
 /// failed connection ejects its instance, and a call is in flight until its response's body has
 /// ended.
-pub type HttpBalance<P = P2c, K = NoKey> =
+pub type HttpBalance<P = P2c, K = NoHints> =
     Balance<Transport, P, Rules, Rules, fn(&transport::Error) -> Verdict, K>;
 
 /// Builds a balancer whose instances are called over HTTP.
@@ -29,17 +29,17 @@ pub type HttpBalance<P = P2c, K = NoKey> =
 pub trait BuildHttp {
     /// The policy.
     type Policy: Policy;
-    /// What a call sticks to.
-    type Key;
+    /// What finds what a request asks of the pick.
+    type Hints;
 
     /// Builds it. The builder's own `recover`, `completion` and `classify` are replaced by the
     /// transport's.
-    fn build_http(self, transport: MakeTransport) -> HttpBalance<Self::Policy, Self::Key>;
+    fn build_http(self, transport: MakeTransport) -> HttpBalance<Self::Policy, Self::Hints>;
 }
 
 impl<P: Policy, R, C, V, K> BuildHttp for BalanceBuilder<P, R, C, V, K> {
     type Policy = P;
-    type Key = K;
+    type Hints = K;
 
     fn build_http(self, transport: MakeTransport) -> HttpBalance<P, K> {
         self.recover(Rules::default())

@@ -1,5 +1,116 @@
-//! Calls over HTTP through the balancer.
+//! HTTP by the names of services: `nacos://[group@]service/path`.
+//!
+//! [`Client`] calls any number of services over connections of its own, and keeps all promises of
+//! this crate; [`ResolveLayer`] puts addresses in place of names over another HTTP client, and
+//! keeps fewer.
+//!
+//! ```
+//! # async fn example() -> Result<(), tower::BoxError> {
+//! # use axum::{Router, routing::get};
+//! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let provider = listener.local_addr()?;
+//! # let app = Router::new().route("/v1/items/{id}", get(async || "a pen").post(async || "done"));
+//! # tokio::spawn(async move { axum::serve(listener, app).await });
+//! # let registry = tower_nacos::testing::Registry::start().await?;
+//! # registry.register("orders", &provider.into());
+//! # let server = registry.addr();
+//! use http_body_util::BodyExt;
+//! use std::time::Duration;
+//! use tower_nacos::{Client, http};
+//!
+//! let nacos = Client::connect(&server).await?; // such as "127.0.0.1:8848"
+//! let http = http::Client::new(&nacos);
+//!
+//! let response = http.get("nacos://orders/v1/items/7").await?;
+//! let item = response.into_body().collect().await?.to_bytes();
+//! assert_eq!(item, "a pen");
+//!
+//! let sent = http
+//!     .post("nacos://orders/v1/items/7", r#"{"count":3}"#)
+//!     .header("content-type", "application/json")
+//!     .timeout(Duration::from_secs(2))
+//!     .await?;
+//! assert!(sent.status().is_success());
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+//! ```
+//!
+//! # Addresses
+//!
+//! | | calls |
+//! |---|---|
+//! | `nacos://orders/v1/items?x=1` | `orders` in the default group of the registry's client |
+//! | `nacos://billing@orders/v1/items` | `orders` in the group `billing` |
+//! | any path, and a [`ServiceKey`](crate::ServiceKey) or [`ServiceName`](crate::ServiceName) in the request's extensions | that service, whatever the address says |
+//! | [`client.service("billing@@orders")`](Client::service), then paths | the same, for names that no address can hold: Dubbo's `providers:com.x.Greeter:1.0:`, say |
+//!
+//! The namespace is the registry client's. Names are compared as they are written, case included.
+//! A port is an error, since the registry says where each instance listens, and so is any other
+//! scheme: a fixed address is called by any HTTP client. An instance is asked for the path and
+//! query with its own `ip:port` as `Host`, unless the request has that header.
+//!
+//! A service is subscribed to at its first call, which waits for the registry's answer (3 s at
+//! most), and no longer once it was not called for 5 minutes. See [`HttpBuilder`].
+//!
+//! # What a request may carry
+//!
+//! In its extensions, by [`RequestBuilder`] or by hand:
+//!
+//! | | |
+//! |---|---|
+//! | [`Deadline`] | until when its response's head is waited for |
+//! | [`Hints`](crate::balance::Hints) | a hash key, a cluster, metadata to look for, instances to leave out |
+//! | [`ServiceKey`](crate::ServiceKey), [`ServiceName`](crate::ServiceName) | which service it is for |
+//!
+//! There is no total deadline on a request and none on its body: give it one.
+//!
+//! # What providers put in metadata
+//!
+//! Providers of other frameworks say in an instance's metadata how they want to be called. What of
+//! it is heeded, and can be replaced in [`transport`](crate::transport):
+//!
+//! | metadata | here | for `grpc::Channel` |
+//! |---|---|---|
+//! | `secure=true` | TLS; the caller's own setting wins, and metadata never takes TLS away | the same |
+//! | `protocol` or `kind` = `grpc`, `h2c` | HTTP/2 by prior knowledge; else HTTP/1.1 in clear, and what ALPN says under TLS | always HTTP/2 |
+//! | `gRPC_port`, `grpc_port`, `gRPC.port` | nothing | the port to call; malformed: the instance is not called |
+//! | `IPv6` | a second address, called when there is no v4 route, or first by option | the same |
+//! | `version` | nothing, but [`Hints`](crate::balance::Hints) and `only_metadata` select by it | the same |
+//!
+//! Link-local, unspecified and multicast addresses are not called, whoever registered them;
+//! loopback is, with one warning.
+//!
+//! # Errors
+//!
+//! One type, [`Error`], for all of it, with predicates; shown in one line it names the service, the
+//! instance and the cause.
 
 mod balanced;
+mod builder;
+mod client;
+mod deadline;
+mod error;
+mod future;
+mod name;
+mod pool;
+mod request;
+mod resolve;
+mod service;
+mod services;
+mod uri;
 
-pub use self::balanced::{BuildHttp, HttpBalance};
+pub use self::{
+    balanced::{BuildHttp, HttpBalance},
+    builder::HttpBuilder,
+    client::Client,
+    deadline::Deadline,
+    error::Error,
+    future::ResponseFuture,
+    request::RequestBuilder,
+    resolve::{ResolveFuture, ResolveLayer, ResolveService},
+    service::ServiceClient,
+    uri::IntoUri,
+};
+#[doc(no_inline)]
+pub use crate::transport::{Body, ResponseBody};

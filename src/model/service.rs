@@ -67,12 +67,24 @@ impl ServiceName {
         &self.name
     }
 
+    /// The group, unless this was read from a text that named none.
+    pub(crate) fn named_group(&self) -> Option<&Arc<str>> {
+        (!Arc::ptr_eq(&self.group, &UNNAMED_GROUP)).then_some(&self.group)
+    }
+
     /// The same in `group`, a checked one, if it was read from a text that named no group.
     pub(crate) fn or_in(mut self, group: &Arc<str>) -> Self {
         if Arc::ptr_eq(&self.group, &UNNAMED_GROUP) {
             self.group = group.clone();
         }
         self
+    }
+}
+
+impl InvalidName {
+    /// Whether it is the name of a group.
+    pub(crate) fn is_group(&self) -> bool {
+        self.what == "group"
     }
 }
 

@@ -1,0 +1,118 @@
+use std::{fmt, time::Duration};
+
+use crate::{
+    balance::{Balance, BalanceBuilder, P2c, Policy},
+    client,
+    http::{BuildHttp, Client, pool::Pool, services::Limits},
+    transport::{MakeTransport, TransportBuilder},
+};
+
+/// A [`Client`] to be, and its options.
+#[must_use]
+pub struct HttpBuilder<P: Policy = P2c> {
+    nacos: client::Client,
+    limits: Limits,
+    transport: MakeTransport,
+    balance: Tune<P>,
+}
+
+/// Makes the balancer of one service out of the default one.
+type Tune<P> = Box<dyn Fn(BalanceBuilder) -> BalanceBuilder<P> + Send + Sync>;
+
+impl HttpBuilder {
+    pub(super) fn new(nacos: client::Client) -> Self {
+        Self {
+            nacos,
+            limits: Limits {
+                most: MAX_SERVICES,
+                idle_release: IDLE_RELEASE,
+            },
+            transport: MakeTransport::default(),
+            balance: Box::new(|builder| builder),
+        }
+    }
+}
+
+impl<P: Policy> HttpBuilder<P> {
+    /// Sets how the instances of each service are balanced: policy, preferred clusters, limits of
+    /// calls at once and of waiting. The closure is run once for each service as it is first
+    /// called; [`BalanceBuilder::subscription`] says which. Default: [`BalanceBuilder`]'s own.
+    ///
+    /// ```
+    /// # fn example(nacos: &tower_nacos::Client) {
+    /// use tower_nacos::{balance::PeakEwma, http};
+    ///
+    /// let http = http::Client::builder(nacos)
+    ///     .balance(|service| service.policy(PeakEwma::new()).max_in_flight(1_000))
+    ///     .build();
+    /// # }
+    /// ```
+    pub fn balance<P2: Policy>(
+        self,
+        tune: impl Fn(BalanceBuilder) -> BalanceBuilder<P2> + Send + Sync + 'static,
+    ) -> HttpBuilder<P2> {
+        HttpBuilder {
+            nacos: self.nacos,
+            limits: self.limits,
+            transport: self.transport,
+            balance: Box::new(tune),
+        }
+    }
+
+    /// Sets how instances are connected to: TLS, timeouts, connections, what metadata says.
+    /// Default: [`TransportBuilder`]'s own.
+    ///
+    /// ```
+    /// # fn example(nacos: &tower_nacos::Client) {
+    /// use std::time::Duration;
+    /// use tower_nacos::{http, transport::Transport};
+    ///
+    /// let patient = Transport::builder().dial_timeout(Duration::from_secs(3));
+    /// let http = http::Client::builder(nacos).transport(patient).build();
+    /// # }
+    /// ```
+    pub fn transport(mut self, transport: TransportBuilder) -> Self {
+        self.transport = transport.build();
+        self
+    }
+
+    /// For how long a service stays subscribed to that is not called, has no call in flight and no
+    /// [`ServiceClient`](crate::http::ServiceClient). Default: 5 minutes; the next call after that
+    /// waits for the registry again. Kept to within a sixty-fourth of it, 1 s at most.
+    pub const fn idle_release(mut self, idle: Duration) -> Self {
+        self.limits.idle_release = idle;
+        self
+    }
+
+    /// How many services it is subscribed to at most, so that addresses that somebody else makes
+    /// up cannot fill the registry. One more takes the place of the service that was unused
+    /// longest, if that was for 10 s and longer; else the call fails with an error that
+    /// [`is_too_many_services`](crate::http::Error::is_too_many_services). Default: 1,024.
+    pub const fn max_services(mut self, services: usize) -> Self {
+        self.limits.most = services;
+        self
+    }
+
+    /// Makes the client. Nothing is subscribed to yet.
+    pub fn build(self) -> Client<P> {
+        let (transport, tune) = (self.transport, self.balance);
+        let pool = Pool::new(&self.nacos, self.limits, move |subscription| {
+            let builder = tune(Balance::builder(&subscription));
+            builder.hints_in_extensions().build_http(transport.clone())
+        });
+        Client::of(pool)
+    }
+}
+
+impl<P: Policy> fmt::Debug for HttpBuilder<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpBuilder")
+            .field("nacos", &self.nacos)
+            .field("limits", &self.limits)
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) const MAX_SERVICES: usize = 1_024;
+pub(super) const IDLE_RELEASE: Duration = Duration::from_secs(5 * 60);

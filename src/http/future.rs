@@ -1,0 +1,88 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use ::http::{Request, Response};
+use pin_project::pin_project;
+use tower::Service;
+
+use crate::{
+    balance::{InExtensions, P2c, Policy},
+    http::{Deadline, Error, HttpBalance, deadline::Timer},
+    transport::{Body, ResponseBody},
+};
+
+/// The future of a request: its response's head, with a body to be read, or why there is none.
+///
+/// Dropped, it gives the call up: an HTTP/2 stream is reset, an HTTP/1.1 connection closed.
+#[must_use = "futures do nothing unless polled"]
+#[pin_project]
+pub struct ResponseFuture<P: Policy = P2c> {
+    #[pin]
+    state: State<P>,
+}
+
+type Call<P> = <HttpBalance<P, InExtensions> as Service<Request<Body>>>::Future;
+
+#[pin_project(project = Stage)]
+enum State<P: Policy> {
+    /// Before it began.
+    Failed(Option<Error>),
+    Calling {
+        #[pin]
+        call: Call<P>,
+        #[pin]
+        timer: Timer,
+    },
+}
+
+impl<P: Policy> ResponseFuture<P> {
+    pub(super) fn new(call: Call<P>, deadline: Option<Deadline>) -> Self {
+        Self {
+            state: State::Calling {
+                call,
+                timer: Timer::new(deadline),
+            },
+        }
+    }
+
+    pub(super) const fn failed(error: Error) -> Self {
+        Self {
+            state: State::Failed(Some(error)),
+        }
+    }
+}
+
+impl<P: Policy> Future for ResponseFuture<P> {
+    type Output = Result<Response<ResponseBody>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            Stage::Failed(error) => {
+                let error = error.take();
+                Poll::Ready(Err(error.expect("polled again after it was ready")))
+            }
+            Stage::Calling { mut call, timer } => {
+                if let Poll::Ready(result) = call.as_mut().poll(cx) {
+                    return Poll::Ready(result.map_err(Error::from));
+                }
+                timer
+                    .poll_passed(cx)
+                    .map(|after| Err(Error::deadline(after, &call.progress())))
+            }
+        }
+    }
+}
+
+impl<P: Policy> fmt::Debug for ResponseFuture<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ResponseFuture");
+        match &self.state {
+            State::Failed(error) => shown.field("failed", error),
+            State::Calling { call, .. } => shown.field("call", call),
+        };
+        shown.finish()
+    }
+}
