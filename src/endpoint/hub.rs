@@ -28,6 +28,8 @@ pub(crate) struct Hub {
     pub(crate) abort_after: OnceLock<Duration>,
     /// Calls that were let in at an evicted gate: none, unless gates are off.
     pub(crate) after_eviction: AtomicU64,
+    /// Requests that set out for another instance.
+    pub(crate) moved: AtomicU64,
 }
 
 impl Hub {
@@ -41,6 +43,7 @@ impl Hub {
             timing: OnceLock::new(),
             abort_after: OnceLock::new(),
             after_eviction: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
         }
     }
 

@@ -192,6 +192,11 @@ impl<S> EndpointSet<S> {
         self.hub.after_eviction.load(Ordering::Relaxed)
     }
 
+    /// Requests that an instance did not process and that set out for another.
+    pub(crate) fn moved(&self) -> u64 {
+        self.hub.moved.load(Ordering::Relaxed)
+    }
+
     /// The endpoint at this address, if it was ever looked at.
     pub(crate) fn find_endpoint(&self, address: &Address) -> Option<Arc<Endpoint<S>>> {
         self.lock().endpoints.get(address).map(Arc::clone)
