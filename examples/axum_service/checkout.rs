@@ -8,7 +8,7 @@ use axum::{
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout_at;
-use tower_nacos::{grpc, http};
+use tower_nacos::{grpc, http as by_name};
 
 use crate::{
     context::Context,
@@ -19,7 +19,7 @@ use crate::{
 /// What the handlers share. Cheap to clone, as both clients are handles.
 #[derive(Clone)]
 pub(crate) struct Checkout {
-    pub(crate) http: http::Client,
+    pub(crate) http: by_name::Client,
     pub(crate) greeter: GreeterClient<grpc::Channel>,
 }
 
@@ -69,14 +69,11 @@ impl Checkout {
         let body = timeout_at(context.deadline.instant(), response.into_body().collect()).await;
         let body = body.map_err(|_| Failure::too_late("stock"))?;
         let body = body.map_err(|e| Failure::broken("stock", &e))?.to_bytes();
-        match status {
-            http_code if http_code.is_success() => {
-                let item: Item =
-                    serde_json::from_slice(&body).map_err(|e| Failure::broken("stock", &e))?;
-                Ok(item.left)
-            }
-            http_code => Err(Failure::answered("stock", http_code, &body)),
+        if !status.is_success() {
+            return Err(Failure::answered("stock", status, &body));
         }
+        let item: Item = serde_json::from_slice(&body).map_err(|e| Failure::broken("stock", &e))?;
+        Ok(item.left)
     }
 
     /// Over gRPC, by the client that tonic generated.

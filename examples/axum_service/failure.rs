@@ -9,7 +9,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use serde_json::json;
 use tonic::Code;
-use tower_nacos::http;
+use tower_nacos::http as by_name;
 
 /// A status, and whose fault it was.
 ///
@@ -54,8 +54,8 @@ impl Failure {
     }
 }
 
-impl From<http::Error> for Failure {
-    fn from(error: http::Error) -> Self {
+impl From<by_name::Error> for Failure {
+    fn from(error: by_name::Error) -> Self {
         let nobody = error.is_no_instances() || error.is_unknown();
         let status = match () {
             () if error.is_timeout() && !error.is_connect() => StatusCode::GATEWAY_TIMEOUT,

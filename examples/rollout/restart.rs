@@ -67,10 +67,12 @@ impl Fleet<'_> {
         let (life, address) = (old.life, old.address.clone());
         self.happened(provider, Happening::Killed, "nobody tells the registry");
         let from = self.books.now();
-        // The calls meanwhile go on, so the removal is waited for at once.
-        let (killed, evicted) = tokio::join!(old.kill(), removed(&mut self.changes, &address));
-        killed?;
-        let to = self.books.now();
+        let killed = async {
+            old.kill().await?;
+            Ok::<_, Error>(self.books.now())
+        };
+        let (killed, evicted) = tokio::join!(killed, removed(&mut self.changes, &address));
+        let to = killed?;
         self.books.read().lives[life].killed = Some(Killed { address, from, to });
         self.applied(provider, life, &evicted?).await
     }

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use tonic::Status;
 use tower_nacos::{
     Client, Subscription,
-    grpc::Channel,
+    grpc::{self, Channel},
     http::{self as by_name, ServiceClient},
     transport::{self, Protocol, ResponseBody, Transport},
 };
@@ -59,7 +59,7 @@ impl Wires {
                     name: id.to_string(),
                 };
                 let reply = self.grpc.clone().say_hello(request).await;
-                let reply = reply.map_err(|status| failure(&status, None))?.into_inner();
+                let reply = reply.map_err(|status| refused(&status, None))?.into_inner();
                 whole(reply.message == id.to_string(), reply.instance)
             }
         }
@@ -71,7 +71,7 @@ impl Wires {
         };
         let replies = self.grpc.clone().say_many(request).await;
         let mut replies = replies
-            .map_err(|status| failure(&status, None))?
+            .map_err(|status| refused(&status, None))?
             .into_inner();
         let (mut by, mut pieces) = (None, 0);
         loop {
@@ -82,7 +82,7 @@ impl Wires {
                     pieces += 1;
                 }
                 Ok(None) => return whole(pieces == PIECES, by.unwrap_or_default()),
-                Err(status) => return Err(failure(&status, by)),
+                Err(status) => return Err(refused(&status, by)),
             }
         }
     }
@@ -126,6 +126,14 @@ fn whole(all: bool, by: String) -> Result<String, Failure> {
             taken_and_lost: false,
             text: "half an answer, and no error".to_owned(),
         }),
+    }
+}
+
+/// What a status of ours is about: before the response began, and after.
+fn refused(status: &Status, by: Option<String>) -> Failure {
+    match grpc::Error::of(status).and_then(grpc::Error::transport) {
+        Some(transport) => failure(transport, by),
+        None => failure(status, by),
     }
 }
 
