@@ -50,7 +50,7 @@ use crate::{
     check::check,
     child::{AS_PROVIDER, Child},
     options::{Mode, Options},
-    restart::Fleet,
+    restart::{Fleet, Witness},
     view::View,
     wires::Wires,
 };
@@ -115,11 +115,13 @@ async fn rollout(args: impl Iterator<Item = String>) -> Result<String, Error> {
     let view = View::open(&books);
     let mut fleet = Fleet {
         options: &options,
-        books: books.clone(),
-        view: &view,
         place,
         changes: orders.changes(),
-        orders,
+        witness: Witness {
+            books: books.clone(),
+            view: &view,
+            orders,
+        },
     };
     let restarted = fleet.restart(&mut providers).await;
     let stopped = callers.stop().await;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower_nacos::{
     Address, Subscription,
     directory::{Change, ChangeKind, Changes},
@@ -18,12 +18,17 @@ use crate::{
 
 pub(crate) struct Fleet<'a> {
     pub(crate) options: &'a Options,
-    pub(crate) books: Arc<Books>,
-    pub(crate) view: &'a View,
     /// Registry and service.
     pub(crate) place: (&'a str, &'a str),
-    pub(crate) orders: Subscription,
     pub(crate) changes: Changes,
+    pub(crate) witness: Witness<'a>,
+}
+
+/// Enters what happens.
+pub(crate) struct Witness<'a> {
+    pub(crate) books: Arc<Books>,
+    pub(crate) view: &'a View,
+    pub(crate) orders: Subscription,
 }
 
 impl Fleet<'_> {
@@ -37,10 +42,11 @@ impl Fleet<'_> {
                 Mode::Graceful => self.take_down(provider, old).await?,
                 Mode::Kill => self.kill(provider, old).await?,
             }
-            let new = Child::start(&self.books, self.place, provider, Some(&address)).await?;
-            self.listed(&address).await?;
-            self.happened(provider, Happening::Returned, "");
-            self.called(&new).await?;
+            let books = &self.witness.books;
+            let new = Child::start(books, self.place, provider, Some(&address)).await?;
+            listed(&mut self.changes, &address).await?;
+            self.witness.happened(provider, Happening::Returned, "");
+            self.witness.sees_calls(&new).await?;
             providers.insert(provider, new);
             sleep(self.options.steady).await;
         }
@@ -49,44 +55,51 @@ impl Fleet<'_> {
 
     /// Deregister, wait until callers have heard, drain, exit.
     async fn take_down(&mut self, provider: usize, mut old: Child) -> Result<(), Error> {
-        self.happened(provider, Happening::Offline, "");
+        let (life, address) = (old.life, old.address.clone());
+        let (witness, hear) = (&self.witness, self.options.hear);
+        witness.happened(provider, Happening::Offline, "");
         old.offline().await?;
-        let until = Instant::now() + self.options.hear;
-        self.evicted(provider, &old).await?;
-        if Instant::now() > until {
-            let late = "callers heard of it after it stopped waiting: give a longer --hear";
-            return Err(late.into());
-        }
-        sleep_until(until).await;
-        old.drain().await?;
-        self.happened(provider, Happening::Exited, "");
-        Ok(())
+        // A provider cannot see what its callers know, so it does not look either.
+        let gone = async {
+            sleep(hear).await;
+            old.drain().await?;
+            witness.happened(provider, Happening::Exited, "");
+            Ok::<_, Error>(())
+        };
+        let heard = async {
+            let change = removed(&mut self.changes, &address).await?;
+            witness.applied(provider, life, &change).await
+        };
+        let (gone, heard) = tokio::join!(gone, heard);
+        gone.and(heard)
     }
 
     async fn kill(&mut self, provider: usize, old: Child) -> Result<(), Error> {
         let (life, address) = (old.life, old.address.clone());
-        self.happened(provider, Happening::Killed, "nobody tells the registry");
-        let from = self.books.now();
+        let witness = &self.witness;
+        witness.happened(provider, Happening::Killed, "nobody tells the registry");
+        let from = witness.books.now();
         let killed = async {
             old.kill().await?;
-            Ok::<_, Error>(self.books.now())
+            Ok::<_, Error>(witness.books.now())
         };
         let (killed, evicted) = tokio::join!(killed, removed(&mut self.changes, &address));
         let to = killed?;
-        self.books.read().lives[life].killed = Some(Killed { address, from, to });
-        self.applied(provider, life, &evicted?).await
+        witness.books.read().lives[life].killed = Some(Killed { address, from, to });
+        witness.applied(provider, life, &evicted?).await
     }
+}
 
-    async fn evicted(&mut self, provider: usize, old: &Child) -> Result<(), Error> {
-        let change = removed(&mut self.changes, &old.address).await?;
-        self.applied(provider, old.life, &change).await
+impl Witness<'_> {
+    fn happened(&self, provider: usize, what: Happening, detail: &str) {
+        self.books.mark(provider, what);
+        self.view.event(&self.books, provider, what, detail);
     }
 
     /// Waits until the eviction is applied, and enters how long that took.
     async fn applied(&self, provider: usize, life: usize, change: &Change) -> Result<(), Error> {
-        timeout(HANG, self.orders.applied(change.revision))
-            .await
-            .map_err(|_| "never applied")??;
+        let applied = timeout(HANG, self.orders.applied(change.revision)).await;
+        applied.map_err(|_| "an eviction is never applied")??;
         let now = Instant::now().into_std();
         let took = now - change.received_at.ok_or("an eviction without a push")?;
         self.books.evicted(life, took);
@@ -95,15 +108,8 @@ impl Fleet<'_> {
         Ok(())
     }
 
-    async fn listed(&mut self, address: &Address) -> Result<(), Error> {
-        let added = |change: &Change| {
-            change.kind == ChangeKind::Added && change.instance.address() == address
-        };
-        next(&mut self.changes, added).await.map(drop)
-    }
-
     /// Waits until calls reach it.
-    async fn called(&self, new: &Child) -> Result<(), Error> {
+    async fn sees_calls(&self, new: &Child) -> Result<(), Error> {
         let reached = async {
             while self.books.read().lives[new.life].calls() == 0 {
                 sleep(Duration::from_millis(5)).await;
@@ -112,11 +118,12 @@ impl Fleet<'_> {
         let reached = timeout(HANG, reached).await;
         reached.map_err(|_| "a provider is back and gets no calls".into())
     }
+}
 
-    fn happened(&self, provider: usize, what: Happening, detail: &str) {
-        self.books.mark(provider, what);
-        self.view.event(&self.books, provider, what, detail);
-    }
+async fn listed(changes: &mut Changes, address: &Address) -> Result<(), Error> {
+    let is =
+        |change: &Change| change.kind == ChangeKind::Added && change.instance.address() == address;
+    next(changes, is).await.map(drop)
 }
 
 async fn removed(changes: &mut Changes, address: &Address) -> Result<Change, Error> {

@@ -119,16 +119,18 @@ impl Drawn {
         if let Some(text) = &books.read().last_failure {
             lines.push(format!(
                 "last failure: {}",
-                text.chars().take(120).collect::<String>()
+                text.lines().next().unwrap_or_default()
             ));
         }
-        let mut out = String::new();
+        // Lines that are too long are cut, as ones that wrap could not be drawn over.
+        let mut out = "\x1b[?7l".to_owned();
         if self.lines > 0 {
             let _ = write!(out, "\x1b[{}A\r", self.lines);
         }
         for line in &lines {
             let _ = writeln!(out, "\x1b[2K{line}");
         }
+        out.push_str("\x1b[?7h");
         self.lines = lines.len();
         let mut stdout = std::io::stdout().lock();
         let _ = stdout
