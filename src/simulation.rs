@@ -447,6 +447,7 @@ impl SimClient {
                     ticket: ticket.0,
                     result: outcome.map(drop).map_err(|error| error.to_string()),
                 }),
+                Output::LoginRefused(_) => {} // for who waits to be connected
                 Output::State(state) => self.state(state, now),
             }
         }

@@ -177,6 +177,126 @@ async fn h7_a_new_start_at_the_same_address_gets_a_service_of_its_own() {
     assert_eq!(balance.call(1).await.unwrap(), "2");
 }
 
+#[tokio::test]
+async fn h2_after_a_removal_the_choice_is_still_the_policys() {
+    let mut world = World::new();
+    let slow = Slow::default();
+    let inner = slow.clone();
+    let balance = Balance::builder(&world.orders).build(move |_: &Instance| inner.clone());
+    let mut calls: Vec<_> = (0..30).map(|n| Box::pin(balance.clone().call(n))).collect();
+    for call in &mut calls {
+        assert!(call.as_mut().poll(&mut idle_context()).is_pending());
+    }
+    let in_flight = |address: &str| {
+        let explained = balance.explain(&address.parse().unwrap());
+        explained.activity.map_or(0, |activity| activity.in_flight)
+    };
+    world.list(&[A, C]); // tower swaps another into B's place here, and calls that
+    let before = [in_flight(A), in_flight(C)];
+    let mut more: Vec<_> = (0..40).map(|n| Box::pin(balance.clone().call(n))).collect();
+    for call in &mut more {
+        let _ = call.as_mut().poll(&mut idle_context());
+    }
+    let after = [in_flight(A), in_flight(C)];
+    assert_eq!(after.iter().sum::<u64>(), before.iter().sum::<u64>() + 40);
+    let apart = after[0].abs_diff(after[1]);
+    assert!(
+        apart <= 4,
+        "{before:?} became {after:?}: the one with fewer gets the next"
+    );
+}
+
+#[tokio::test]
+async fn errors_poison_nothing_not_even_a_buffer_around_it() {
+    let orders = Subscription::fixed([instance(A)]);
+    let balance = Balance::builder(&orders).build(|_: &Instance| {
+        tower::service_fn(|request: u32| {
+            let odd = io::Error::other("odd");
+            std::future::ready(if request % 2 == 1 {
+                Err(odd)
+            } else {
+                Ok(request)
+            })
+        })
+    });
+    let buffer = tower::buffer::Buffer::new(balance, 4);
+    for request in 0..10 {
+        let answer = buffer.clone().oneshot(request).await;
+        assert_eq!(answer.is_err(), request % 2 == 1, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_set_blocks_nobody_behind_a_buffer() {
+    let mut world = World::new();
+    let buffer = tower::buffer::Buffer::new(world.balance(), 4);
+    world.list(&[]);
+    let calls = (0..32).map(|_| buffer.clone().oneshot(1));
+    for answer in futures_util::future::join_all(calls).await {
+        let error = answer.unwrap_err();
+        let error = error.downcast_ref::<CallError>().unwrap();
+        assert!(error.is_no_instances(), "{error}");
+    }
+    world.list(&[B]);
+    assert_eq!(buffer.oneshot(1).await.unwrap().to_string(), B);
+}
+
+#[tokio::test]
+async fn the_end_of_a_subscription_leaves_the_last_set() {
+    let World {
+        writer,
+        orders,
+        book,
+    } = World::new();
+    let balance = Balance::builder(&orders).build(book.maker());
+    balance.clone().oneshot(1).await.unwrap();
+    drop((writer, orders));
+    for _ in 0..100 {
+        balance.clone().oneshot(1).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_instance_whose_service_breaks_comes_back_without_the_registry() {
+    let orders = Subscription::fixed([instance(A), instance(B)]);
+    /// Of no more use after one call, as a connection that was closed.
+    #[derive(Clone, Default)]
+    struct Fragile(Arc<AtomicUsize>);
+    impl Service<u32> for Fragile {
+        type Response = u32;
+        type Error = io::Error;
+        type Future = std::future::Ready<io::Result<u32>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let broken = self.0.load(SeqCst) > 0;
+            Poll::Ready(if broken {
+                Err(io::ErrorKind::BrokenPipe.into())
+            } else {
+                Ok(())
+            })
+        }
+
+        fn call(&mut self, request: u32) -> Self::Future {
+            self.0.fetch_add(1, SeqCst);
+            std::future::ready(Ok(request))
+        }
+    }
+    let balance = Balance::builder(&orders).build(|_: &Instance| Fragile::default());
+    let calls = |address: &str| {
+        let explained = balance.explain(&address.parse().unwrap());
+        explained.activity.map_or(0, |activity| activity.calls)
+    };
+    let back = async {
+        while calls(A) < 3 || calls(B) < 3 {
+            let _ = balance.clone().oneshot(1).await; // fails at once while both are out
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), back)
+        .await
+        .expect("each is made anew, after its rest");
+}
+
 #[test]
 fn a_set_that_is_known_to_be_empty_fails_at_once_and_says_why() {
     let mut world = World::new();

@@ -116,6 +116,7 @@ fn every_option_is_read_from_each_source() {
         ("grpc_port", "9999"),
         ("connect_timeout", "1s"),
         ("request_timeout", "1s"),
+        ("resolve_timeout", "1s"),
         ("dial_timeout", "1s"),
         ("check_timeout", "1s"),
         ("ready_timeout", "1s"),

@@ -6,19 +6,22 @@
     reason = "a test owns the tasks that it spawns"
 )]
 
-use std::{fmt::Display, future::Future, time::Duration};
+use std::{error::Error, fmt::Display, future::Future, time::Duration};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::{io::AsyncWriteExt, net::TcpListener, time::timeout};
 use tower::{ServiceExt, balance::p2c::Balance};
 use tower_nacos::{
     Client, Instance, Subscription,
-    client::{Builder, RequestError},
+    client::{Builder, ConnectError, RequestError, Tls},
     directory::{Finding, OnAllUnhealthy, Options},
-    testing::{Fault, Registry, Script},
+    testing::{Fault, Login, Profile, Registry, Script, ServerTls},
 };
 
 const HANG: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(400);
+/// Where cryptography has to be done first, which takes its time on a machine that is busy.
+const PATIENT: Duration = Duration::from_secs(3);
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(HANG, future).await.expect("nothing for 20 s")
@@ -41,9 +44,31 @@ fn text(error: impl Display, ports: &[(u16, &str)]) -> String {
     text
 }
 
-async fn connect_error(server: &str) -> impl Display + use<> {
-    let connecting = Client::builder().servers(server).connect_timeout(SOON);
-    within(connecting.connect()).await.unwrap_err()
+async fn connect_error(server: &str) -> ConnectError {
+    connect_error_of(Client::builder().servers(server).connect_timeout(SOON)).await
+}
+
+/// The error's own text is all there is to say: whoever prints its sources as well repeats nothing.
+async fn connect_error_of(builder: Builder) -> ConnectError {
+    let error = within(builder.connect()).await.unwrap_err();
+    assert!(error.source().is_none(), "{:?}", error.source());
+    error
+}
+
+type Ca = CertifiedIssuer<'static, KeyPair>;
+
+fn ca() -> Ca {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+async fn tls_registry() -> Registry {
+    let (ca, key) = (ca(), KeyPair::generate().unwrap());
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &ca).unwrap();
+    let tls = ServerTls::new(certificate.pem(), key.serialize_pem());
+    Registry::builder().tls(tls).start().await.unwrap()
 }
 
 async fn registry() -> Registry {
@@ -130,6 +155,77 @@ async fn the_port_speaks_http_1() {
          give the server's main port (8848), to which 1000 is added, or name the gRPC port as \
          host:8848/9848"
     );
+}
+
+#[tokio::test]
+async fn tls_against_a_plain_port() {
+    let registry = registry().await;
+    let tls = Tls::new().ca(ca().pem());
+    let builder = Client::builder().servers(registry.addr()).tls(tls);
+    let error = connect_error_of(builder.connect_timeout(PATIENT)).await;
+    assert_eq!(
+        text(error, &[(registry.grpc_addr().port(), "GRPC")]),
+        "no connection to the registry within 3s: not connected after N attempts; the last \
+         failed: Nacos server 127.0.0.1:GRPC: the port does not speak TLS: switch TLS off, or \
+         give the port that speaks it"
+    );
+}
+
+#[tokio::test]
+async fn plain_against_a_tls_port() {
+    let registry = tls_registry().await;
+    let builder = Client::builder().servers(registry.addr());
+    let error = connect_error_of(builder.connect_timeout(PATIENT)).await;
+    assert_eq!(
+        text(error, &[(registry.grpc_addr().port(), "GRPC")]),
+        "no connection to the registry within 3s: not connected after N attempts; the last \
+         failed: Nacos server 127.0.0.1:GRPC: no Nacos server answers there: it speaks TLS; \
+         switch TLS on or give the plain port"
+    );
+}
+
+#[tokio::test]
+async fn nobody_trusts_the_certificate() {
+    let registry = tls_registry().await;
+    let tls = Tls::new().ca(ca().pem());
+    let builder = Client::builder().servers(registry.addr()).tls(tls);
+    let error = connect_error_of(builder.connect_timeout(PATIENT)).await;
+    assert_eq!(
+        text(error, &[(registry.grpc_addr().port(), "GRPC")]),
+        "no connection to the registry within 3s: not connected after N attempts; the last \
+         failed: Nacos server 127.0.0.1:GRPC: the server's certificate is signed by nobody that \
+         is trusted here: give the certificate of its CA (`Tls::ca`)"
+    );
+}
+
+#[tokio::test]
+async fn the_password_is_wrong() {
+    for (profile, said) in [
+        (
+            Profile::V2_5,
+            "no connection to the registry: Nacos server 127.0.0.1:GRPC: login as \"jo\" at \
+             http://127.0.0.1:MAIN/nacos/v1/auth/login refused with status 403: unknown user!; \
+             check user name and password",
+        ),
+        (
+            Profile::V3_0,
+            "no connection to the registry: Nacos server 127.0.0.1:GRPC: login as \
+         \"jo\" at http://127.0.0.1:MAIN/nacos/v3/auth/user/login refused with status 500: \
+         {\"code\":500,\"data\":null,\"message\":\"unknown user!\"}; check user name and \
+         password",
+        ),
+    ] {
+        let registry = Registry::builder().profile(profile);
+        let registry = registry.login(Login::new("jo", "s3cret")).start();
+        let registry = registry.await.unwrap();
+        let builder = Client::builder().servers(registry.addr());
+        let builder = builder.login("jo", "wr0ng").connect_timeout(HANG * 100);
+        let error = connect_error_of(builder).await;
+        assert!(error.is_denied());
+        let main = registry.addr().rsplit_once(':').unwrap().1.parse().unwrap();
+        let ports = [(registry.grpc_addr().port(), "GRPC"), (main, "MAIN")];
+        assert_eq!(text(error, &ports), said);
+    }
 }
 
 #[tokio::test]

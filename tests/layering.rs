@@ -14,7 +14,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("wire", &["model"]),
     ("session", &["model", "wire"]),
     ("directory", &["model", "sync", "metrics"]),
-    ("endpoint", &["model", "sync", "directory"]),
+    ("endpoint", &["model", "sync", "directory", "metrics"]),
     ("link", &["model", "wire", "tls"]),
     ("discover", &["model", "sync", "directory", "endpoint"]),
     ("balance", &["model", "sync", "directory", "endpoint"]),

@@ -3,10 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -14,8 +16,12 @@ use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
     Unit,
 };
-use tokio::time::timeout;
-use tower_nacos::{Client, Instance, testing::Registry};
+use tokio::{sync::Notify, time::timeout};
+use tower::ServiceExt;
+use tower_nacos::{
+    Balance, Client, Instance, Subscription, balance::WeightedRoundRobin, endpoint::Verdict,
+    testing::Registry,
+};
 
 const HANG: Duration = Duration::from_secs(20);
 
@@ -179,6 +185,8 @@ async fn scenario(recorded: &Recorded) {
     assert_eq!(of_service("instances"), 2.0);
     assert!(of_service("lists_total") > lists);
 
+    calls_and_ejections(&orders, &of_service).await;
+
     // A registry that comes back without its instances.
     timeout(HANG, async {
         registry.restart().await.unwrap();
@@ -209,6 +217,8 @@ async fn scenario(recorded: &Recorded) {
     );
     assert_eq!(client.counters().pushes as f64, of_client("pushes_total"));
 
+    assert_eq!(of_service("calls_in_flight"), 0.0);
+
     timeout(HANG, client.close(HANG)).await.unwrap().unwrap();
     assert_eq!(of_client("connected"), 0.0);
     assert_eq!(of_service("instances"), 2.0, "the last set serves");
@@ -222,4 +232,80 @@ async fn scenario(recorded: &Recorded) {
     .unwrap();
     assert_eq!(of_service("instances_callable"), 0.0);
     assert_eq!(of_service("instances_held"), 0.0);
+}
+
+/// Of a balancer over two instances, one of which cannot be reached.
+async fn calls_and_ejections(orders: &Subscription, of_service: &impl Fn(&str) -> f64) {
+    let hold = Arc::new(Notify::new());
+    let up = Arc::new(AtomicBool::new(false));
+    let (held, is_up) = (Arc::clone(&hold), Arc::clone(&up));
+    let balance = Balance::builder(orders)
+        .policy(WeightedRoundRobin::new())
+        .classify(|error: &io::Error| Verdict::unreachable(error))
+        .build(move |instance: &Instance| {
+            let dead = instance.address().to_string() == "10.0.0.1:80";
+            let (held, up) = (Arc::clone(&held), Arc::clone(&is_up));
+            tower::service_fn(move |wait: bool| {
+                let (held, up) = (Arc::clone(&held), Arc::clone(&up));
+                async move {
+                    if dead && !up.load(SeqCst) {
+                        return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
+                    }
+                    if wait {
+                        held.notified().await;
+                    }
+                    Ok(())
+                }
+            })
+        });
+    let mut failed = 0;
+    for _ in 0..10 {
+        failed += u32::from(balance.clone().oneshot(false).await.is_err());
+    }
+    assert_eq!(failed, 1);
+    let told = async |name: &str, value: f64| {
+        let told = async {
+            while of_service(name) != value {
+                tokio::task::yield_now().await;
+            }
+        };
+        let told = timeout(HANG, told).await;
+        assert!(told.is_ok(), "{name} is {} not {value}", of_service(name));
+    };
+    told("ejections_total", 1.0).await;
+    told("instances_ejected", 1.0).await;
+    told("calls_failed_total", 1.0).await;
+    assert_eq!(balance.counters().ejections, 1);
+
+    // Both in flight as the first comes back: its return tells of them.
+    let mut waits = Box::pin(balance.clone().oneshot(true));
+    assert!(
+        waits
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    );
+    up.store(true, SeqCst);
+    let back = async {
+        while balance.counters().restorations == 0 {
+            balance.clone().oneshot(false).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(HANG, back).await.expect("a probe");
+    told("restorations_total", 1.0).await;
+    told("instances_ejected", 0.0).await;
+    told("calls_in_flight", 1.0).await;
+    hold.notify_waiters();
+    waits.await.unwrap();
+    let calls: u64 = ["10.0.0.1:80", "10.0.0.2:80"]
+        .iter()
+        .map(|address| balance.explain(&address.parse().unwrap()))
+        .map(|explained| explained.activity.unwrap().calls)
+        .sum();
+    drop(balance);
+    told("calls_in_flight", 0.0).await;
+    told("calls_total", calls as f64).await;
+    assert_eq!(of_service("calls_after_evict_total"), 0.0);
+    assert_eq!(of_service("calls_failed_total"), 1.0);
 }

@@ -233,6 +233,29 @@ fn a_client_used_across_several_runtimes_never_hangs() {
 }
 
 #[tokio::test]
+async fn a_second_close_waits_for_the_one_under_way_and_returns_the_same() {
+    let registry = Registry::builder().push_delay(None).start().await.unwrap();
+    let client = within(Client::connect(registry.addr())).await.unwrap();
+    within(client.register("orders", instance(1)))
+        .await
+        .unwrap();
+    registry.freeze(); // nobody answers the farewell
+    let (first, second) = (client.clone(), client.clone());
+    let first = first.close(Duration::from_secs(1));
+    let second = async {
+        tokio::task::yield_now().await;
+        second.close(Duration::ZERO).await
+    };
+    let (first, second) = within(async { tokio::join!(first, second) }).await;
+    let (first, second) = (first.unwrap_err(), second.unwrap_err());
+    assert_eq!(first.still_registered().len(), 1);
+    assert_eq!(second.still_registered(), first.still_registered());
+    within(client.close(HANG))
+        .await
+        .expect("nothing is left to do");
+}
+
+#[tokio::test]
 async fn two_clients_in_one_process_never_see_each_others_events() {
     let (one, two) = (
         Registry::builder().push_delay(None).start().await.unwrap(),

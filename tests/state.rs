@@ -143,3 +143,23 @@ async fn counters_tell_what_happened_and_keep_what_has_ended() {
     within(state.wait_for(failing)).await.unwrap();
     counted(&client, |c| c.failed_attempts > 0).await;
 }
+
+#[tokio::test]
+async fn who_subscribes_again_after_an_unreadable_first_answer_is_not_told_of_that_one() {
+    let registry = Registry::builder().push_delay(None).start().await.unwrap();
+    registry.register_as("p", "orders", &instances(3));
+    let client = within(Client::connect(registry.addr())).await.unwrap();
+    let unreadable = Script::next("SubscribeServiceRequest", Fault::Truncate);
+    registry.script(unreadable.times(2));
+    registry.script(Script::every("NotifySubscriberRequest", Fault::Drop));
+    let kept = client.subscribe_lazy("orders").unwrap();
+    within(kept.ready()).await.unwrap_err();
+    let error = within(client.subscribe("orders")).await.unwrap_err();
+    assert!(
+        error.to_string().contains("cannot be used"),
+        "asked anew, and told of that: {error}"
+    );
+    registry.clear_scripts();
+    let orders = within(client.subscribe("orders")).await.unwrap();
+    assert_eq!(orders.snapshot().callable_len(), 3);
+}

@@ -130,18 +130,68 @@ async fn a_wrong_password_is_an_error_that_quotes_the_server_and_not_the_passwor
         let registry = registry(profile, LONG).await;
         let connecting = builder(&registry)
             .login(USER, "wr0ng")
-            .connect_timeout(Duration::from_millis(1500))
+            .connect_timeout(LONG)
             .connect();
-        let error = soon("connect", connecting).await.unwrap_err();
+        let error = soon("told at once", connecting).await.unwrap_err();
         let text = error.to_string();
         assert!(
             text.contains(said) && text.contains("login as \"jo\" at http://"),
             "{text}"
         );
         assert!(!format!("{error:?} {text}").contains("wr0ng"), "{text}");
-        assert!(error.is_timeout());
+        assert!(error.is_denied() && !error.is_timeout());
         registry.inspect(|view| assert!(view.refused_logins() >= 1 && view.logins() == 0));
     }
+}
+
+#[tokio::test]
+async fn a_refused_login_is_no_reason_not_to_try_the_other_servers() {
+    let (one, other) = (
+        registry(Profile::V2_5, LONG).await,
+        registry(Profile::V3_0, LONG).await,
+    );
+    one.set_password("another");
+    for _ in 0..8 {
+        let both = Client::builder().servers([one.addr(), other.addr()]);
+        let connecting = both.login(USER, PASSWORD).connect_timeout(LONG).connect();
+        soon("connect", connecting).await.unwrap();
+    }
+    one.inspect(|view| assert!(view.refused_logins() > 0, "never tried first of 8 times"));
+    other.set_password("another");
+    let both = Client::builder().servers([one.addr(), other.addr()]);
+    let connecting = both.login(USER, PASSWORD).connect_timeout(LONG).connect();
+    let error = soon("told when both refuse", connecting).await.unwrap_err();
+    assert!(error.is_denied(), "{error}");
+}
+
+#[tokio::test]
+async fn who_connects_lazily_tries_a_refused_login_again() {
+    let registry = registry(Profile::V2_5, LONG).await;
+    registry.set_password("another");
+    let client = builder(&registry).login(USER, PASSWORD).connect_lazy();
+    let client = client.unwrap();
+    soon("refused", async {
+        while registry.inspect(|view| view.refused_logins()) < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    registry.set_password(PASSWORD);
+    let mut state = client.watch_state();
+    soon("connected", state.wait_for(|state| state.is_connected()))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_403_on_a_list_of_names_starts_the_one_login_too() {
+    let registry = registry(Profile::V2_5, LONG).await;
+    let client = client(&registry).await;
+    registry.register("orders", &instance(9001));
+    registry.revoke_tokens();
+    let names = allowed("names", || client.services("DEFAULT_GROUP")).await;
+    assert_eq!(names, ["orders"]);
+    registry.inspect(|view| assert_eq!((view.logins(), view.refused_logins()), (2, 0)));
 }
 
 #[tokio::test]
@@ -404,9 +454,11 @@ mod rnacos {
         let connecting = server
             .builder()
             .login(USER, "wr0ng")
-            .connect_timeout(Duration::from_secs(2))
+            .connect_timeout(LONG)
             .connect();
-        let error = soon("connect", connecting).await.unwrap_err().to_string();
+        let error = soon("told at once", connecting).await.unwrap_err();
+        assert!(error.is_denied(), "{error}");
+        let error = error.to_string();
         assert!(error.contains("refused with status"), "{error}");
         assert!(!error.contains("wr0ng"), "{error}");
         let client = soon("connect", server.builder().connect()).await.unwrap();

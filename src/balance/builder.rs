@@ -4,12 +4,15 @@ use tower::{Layer, load::CompleteOnResponse};
 
 use crate::{
     balance::{
-        Balance, Hints, InExtensions, KeyOnly, NoHints, P2c, Picker, Policy, SlowStart,
+        Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker, Policy, SlowStart,
         core::{Core, Limits, Options},
         picker::Outside,
     },
     directory::Subscription,
-    endpoint::{EndpointSet, MakeEndpoint, NeverRecover, Shared, Unclassified, Verdict},
+    endpoint::{
+        EndpointSet, MakeEndpoint, NeverRecover, Outcome, Shared, Unclassified, Verdict,
+        WithOutcomes,
+    },
     model::Instance,
 };
 
@@ -134,15 +137,41 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// instance gets no call for 1 s, then 2 s and so on up to 30 s, and comes back by a single
     /// call that succeeds. Default: none does; an error of `poll_ready` always does.
     #[must_use]
-    pub fn classify<E, V2>(self, classify: V2) -> BalanceBuilder<P, R, C, V2, K>
+    pub fn classify<E, V2>(mut self, classify: V2) -> BalanceBuilder<P, R, C, V2, K>
     where
         V2: Fn(&E) -> Verdict,
     {
+        self.options.outliers_lost |= self.options.outliers.take().is_some();
         self.with(|rules| Rules {
             policy: rules.policy,
             recover: rules.recover,
             completion: rules.completion,
             classify,
+            hints: rules.hints,
+        })
+    }
+
+    /// Ejects instances that answer badly, for a while: `outcomes` says of a response or an error
+    /// how well the instance did. It sees what the instance answered, and errors that
+    /// [`classify`](Self::classify) does not blame on the connection; runs where the response
+    /// arrives. Comes after `classify`, which takes it back (with a warning at `build`). Default:
+    /// nobody is ejected for answers.
+    #[must_use]
+    pub fn outliers<Res, E, O>(
+        mut self,
+        outliers: Outliers,
+        outcomes: O,
+    ) -> BalanceBuilder<P, R, C, WithOutcomes<V, O>, K>
+    where
+        O: Fn(Result<&Res, &E>) -> Outcome,
+    {
+        self.options.outliers = Some(outliers);
+        self.options.outliers_lost = false;
+        self.with(|rules| Rules {
+            policy: rules.policy,
+            recover: rules.recover,
+            completion: rules.completion,
+            classify: WithOutcomes::new(rules.classify, outcomes),
             hints: rules.hints,
         })
     }

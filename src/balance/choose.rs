@@ -62,6 +62,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     /// An open endpoint, as hints and policy have it.
     fn choose(&self, tried: &Tried, hints: &Hints) -> Option<Place<S>> {
         let set = self.set();
+        self.tick();
         let membership = set.membership();
         let mut current = self.table.load();
         if current.get().is_none_or(|t| t.membership != membership) {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     balance::{
-        Candidate, Counters, Policy,
+        Candidate, Counters, Outliers, Policy,
         pool::{Past, Pool},
         selector::Scope,
         slow_start::{SlowStart, Warmth, wall},
@@ -31,6 +31,9 @@ pub(super) struct Core<S, P: Policy, R, C, V> {
     pub(super) table: Published<Table<S, P::Table>>,
     /// The set's version that tiers were last weighed at.
     weighed: AtomicU64,
+    /// When to refresh though nothing has changed, in ms since the workshop's epoch.
+    due: AtomicU64,
+    epoch: Instant,
     /// Held by the one who makes the next table.
     workshop: Mutex<Workshop>,
     pub(super) limits: Limits,
@@ -54,11 +57,13 @@ pub(super) struct Limits {
 pub(super) struct Options {
     pub(super) tiers: TierRules,
     pub(super) slow_start: Option<SlowStart>,
+    pub(super) outliers: Option<Outliers>,
+    /// Whether what outliers are was said and taken back.
+    pub(super) outliers_lost: bool,
 }
 
 /// What is kept from table to table.
 struct Workshop {
-    epoch: Instant,
     warmth: Warmth,
     /// When weights change because instances have become warmer.
     warmer: Option<Instant>,
@@ -93,7 +98,13 @@ where
         mut options: Options,
         limits: Limits,
     ) -> Arc<Self> {
-        let complaints = options.tiers.settle();
+        let mut complaints = options.tiers.settle();
+        if options.outliers_lost {
+            complaints.push("outliers(..) before classify(..), which replaces it".to_owned());
+        }
+        if let Some(outliers) = options.outliers {
+            shared.set().watch(outliers.rules());
+        }
         let epoch = endpoint::now();
         if let Some(timing) = policy.timing() {
             shared.set().time(endpoint::Timing {
@@ -109,8 +120,9 @@ where
             options,
             table: Published::empty(),
             weighed: AtomicU64::new(0),
+            due: AtomicU64::new(NEVER),
+            epoch,
             workshop: Mutex::new(Workshop {
-                epoch,
                 warmth: Warmth::default(),
                 warmer: None,
                 forgotten: None,
@@ -160,10 +172,28 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         if forgotten || warmer || !self.is_weighed() {
             self.weigh(&mut workshop, now);
         }
-        [workshop.warmer, workshop.forgotten]
-            .into_iter()
-            .flatten()
-            .min()
+        let due = [workshop.warmer, workshop.forgotten];
+        let due = due.into_iter().flatten().min();
+        let ms = due.map_or(NEVER, |due| self.ms(due) + 1);
+        self.due.store(ms, Ordering::Relaxed);
+        due
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        let ms = at.saturating_duration_since(self.epoch).as_millis();
+        u64::try_from(ms).unwrap_or(NEVER - 1).min(NEVER - 1)
+    }
+
+    /// Without a janitor: refreshes when that is due.
+    #[inline]
+    pub(super) fn tick(&self) {
+        let due = self.due.load(Ordering::Relaxed);
+        if due != NEVER && !self.set().is_tended() {
+            let now = endpoint::now();
+            if due <= self.ms(now) {
+                self.refresh(now);
+            }
+        }
     }
 
     fn rebuild(&self, membership: u64, workshop: &mut Workshop, now: Instant) {
@@ -239,7 +269,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let pool = Pool::build(&self.policy, scope, rules, candidates, past, || {
             self.fault(&self.faults.panics, "panicked as it built its table");
         });
-        pool.observe(rules, snapshot, now, workshop.epoch);
+        pool.observe(rules, snapshot, now, self.epoch);
         pool
     }
 
@@ -350,6 +380,8 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             scans: read(&self.faults.scans),
             calls_after_evict: self.set().calls_after_eviction(),
             moved: self.set().moved(),
+            ejections: self.set().hub().ejections(),
+            restorations: self.set().hub().restorations(),
         }
     }
 }
@@ -364,6 +396,11 @@ where
 {
     fn upkeep(&self, now: Instant) -> Option<Instant> {
         self.refresh(now)
+    }
+
+    #[cfg(feature = "metrics")]
+    fn scans(&self) -> u64 {
+        self.faults.scans.load(Ordering::Relaxed)
     }
 }
 
@@ -382,6 +419,8 @@ pub(super) fn clusters(snapshot: &Snapshot) -> String {
     text
 }
 
+/// In the place of a time.
+const NEVER: u64 = u64::MAX;
 /// When to look again while somebody else is at it.
 const BUSY: Duration = Duration::from_millis(100);
 /// How many pools are remembered, beside everybody's.

@@ -21,6 +21,10 @@ pub struct Counters {
     /// Requests that an instance was handed and provably did not process, and that set out for
     /// another one; each time counts.
     pub moved: u64,
+    /// Times that an instance was ejected, since it could not be reached.
+    pub ejections: u64,
+    /// Times that an ejected instance was reached again.
+    pub restorations: u64,
 }
 
 /// Why a balancer picks an instance or does not. Displays as a sentence.
@@ -62,6 +66,13 @@ pub enum Pickable {
     #[non_exhaustive]
     Ejected {
         /// When the next probe is due; `None` while one is on offer or on its way.
+        probe_in: Option<Duration>,
+    },
+    /// It answered badly too often. It gets no call until a probe goes well, or until too many
+    /// others are out, too; see [`Outliers`](crate::balance::Outliers).
+    #[non_exhaustive]
+    Outlier {
+        /// When the probe is due; `None` while one is on offer or on its way.
         probe_in: Option<Duration>,
     },
     /// Making its service panicked.
@@ -124,8 +135,11 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         } else if gate.is_ejected() {
             let due = endpoint.ejection.due();
             let now = endpoint::now();
-            verdict = Pickable::Ejected {
-                probe_in: due.map(|due| due.saturating_duration_since(now)),
+            let probe_in = due.map(|due| due.saturating_duration_since(now));
+            verdict = if endpoint.ejection.is_outlier() {
+                Pickable::Outlier { probe_in }
+            } else {
+                Pickable::Ejected { probe_in }
             };
         } else if !gate.is_open() {
             verdict = Pickable::NotCallable; // its closing is just being published
@@ -225,16 +239,14 @@ impl fmt::Display for Explanation {
                     None => f.write_str("other clusters take all calls")?,
                 }
             }
-            Pickable::Ejected { probe_in: None } => {
-                f.write_str("not picked: it could not be reached, and a probe is on its way")?;
+            Pickable::Ejected { probe_in } => {
+                f.write_str("not picked: it could not be reached")?;
+                write_probe(f, *probe_in)?;
             }
-            Pickable::Ejected {
-                probe_in: Some(due),
-            } => write!(
-                f,
-                "not picked: it could not be reached; next probe in {:.1} s",
-                due.as_secs_f64()
-            )?,
+            Pickable::Outlier { probe_in } => {
+                f.write_str("not picked: it answered badly too often")?;
+                write_probe(f, *probe_in)?;
+            }
             Pickable::Unusable { reason } => {
                 write!(f, "not picked: making its service panicked: {reason}")?;
             }
@@ -260,5 +272,12 @@ impl fmt::Display for Explanation {
             )?;
         }
         write!(f, "; {}", self.registry)
+    }
+}
+
+fn write_probe(f: &mut fmt::Formatter<'_>, due: Option<Duration>) -> fmt::Result {
+    match due {
+        Some(due) => write!(f, "; next probe in {:.1} s", due.as_secs_f64()),
+        None => f.write_str(", and a probe is on its way"),
     }
 }

@@ -5,7 +5,7 @@ use std::{
 
 use crate::{
     balance::{Policy, choose::Stripe, picker::Outside},
-    endpoint::{Admitted, Endpoint, NeverRecover, Verdict},
+    endpoint::{Admitted, Endpoint, NeverRecover, Outcome, Verdict},
     model::{Address, Instance, Metadata},
 };
 
@@ -30,7 +30,7 @@ pub struct Lease {
 
 /// The balancer that a lease reports to.
 trait Judge: Send + Sync {
-    fn reached(&self, endpoint: &Arc<Endpoint<Outside>>);
+    fn answered(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, outcome: Outcome);
     fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, reason: &str);
     /// A call that counts against the limit has ended.
     fn exit(&self);
@@ -73,14 +73,17 @@ impl Lease {
 
     /// The instance answered.
     pub fn succeeded(&mut self) {
-        if !self.report() && self.admitted.judged() {
-            self.judge.reached(self.admitted.endpoint());
+        if !self.report() {
+            let probe = self.admitted.judged();
+            self.judge
+                .answered(self.admitted.endpoint(), probe, Outcome::Success);
         }
     }
 
     /// The call failed. [`Verdict::Unreachable`] says that the connection did: the instance gets no
     /// call for 1 s, then 2 s and so on up to 30 s, and comes back by a single call that
-    /// succeeds. Pick again, and it will be another.
+    /// succeeds. Pick again, and it will be another. [`Verdict::Reachable`] says that it answered
+    /// badly, which counts if [`Outliers`](crate::balance::Outliers) do.
     pub fn failed(&mut self, verdict: Verdict) {
         if self.report() {
             return;
@@ -91,8 +94,10 @@ impl Lease {
             Verdict::Unreachable(reason) => {
                 self.judge.failed(self.admitted.endpoint(), probe, &reason);
             }
-            _ if probe => self.judge.reached(self.admitted.endpoint()),
-            _ => {}
+            Verdict::Reachable => {
+                self.judge
+                    .answered(self.admitted.endpoint(), probe, Outcome::Failure);
+            }
         }
     }
 
@@ -103,8 +108,8 @@ impl Lease {
 }
 
 impl<P: Policy> Judge for Stripe<Outside, P, NeverRecover, (), ()> {
-    fn reached(&self, endpoint: &Arc<Endpoint<Outside>>) {
-        self.0.set().reached(endpoint);
+    fn answered(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, outcome: Outcome) {
+        self.0.set().answered(endpoint, probe, outcome);
     }
 
     fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, reason: &str) {

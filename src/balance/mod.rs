@@ -50,6 +50,7 @@ mod hash;
 mod hints;
 mod lease;
 mod maglev;
+mod outliers;
 mod p2c;
 mod passage;
 mod picker;
@@ -75,6 +76,7 @@ pub use self::{
     hints::{Hints, HintsOf, InExtensions, KeyOnly, NoHints},
     lease::Lease,
     maglev::{Maglev, Slots},
+    outliers::Outliers,
     p2c::{P2c, WeightedRandom},
     picker::{Picker, Picking},
     policy::{Candidate, Loads, PickContext, Policy, Timing},

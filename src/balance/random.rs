@@ -38,6 +38,13 @@ impl Random {
         Self(seed.unwrap_or_default()) // a thread that is being torn down may choose badly
     }
 
+    /// Has all picks of this thread follow from the seed, so that a test is the same each time.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn seed_thread(seed: u64) {
+        SEEDS.with(|seeds| seeds.set(seed));
+    }
+
     /// Any 64 bits.
     #[inline]
     pub const fn next_u64(&mut self) -> u64 {

@@ -22,9 +22,7 @@ use crate::{
         random::{STRIPES, stripe},
     },
     directory::Subscription,
-    endpoint::{
-        Call, CallError, Classify, InFlight, NeverRecover, Progress, Recover, Unclassified,
-    },
+    endpoint::{Call, CallError, InFlight, Judge, NeverRecover, Progress, Recover, Unclassified},
     model::Address,
 };
 
@@ -172,7 +170,7 @@ where
     P: Policy,
     R: Recover<Req, S::Error>,
     C: TrackCompletion<InFlight, S::Response>,
-    V: Classify<S::Error>,
+    V: Judge<S::Response, S::Error>,
     K: HintsOf<Req>,
 {
     type Response = C::Output;
@@ -195,7 +193,7 @@ where
     P: Policy,
     R: Recover<Req, S::Error>,
     C: TrackCompletion<InFlight, S::Response>,
-    V: Classify<S::Error>,
+    V: Judge<S::Response, S::Error>,
 {
     type Output = Result<C::Output, CallError>;
 

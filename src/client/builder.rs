@@ -30,6 +30,7 @@ pub struct Builder {
     max_message_size: usize,
     group: Option<String>,
     grpc_port: Option<u16>,
+    resolve_timeout: Duration,
     dial_timeout: Duration,
     check_timeout: Duration,
     ready_timeout: Duration,
@@ -149,6 +150,11 @@ impl Builder {
     /// A request denied all the same (403) causes one new login, at most one in 3 s and one a
     /// minute and service, and is tried once more; other services are not disturbed. The password
     /// is in no log, error or `Debug`.
+    ///
+    /// A user name or password that servers refuse ends [`connect`](Self::connect) at once, as soon
+    /// as no server is left that was not tried. Once connected, and with
+    /// [`connect_lazy`](Self::connect_lazy), logins are tried again without limit: a password can be
+    /// put right, and a user that was just created may be unknown for 15 s.
     #[must_use]
     pub fn login(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
         self.login = Some((username.into(), Secret::from(password.into())));
@@ -177,6 +183,16 @@ impl Builder {
     #[must_use]
     pub fn context_path(mut self, path: impl Into<String>) -> Self {
         self.context_path = path.into();
+        self
+    }
+
+    /// How long the servers' names may take to resolve, at each attempt. Default 3 s, as a dial:
+    /// names that answer by then are dialled, and what is given as an address never waits for a name
+    /// (200 ms at most). A longer one waits out a resolver that loses packets (most ask again after
+    /// 5 s); it costs that much before an attempt fails whose names do not resolve at all.
+    #[must_use]
+    pub const fn resolve_timeout(mut self, timeout: Duration) -> Self {
+        self.resolve_timeout = timeout;
         self
     }
 
@@ -285,6 +301,7 @@ impl Builder {
         let times = [
             ("connect_timeout", self.connect_timeout),
             ("request_timeout", self.patience),
+            ("resolve_timeout", self.resolve_timeout),
             ("dial_timeout", self.dial_timeout),
             ("check_timeout", self.check_timeout),
             ("ready_timeout", self.ready_timeout),
@@ -350,16 +367,22 @@ impl Builder {
         let after = self.connect_timeout;
         let client = self.connect_lazy()?;
         let mut state = client.watch_state();
-        let waiting = timeout(after, state.wait_for(ConnectionState::is_connected));
-        let connected = matches!(waiting.await, Ok(Ok(_)));
-        if !connected {
-            let why = client.handle.diagnose(None).await;
-            return Err(ConnectError::TimedOut {
+        let refused = client.handle.login_refused();
+        let connected = async {
+            tokio::select! {
+                biased;
+                state = state.wait_for(ConnectionState::is_connected) => Ok(state.is_ok()),
+                message = refused => Err(ConnectError::LoginRefused { message }),
+            }
+        };
+        match timeout(after, connected).await {
+            Ok(Ok(true)) => Ok(client),
+            Ok(Err(refused)) => Err(refused),
+            Ok(Ok(false)) | Err(_) => Err(ConnectError::TimedOut {
                 after,
-                last_error: why,
-            });
+                last_error: client.handle.diagnose(None).await,
+            }),
         }
-        Ok(client)
     }
 
     /// Connects in the background.
@@ -390,6 +413,7 @@ impl Builder {
         config.call_timeout = self.call_timeout.min(ENDLESS);
         config.idle = self.idle.clamp(LEAST_IDLE, ENDLESS);
         config.tries = self.tries;
+        config.resolve_timeout = self.resolve_timeout.min(ENDLESS);
         config.dial_timeout = self.dial_timeout.min(ENDLESS);
         config.check_timeout = self.check_timeout.min(ENDLESS);
         config.ready_timeout = self.ready_timeout.min(ENDLESS);
@@ -477,6 +501,7 @@ impl Default for Builder {
             max_message_size: 64 << 20,
             group: None,
             grpc_port: None,
+            resolve_timeout: Duration::from_secs(3),
             dial_timeout: Duration::from_secs(3),
             check_timeout: Duration::from_secs(3),
             ready_timeout: Duration::from_secs(5),

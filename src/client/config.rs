@@ -29,7 +29,7 @@ macro_rules! options {
         /// |---|---|
         /// | `servers` | one address, several with commas between them, or a list; see [`ServerAddress`](super::ServerAddress) |
         /// | `namespace`, `group`, `app_name`, `username`, `password`, `context_path` | texts |
-        /// | `connect_timeout`, `request_timeout`, `dial_timeout`, `check_timeout`, `ready_timeout`, `call_timeout`, `login_timeout`, `idle_check`, `first_retry`, `retry_cap` | times with their unit: `500ms`, `10s`, `1m30s` |
+        /// | `connect_timeout`, `request_timeout`, `resolve_timeout`, `dial_timeout`, `check_timeout`, `ready_timeout`, `call_timeout`, `login_timeout`, `idle_check`, `first_retry`, `retry_cap` | times with their unit: `500ms`, `10s`, `1m30s` |
         /// | `safety_read`, `max_connection_age` | a time, or `off` |
         /// | `tries` | a number |
         /// | `grpc_port` | a port |
@@ -76,6 +76,7 @@ options! {
     grpc_port: Number<u16>,
     connect_timeout: Time,
     request_timeout: Time,
+    resolve_timeout: Time,
     dial_timeout: Time,
     check_timeout: Time,
     ready_timeout: Time,
@@ -232,6 +233,7 @@ impl Config {
             grpc_port,
             connect_timeout,
             request_timeout,
+            resolve_timeout,
             dial_timeout,
             check_timeout,
             ready_timeout,

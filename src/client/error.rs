@@ -30,6 +30,13 @@ pub enum ConnectError {
     /// The thread that the client was to have for itself (`own_thread`) could not be started.
     #[error("a client's own thread could not be started: {0}")]
     NoThread(Arc<str>),
+    /// Every server was tried, and the user name or the password is refused. Never shows the
+    /// password.
+    #[error("no connection to the registry: {message}")]
+    LoginRefused {
+        /// Which server refused, and in which words.
+        message: Arc<str>,
+    },
     /// No server could be connected to in time.
     #[error("{}", timed_out("no connection to the registry", *after, last_error.as_deref()))]
     TimedOut {
@@ -136,6 +143,11 @@ impl ConnectError {
     /// Whether time ran out; the same call may succeed later.
     pub const fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut { .. })
+    }
+
+    /// Whether the registry wants other credentials.
+    pub const fn is_denied(&self) -> bool {
+        matches!(self, Self::LoginRefused { .. })
     }
 }
 

@@ -157,6 +157,9 @@ impl Links {
                 }
                 (Ok((connected, connection, local)), Some(login)) => match login.at(at).await {
                     Ok(token) => Ok((connected, connection, local, Some(token))),
+                    Err(error) if error.is_decisive() => {
+                        Err(DialError::LoginRefused(error.to_string()))
+                    }
                     Err(error) => Err(DialError::Other(error.to_string())),
                 },
             };

@@ -263,6 +263,19 @@ impl Login {
     }
 }
 
+impl LoginError {
+    /// Whether the server knows the user name or the password to be wrong. Statuses alone do not
+    /// tell: a wrong password is 403 or 500, and so is much else.
+    pub(super) fn is_decisive(&self) -> bool {
+        let Self::Refused { status, body, .. } = self else {
+            return false;
+        };
+        let body = body.to_ascii_lowercase();
+        let named = ["unknown user", "user not found", "password"];
+        matches!(status, 401 | 403) || named.iter().any(|words| body.contains(words))
+    }
+}
+
 /// Whether the status says that the server, or what stands before it, does not have this path.
 const fn tries_older(status: StatusCode) -> bool {
     matches!(status.as_u16(), 404 | 405 | 410 | 501)

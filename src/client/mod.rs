@@ -163,6 +163,9 @@ impl Client {
     {
         let key = self.key(service)?;
         let subscription = self.handle.subscribe(key.clone())?;
+        // What could not be read before this call is asked for anew.
+        let unreadable = subscription.counters().undecodable;
+        let ready = || subscription.ready_since(unreadable);
         let (reply, refused) = oneshot::channel();
         self.handle.send(Operation::Await {
             key: key.clone(),
@@ -171,11 +174,11 @@ impl Client {
         let answered = async {
             tokio::select! {
                 biased;
-                ready = subscription.ready() => ready.map_err(|e| self.handle.unready(&e)),
+                ready = ready() => ready.map_err(|e| self.handle.unready(&e)),
                 refused = refused => match refused {
                     Ok(refused) => Err(refused),
                     // The driver let go of us because the answer came, or because it ended.
-                    Err(_) => subscription.ready().await.map_err(|e| self.handle.unready(&e)),
+                    Err(_) => ready().await.map_err(|e| self.handle.unready(&e)),
                 },
             }
         };
@@ -351,7 +354,8 @@ impl Client {
     /// # Errors
     ///
     /// Names what could not be done in time; the connection is closed all the same, and the
-    /// server drops what was left when it notices.
+    /// server drops what was left when it notices. A second call while one is under way waits for
+    /// that one, whatever its own deadline, and returns the same; later ones have nothing to do.
     pub async fn close(&self, deadline: Duration) -> Result<(), CloseError> {
         let (reply, done) = oneshot::channel();
         let sent = self.handle.send(Operation::Close { deadline, reply });
@@ -418,6 +422,17 @@ impl Handle {
             }
             Err(_) => Err(self.timed_out()),
         }
+    }
+
+    /// Ends if the login is refused and no server is left to be tried; else never.
+    async fn login_refused(&self) -> Arc<str> {
+        let (reply, refused) = oneshot::channel();
+        if self.send(Operation::AwaitLogin(reply)).is_ok()
+            && let Ok(message) = refused.await
+        {
+            return message;
+        }
+        std::future::pending().await
     }
 
     /// Why there is no list of a service, or no connection.

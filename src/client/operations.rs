@@ -47,6 +47,8 @@ pub(super) enum Operation {
         page_size: u32,
         reply: Reply,
     },
+    /// Say so if the login is refused and no server is left to be tried.
+    AwaitLogin(oneshot::Sender<Arc<str>>),
     /// Say why there is no list of a service, or no connection.
     Diagnose {
         key: Option<ServiceKey>,

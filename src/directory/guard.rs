@@ -25,7 +25,7 @@ pub(super) struct Guard {
     grown_at: Option<Instant>,
     /// How long after that the holds end.
     idle: Duration,
-    /// The end that a read was asked for.
+    /// Ends up to this one have been asked about.
     asked: Option<Instant>,
 }
 
@@ -125,26 +125,38 @@ impl Guard {
     /// When to ask the registry once more before the next hold ends: the push that would have ended
     /// it well may be lost. `None` if that was done.
     pub(super) fn next_read(&self, options: &Options) -> Option<Instant> {
-        let end = self.next_end(options)?;
-        let ahead = READ_AHEAD.min(self.idle / 2);
-        (self.asked != Some(end)).then(|| end.checked_sub(ahead).unwrap_or(end))
+        let unasked = self.ends(options).filter(|end| Some(*end) > self.asked);
+        let end = unasked.min()?;
+        Some(end.checked_sub(self.ahead()).unwrap_or(end))
     }
 
     /// Whether to ask now; once for each end.
     pub(super) fn take_read(&mut self, now: Instant, options: &Options) -> bool {
         let due = self.next_read(options).is_some_and(|at| at <= now);
         if due {
-            self.asked = self.next_end(options);
+            let ahead = self.ahead();
+            let soon = |end: &Instant| end.saturating_duration_since(now) <= ahead;
+            self.asked = self.ends(options).filter(soon).max();
         }
         due
     }
 
+    fn ahead(&self) -> Duration {
+        READ_AHEAD.min(self.idle / 2)
+    }
+
+    /// When each hold ends by itself, as far as time goes.
+    fn ends(&self, options: &Options) -> impl Iterator<Item = Instant> {
+        let idle = self.grown_at.and_then(|at| at.checked_add(self.idle));
+        self.holds.values().filter_map(move |hold| {
+            let limit = hold.began.checked_add(options.hold_limit);
+            limit.into_iter().chain(idle).min()
+        })
+    }
+
     /// When the next hold ends by itself; `None` also if that is further away than time goes.
     pub(super) fn next_end(&self, options: &Options) -> Option<Instant> {
-        let oldest = self.holds.values().map(|hold| hold.began).min()?;
-        let limit = oldest.checked_add(options.hold_limit);
-        let idle = self.grown_at.and_then(|at| at.checked_add(self.idle));
-        limit.into_iter().chain(idle).min()
+        self.ends(options).min()
     }
 
     /// Whose time is up.

@@ -58,7 +58,18 @@ pub struct WaitForError {
 impl Subscription {
     /// Waits until the registry has answered for the first time. The answer may be an empty list.
     /// Without limit: put a timeout around it.
+    ///
+    /// # Errors
+    ///
+    /// When the subscription is closed, or the answer could not be read. The latter stays so until a
+    /// better answer comes, which the client asks for by itself, with growing pauses.
     pub async fn ready(&self) -> Result<(), ReadyError> {
+        self.ready_since(0).await
+    }
+
+    /// The same, but an answer that cannot be read counts only if it is later than the first
+    /// `unreadable` of them.
+    pub(crate) async fn ready_since(&self, unreadable: u64) -> Result<(), ReadyError> {
         self.until(|subscription| {
             let state = subscription.shared.lock();
             let service = || subscription.key().clone();
@@ -67,7 +78,8 @@ impl Subscription {
             } else if state.closed {
                 Some(Err(ReadyError::Closed { service: service() }))
             } else {
-                let reason = state.undecodable.clone()?;
+                let late = state.counters.undecodable > unreadable;
+                let reason = state.undecodable.clone().filter(|_| late)?;
                 Some(Err(ReadyError::Undecodable {
                     service: service(),
                     reason,

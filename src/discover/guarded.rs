@@ -14,7 +14,7 @@ use tower::{
 
 use crate::{
     endpoint::{
-        Call, CallError, Classify, Endpoint, InFlight, NeverRecover, OwnFirst, Recover, Shared,
+        Call, CallError, Endpoint, InFlight, Judge, NeverRecover, OwnFirst, Recover, Shared,
         Unclassified,
     },
     sync::Ticket,
@@ -68,7 +68,7 @@ where
     S::Error: Into<BoxError>,
     R: Recover<Req, S::Error>,
     C: TrackCompletion<InFlight, S::Response>,
-    V: Classify<S::Error>,
+    V: Judge<S::Response, S::Error>,
 {
     type Response = C::Output;
     type Error = CallError;
@@ -131,7 +131,7 @@ where
     S::Error: Into<BoxError>,
     R: Recover<Req, S::Error>,
     C: TrackCompletion<InFlight, S::Response>,
-    V: Classify<S::Error>,
+    V: Judge<S::Response, S::Error>,
 {
     type Output = Result<C::Output, CallError>;
 

@@ -95,7 +95,7 @@ impl<S> Endpoint<S> {
     }
 
     /// The holder of the probe token goes without having learnt anything.
-    fn return_probe(&self) {
+    pub(super) fn return_probe(&self) {
         self.ejection.postpone(ejection::now());
         self.hub.ring();
     }

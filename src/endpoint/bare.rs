@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
-use crate::endpoint::{Any, Call, CallError, Classify, InFlight, Recover, Shared};
+use crate::endpoint::{Any, Call, CallError, InFlight, Judge, Recover, Shared};
 
 /// The call engine with nothing around it: any open instance, no policy. For the crate's own
 /// stress and allocation tests; not part of the interface.
@@ -25,7 +25,7 @@ impl<S, R, C, V> Bare<S, R, C, V> {
         S::Error: Into<BoxError>,
         R: Recover<Req, S::Error>,
         C: TrackCompletion<InFlight, S::Response>,
-        V: Classify<S::Error>,
+        V: Judge<S::Response, S::Error>,
     {
         Call::new(Any(Arc::clone(&self.shared)), request)
     }

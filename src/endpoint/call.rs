@@ -11,7 +11,7 @@ use pin_project::pin_project;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
 use crate::endpoint::{
-    CallError, Classify, EndpointSet, InFlight, Progress, Recover, Recovered, Verdict,
+    CallError, EndpointSet, InFlight, Judge, Outcome, Progress, Recover, Recovered, Verdict,
     abort::Abort,
     admission::{Admitted, Place},
     pick::{Pick, Picked, Tried},
@@ -111,7 +111,7 @@ where
     S::Error: Into<BoxError>,
     R: Recover<Req, S::Error>,
     C: TrackCompletion<InFlight, S::Response>,
-    V: Classify<S::Error>,
+    V: Judge<S::Response, S::Error>,
 {
     type Output = Result<C::Output, CallError>;
 
@@ -149,7 +149,7 @@ where
     S::Error: Into<BoxError>,
     R: Recover<Req, S::Error>,
     C: TrackCompletion<InFlight, S::Response>,
-    V: Classify<S::Error>,
+    V: Judge<S::Response, S::Error>,
 {
     /// Chooses an endpoint, or waits for there to be one.
     fn poll_place(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
@@ -295,22 +295,26 @@ where
         };
         let mut error = match result {
             Ok(response) => {
-                if admitted.judged() {
-                    set.reached(admitted.endpoint());
-                }
+                let outcome = shared.classify.outcome(Ok(&response));
+                let probe = admitted.judged();
+                set.answered(admitted.endpoint(), probe, outcome);
                 let handle = admitted.into_handle();
                 let response = shared.completion.track_completion(handle, response);
                 return Poll::Ready(Step::End(Ok(response)));
             }
             Err(error) => error,
         };
+        let verdict = shared.classify.classify(&error);
+        let outcome = match verdict {
+            Verdict::Reachable => shared.classify.outcome(Err(&error)),
+            Verdict::Unreachable(_) => Outcome::Ignored,
+        };
         let probe = admitted.judged();
         admitted.failed();
         let endpoint = Arc::clone(admitted.endpoint());
-        match shared.classify.classify(&error) {
+        match verdict {
             Verdict::Unreachable(reason) => shared.failed(&endpoint, probe, &reason),
-            Verdict::Reachable if probe => set.reached(&endpoint),
-            Verdict::Reachable => {}
+            Verdict::Reachable => set.answered(&endpoint, probe, outcome),
         }
         drop(admitted);
         let recovered = shared.recover.recover(&mut error);

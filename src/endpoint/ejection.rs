@@ -5,7 +5,9 @@ use std::{
 
 use tokio::time::Instant;
 
-/// For how long an instance that could not be reached gets no call.
+use crate::endpoint::Outliers;
+
+/// For how long an instance that could not be reached, or answered badly, gets no call.
 ///
 /// Costs two words until the instance fails.
 #[derive(Default)]
@@ -13,11 +15,29 @@ pub(crate) struct Ejection {
     record: Mutex<Option<Box<Record>>>,
 }
 
+#[derive(Default)]
 struct Record {
-    /// Failures in a row.
+    cause: Cause,
+    /// Failures to reach it in a row.
     failures: u32,
-    /// When it may be probed; `None` while somebody may, or does.
+    /// When it may be probed; `None` while somebody may, or does, and when it is not ejected.
     due: Option<Instant>,
+    /// How often it was ejected for its answers.
+    times: u32,
+    /// Since when it is back.
+    back: Option<Instant>,
+}
+
+/// Why an instance is ejected.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Cause {
+    /// It is not.
+    #[default]
+    None,
+    /// It could not be reached.
+    Connection,
+    /// It answered badly.
+    Outlier,
 }
 
 impl Ejection {
@@ -25,24 +45,58 @@ impl Ejection {
     /// at most.
     pub(crate) fn failed(&self, now: Instant) {
         let mut record = self.lock();
-        let failures = record.as_ref().map_or(0, |r| r.failures).saturating_add(1);
+        let record = record.get_or_insert_default();
+        record.cause = Cause::Connection;
+        record.failures = record.failures.saturating_add(1);
         let rest = FIRST_REST
-            .saturating_mul(1 << (failures - 1).min(10))
+            .saturating_mul(1 << (record.failures - 1).min(10))
             .min(LONGEST_REST);
-        *record = Some(Box::new(Record {
-            failures,
-            due: Some(now + rest),
-        }));
+        record.due = Some(now + rest);
     }
 
-    /// It was reached: what was counted is void.
-    pub(crate) fn succeeded(&self) {
-        *self.lock() = None;
+    /// It answered badly once too often: the rest is longer each time. For each `longest` that it
+    /// was back since, one time is forgotten.
+    pub(crate) fn misbehaved(&self, now: Instant, rules: &Outliers) {
+        let mut record = self.lock();
+        let record = record.get_or_insert_default();
+        if let Some(back) = record.back.take() {
+            let well = now.saturating_duration_since(back).as_secs_f64();
+            let forgotten = well / rules.longest.as_secs_f64().max(f64::MIN_POSITIVE);
+            record.times = record.times.saturating_sub(forgotten as u32);
+        }
+        record.cause = Cause::Outlier;
+        record.times = record.times.saturating_add(1);
+        let rest = rules.base.saturating_mul(record.times).min(rules.longest);
+        record.due = now.checked_add(rest);
+    }
+
+    /// It was reached, or let back in: what was counted is void, but for how often it was ejected
+    /// for its answers.
+    pub(crate) fn succeeded(&self, now: Instant) {
+        let mut record = self.lock();
+        let times = record.as_ref().map_or(0, |record| record.times);
+        let former = record.take();
+        if times > 0 {
+            let back = former.and_then(|former| former.back);
+            *record = Some(Box::new(Record {
+                times,
+                back: Some(back.unwrap_or(now)),
+                ..Record::default()
+            }));
+        }
+    }
+
+    /// Whether it is ejected for its answers.
+    pub(crate) fn is_outlier(&self) -> bool {
+        let record = self.lock();
+        record.as_ref().is_some_and(|r| r.cause == Cause::Outlier)
     }
 
     /// Another instance was reached after none could be: the rest ends now.
     pub(crate) fn hurry(&self, now: Instant) {
-        if let Some(record) = &mut *self.lock() {
+        if let Some(record) = &mut *self.lock()
+            && record.cause == Cause::Connection
+        {
             record.failures = 0;
             record.due = record.due.map(|due| due.min(now));
         }

@@ -22,9 +22,14 @@ impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
                     state.endpoints.remove(&transition.address);
                     let before = endpoint.gate.evict();
                     state.shut(next, &endpoint, before);
+                    if before.in_flight() > 0 {
+                        state.draining.push(Arc::downgrade(&endpoint));
+                    }
                     if let Some(now) = now {
                         state.legacies.leave(&endpoint, now);
                     }
+                    #[cfg(feature = "metrics")]
+                    state.leaving.push(Arc::clone(&endpoint));
                     state.evicted.push(endpoint);
                 }
                 TransitionKind::Closed => {

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::endpoint::latency::Timing;
+use crate::endpoint::{latency::Timing, outliers::Outliers};
 
 /// Where the endpoints of one consumer report to.
 pub(crate) struct Hub {
@@ -24,8 +24,13 @@ pub(crate) struct Hub {
     pub(crate) probes: AtomicBool,
     /// How calls are timed, if they are.
     pub(crate) timing: OnceLock<Timing>,
+    /// Who is an outlier, if answers count.
+    pub(crate) outliers: OnceLock<Outliers>,
     /// How long after its instance's eviction a call in flight is cut, if it is.
     pub(crate) abort_after: OnceLock<Duration>,
+    /// Instances that were ejected and restored so far.
+    ejections: AtomicU64,
+    restorations: AtomicU64,
     /// Calls that were let in at an evicted gate: none, unless gates are off.
     pub(crate) after_eviction: AtomicU64,
     /// Requests that set out for another instance.
@@ -41,10 +46,33 @@ impl Hub {
             untidy: AtomicBool::new(false),
             probes: AtomicBool::new(false),
             timing: OnceLock::new(),
+            outliers: OnceLock::new(),
             abort_after: OnceLock::new(),
+            ejections: AtomicU64::new(0),
+            restorations: AtomicU64::new(0),
             after_eviction: AtomicU64::new(0),
             moved: AtomicU64::new(0),
         }
+    }
+
+    /// An instance was ejected.
+    pub(crate) fn count_ejection(&self) {
+        self.ejections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One that had been ejected was restored.
+    pub(crate) fn count_restoration(&self) {
+        self.restorations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many instances were ejected so far.
+    pub(crate) fn ejections(&self) -> u64 {
+        self.ejections.load(Ordering::Relaxed)
+    }
+
+    /// How many of them were restored.
+    pub(crate) fn restorations(&self) -> u64 {
+        self.restorations.load(Ordering::Relaxed)
     }
 
     /// There is something to tidy up.

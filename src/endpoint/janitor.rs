@@ -6,6 +6,8 @@ use std::{
 
 use tokio::{runtime::Handle, time::Instant};
 
+#[cfg(feature = "metrics")]
+use crate::endpoint::tell;
 use crate::{
     endpoint::{
         EndpointSet,
@@ -36,6 +38,8 @@ pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
                 }
                 _ => return,
             };
+            #[cfg(feature = "metrics")]
+            let next = next.into_iter().chain([tell::next(ejection::now())]).min();
             match next {
                 Some(due) => {
                     let _ = tokio::time::timeout_at(due, hub.bell.notified()).await;
@@ -72,9 +76,14 @@ impl<S> EndpointSet<S> {
     /// Drops the services of what was evicted and offers the probes that are due. Returns when the
     /// next one will be.
     pub(super) fn tidy(&self, now: Instant) -> Option<Instant> {
+        self.relieve(|_| true);
         let (evicted, probed, next) = {
             let mut guard = self.lock();
             let state = &mut *guard;
+            state.draining.retain(|gone| {
+                let gone = gone.upgrade();
+                gone.is_some_and(|gone| gone.gate.state().in_flight() > 0)
+            });
             state.ejected.retain(|endpoint| {
                 let gate = endpoint.gate.state();
                 gate.is_ejected() && !gate.is_evicted()
@@ -114,6 +123,8 @@ impl<S> EndpointSet<S> {
             let next = next.into_iter().chain(expiry).min();
             (mem::take(&mut state.evicted), probed, next)
         };
+        #[cfg(feature = "metrics")]
+        self.tell();
         for endpoint in evicted {
             discard(self.service(), endpoint.slot.take());
         }

@@ -19,6 +19,7 @@ mod janitor;
 mod latency;
 mod legacy;
 mod make;
+mod outliers;
 mod pick;
 mod progress;
 mod reach;
@@ -27,6 +28,8 @@ mod rules;
 mod set;
 mod shared;
 mod slot;
+#[cfg(feature = "metrics")]
+mod tell;
 mod waiter;
 
 use std::{
@@ -55,13 +58,17 @@ pub use self::{
     admission::InFlight,
     error::CallError,
     make::MakeEndpoint,
-    rules::{Classify, NeverRecover, Recover, Recovered, Unclassified, Verdict},
+    rules::{
+        Classify, Judge, NeverRecover, Outcome, Recover, Recovered, Unclassified, Verdict,
+        WithOutcomes,
+    },
 };
 pub(crate) use self::{
     admission::{Admitted, Place},
     call::Call,
     ejection::now,
     latency::Timing,
+    outliers::Outliers,
     pick::{OwnFirst, Pick, Picked, Tried},
     progress::Progress,
     roster::Roster,
@@ -88,7 +95,8 @@ pub(crate) struct Endpoint<S> {
     pub(crate) ejection: Ejection,
     wakers: Wakers,
     latency: Latency,
-    /// Calls that were let in so far.
+    /// Calls that were let in so far, in the lower 48 bits; how many bad answers there were in a
+    /// row, if answers count, in the others.
     calls: AtomicU64,
     /// How many of them failed.
     failures: AtomicU32,
@@ -165,7 +173,7 @@ impl<S> Endpoint<S> {
     /// Calls that were let in so far, and how many of them failed.
     pub(crate) fn calls(&self) -> [u64; 2] {
         [
-            self.calls.load(Ordering::Relaxed),
+            self.calls.load(Ordering::Relaxed) & (STREAK - 1),
             u64::from(self.failures.load(Ordering::Relaxed)),
         ]
     }
@@ -180,6 +188,9 @@ impl<S> Endpoint<S> {
         &self.wakers
     }
 }
+
+/// One bad answer in a row, in the word of calls.
+const STREAK: u64 = 1 << 48;
 
 impl<S> fmt::Debug for Endpoint<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,12 +23,25 @@ impl<S> EndpointSet<S> {
                 state.probed = Some(now); // the first probe is due one interval from here
             }
         }
+        if first {
+            self.hub.count_ejection();
+            let service = self.service();
+            tracing::info!(
+                namespace = &**service.namespace(),
+                group = &**service.group(),
+                service = &**service.name(),
+                instance = %endpoint.address(),
+                cause = reason,
+                "an instance cannot be reached: ejected, it gets no call until a probe succeeds"
+            );
+        }
         self.stir(endpoint);
+        self.relieve(|_| true);
     }
 
     /// A probe reached the instance.
     pub(crate) fn reached(&self, endpoint: &Arc<Endpoint<S>>) {
-        {
+        let restored = {
             let mut state = self.lock();
             let now = ejection::now();
             if state.all_out() {
@@ -38,11 +51,24 @@ impl<S> EndpointSet<S> {
                 }
             }
             state.ejected.retain(|e| !Arc::ptr_eq(e, endpoint));
-            endpoint.ejection.succeeded();
+            endpoint.ejection.succeeded(now);
+            let restored = endpoint.gate.state().is_ejected();
             endpoint.gate.restore();
             if state.ejected.is_empty() {
                 state.last_error = None;
             }
+            restored
+        };
+        if restored {
+            self.hub.count_restoration();
+            let service = self.service();
+            tracing::info!(
+                namespace = &**service.namespace(),
+                group = &**service.group(),
+                service = &**service.name(),
+                instance = %endpoint.address(),
+                "an ejected instance was reached: restored"
+            );
         }
         self.stir(endpoint);
     }
@@ -64,7 +90,7 @@ impl<S> EndpointSet<S> {
         self.stir(endpoint);
     }
 
-    fn stir(&self, endpoint: &Endpoint<S>) {
+    pub(super) fn stir(&self, endpoint: &Endpoint<S>) {
         self.bump();
         endpoint.wakers().wake_all();
         self.hub.ring();

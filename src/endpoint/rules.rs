@@ -42,6 +42,39 @@ pub enum Verdict {
     Unreachable(Arc<str>),
 }
 
+/// Tells from what came of a call how well the instance did, for ejecting those that do badly; see
+/// [`Outliers`](crate::balance::Outliers).
+///
+/// What has no opinion leaves it at that: whoever implements [`Classify`] implements this with
+/// nothing in it. [`WithOutcomes`] adds an opinion.
+pub trait Judge<Res, E>: Classify<E> {
+    /// Judges one call that the instance answered, or failed other than by its connection.
+    fn outcome(&self, result: Result<&Res, &E>) -> Outcome {
+        let _ = result;
+        Outcome::Ignored
+    }
+}
+
+/// How well an instance did in one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Well.
+    Success,
+    /// Badly, and that is its own fault: an internal error, an answer that came too late. Not what
+    /// the caller did wrong.
+    Failure,
+    /// That says nothing.
+    Ignored,
+}
+
+/// A [`Classify`] with an opinion of outcomes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WithOutcomes<V, O> {
+    classify: V,
+    outcomes: O,
+}
+
 /// The default of [`Classify`]: no error says anything about the instance.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -51,6 +84,13 @@ impl Verdict {
     /// The connection failed, and `reason` says how.
     pub fn unreachable(reason: impl fmt::Display) -> Self {
         Self::Unreachable(reason.to_string().into())
+    }
+}
+
+impl<V, O> WithOutcomes<V, O> {
+    /// `classify` for connections, `outcomes` for answers.
+    pub const fn new(classify: V, outcomes: O) -> Self {
+        Self { classify, outcomes }
     }
 }
 
@@ -69,5 +109,25 @@ impl<E, F: Fn(&E) -> Verdict> Classify<E> for F {
 impl<E> Classify<E> for Unclassified {
     fn classify(&self, _: &E) -> Verdict {
         Verdict::Reachable
+    }
+}
+
+impl<E, V: Classify<E>, O> Classify<E> for WithOutcomes<V, O> {
+    fn classify(&self, error: &E) -> Verdict {
+        self.classify.classify(error)
+    }
+}
+
+impl<Res, E, F: Fn(&E) -> Verdict> Judge<Res, E> for F {}
+
+impl<Res, E> Judge<Res, E> for Unclassified {}
+
+impl<Res, E, V, O> Judge<Res, E> for WithOutcomes<V, O>
+where
+    V: Classify<E>,
+    O: Fn(Result<&Res, &E>) -> Outcome,
+{
+    fn outcome(&self, result: Result<&Res, &E>) -> Outcome {
+        (self.outcomes)(result)
     }
 }

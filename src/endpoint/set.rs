@@ -52,6 +52,8 @@ pub(crate) struct EndpointSet<S> {
     membership: AtomicU64,
     /// Told off the way of the calls when that happened.
     upkeep: OnceLock<Weak<dyn Upkeep>>,
+    #[cfg(feature = "metrics")]
+    pub(super) telling: super::tell::Telling,
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
@@ -59,6 +61,10 @@ pub(crate) trait Upkeep: Send + Sync {
     /// The set may have changed, or the time has come that this returned. Called by the set's
     /// janitor, without a lock.
     fn upkeep(&self, now: Instant) -> Option<Instant>;
+
+    /// Calls whose policy found no open instance.
+    #[cfg(feature = "metrics")]
+    fn scans(&self) -> u64;
 }
 
 pub(super) struct State<S> {
@@ -71,10 +77,17 @@ pub(super) struct State<S> {
     pub(super) touched: Vec<Arc<Endpoint<S>>>,
     /// Gone, with a service still to be dropped.
     pub(super) evicted: Vec<Arc<Endpoint<S>>>,
+    /// Gone, with calls in flight when they went.
+    pub(super) draining: Vec<Weak<Endpoint<S>>>,
     /// Gone, with the latency that they leave to who comes back soon; if calls are timed.
     pub(super) legacies: Legacies<S>,
-    /// Not reached, and perhaps not to be probed before their time.
+    /// Not reached, or answering badly, and perhaps not to be probed before their time.
     pub(super) ejected: Vec<Arc<Endpoint<S>>>,
+    /// Gone, with calls in flight perhaps that are still to be counted.
+    #[cfg(feature = "metrics")]
+    pub(super) leaving: Vec<Arc<Endpoint<S>>>,
+    #[cfg(feature = "metrics")]
+    pub(super) gone: super::tell::Gone,
     /// When a probe was last granted while nobody could be reached.
     pub(super) probed: Option<Instant>,
     pub(super) last_error: Option<Arc<str>>,
@@ -110,8 +123,13 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 entering: Vec::new(),
                 touched: Vec::new(),
                 evicted: Vec::new(),
+                draining: Vec::new(),
                 legacies: Legacies::default(),
                 ejected: Vec::new(),
+                #[cfg(feature = "metrics")]
+                leaving: Vec::new(),
+                #[cfg(feature = "metrics")]
+                gone: Default::default(),
                 probed: None,
                 last_error: None,
                 abandoned: false,
@@ -123,6 +141,8 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             waiters: Wakers::default(),
             membership: AtomicU64::new(1),
             upkeep: OnceLock::new(),
+            #[cfg(feature = "metrics")]
+            telling: Default::default(),
         });
         janitor::spawn(&set);
         set
@@ -197,9 +217,20 @@ impl<S> EndpointSet<S> {
         self.hub.moved.load(Ordering::Relaxed)
     }
 
-    /// The endpoint at this address, if it was ever looked at.
+    /// What its endpoints report to.
+    pub(crate) const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// The endpoint at this address, if it was ever looked at; one that has left, if it still has
+    /// calls in flight.
     pub(crate) fn find_endpoint(&self, address: &Address) -> Option<Arc<Endpoint<S>>> {
-        self.lock().endpoints.get(address).map(Arc::clone)
+        let state = self.lock();
+        let gone = || {
+            let mut draining = state.draining.iter().rev().filter_map(Weak::upgrade);
+            draining.find(|e| e.address() == *address && e.gate.state().in_flight() > 0)
+        };
+        state.endpoints.get(address).map(Arc::clone).or_else(gone)
     }
 
     /// Has the janitor look soon.
@@ -215,6 +246,12 @@ impl<S> EndpointSet<S> {
     pub(super) fn upkeep(&self, now: Instant) -> Option<Instant> {
         let upkeep = self.upkeep.get().and_then(Weak::upgrade);
         upkeep.and_then(|upkeep| upkeep.upkeep(now))
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn scans(&self) -> Option<u64> {
+        let upkeep = self.upkeep.get().and_then(Weak::upgrade)?;
+        Some(upkeep.scans())
     }
 
     /// Who can be called may have changed.
@@ -241,6 +278,7 @@ impl<S> EndpointSet<S> {
         if !self.is_tended() {
             self.tidy(ejection::now());
         }
+        self.relieve(&allow); // no call fails for what others were answered
         let roster = self.roster(true);
         match self.find(&roster, tried, &allow) {
             Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
@@ -337,8 +375,12 @@ impl<S> EndpointSet<S> {
 
     /// The last user has gone: gives up all that is theirs.
     pub(super) fn abandon(&self) {
+        #[cfg(feature = "metrics")]
+        self.tell();
         let (endpoints, evicted) = {
             let mut state = self.lock();
+            #[cfg(feature = "metrics")]
+            state.leaving.clear();
             state.abandoned = true;
             state.ejected.clear();
             state.legacies = Legacies::default();
@@ -350,6 +392,8 @@ impl<S> EndpointSet<S> {
         let roster = self.roster.swap(None);
         drop(roster);
         self.hub.bell.notify_one(); // the janitor goes home
+        #[cfg(feature = "metrics")]
+        self.fall_silent();
         for endpoint in endpoints.into_values().chain(evicted) {
             endpoint.gate.evict();
             janitor::discard(&self.service, endpoint.slot.take());

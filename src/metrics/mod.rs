@@ -2,7 +2,8 @@
 //!
 //! Install any recorder (a Prometheus exporter, say); the names are these. Counters are told as
 //! they rise, gauges as they change, so that several clients in one process add up. Nothing is told
-//! for a call: what is told comes from the registry's side.
+//! by a call: what calls counted anyway is read when something changes, and every 10 s where the
+//! balancer was built on a runtime.
 //!
 //! | name | kind | labels | meaning |
 //! |---|---|---|---|
@@ -26,6 +27,15 @@
 //! | `tower_nacos_instances_callable` | gauge | `namespace`, `group`, `service` | those that may be called |
 //! | `tower_nacos_instances_held` | gauge | `namespace`, `group`, `service` | those that the collapse guard holds |
 //! | `tower_nacos_subscriptions_stale` | gauge | `namespace`, `group`, `service` | subscriptions that lost the connection and serve the last set |
+//! | `tower_nacos_calls_total` | counter | `namespace`, `group`, `service` | calls let in to instances |
+//! | `tower_nacos_calls_failed_total` | counter | `namespace`, `group`, `service` | calls that failed at their instance |
+//! | `tower_nacos_calls_after_evict_total` | counter | `namespace`, `group`, `service` | calls let in to an instance after its eviction: 0, by the gates |
+//! | `tower_nacos_ejections_total` | counter | `namespace`, `group`, `service` | times an instance was left out because it could not be reached |
+//! | `tower_nacos_restorations_total` | counter | `namespace`, `group`, `service` | times such an instance was reached again |
+//! | `tower_nacos_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the next open one was looked for |
+//! | `tower_nacos_calls_in_flight` | gauge | `namespace`, `group`, `service` | calls in flight |
+//! | `tower_nacos_calls_waiting` | gauge | `namespace`, `group`, `service` | calls that wait for an instance's service to be made or to become ready |
+//! | `tower_nacos_instances_ejected` | gauge | `namespace`, `group`, `service` | instances left out because they cannot be reached, once for each balancer |
 
 use std::sync::Once;
 
@@ -71,7 +81,7 @@ const CLIENT: [Named; 7] = [
 ];
 
 /// Of a service, in the order of [`ServiceCounts`].
-const SERVICE: [Named; 8] = [
+static SERVICE: [Named; 8] = [
     ("tower_nacos_lists_total", "lists applied, changed or not"),
     (
         "tower_nacos_hosts_dropped_total",
@@ -104,7 +114,7 @@ const SERVICE: [Named; 8] = [
 ];
 
 /// Of a service, in the order of [`ServiceGauges`].
-const GAUGES: [Named; 4] = [
+static GAUGES: [Named; 4] = [
     ("tower_nacos_instances", "instances in the newest snapshot"),
     (
         "tower_nacos_instances_callable",
@@ -120,6 +130,44 @@ const GAUGES: [Named; 4] = [
     ),
 ];
 
+/// Of a balancer, in the order of [`CallCounts`].
+static CALLS: [Named; 6] = [
+    ("tower_nacos_calls_total", "calls let in to instances"),
+    (
+        "tower_nacos_calls_failed_total",
+        "calls that failed at their instance",
+    ),
+    (
+        "tower_nacos_calls_after_evict_total",
+        "calls let in to an instance after its eviction: 0, by the gates",
+    ),
+    (
+        "tower_nacos_ejections_total",
+        "times an instance was left out because it could not be reached",
+    ),
+    (
+        "tower_nacos_restorations_total",
+        "times such an instance was reached again",
+    ),
+    (
+        "tower_nacos_scans_total",
+        "calls whose policy found no open instance, so that the next open one was looked for",
+    ),
+];
+
+/// Of a balancer, in the order of [`CallGauges`].
+static CALL_GAUGES: [Named; 3] = [
+    ("tower_nacos_calls_in_flight", "calls in flight"),
+    (
+        "tower_nacos_calls_waiting",
+        "calls that wait for an instance's service to be made or to become ready",
+    ),
+    (
+        "tower_nacos_instances_ejected",
+        "instances left out because they cannot be reached, once for each balancer",
+    ),
+];
+
 /// Values of [`CLIENT`].
 pub(crate) type ClientCounts = [u64; CLIENT.len()];
 /// Values of [`SERVICE`].
@@ -127,14 +175,19 @@ pub(crate) type ServiceCounts = [u64; SERVICE.len()];
 /// Values of [`GAUGES`].
 pub(crate) type ServiceGauges = [usize; GAUGES.len()];
 
+/// Values of [`CALLS`].
+pub(crate) type CallCounts = [u64; CALLS.len()];
+/// Values of [`CALL_GAUGES`].
+pub(crate) type CallGauges = [usize; CALL_GAUGES.len()];
+
 /// Describes every name of the table to the recorder that is installed. A client does it when it
 /// is built, if no other has; call it yourself if you install a recorder later than that.
 pub fn describe() {
     describe_gauge!(CONNECTED.0, Unit::Count, CONNECTED.1);
-    for (name, meaning) in CLIENT.into_iter().chain(SERVICE) {
+    for (name, meaning) in CLIENT.into_iter().chain(SERVICE).chain(CALLS) {
         describe_counter!(name, Unit::Count, meaning);
     }
-    for (name, meaning) in GAUGES {
+    for (name, meaning) in GAUGES.into_iter().chain(CALL_GAUGES) {
         describe_gauge!(name, Unit::Count, meaning);
     }
 }
@@ -193,15 +246,43 @@ impl Drop for ClientMetrics {
 }
 
 /// What has been told of a service.
-#[derive(Debug, Default)]
-pub(crate) struct ServiceMetrics {
-    counts: ServiceCounts,
-    gauges: ServiceGauges,
+pub(crate) type ServiceMetrics = Told<{ SERVICE.len() }, { GAUGES.len() }>;
+/// What has been told of a balancer.
+pub(crate) type CallMetrics = Told<{ CALLS.len() }, { CALL_GAUGES.len() }>;
+
+/// What has been told of something that belongs to a service.
+#[derive(Debug)]
+pub(crate) struct Told<const C: usize, const G: usize> {
+    counters: &'static [Named; C],
+    gauges: &'static [Named; G],
+    counts: [u64; C],
+    levels: [usize; G],
 }
 
-impl ServiceMetrics {
+impl Default for ServiceMetrics {
+    fn default() -> Self {
+        Self::new(&SERVICE, &GAUGES)
+    }
+}
+
+impl Default for CallMetrics {
+    fn default() -> Self {
+        Self::new(&CALLS, &CALL_GAUGES)
+    }
+}
+
+impl<const C: usize, const G: usize> Told<C, G> {
+    const fn new(counters: &'static [Named; C], gauges: &'static [Named; G]) -> Self {
+        Self {
+            counters,
+            gauges,
+            counts: [0; C],
+            levels: [0; G],
+        }
+    }
+
     /// Tells what changed.
-    pub(crate) fn tell(&mut self, key: &ServiceKey, counts: ServiceCounts, gauges: ServiceGauges) {
+    pub(crate) fn tell(&mut self, key: &ServiceKey, counts: [u64; C], levels: [usize; G]) {
         let labels = || {
             [
                 ("namespace", key.namespace().to_string()),
@@ -209,20 +290,25 @@ impl ServiceMetrics {
                 ("service", key.name().to_string()),
             ]
         };
-        for (at, (name, _)) in SERVICE.into_iter().enumerate() {
+        for (at, (name, _)) in self.counters.iter().enumerate() {
             let more = counts[at].saturating_sub(self.counts[at]);
             if more > 0 {
-                counter!(name, &labels()).increment(more);
+                counter!(*name, &labels()).increment(more);
             }
         }
-        for (at, (name, _)) in GAUGES.into_iter().enumerate() {
-            let (before, after) = (self.gauges[at] as f64, gauges[at] as f64);
+        for (at, (name, _)) in self.gauges.iter().enumerate() {
+            let (before, after) = (self.levels[at] as f64, levels[at] as f64);
             if before < after {
-                gauge!(name, &labels()).increment(after - before);
+                gauge!(*name, &labels()).increment(after - before);
             } else if after < before {
-                gauge!(name, &labels()).decrement(before - after);
+                gauge!(*name, &labels()).decrement(before - after);
             }
         }
-        (self.counts, self.gauges) = (counts, gauges);
+        (self.counts, self.levels) = (counts, levels);
+    }
+
+    /// The counts that were told last.
+    pub(crate) const fn counts(&self) -> [u64; C] {
+        self.counts
     }
 }

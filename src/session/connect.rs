@@ -324,11 +324,22 @@ impl Session {
 
     fn fail_attempt_at(&mut self, server: Option<String>, error: LinkError, now: Instant) {
         self.counters.failed_attempts += 1;
-        if let Some(candidate) = self.attempt.as_ref().and_then(|attempt| attempt.candidate) {
-            self.dialer.exclude(candidate.addr);
+        let attempt = self.attempt.as_ref();
+        let at = attempt.and_then(|attempt| Some(attempt.candidate?.addr));
+        if let Some(addr) = at {
+            self.dialer.exclude(addr);
+        }
+        // A name that is still resolving is a server that is still to be tried.
+        let all_known = attempt.is_some_and(|attempt| attempt.resolving == 0);
+        let found = attempt.map_or(&[][..], |attempt| &attempt.found);
+        let refused = self
+            .dialer
+            .failed(ServerFailure { server, error }, at, found);
+        if let Some(failure) = refused.filter(|_| all_known && self.current.is_none()) {
+            let failure = failure.clone();
+            self.outputs.push_back(Output::LoginRefused(failure));
         }
         self.drop_attempt();
-        self.dialer.last_error = Some(ServerFailure { server, error });
         let wait = self.dialer.back_off(&self.config, &mut self.rng);
         self.timers.set(Timer::Redial, now + wait);
     }

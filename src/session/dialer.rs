@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -7,7 +8,7 @@ use rand::{RngExt, rngs::StdRng};
 
 use super::{
     config::{Config, Server},
-    error::ServerFailure,
+    error::{DialError, LinkError, ServerFailure},
 };
 use crate::model::Host;
 
@@ -24,6 +25,10 @@ pub(super) struct Dialer {
     /// Attempts begun since the last connection.
     pub(super) attempts: u32,
     pub(super) last_error: Option<ServerFailure>,
+    /// Addresses tried in vain since the last connection.
+    tried: BTreeSet<SocketAddr>,
+    /// The last refusal of the login since the last connection.
+    refusal: Option<ServerFailure>,
     /// Failures in a row that lengthen the wait.
     failures: u32,
     /// Not to be chosen in the next attempt, if there is another.
@@ -45,6 +50,25 @@ impl Dialer {
     pub(super) fn connected(&mut self) {
         self.attempts = 0;
         self.last_error = None;
+        self.tried.clear();
+        self.refusal = None;
+    }
+
+    /// Takes note of an attempt that failed. `found` are all addresses that could be chosen. Returns
+    /// the refusal of a login if there was one and no other server is left to be tried.
+    pub(super) fn failed(
+        &mut self,
+        failure: ServerFailure,
+        at: Option<SocketAddr>,
+        found: &[Candidate],
+    ) -> Option<&ServerFailure> {
+        self.tried.extend(at);
+        if let LinkError::Dial(DialError::LoginRefused(_)) = &failure.error {
+            self.refusal = Some(failure.clone());
+        }
+        self.last_error = Some(failure);
+        let all = found.iter().all(|other| self.tried.contains(&other.addr));
+        self.refusal.as_ref().filter(|_| all)
     }
 
     /// Forgets the failures: a connection held.

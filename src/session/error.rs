@@ -23,6 +23,9 @@ pub(crate) enum DialError {
         "the port does not speak HTTP/2 ({0}): it may be the HTTP port; give the gRPC port, which is the main port + 1000, or the main port alone"
     )]
     NotHttp2(String),
+    /// The connection was there; the user or the password is not right. The text says all.
+    #[error("{0}")]
+    LoginRefused(String),
     #[error("{0}")]
     Other(String),
 }

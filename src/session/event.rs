@@ -25,7 +25,8 @@ pub(crate) enum Command {
     /// From now on lists of `key` are wanted. The first list since this command comes as
     /// [`Origin::FirstAnswer`], or as a push that overtook that answer.
     Subscribe(ServiceKey),
-    /// A list of `key`, which is subscribed, is wanted now; it comes as [`Origin::Read`].
+    /// A list of `key`, which is subscribed, is wanted now; it comes as [`Origin::Read`], or as the
+    /// first answer if there was none, even if the server refused it for good.
     Refresh(ServiceKey),
     /// From now on they are not.
     Unsubscribe(ServiceKey),
@@ -113,6 +114,9 @@ pub(crate) enum Output {
         ticket: Ticket,
         outcome: Result<Outcome, OperationError>,
     },
+    /// Not connected, no server is left untried, and one said that user or password are wrong. The
+    /// session goes on trying.
+    LoginRefused(ServerFailure),
     /// The connection's state changed.
     State(State),
 }

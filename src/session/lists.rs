@@ -157,6 +157,9 @@ impl Session {
         if let Some(subscription) = self.subscriptions.get_mut(key)
             && subscription.wanted
         {
+            if !subscription.listed {
+                return self.begin_anew(key); // the first answer, without further waits
+            }
             subscription.reread = Some(now);
             self.touch_subscription(key);
         }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::ServiceKey,
-    wire::{Payload, ServerRequest, ack, request_id},
+    wire::{Payload, ServerRequest, ack},
 };
 
 const ACKNOWLEDGED: i32 = 200;
@@ -25,14 +25,14 @@ impl Session {
         if !current && !attempt && self.draining != Some(link) {
             return; // hung up
         }
-        let request = ServerRequest::decode(payload);
+        let (id, request) = ServerRequest::decode(payload);
         // Before anything else, on the stream it came on, and also when it cannot be read: a
         // server sends what was refused or left unanswered again and again.
         if !matches!(
             request,
             Ok(ServerRequest::SetupAck | ServerRequest::Other(_))
         ) {
-            self.acknowledge(link, payload, now);
+            self.acknowledge(link, payload, id.as_deref(), now);
         }
         match request {
             Ok(ServerRequest::SetupAck) => self.setup_acknowledged(link, now),
@@ -64,11 +64,10 @@ impl Session {
         self.pump(now);
     }
 
-    fn acknowledge(&mut self, link: LinkId, payload: &Payload, now: Instant) {
-        let id = request_id(payload);
+    fn acknowledge(&mut self, link: LinkId, payload: &Payload, id: Option<&str>, now: Instant) {
         self.outputs.push_back(Output::StreamSend {
             link,
-            payload: ack(payload.kind(), id.as_deref(), ACKNOWLEDGED),
+            payload: ack(payload.kind(), id, ACKNOWLEDGED),
         });
         if let Some(current) = self.current.as_mut().filter(|current| current.id == link) {
             current.last_sent = now;

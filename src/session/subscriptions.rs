@@ -84,7 +84,7 @@ impl Session {
     }
 
     /// What is wanted changed: past failures no longer count.
-    fn begin_anew(&mut self, key: &ServiceKey) {
+    pub(super) fn begin_anew(&mut self, key: &ServiceKey) {
         if let Some(subscription) = self.subscriptions.get_mut(key) {
             self.timers.stop(&Timer::Subscription(key.clone()));
             subscription.effort.waiting = false;

@@ -2,7 +2,7 @@ use http::{Request, Response};
 use tower::load::completion::TrackCompletion;
 
 use crate::{
-    endpoint::{Classify, InFlight, Recover, Recovered, Verdict},
+    endpoint::{Classify, InFlight, Judge, Recover, Recovered, Verdict},
     transport::{Body, Error, ResponseBody},
 };
 
@@ -42,3 +42,5 @@ impl Classify<Error> for Rules {
         classify(error)
     }
 }
+
+impl<Res> Judge<Res, Error> for Rules {}

@@ -36,6 +36,9 @@ pub(crate) enum ServerRequest {
     bound(deserialize = "H: Deserialize<'de>, 'de: 'a")
 )]
 struct NotifyBody<'a, H> {
+    /// Read in the same pass. Whatever stands there spoils no list.
+    #[serde(default, borrow)]
+    request_id: Option<&'a RawValue>,
     service_info: Option<ServiceInfo<'a, H>>,
 }
 
@@ -56,11 +59,19 @@ struct RequestId<'a> {
 }
 
 impl ServerRequest {
-    pub(crate) fn decode(payload: &Payload) -> Result<Self, DecodeError> {
+    /// The request, and the id that its acknowledgement must repeat: as far as the message can be
+    /// read, and also of one that cannot be used.
+    pub(crate) fn decode(payload: &Payload) -> (Option<String>, Result<Self, DecodeError>) {
         match payload.kind() {
-            "SetupAckRequest" => Ok(Self::SetupAck),
-            "ClientDetectionRequest" => Ok(Self::ClientDetection),
             "NotifySubscriberRequest" => decode_notify(payload),
+            kind => (request_id(payload), Ok(Self::of_kind(kind, payload))),
+        }
+    }
+
+    fn of_kind(kind: &str, payload: &Payload) -> Self {
+        match kind {
+            "SetupAckRequest" => Self::SetupAck,
+            "ClientDetectionRequest" => Self::ClientDetection,
             "ConnectResetRequest" => {
                 // The address is advice: a body that cannot be read still means "go".
                 let server = serde_json::from_slice::<ResetBody<'_>>(payload.json())
@@ -70,15 +81,14 @@ impl ServerRequest {
                         Some((body.server_ip?.0.into_owned(), port))
                     })
                     .filter(|(ip, _)| !ip.is_empty());
-                Ok(Self::ConnectReset { server })
+                Self::ConnectReset { server }
             }
-            other => Ok(Self::Other(other.to_owned())),
+            other => Self::Other(other.to_owned()),
         }
     }
 }
 
-/// The id that an acknowledgement must repeat, as far as the message can be read.
-pub(crate) fn request_id(payload: &Payload) -> Option<String> {
+fn request_id(payload: &Payload) -> Option<String> {
     match serde_json::from_slice::<RequestId<'_>>(payload.json()) {
         Ok(body) => body.request_id.map(|text| text.0.into_owned()),
         Err(_) => scan::string_after(payload.json(), "requestId").map(str::to_owned),
@@ -102,29 +112,47 @@ pub(crate) fn ack(kind: &str, request_id: Option<&str>, code: i32) -> Payload {
     Payload::new(&format!("{kind}Response"), json.to_string())
 }
 
-fn decode_notify(payload: &Payload) -> Result<ServerRequest, DecodeError> {
+fn decode_notify(payload: &Payload) -> (Option<String>, Result<ServerRequest, DecodeError>) {
     let json = payload.json();
-    let error = |what: &dyn ToString| {
-        DecodeError::new(payload.kind(), what.to_string()).about(service_in_ruins(json))
-    };
-    let missing = "it carries no serviceInfo";
     if let Ok(body) = serde_json::from_slice::<NotifyBody<'_, RawHost<'_>>>(json) {
-        let info = body.service_info.ok_or_else(|| error(&missing))?;
-        let service = info.service().map_err(|e| error(&e))?;
-        return Ok(ServerRequest::Notify {
-            service,
-            listing: info.into_listing(),
-        });
+        let id = body.request_id.and_then(text_of);
+        return (
+            id,
+            notify(payload, body.service_info, ServiceInfo::into_listing),
+        );
     }
     let text = String::from_utf8_lossy(json);
     let lossy = matches!(text, std::borrow::Cow::Owned(_));
-    let body: NotifyBody<'_, &RawValue> = serde_json::from_str(&text).map_err(|e| error(&e))?;
-    let info = body.service_info.ok_or_else(|| error(&missing))?;
-    let service = info.service().map_err(|e| error(&e))?;
-    Ok(ServerRequest::Notify {
-        service,
-        listing: info.into_listing_leniently(lossy),
-    })
+    match serde_json::from_str::<NotifyBody<'_, &RawValue>>(&text) {
+        Ok(body) => {
+            let id = body.request_id.and_then(text_of);
+            let list = |info: ServiceInfo<'_, _>| info.into_listing_leniently(lossy);
+            (id, notify(payload, body.service_info, list))
+        }
+        Err(error) => (request_id(payload), Err(unusable(payload, &error))),
+    }
+}
+
+fn notify<'a, H>(
+    payload: &Payload,
+    info: Option<ServiceInfo<'a, H>>,
+    list: impl FnOnce(ServiceInfo<'a, H>) -> Option<Listing>,
+) -> Result<ServerRequest, DecodeError> {
+    let info = info.ok_or_else(|| unusable(payload, &"it carries no serviceInfo"))?;
+    let service = info.service().map_err(|error| unusable(payload, &error))?;
+    let listing = list(info);
+    Ok(ServerRequest::Notify { service, listing })
+}
+
+fn unusable(payload: &Payload, what: &dyn ToString) -> DecodeError {
+    let service = service_in_ruins(payload.json());
+    DecodeError::new(payload.kind(), what.to_string()).about(service)
+}
+
+/// The text of a JSON value, if it is one.
+fn text_of(value: &RawValue) -> Option<String> {
+    let text = serde_json::from_str::<Text<'_>>(value.get()).ok()?;
+    Some(text.0.into_owned())
 }
 
 /// Which service a broken push was about, so that it can be asked for.

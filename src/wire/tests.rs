@@ -59,7 +59,7 @@ fn push_of(hosts: &str) -> Payload {
 }
 
 fn listing_of(hosts: &str) -> Listing {
-    match ServerRequest::decode(&push_of(hosts)) {
+    match ServerRequest::decode(&push_of(hosts)).1 {
         Ok(ServerRequest::Notify {
             listing: Some(listing),
             ..
@@ -147,12 +147,13 @@ fn every_server_payload_decodes_to_what_its_body_says() {
         );
         if line.text("via") == "stream" {
             pushes += 1;
+            let (id, request) = ServerRequest::decode(&payload);
             assert_eq!(
-                request_id(&payload).as_deref().unwrap_or_default(),
+                id.as_deref().unwrap_or_default(),
                 body["requestId"].as_str().unwrap_or_default(),
                 "{at}"
             );
-            match ServerRequest::decode(&payload).unwrap_or_else(|e| panic!("{at}: {e}")) {
+            match request.unwrap_or_else(|e| panic!("{at}: {e}")) {
                 ServerRequest::Notify { service, listing } => {
                     let info = &body["serviceInfo"];
                     assert_eq!(&**service.name(), info["name"].as_str().unwrap(), "{at}");
@@ -332,7 +333,7 @@ fn w3_unknown_and_missing_fields_are_tolerated() {
         }
     );
     assert_eq!(
-        ServerRequest::decode(&Payload::new("FromTheFutureRequest", "{}")),
+        ServerRequest::decode(&Payload::new("FromTheFutureRequest", "{}")).1,
         Ok(ServerRequest::Other("FromTheFutureRequest".to_owned()))
     );
     assert!(Answer::decode(&Payload::default()).is_err());
@@ -342,7 +343,7 @@ fn w3_unknown_and_missing_fields_are_tolerated() {
 fn d9_a_push_without_hosts_carries_no_list() {
     for hosts in ["null", r#"null,"lastRefTime":7"#] {
         assert_eq!(
-            ServerRequest::decode(&push_of(hosts)),
+            ServerRequest::decode(&push_of(hosts)).1,
             Ok(ServerRequest::Notify {
                 service: "g@@s".parse().unwrap(),
                 listing: None
@@ -412,7 +413,7 @@ fn a_host_in_invalid_utf8_is_left_out_and_the_rest_stays() {
     let Ok(ServerRequest::Notify {
         listing: Some(listing),
         ..
-    }) = ServerRequest::decode(&notify(json))
+    }) = ServerRequest::decode(&notify(json)).1
     else {
         panic!()
     };
@@ -457,7 +458,8 @@ fn a_broken_envelope_is_an_error_that_still_names_push_and_service() {
         r#"{"requestId":"5","serviceInfo":{"name":"g@@s","hosts":7}}"#,
     ] {
         let payload = notify(json);
-        let error = ServerRequest::decode(&payload).unwrap_err();
+        let (id, request) = ServerRequest::decode(&payload);
+        let error = request.unwrap_err();
         assert!(
             error
                 .to_string()
@@ -465,8 +467,41 @@ fn a_broken_envelope_is_an_error_that_still_names_push_and_service() {
             "{error}"
         );
         assert_eq!(error.service(), Some(&"g@@s".parse().unwrap()), "{json}");
-        assert_eq!(request_id(&payload).as_deref(), Some("5"));
+        assert_eq!(id.as_deref(), Some("5"));
     }
+}
+
+#[test]
+fn w6_the_id_of_a_push_is_read_with_it_wherever_it_stands_and_spoils_nothing() {
+    let info = r#""serviceInfo":{"name":"s","groupName":"g","hosts":[{"ip":"1.1.1.1","port":80}]}"#;
+    for (json, id) in [
+        (format!(r#"{{"requestId":"5",{info}}}"#), Some("5")),
+        (format!(r#"{{{info},"requestId":"5"}}"#), Some("5")),
+        (format!(r#"{{{info},"requestId":"5\u0036"}}"#), Some("56")),
+        (format!(r#"{{{info},"requestId":""}}"#), Some("")),
+        (format!(r#"{{{info},"requestId":null}}"#), None),
+        (format!(r#"{{{info},"requestId":5}}"#), None),
+        (format!(r#"{{{info},"requestId":{{"a":["b"]}}}}"#), None),
+        (format!(r#"{{{info}}}"#), None),
+    ] {
+        let (read, request) = ServerRequest::decode(&notify(json.clone()));
+        assert_eq!(read.as_deref(), id, "{json}");
+        let Ok(ServerRequest::Notify { listing, .. }) = request else {
+            panic!("{json}: {request:?}");
+        };
+        assert_eq!(listing.unwrap().instances().len(), 1, "{json}");
+    }
+    // A host that cannot be read, and bytes that are no text.
+    let mut json = format!(r#"{{"requestId":"5",{info}}}"#)
+        .replace("80", "\"x\"")
+        .into_bytes();
+    assert_eq!(
+        ServerRequest::decode(&notify(json.clone())).0.as_deref(),
+        Some("5")
+    );
+    let at = json.len() - 8;
+    json[at] = 0xff;
+    assert_eq!(ServerRequest::decode(&notify(json)).0.as_deref(), Some("5"));
 }
 
 #[test]
@@ -566,7 +601,6 @@ proptest! {
         let payload = Payload::new(kind, bytes);
         let _ = Answer::decode(&payload);
         let _ = ServerRequest::decode(&payload);
-        let _ = request_id(&payload);
     }
 
     #[test]
@@ -578,6 +612,5 @@ proptest! {
         json.truncate(json.len().saturating_sub(cut % 40));
         let payload = notify(json);
         let _ = ServerRequest::decode(&payload);
-        let _ = request_id(&payload);
     }
 }

@@ -68,9 +68,10 @@ pub(crate) struct Watched {
     held: BTreeMap<Address, Instant>,
     /// When a list last came.
     heard: Option<Instant>,
-    /// What an answer brought and no push has said yet. A push that was sent before that answer may
-    /// still be under way, and pushes count in the order of their arrival.
-    answered: BTreeSet<Address>,
+    /// What the last answer listed, and on which connection, if no push came since. A push that was
+    /// sent before that answer may still be under way, and pushes count in the order of their
+    /// arrival.
+    answered: Option<(Link, BTreeSet<Address>)>,
 }
 
 impl Watched {
@@ -83,7 +84,7 @@ impl Watched {
             pushed: None,
             held: BTreeMap::new(),
             heard: None,
-            answered: BTreeSet::new(),
+            answered: None,
         }
     }
 
@@ -303,10 +304,15 @@ impl Watched {
                 })?;
             }
         }
-        let answered = match origin {
-            Some(Origin::Push) => std::mem::take(&mut self.answered),
-            _ => BTreeSet::new(),
+        let answered = match (came, origin) {
+            (Came::Stream(link), Some(_)) => self.answered.take().filter(|(on, _)| *on == link),
+            _ => None,
         };
+        if let (Came::Answer(link, _), Some(_)) = (came, origin) {
+            let listed = next.entries().iter().filter(|entry| !entry.is_held());
+            let listed = listed.map(|entry| entry.instance().address().clone());
+            self.answered = Some((link, listed.collect()));
+        }
         if Arc::ptr_eq(&next, &self.last) {
             return Ok(());
         }
@@ -324,9 +330,6 @@ impl Watched {
             let address = entry.instance().address();
             if before.find(address).is_some() {
                 continue;
-            }
-            if matches!(came, Came::Answer(..)) {
-                self.answered.insert(address.clone());
             }
             let removed = self.removed.remove(address);
             if let (Some(at), Came::Answer(..), Some(Origin::FirstAnswer)) = (removed, came, origin)
@@ -347,7 +350,11 @@ impl Watched {
             let lost = before
                 .callable()
                 .map(|entry| entry.instance().address())
-                .find(|address| serving.contains(*address) && !answered.contains(*address));
+                .find(|address| {
+                    let answered = answered.as_ref();
+                    let older = answered.is_some_and(|(_, listed)| listed.contains(*address));
+                    serving.contains(*address) && !older
+                });
             if let Some(lost) = lost {
                 return Err(format!(
                     "nothing is callable although {lost} serves ({came:?}, {origin:?})"

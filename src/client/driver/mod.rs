@@ -58,6 +58,10 @@ pub(super) struct Driver {
     copies: Copies,
     services: HashMap<ServiceKey, Service>,
     replies: HashMap<Ticket, Reply>,
+    /// Who wants to know if the login is refused.
+    awaiting_login: Vec<oneshot::Sender<Arc<str>>>,
+    /// That it was, everywhere, since there was a connection last.
+    login_refused: Option<Arc<str>>,
     /// Services that this client registered an instance in, or is about to.
     registered: HashSet<ServiceKey>,
     /// Tickets for what nobody waits for, counted from the other end.
@@ -76,7 +80,8 @@ pub(super) struct Driver {
 struct Service {
     /// Who wants to know if the server refuses the subscription for good.
     waiting: Vec<oneshot::Sender<RequestError>>,
-    /// Whether the server refused it, for good or as long as nobody asks.
+    /// Whether the server refused it, for good or as long as nobody asks, or its first answer could
+    /// not be read.
     refused: bool,
     /// What the last request met, until a list comes.
     trouble: Option<String>,
@@ -134,6 +139,8 @@ impl Driver {
             copies: Copies::default(),
             services: HashMap::new(),
             replies: HashMap::new(),
+            awaiting_login: Vec::new(),
+            login_refused: None,
             registered: HashSet::new(),
             spare_ticket: u64::MAX,
             closing: None,
@@ -278,11 +285,9 @@ impl Driver {
                 if !std::mem::take(&mut service.refused) {
                     return;
                 }
-                // Somebody asks again: so do we.
-                self.session
-                    .handle_command(Command::Unsubscribe(key.clone()), now);
-                Command::Subscribe(key)
+                Command::Refresh(key) // somebody asks again: so do we
             }
+            Operation::AwaitLogin(reply) => return self.await_login(reply),
             Operation::Diagnose { key, reply } => {
                 let _ = reply.send(match key {
                     Some(key) => self.services.get(&key).and_then(|s| s.trouble.clone()),
@@ -403,6 +408,7 @@ impl Driver {
                 }
                 Output::ListDenied { group } => self.list_denied(group),
                 Output::Done { ticket, outcome } => self.done(ticket, outcome),
+                Output::LoginRefused(failure) => self.login_is_refused(failure.to_string().into()),
                 Output::State(state) => self.set_state(state),
             }
         }
@@ -426,7 +432,15 @@ impl Driver {
             none if none.is_empty() => Ok(()),
             some => Err(CloseError::new(some)),
         };
-        for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
+        // Whoever asked for the end while it was under way waits for the same.
+        self.operations.close();
+        let mut replies = self.closing.take().map(|closing| closing.replies);
+        while let Ok(operation) = self.operations.try_recv() {
+            if let Operation::Close { reply, .. } = operation {
+                replies.get_or_insert_default().push(reply);
+            }
+        }
+        for reply in replies.into_iter().flatten() {
             let _ = reply.send(result.clone());
         }
     }

@@ -17,9 +17,10 @@ impl Driver {
         let nothing = listing.instances().is_empty() && listing.rejected().is_empty();
         let first = !std::mem::replace(&mut service.answered, true);
         let received = self.received.unwrap_or_else(now);
+        let unusable = listing.is_undecodable();
         self.copies.apply(key, listing, origin, received);
-        service.refused = false;
-        service.trouble = None;
+        service.refused = unusable; // who asks again makes us ask again
+        service.trouble = unusable.then(|| "none of the instances listed can be used".to_owned());
         service.waiting.clear(); // answered: whoever waits sees it in the subscription
         if nothing && (first || origin != session::Origin::Push) {
             self.ask_hint(key);
@@ -55,7 +56,12 @@ impl Driver {
     pub(super) fn undecodable(&mut self, key: Option<&ServiceKey>, reason: &str) {
         let now = now();
         match key {
-            Some(key) => self.copies.undecodable(key, reason, now),
+            Some(key) => {
+                if let Some(service) = self.services.get_mut(key) {
+                    service.refused |= !service.answered; // who asks again makes us ask again
+                }
+                self.copies.undecodable(key, reason, now);
+            }
             None if self.may_warn(Cause::Unreadable, now) => {
                 tracing::warn!(
                     namespace = &*self.namespace,
@@ -83,6 +89,8 @@ impl Driver {
         };
         if state.is_connected() {
             tracing::info!(namespace = &*self.namespace, %state, "registry connection");
+            self.login_refused = None;
+            self.awaiting_login.clear();
             if let Some(auth) = &mut self.auth {
                 auth.connected();
             }

@@ -3,6 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{Driver, now};
+use tokio::sync::oneshot;
+
 use crate::{
     client::{
         RequestError,
@@ -53,6 +55,21 @@ impl Driver {
         {
             self.log_in();
         }
+    }
+
+    pub(super) fn await_login(&mut self, reply: oneshot::Sender<Arc<str>>) {
+        match &self.login_refused {
+            Some(message) => drop(reply.send(message.clone())),
+            None => self.awaiting_login.push(reply),
+        }
+    }
+
+    /// Every server was tried, and user or password are wrong.
+    pub(super) fn login_is_refused(&mut self, message: Arc<str>) {
+        for waiting in self.awaiting_login.drain(..) {
+            let _ = waiting.send(message.clone());
+        }
+        self.login_refused = Some(message);
     }
 
     /// Begins a login at the server that we are connected to.

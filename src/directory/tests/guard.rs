@@ -384,3 +384,24 @@ fn r4_a_hold_that_grows_is_asked_about_before_its_new_end() {
         "and obeyed in the end"
     );
 }
+
+#[test]
+fn r4_holds_that_end_soon_after_each_other_are_asked_about_in_their_time() {
+    let mut script = Script::listing(all(1..=10));
+    script.reconnect(1.0).first(all(5..=10));
+    for _ in 0..3 {
+        script.reconnect(2.0).first(all([10])); // 5 to 9 begin later
+        script.pass(50.0);
+    }
+    script.reconnect(2.0).first(all([10])); // 158 s after the beginning of the first
+    script.pass(16.5); // `pass` fails if the writer is due again at once
+    assert!(script.writer.take_read_wanted());
+    script.pass(1.0);
+    assert!(!script.writer.take_read_wanted());
+    script.pass(1.0);
+    assert!(script.writer.take_read_wanted(), "the second ones");
+    script.pass(4.0);
+    assert_eq!(script.callable(), addresses(5..=10));
+    script.pass(2.0);
+    assert_eq!(script.callable(), addresses([10]));
+}

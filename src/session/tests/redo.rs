@@ -194,13 +194,23 @@ fn r8_with_credentials_a_denial_is_tried_once_more_before_anybody_hears_of_it() 
         config.credentials = true;
         let mut world = World::with(config, 1);
         world.run(SEC);
-        for kind in ["InstanceRequest", "ServiceQueryRequest"] {
+        for kind in [
+            "InstanceRequest",
+            "ServiceQueryRequest",
+            "ServiceListRequest",
+        ] {
             world.script.refuse.insert(kind, (403, 9));
         }
         world.register(7, "orders", "10.0.0.1:80");
         world.command(Command::Query {
             ticket: Ticket(8),
             key: key("orders"),
+        });
+        world.command(Command::List {
+            ticket: Ticket(9),
+            group: "DEFAULT_GROUP".into(),
+            page: 1,
+            page_size: 10,
         });
         world.run(100 * MS);
         let done = |world: &World| -> Vec<(u64, bool)> {
@@ -210,16 +220,18 @@ fn r8_with_credentials_a_denial_is_tried_once_more_before_anybody_hears_of_it() 
         };
         let denied = |(_, output): &&_| matches!(output, Output::Failed { error, retries: true, .. } if error.is_denied());
         assert_eq!(world.notes.iter().filter(denied).count(), 2);
+        let list = |(_, output): &&_| matches!(output, Output::ListDenied { .. });
+        assert_eq!(world.notes.iter().filter(list).count(), 1);
         assert!(done(&world).is_empty());
         if new_headers {
             world.script.refuse.clear();
             let headers = [("accessToken".to_owned(), "new".to_owned())];
             world.session.handle_headers(headers.into(), world.now);
             world.run(100 * MS);
-            assert_eq!(done(&world), [(7, true), (8, true)]);
+            assert_eq!(done(&world), [(7, true), (8, true), (9, true)]);
         } else {
             world.run(6 * SEC);
-            assert_eq!(done(&world), [(7, false), (8, false)]);
+            assert_eq!(done(&world), [(7, false), (8, false), (9, false)]);
         }
     }
 }

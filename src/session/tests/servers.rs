@@ -3,7 +3,7 @@ use std::{net::IpAddr, time::Duration};
 use super::world::{MS, SEC, World, address, config};
 use crate::{
     model::Host,
-    session::{Config, DialError, Server, State},
+    session::{Config, DialError, Output, Server, State},
 };
 
 fn named(names: &[&str]) -> Config {
@@ -156,4 +156,56 @@ fn a_session_without_servers_says_so_and_does_not_spin() {
     let mut world = World::with(config(0), 1);
     world.run(60 * SEC);
     assert!(world.last_error().contains("no server is configured"));
+}
+
+fn refusals(world: &World) -> Vec<String> {
+    let refused = world.notes.iter().filter_map(|(_, output)| match output {
+        Output::LoginRefused(failure) => Some(failure.to_string()),
+        _ => None,
+    });
+    refused.collect()
+}
+
+#[test]
+fn a_refused_login_is_told_when_no_server_is_left_to_be_tried() {
+    let refused = || DialError::LoginRefused("unknown user!".to_owned());
+    let mut world = World::with(config(3), 1);
+    world.script.dials.insert(address(1), refused());
+    world.script.dials.insert(address(2), DialError::Refused);
+    world.script.black_holes.insert(address(3));
+    world.run_until("all were tried", |world| {
+        (1..=3).all(|n| world.dials.iter().any(|(_, addr)| *addr == address(n)))
+    });
+    assert!(refusals(&world).is_empty(), "one may still answer");
+    world.run(4 * SEC);
+    let said = refusals(&world);
+    assert_eq!(said[0], "Nacos server 10.0.0.1:9848: unknown user!");
+    world.script.dials.clear();
+    world.run(10 * SEC);
+    assert!(world.is_connected(), "it goes on trying");
+}
+
+#[test]
+fn a_refused_login_is_told_at_once_if_there_is_one_server() {
+    let mut world = World::with(config(1), 1);
+    let refused = DialError::LoginRefused("unknown user!".to_owned());
+    world.script.dials.insert(address(1), refused);
+    world.run(2 * MS);
+    assert_eq!(world.dials.len(), 1);
+    assert_eq!(refusals(&world).len(), 1);
+}
+
+#[test]
+fn a_server_whose_name_is_still_resolving_is_left_to_be_tried() {
+    let mut config = config(1);
+    config.servers.push(Server {
+        host: Host::parse("slow").unwrap(),
+        port: 9848,
+    });
+    let mut world = World::with(config, 1);
+    let refused = DialError::LoginRefused("unknown user!".to_owned());
+    world.script.dials.insert(address(1), refused);
+    world.run(SEC);
+    assert!(!world.dials.is_empty());
+    assert!(refusals(&world).is_empty());
 }

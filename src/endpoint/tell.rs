@@ -1,0 +1,86 @@
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    endpoint::{Endpoint, EndpointSet, set::State},
+    metrics::{CallCounts, CallGauges, CallMetrics},
+};
+
+/// What a set has told the `metrics` facade.
+#[derive(Debug, Default)]
+pub(super) struct Telling {
+    told: Mutex<CallMetrics>,
+}
+
+/// Calls and failures of those that are gone for good.
+pub(super) type Gone = [u64; 2];
+
+impl<S> EndpointSet<S> {
+    /// Tells what changed since the last time, without a lock that a call or the directory takes.
+    pub(super) fn tell(&self) {
+        let Ok(mut told) = self.telling.told.try_lock() else {
+            return; // somebody is at it
+        };
+        let (counts, gauges) = self.lock().measure();
+        let hub = &self.hub;
+        let scans = self.scans().unwrap_or_else(|| told.counts()[5]);
+        let [calls, failures] = counts;
+        let counts: CallCounts = [
+            calls,
+            failures,
+            self.calls_after_eviction(),
+            hub.ejections(),
+            hub.restorations(),
+            scans,
+        ];
+        told.tell(self.service(), counts, gauges);
+    }
+
+    /// The last user has gone: nothing is in flight for anybody.
+    pub(super) fn fall_silent(&self) {
+        let told = &self.telling.told;
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = told.counts();
+        told.tell(self.service(), counts, CallGauges::default());
+    }
+}
+
+impl<S> State<S> {
+    fn measure(&mut self) -> ([u64; 2], CallGauges) {
+        let (mut counts, mut gauges) = (self.gone, CallGauges::default());
+        let mut add = |endpoint: &Endpoint<S>| {
+            let [calls, failures] = endpoint.calls();
+            counts = [counts[0] + calls, counts[1] + failures];
+            let gate = endpoint.gate.state();
+            gauges[0] += usize::try_from(gate.in_flight()).unwrap_or(usize::MAX);
+            gauges[1] += usize::try_from(endpoint.waiting()).unwrap_or(usize::MAX);
+            gauges[2] += usize::from(gate.is_ejected() && !gate.is_evicted());
+            gate.in_flight() == 0
+        };
+        for endpoint in self.endpoints.values() {
+            add(endpoint);
+        }
+        let mut ended: Gone = [0; 2];
+        self.leaving.retain(|endpoint| {
+            let done = add(endpoint);
+            if done {
+                let [calls, failures] = endpoint.calls();
+                ended = [ended[0] + calls, ended[1] + failures];
+            }
+            !done
+        });
+        self.gone = [self.gone[0] + ended[0], self.gone[1] + ended[1]];
+        (counts, gauges)
+    }
+}
+
+/// When to tell next although nothing changed.
+pub(super) fn next(now: Instant) -> Instant {
+    now + INTERVAL
+}
+
+const INTERVAL: Duration = Duration::from_secs(10);

@@ -1,0 +1,177 @@
+//! A greeter that does what the name it is to greet asks for.
+
+use std::{net::SocketAddr, pin::Pin, time::Duration};
+
+use futures_util::{Stream, StreamExt, stream};
+use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot};
+use tonic::{
+    Request, Response, Status, Streaming,
+    codec::CompressionEncoding,
+    transport::{Server, server::TcpIncoming},
+};
+use tower_nacos::Instance;
+
+use crate::greeter::{
+    HelloReply, HelloRequest,
+    greeter_server::{Greeter, GreeterServer},
+};
+
+pub(crate) struct Provider {
+    pub(crate) address: SocketAddr,
+    /// A runtime of its own, whose end cuts all connections.
+    runtime: Option<Runtime>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+struct Polite {
+    address: SocketAddr,
+}
+
+impl Provider {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let service = GreeterServer::new(Polite { address })
+            .accept_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Gzip);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = listener.into_std().unwrap();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let server = Server::builder().add_service(service);
+            let ended = server.serve_with_incoming_shutdown(TcpIncoming::from(listener), async {
+                let _ = stopped.await;
+            });
+            ended.await.unwrap();
+        });
+        Self {
+            address,
+            runtime: Some(runtime),
+            stop: Some(stop),
+        }
+    }
+
+    pub(crate) async fn some<const N: usize>() -> [Self; N] {
+        let mut providers = Vec::new();
+        for _ in 0..N {
+            providers.push(Self::start().await);
+        }
+        providers.try_into().unwrap_or_else(|_| unreachable!())
+    }
+
+    pub(crate) fn instance(&self) -> Instance {
+        Instance::parse(&self.address.to_string()).unwrap()
+    }
+
+    /// An address at which nobody listens.
+    pub(crate) fn nobody() -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    }
+
+    /// Its process dies.
+    pub(crate) fn cut(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Asks everybody to go (GOAWAY), and is gone once they have.
+    pub(crate) fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+impl Polite {
+    fn reply(&self, message: impl Into<String>) -> HelloReply {
+        HelloReply {
+            message: message.into(),
+            instance: self.address.to_string(),
+        }
+    }
+}
+
+type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Greeter for Polite {
+    async fn say_hello(
+        &self,
+        request: Request<HelloRequest>,
+    ) -> Result<Response<HelloReply>, Status> {
+        let name = request.get_ref().name.clone();
+        let header = |name: &str| {
+            let value = request.metadata().get(name);
+            value
+                .map_or("none", |value| value.to_str().unwrap())
+                .to_owned()
+        };
+        match &*name {
+            "hang" => std::future::pending().await,
+            "refuse" => Err(Status::invalid_argument("no such name")),
+            "my headers" => {
+                let [agent, timeout, own] = ["user-agent", "grpc-timeout", "x-own"].map(header);
+                Ok(Response::new(
+                    self.reply(format!("{agent}|{timeout}|{own}")),
+                ))
+            }
+            "much" => Ok(Response::new(self.reply("x".repeat(100_000)))),
+            _ => Ok(Response::new(self.reply(format!("hello {name}")))),
+        }
+    }
+
+    type SayManyStream = Replies;
+
+    async fn say_many(&self, request: Request<HelloRequest>) -> Result<Response<Replies>, Status> {
+        let name = request.into_inner().name;
+        let replies = (0..3).map(|n| Ok(self.reply(format!("hello {name} {n}"))));
+        let replies = stream::iter(replies.collect::<Vec<_>>());
+        Ok(Response::new(if name == "and then hang" {
+            Box::pin(replies.chain(stream::pending()))
+        } else {
+            Box::pin(replies)
+        }))
+    }
+
+    async fn say_to_all(
+        &self,
+        request: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<HelloReply>, Status> {
+        let mut names = request.into_inner();
+        let mut all = Vec::new();
+        while let Some(request) = names.message().await? {
+            all.push(request.name);
+        }
+        Ok(Response::new(
+            self.reply(format!("hello {}", all.join(" and "))),
+        ))
+    }
+
+    type ChatStream = Replies;
+
+    async fn chat(
+        &self,
+        request: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        let address = self.address;
+        let replies = request.into_inner().map(move |request| {
+            let polite = Self { address };
+            request.map(|request| polite.reply(format!("hello {}", request.name)))
+        });
+        Ok(Response::new(Box::pin(replies)))
+    }
+}
+
+/// What no test waits longer for.
+pub(crate) const HANG: Duration = Duration::from_secs(20);
