@@ -9,6 +9,7 @@ use tokio::time::Sleep;
 
 use crate::{
     balance::{Policy, core::Core},
+    directory::Status,
     endpoint::CallError,
 };
 
@@ -118,6 +119,10 @@ impl Passage {
             return Poll::Pending;
         }
         let subscription = core.shared.subscription();
+        if matches!(subscription.status(), Status::Fresh) {
+            // It answered, with an empty list that nothing has contradicted meanwhile.
+            return Poll::Ready(core.set().nobody());
+        }
         let mut reason = format!(
             "waited {:?} (unknown_wait); {}",
             limits.unknown_wait,

@@ -78,8 +78,8 @@ impl<P: Policy> Picker<P> {
         self.picking(Hints::new())
     }
 
-    /// The same for a call that asks something of the pick: a key to stick to, a cluster, metadata,
-    /// instances to leave out.
+    /// The same for a call that asks something of the pick: a hash key, a cluster, metadata, instances
+    /// to leave out.
     ///
     /// # Errors
     ///
@@ -112,11 +112,6 @@ impl<P: Policy> Picker<P> {
                 }
             }
         }
-    }
-
-    /// Picks for a request with these extensions.
-    pub(crate) fn pick_for(&self, extensions: &http::Extensions) -> Picking<P> {
-        self.picking(extensions.get::<Hints>().cloned().unwrap_or_default())
     }
 
     /// Whether leases are out or waited for. Looks at each instance.

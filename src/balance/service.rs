@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
@@ -140,7 +140,8 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
 
     /// Whether calls are in flight or wait for an instance. Looks at each instance.
     pub(crate) fn is_in_use(&self) -> bool {
-        self.core().set().counts() != [0; 3]
+        let core = self.core();
+        core.waiting.load(Ordering::Relaxed) > 0 || core.set().counts() != [0; 3]
     }
 }
 

@@ -124,7 +124,13 @@ impl CallError {
             }
             next = cause.source();
         }
-        said
+        match self.instance() {
+            // Our transport's errors name it too, for those who use it alone.
+            Some(instance) => {
+                said.replacen(&format!("failed: instance {instance}: "), "failed: ", 1)
+            }
+            None => said,
+        }
     }
 
     /// Whether no instance may be called.

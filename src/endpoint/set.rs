@@ -284,8 +284,13 @@ impl<S> EndpointSet<S> {
             Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
             Found::Changing => Picked::Wait,
             Found::Nobody if !roster.known => Picked::Wait,
-            Found::Nobody => Picked::Nobody(self.view().nobody(&self.service)),
+            Found::Nobody => Picked::Nobody(self.nobody()),
         }
+    }
+
+    /// Why there is nobody to call.
+    pub(crate) fn nobody(&self) -> CallError {
+        self.view().nobody(&self.service)
     }
 
     /// The probe that is due, if one is and `allow` says yes to it: it goes before any choice.

@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -87,10 +87,10 @@ impl<P: Policy> Client<P> {
     /// [`ServiceName`] in its extensions.
     pub fn request<B: Into<Body>>(&self, request: Request<B>) -> ResponseFuture<P> {
         let mut request = request.map(Into::into);
-        let uri = std::mem::take(request.uri_mut());
-        *request.uri_mut() = origin(&uri);
+        let mut address = mem::take(request.uri_mut()).into_parts();
+        *request.uri_mut() = origin(address.path_and_query.take());
         let asked = Asked::of(request.extensions());
-        let sent = asked.named(&uri).map_err(Error::address);
+        let sent = asked.named(&address).map_err(Error::address);
         let sent = sent.and_then(|named| self.pool.with(named, |held| send(held, request)));
         sent.unwrap_or_else(ResponseFuture::failed)
     }
@@ -132,9 +132,9 @@ pub(super) fn send<P: Policy>(balance: &Balanced<P>, request: Request<Body>) -> 
 }
 
 /// The path and query of an address, which is what an instance is asked for.
-pub(super) fn origin(uri: &Uri) -> Uri {
-    match uri.path_and_query() {
-        Some(path) if path.as_str().starts_with('/') => path.clone().into(),
+pub(super) fn origin(path: Option<PathAndQuery>) -> Uri {
+    match path {
+        Some(path) if path.as_str().starts_with('/') => path.into(),
         // An address may have a query and no path.
         Some(path) if path.as_str().starts_with('?') => {
             let path = PathAndQuery::from_maybe_shared(format!("/{}", path.as_str()));

@@ -222,11 +222,14 @@ impl fmt::Display for Error {
                 after,
                 waited_for,
                 ..
-            } => write!(
-                f,
-                "no response of {service} within the deadline, {after:?} after the call began: \
-                 {waited_for}"
-            ),
+            } => {
+                let after = Duration::from_millis((after.as_secs_f64() * 1e3).round() as u64);
+                write!(
+                    f,
+                    "no response of {service} within the deadline, {after:?} after the call \
+                     began: {waited_for}"
+                )
+            }
             Kind::Call(call) => f.write_str(&call.in_full()),
         }
     }

@@ -26,6 +26,10 @@ pub struct ResponseFuture<P: Policy = P2c> {
 
 type Call<P> = <HttpBalance<P, InExtensions> as Service<Request<Body>>>::Future;
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the small one is rare, and a box would cost every call an allocation"
+)]
 #[pin_project(project = Stage)]
 enum State<P: Policy> {
     /// Before it began.

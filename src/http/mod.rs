@@ -98,6 +98,7 @@ mod request;
 mod resolve;
 mod service;
 mod services;
+mod sweeper;
 mod uri;
 
 pub use self::{

@@ -1,6 +1,9 @@
 use std::fmt;
 
-use ::http::{Extensions, Uri};
+use ::http::{
+    Extensions,
+    uri::{Parts, Scheme},
+};
 
 use crate::model::{ServiceKey, ServiceName};
 
@@ -57,7 +60,7 @@ impl Asked {
     }
 
     /// The service of a request with that address.
-    pub(super) fn named<'a>(&'a self, uri: &'a Uri) -> Result<Named<'a>, BadAddress> {
+    pub(super) fn named<'a>(&'a self, address: &'a Parts) -> Result<Named<'a>, BadAddress> {
         match self {
             Self::Key(key) => Ok(Named {
                 namespace: Some(key.namespace()),
@@ -69,22 +72,23 @@ impl Asked {
                 group: name.named_group().map(|group| &**group),
                 name: name.name(),
             }),
-            Self::Address => Named::of_uri(uri),
+            Self::Address => Named::in_address(address),
         }
     }
 }
 
 impl<'a> Named<'a> {
     /// The service of a `nacos://[group@]service/path`.
-    pub(super) fn of_uri(uri: &'a Uri) -> Result<Self, BadAddress> {
-        match uri.scheme_str() {
+    fn in_address(address: &'a Parts) -> Result<Self, BadAddress> {
+        match address.scheme.as_ref().map(Scheme::as_str) {
             None => return Err(BadAddress::Nameless),
             Some(scheme) if !scheme.eq_ignore_ascii_case(SCHEME) => {
                 return Err(BadAddress::Scheme(scheme.into()));
             }
             Some(_) => {}
         }
-        let authority = uri.authority().ok_or(BadAddress::Nameless)?.as_str();
+        let authority = address.authority.as_ref();
+        let authority = authority.ok_or(BadAddress::Nameless)?.as_str();
         let (group, name) = match authority.split_once('@') {
             Some(("", _)) => return Err(BadAddress::Group),
             Some((group, name)) => (Some(group), name),
@@ -158,11 +162,13 @@ const FORM: &str = "nacos://[group@]service/path";
 
 #[cfg(test)]
 mod tests {
+    use ::http::Uri;
+
     use super::*;
 
     fn read(uri: &str) -> Result<(Option<String>, String), String> {
         let uri: Uri = uri.parse().map_err(|e| format!("unreadable: {e}"))?;
-        match Asked::of(&Extensions::new()).named(&uri) {
+        match Asked::of(&Extensions::new()).named(&uri.into_parts()) {
             Ok(named) => Ok((named.group.map(Into::into), named.name.into())),
             Err(bad) => Err(bad.to_string()),
         }
@@ -215,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_the_extensions_say_goes_before_the_address() {
-        let uri: Uri = "/path".parse().unwrap();
+        let address = Uri::from_static("/path").into_parts();
         let mut extensions = Extensions::new();
         extensions.insert(
             "providers:com.x.Greeter:1.0:"
@@ -223,7 +229,7 @@ mod tests {
                 .unwrap(),
         );
         let asked = Asked::of(&extensions);
-        let named = asked.named(&uri).unwrap();
+        let named = asked.named(&address).unwrap();
         assert_eq!(
             (named.group, named.name),
             (None, "providers:com.x.Greeter:1.0:")
@@ -231,7 +237,7 @@ mod tests {
         let key = ServiceKey::new("dev", "DEFAULT_GROUP@@a:1".parse().unwrap()).unwrap();
         extensions.insert(key);
         let asked = Asked::of(&extensions);
-        let named = asked.named(&uri).unwrap();
+        let named = asked.named(&address).unwrap();
         assert_eq!(named.namespace, Some("dev"));
         assert_eq!((named.group, named.name), (Some("DEFAULT_GROUP"), "a:1"));
     }

@@ -1,9 +1,4 @@
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
-
-use tokio::{runtime::Handle, sync::Notify, task::JoinHandle};
+use std::{fmt, sync::Arc};
 
 use crate::{
     client,
@@ -13,6 +8,7 @@ use crate::{
         Error,
         name::{BadAddress, Named},
         services::{Busy, Full, Limits, Services},
+        sweeper::Sweeper,
     },
     model::{ServiceKey, ServiceName},
 };
@@ -20,12 +16,10 @@ use crate::{
 /// What a client holds of the services that it calls, subscribed to at their first call.
 pub(super) struct Pool<T> {
     nacos: client::Client,
-    services: Services<T>,
+    services: Arc<Services<T>>,
+    sweeper: Sweeper,
     limits: Limits,
     make: Box<dyn Fn(Subscription) -> T + Send + Sync>,
-    /// Wakes the sweeper when there is something to sweep, or nothing ever again.
-    bell: Arc<Notify>,
-    sweeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Why a service could not be made.
@@ -42,17 +36,16 @@ impl<T: Busy + Send + Sync + 'static> Pool<T> {
     ) -> Arc<Self> {
         Arc::new(Self {
             nacos: nacos.clone(),
-            services: Services::new(limits, endpoint::now()),
+            services: Arc::new(Services::new(limits, endpoint::now())),
+            sweeper: Sweeper::default(),
             limits,
             make: Box::new(make),
-            bell: Arc::default(),
-            sweeper: Mutex::default(),
         })
     }
 
     /// Uses what is held of the service, which is subscribed to if it is not held.
     pub(super) fn with<R>(
-        self: &Arc<Self>,
+        &self,
         named: Named<'_>,
         used: impl FnOnce(&Arc<T>) -> R,
     ) -> Result<R, Error> {
@@ -80,7 +73,7 @@ impl<T: Busy + Send + Sync + 'static> Pool<T> {
     }
 
     /// What is held of the service, which is subscribed to if it is not held.
-    pub(super) fn get(self: &Arc<Self>, key: &ServiceKey) -> Result<Arc<T>, Error> {
+    pub(super) fn get(&self, key: &ServiceKey) -> Result<Arc<T>, Error> {
         let made = self.services.get_or_make(key, endpoint::now(), || {
             let subscription = self.nacos.subscribe_key(key.clone());
             subscription.map(&self.make).map_err(Refused::Registry)
@@ -89,7 +82,7 @@ impl<T: Busy + Send + Sync + 'static> Pool<T> {
             Refused::Full => Error::too_many_services(key, self.limits.most),
             Refused::Registry(error) => Error::registry(key, error),
         })?;
-        self.keep_swept();
+        self.sweeper.sweep(&self.services);
         Ok(held)
     }
 
@@ -116,42 +109,6 @@ impl<T: Busy + Send + Sync + 'static> Pool<T> {
             })
         })?;
         Ok(self.nacos.key_of(name))
-    }
-
-    /// Sees to it that what becomes idle is given up, by a task on the caller's runtime. Without
-    /// one it is given up when another service needs the place.
-    fn keep_swept(self: &Arc<Self>) {
-        self.bell.notify_one();
-        let mut sweeper = self.sweeper.lock().unwrap_or_else(PoisonError::into_inner);
-        if sweeper.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
-        }
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        let (weak, bell) = (Arc::downgrade(self), Arc::clone(&self.bell));
-        // Owned by the pool: it ends when that is gone, which rings the bell.
-        *sweeper = Some(runtime.spawn(async move {
-            loop {
-                let Some(pool) = weak.upgrade() else {
-                    return;
-                };
-                let next = pool.services.sweep(endpoint::now());
-                drop(pool);
-                match next {
-                    Some(due) => {
-                        let _ = tokio::time::timeout_at(due, bell.notified()).await;
-                    }
-                    None => bell.notified().await,
-                }
-            }
-        }));
-    }
-}
-
-impl<T> Drop for Pool<T> {
-    fn drop(&mut self) {
-        self.bell.notify_one();
     }
 }
 

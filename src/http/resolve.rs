@@ -13,7 +13,7 @@ use tower::{
 };
 
 use crate::{
-    balance::{BalanceBuilder, Lease, P2c, Picker, Picking, Policy},
+    balance::{BalanceBuilder, Hints, Lease, P2c, Picker, Picking, Policy},
     client,
     directory::Subscription,
     endpoint::{Classify, Unclassified, Verdict},
@@ -94,6 +94,10 @@ where
     completion: C,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the small one is rare, and a box would cost every call an allocation"
+)]
 #[pin_project(project = Stage)]
 enum State<S, B, P: Policy>
 where
@@ -197,11 +201,14 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let mut address = mem::take(request.uri_mut()).into_parts();
+        *request.uri_mut() = origin(address.path_and_query.take());
         let asked = Asked::of(request.extensions());
-        let named = asked.named(request.uri()).map_err(Error::address);
+        let named = asked.named(&address).map_err(Error::address);
         let picked = named.and_then(|named| {
-            let pick = |picker: &Arc<Picker<P>>| picker.pick_for(request.extensions());
+            let hints = request.extensions().get::<Hints>().cloned();
+            let pick = |picker: &Arc<Picker<P>>| picker.pick_by(hints.unwrap_or_default());
             self.layer.pool.with(named, pick)
         });
         let state = match picked {
@@ -252,7 +259,8 @@ where
                         Err(error) => return Poll::Ready(Err(Error::from(error).into())),
                     };
                     let mut request = request.take().expect("taken only to be sent");
-                    *request.uri_mut() = address_of(lease.instance(), request.uri());
+                    let path = mem::take(request.uri_mut());
+                    *request.uri_mut() = at(lease.instance(), path);
                     let future = inner.call(request);
                     let lease = Some(lease);
                     this.state.set(State::Calling { future, lease });
@@ -276,14 +284,14 @@ where
     }
 }
 
-/// Where the instance is asked for what the address asks its service for.
-fn address_of(instance: &Instance, uri: &Uri) -> Uri {
+/// The address of that path at the instance.
+fn at(instance: &Instance, path: Uri) -> Uri {
     let secure = instance.metadata().get("secure");
     let scheme = match secure.is_some_and(|secure| secure.eq_ignore_ascii_case("true")) {
         true => ::http::uri::Scheme::HTTPS,
         false => ::http::uri::Scheme::HTTP,
     };
-    let mut parts = origin(uri).into_parts();
+    let mut parts = path.into_parts();
     parts.scheme = Some(scheme);
     parts.authority = instance.address().to_string().try_into().ok();
     // All three parts are there: an instance's address is `host:port`, which any authority can be.

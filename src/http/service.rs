@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -50,11 +50,11 @@ impl<P: Policy> ServiceClient<P> {
     /// Sends a whole request to this service, whatever service its address or extensions name.
     pub fn request<B: Into<Body>>(&self, request: Request<B>) -> ResponseFuture<P> {
         let mut request = request.map(Into::into);
-        let uri = std::mem::take(request.uri_mut());
-        if uri.scheme().is_none() && uri.authority().is_some() {
+        let mut address = mem::take(request.uri_mut()).into_parts();
+        if address.scheme.is_none() && address.authority.is_some() {
             return ResponseFuture::failed(Error::address(BadAddress::Path));
         }
-        *request.uri_mut() = origin(&uri);
+        *request.uri_mut() = origin(address.path_and_query.take());
         send(&self.balance, request)
     }
 

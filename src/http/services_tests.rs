@@ -1,6 +1,9 @@
 use std::{
     convert::Infallible,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use super::*;
@@ -115,21 +118,21 @@ fn a_service_is_made_once_and_found_by_group_and_name() {
 
 #[test]
 fn of_many_first_callers_one_makes_it() {
-    let world = Arc::new(World::new(9));
-    let threads: Vec<_> = (0..8)
-        .map(|_| {
-            let world = Arc::clone(&world);
-            std::thread::spawn(move || {
-                for name in ["a", "b", "c", "d"] {
-                    assert!(world.use_of(name).is_ok());
+    const NAMES: usize = 200;
+    let world = World::new(NAMES);
+    let together = Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for name in 0..NAMES {
+                    together.wait();
+                    assert!(world.use_of(&format!("s{name}")).is_ok());
                 }
-            })
-        })
-        .collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
-    assert_eq!(world.made.load(SeqCst), 4);
+            });
+        }
+    });
+    assert_eq!(world.made.load(SeqCst), NAMES);
+    assert_eq!(world.names().len(), NAMES);
 }
 
 #[test]

@@ -5,11 +5,12 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{ServiceBuilder, ServiceExt};
 use tower_nacos::{
     ServiceKey,
     balance::{Hints, WeightedRoundRobin},
     http::{self, Body},
+    transport::Transport,
 };
 
 use crate::{
@@ -77,11 +78,11 @@ async fn two_groups_are_two_services() {
 async fn it_is_a_tower_service_of_any_body() {
     let world = World::new().await;
     let _provider = world.provider("orders", "one").await;
-    let mut stack = ServiceBuilder::new()
+    let stack = ServiceBuilder::new()
         .timeout(Duration::from_secs(20))
         .service(world.http.clone());
     let request = Request::post("nacos://orders/echo").body("text").unwrap();
-    let response = stack.ready().await.unwrap().call(request).await.unwrap();
+    let response = stack.oneshot(request).await.unwrap();
     assert_eq!(text(response).await, "text");
     let request = Request::post("nacos://orders/echo")
         .body(vec![b'v'; 3])
@@ -154,6 +155,39 @@ async fn a_provider_that_goes_offline_costs_no_call() {
     assert_eq!(leaving.calls(), left);
 }
 
+#[tokio::test]
+async fn idle_connections_to_an_instance_that_left_close_without_a_call() {
+    let world = World::new().await;
+    let provider = world.provider("orders", "one").await;
+    let http = http::Client::builder(&world.nacos)
+        .transport(Transport::builder().idle_timeout(Duration::from_secs(3_600)))
+        .build();
+    assert_eq!(
+        text(http.get("nacos://orders/").await.unwrap()).await,
+        "one"
+    );
+    soon("a connection is kept", provider.until_connections(1)).await;
+    world.registry.deregister("orders", &provider.address());
+    soon("it is closed", provider.until_connections(0)).await;
+}
+
+#[tokio::test]
+async fn losing_the_registry_costs_no_call() {
+    let world = World::new().await;
+    let _provider = world.provider("orders", "one").await;
+    assert_eq!(
+        text(world.http.get("nacos://orders/").await.unwrap()).await,
+        "one"
+    );
+    world.registry.stop().await;
+    for _ in 0..20 {
+        assert_eq!(
+            text(world.http.get("nacos://orders/").await.unwrap()).await,
+            "one"
+        );
+    }
+}
+
 /// Each of the ten is tried by nobody, or once: five of ten are dead and stay listed.
 #[tokio::test]
 async fn dead_instances_that_are_listed_cost_no_call_whatever_the_method() {
@@ -214,8 +248,8 @@ async fn a_request_says_where_it_wants_to_go() {
 #[tokio::test]
 async fn balancing_is_set_for_all_services() {
     let world = World::new().await;
-    let _one = world.provider("orders", "one").await;
-    let _two = world.provider("orders", "two").await;
+    let one = world.provider("orders", "one").await;
+    let two = world.provider("orders", "two").await;
     let http = http::Client::builder(&world.nacos)
         .balance(|service| service.policy(WeightedRoundRobin::new()).max_in_flight(1))
         .build();
@@ -231,9 +265,14 @@ async fn balancing_is_set_for_all_services() {
         assert_ne!(name, last, "in turn");
         last = name;
     }
-    let waiting = http.get("nacos://orders/never").send();
-    let mut waiting = std::pin::pin!(waiting);
-    assert!(futures_util::poll!(&mut waiting).is_pending());
+    let unanswered = tokio::spawn(http.get("nacos://orders/never").send());
+    let entered = async {
+        while one.calls() + two.calls() < 21 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("it is in flight", entered).await;
     let more = http.get("nacos://orders/").await.unwrap_err();
     assert!(more.is_overloaded() && more.is_unprocessed(), "{more}");
+    unanswered.abort();
 }

@@ -6,7 +6,6 @@ use tower_nacos::{
     Instance,
     endpoint::CallError,
     http::{self, Deadline},
-    testing::{Fault, Script},
     transport::{self, Transport},
 };
 
@@ -62,9 +61,7 @@ async fn a_service_that_nobody_provides_is_named_with_what_is_probably_meant() {
 #[tokio::test]
 async fn a_registry_that_does_not_answer_is_waited_for_and_named() {
     let world = World::new().await;
-    world
-        .registry
-        .script(Script::every("SubscribeServiceRequest", Fault::Drop));
+    world.registry.freeze();
     let http = http::Client::builder(&world.nacos)
         .balance(|service| service.unknown_wait(Duration::from_millis(50)))
         .build();
@@ -237,17 +234,23 @@ async fn http2_is_spoken_where_metadata_says_so() {
 
 #[tokio::test]
 async fn headers_beyond_any_measure_are_an_error_that_names_the_instance() {
-    for metadata in [&[][..], &[("protocol", "h2c")]] {
+    for (path, metadata) in [("/big", &[][..]), ("/large", &[("protocol", "h2c")])] {
         let world = World::new().await;
         let provider = Provider::start("one").await;
         world.list(provider.address().parse().unwrap(), metadata);
-        let error = world.failure("nacos://orders/big").await;
+        let error = world.failure(&format!("nacos://orders{path}")).await;
         assert!(!error.is_unprocessed() && !error.is_connect(), "{error:?}");
         assert!(error.to_string().contains(&provider.address()), "{error}");
         // It is that call's fault and not the instance's.
         let next = world.http.get("nacos://orders/").await;
         assert!(next.unwrap().status().is_success());
     }
+    // Headers that look like an attack cost an HTTP/2 instance its connection.
+    let world = World::new().await;
+    let provider = Provider::start("one").await;
+    world.list(provider.address().parse().unwrap(), &[("protocol", "h2c")]);
+    let error = world.failure("nacos://orders/big").await;
+    assert!(error.to_string().contains(&provider.address()), "{error}");
     // In a request they are the server's to refuse.
     let world = World::new().await;
     let _provider = world.provider("orders", "one").await;

@@ -23,15 +23,17 @@ use hyper_util::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{AbortHandle, JoinSet},
 };
 use tower_nacos::Instance;
 
 /// Answers with its name; `/echo` with what it was sent, `/request` with how it was asked,
-/// `/never` not at all, `/big` with more headers than anybody wants.
+/// `/never` not at all, `/large` and `/big` with more headers than anybody wants.
 pub(crate) struct Provider {
     address: SocketAddr,
     calls: Arc<AtomicUsize>,
+    connections: watch::Receiver<usize>,
     accepting: AbortHandle,
 }
 
@@ -43,7 +45,8 @@ impl Provider {
             .route("/echo", post(async |body: Bytes| body))
             .route("/request", any(shown))
             .route("/never", any(std::future::pending::<()>))
-            .route("/big", get(big))
+            .route("/big", get(async || headers(20)))
+            .route("/large", get(async || headers(3)))
             .fallback(async move || name)
             .layer(axum::middleware::map_request(move |request: Request| {
                 count.fetch_add(1, SeqCst);
@@ -51,20 +54,25 @@ impl Provider {
             }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (open, connections) = watch::channel(0);
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new(); // dropped, and so aborted, with this task
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let app = TowerToHyperService::new(app.clone());
+                let open = open.clone();
+                open.send_modify(|open| *open += 1);
                 connections.spawn(async move {
                     let server = auto::Builder::new(TokioExecutor::new());
                     let _ = server.serve_connection(TokioIo::new(stream), app).await;
+                    open.send_modify(|open| *open -= 1);
                 });
             }
         });
         Self {
             address,
             calls,
+            connections,
             accepting: accepting.abort_handle(),
         }
     }
@@ -80,6 +88,12 @@ impl Provider {
     /// Requests that reached it.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(SeqCst)
+    }
+
+    /// Waits until so many connections to it are open.
+    pub(crate) async fn until_connections(&self, count: usize) {
+        let mut connections = self.connections.clone();
+        connections.wait_for(|open| *open == count).await.unwrap();
     }
 
     /// Dies with all its connections. Whoever lists it does not know.
@@ -110,9 +124,9 @@ async fn shown(request: Request) -> String {
     )
 }
 
-async fn big() -> HeaderMap {
+fn headers(of_30_kb: usize) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for _ in 0..20 {
+    for _ in 0..of_30_kb {
         headers.append("x-big", "b".repeat(30_000).parse().unwrap());
     }
     headers

@@ -55,15 +55,26 @@ async fn a_handle_and_a_call_in_flight_keep_a_service() {
         .build();
     let handle = http.service("orders").unwrap();
     assert_eq!(text(handle.get("/").await.unwrap()).await, "one");
-    let _other = world.provider("stock", "two").await;
-    let mut unanswered = std::pin::pin!(http.get("nacos://stock/never").send());
-    assert!(futures_util::poll!(&mut unanswered).is_pending());
+    let other = world.provider("stock", "two").await;
+    let stock = http.service("stock").unwrap();
+    let unanswered = tokio::spawn(http.get("nacos://stock/never").send());
+    let entered = async {
+        while other.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("it is in flight", entered).await;
+    drop(stock);
     // Others come and go meanwhile, so the sweeper does its rounds.
     for round in 0..5 {
         let name = format!("s{round}");
-        let _ = http.service(&*name).unwrap();
-        until_subscribers(&world.registry, &name, 0).await;
-        assert!(futures_util::poll!(&mut unanswered).is_pending());
+        let key = http.service(&*name).unwrap().key().clone();
+        let released = async {
+            while http.services().contains(&key) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        soon("it is released", released).await;
     }
     let names: Vec<_> = http
         .services()
@@ -72,6 +83,8 @@ async fn a_handle_and_a_call_in_flight_keep_a_service() {
         .collect();
     assert_eq!(names, ["orders", "stock"]);
     drop(handle);
+    unanswered.abort();
+    until_subscribers(&world.registry, "stock", 0).await;
     until_subscribers(&world.registry, "orders", 0).await;
 }
 

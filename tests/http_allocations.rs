@@ -1,0 +1,75 @@
+//! What a call by name costs before an instance's connection has it: nothing is allocated to find
+//! the service, and no lock is shared.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use http::Request;
+use http_body_util::BodyExt;
+use tower_nacos::{Client, ServiceKey, http::Body, testing::Registry};
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is handed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are the system's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are the system's.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
+    let before = COUNT.get();
+    let result = work();
+    (COUNT.get() - before, result)
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test owns its tasks")]
+async fn finding_the_service_of_a_request_allocates_nothing() {
+    let registry = Registry::builder().push_delay(None).start().await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    registry.register("G@@orders", &listener.local_addr().unwrap().into());
+    let app = axum::Router::new().fallback(async || "here");
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let nacos = Client::connect(registry.addr()).await.unwrap();
+    let http = tower_nacos::http::Client::new(&nacos);
+    let others: Vec<_> = (0..30)
+        .map(|other| http.service(&*format!("other-{other}")).unwrap())
+        .collect();
+    let request = |uri: &str| Request::get(uri).body(Body::empty()).unwrap();
+    let address = "nacos://G@orders/v1/items/7?x=1";
+    let first = http.request(request(address)).await.unwrap();
+    assert_eq!(
+        first.into_body().collect().await.unwrap().to_bytes(),
+        "here"
+    );
+    for _ in 0..3 {
+        let by_address = request(address);
+        let (count, sent) = allocations(|| http.request(by_address));
+        assert_eq!(count, 0);
+        assert_eq!(sent.await.unwrap().status(), 200);
+        let mut by_key = request("/v1/items/7");
+        let key = ServiceKey::new("public", "G@@orders".parse().unwrap()).unwrap();
+        by_key.extensions_mut().insert(key);
+        let (count, sent) = allocations(|| http.request(by_key));
+        assert_eq!(count, 0);
+        assert_eq!(sent.await.unwrap().status(), 200);
+    }
+    assert_eq!(http.services().len(), others.len() + 1);
+}
