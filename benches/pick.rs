@@ -1,26 +1,29 @@
 //! What a call through a balancer costs beside the call itself.
 //!
-//! `cargo bench --bench pick`; `-- --quick` for fewer rounds. Everything runs interleaved in one
-//! process, a round of each after the other; a line gives medians and the spread of the ratio. The
-//! service answers at once, so what is measured is the balancer: ours is pick, admission,
-//! `Service::call`, first poll and release; tower's is `poll_ready`, `call` and poll.
+//! `cargo bench --bench pick`; `-- --quick` for fewer rounds, `-- <word>` for the lines that contain
+//! it. Everything runs interleaved in one process, a round of each after the other; a line gives
+//! medians and the spread of the ratio. The service answers at once, so what is measured is the
+//! balancer: `pass` is pick, admission and release; a call is that, the service's clone,
+//! `Service::call`, the first poll and the counters; tower's is `poll_ready`, `call` and poll.
+//!
+//! `held`: as many calls as there are instances are in flight all the while, so that every P2C has
+//! two loads to compare, ours and tower's. `idle`: none is, and ours stops at its first draw.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
+mod support;
+
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
     convert::Infallible,
     future::{Future, Ready, ready},
     hint::black_box,
-    pin::pin,
-    sync::{
-        Barrier,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    pin::{Pin, pin},
+    sync::Barrier,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use support::{allocations, median, timed};
 use tower::{
     Service, ServiceExt,
     balance::p2c::Balance as Stock,
@@ -30,62 +33,74 @@ use tower::{
 };
 use tower_nacos::{
     Balance, Instance, Subscription,
-    balance::{Maglev, P2c, PeakEwma, Policy, WeightedRandom, WeightedRoundRobin, stable_hash},
+    balance::{
+        Hints, Maglev, P2c, PeakEwma, Policy, WeightedRandom, WeightedRoundRobin, stable_hash,
+    },
 };
 
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: hands everything to the system's allocator and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Answers at once.
+/// Answers at once, unless the request says never.
 #[derive(Clone)]
 struct Noop;
+
+/// The request that is never answered.
+const NEVER: u64 = u64::MAX;
+
+enum Answer {
+    Now(Ready<Result<u64, Infallible>>),
+    Never,
+}
+
+impl Future for Answer {
+    type Output = Result<u64, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Now(ready) => Pin::new(ready).poll(cx),
+            Self::Never => Poll::Pending,
+        }
+    }
+}
 
 impl Service<u64> for Noop {
     type Response = u64;
     type Error = Infallible;
-    type Future = Ready<Result<u64, Infallible>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: u64) -> Self::Future {
-        ready(Ok(request))
+        match request {
+            NEVER => Answer::Never,
+            _ => Answer::Now(ready(Ok(request))),
+        }
     }
 }
 
 /// Makes so many calls.
 type Caller = Box<dyn FnMut(u64)>;
 
+struct Bench {
+    rounds: usize,
+    calls: u64,
+    only: Vec<String>,
+}
+
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
+    let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let (rounds, calls) = match () {
         () if has("--test") => (1, 1_000),
         // Rounds short enough to fit between two interruptions of a shared machine.
         () if has("--quick") => (201, 4_000),
         () => (1_001, 4_000),
+    };
+    let only = args.into_iter().filter(|arg| !arg.starts_with("--"));
+    let bench = Bench {
+        rounds,
+        calls,
+        only: only.collect(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -95,77 +110,65 @@ fn main() {
     let _entered = runtime.enter();
 
     for n in [3, 30, 300, 10_000] {
-        let orders = orders(n);
-        absolute("p2c", n, &orders, P2c::new(), rounds, calls);
-        absolute("random", n, &orders, WeightedRandom::new(), rounds, calls);
-        absolute(
-            "round_robin",
-            n,
-            &orders,
-            WeightedRoundRobin::new(),
-            rounds,
-            calls,
-        );
-        absolute("maglev", n, &orders, Maglev::new(), rounds, calls);
-        absolute("peak_ewma", n, &orders, PeakEwma::new(), rounds, calls);
+        bench.absolute("p2c", n, P2c::new());
+        bench.absolute("random", n, WeightedRandom::new());
+        bench.absolute("round_robin", n, WeightedRoundRobin::new());
+        bench.absolute("maglev", n, Maglev::new());
+        bench.absolute("peak_ewma", n, PeakEwma::new());
     }
     for n in [3, 30, 300] {
-        let pending = stock(pending_requests(n));
-        ratio(
-            &format!("call_tower_pending_{n}"),
-            p2c(n),
-            pending,
-            rounds,
-            calls,
-        );
-        let stock_ewma = stock(peak_ewma(n));
-        ratio(
-            &format!("call_tower_peak_ewma_{n}"),
-            ewma(n),
-            stock_ewma,
-            rounds / 4,
-            calls,
-        );
+        for (load, held) in [("held", n), ("idle", 0)] {
+            let name = |peer: &str| match load {
+                "held" => format!("call_tower_{peer}_{n}"),
+                idle => format!("call_tower_{peer}_{n}_{idle}"),
+            };
+            bench.ratio(&name("pending"), bench.rounds, || {
+                (plain(n, P2c::new(), held), stock(pending_requests(n), held))
+            });
+            bench.ratio(&name("peak_ewma"), bench.rounds / 4, || {
+                (plain(n, PeakEwma::new(), held), stock(peak_ewma(n), held))
+            });
+        }
     }
     // The buffer's worker is a task of the runtime, as it always is; the caller is not.
-    let mut buffer = Buffer::new(Stock::new(pending_requests(30)), 1024);
-    let handle = runtime.handle().clone();
-    let peer: Caller = Box::new(move |calls| {
-        handle.block_on(async {
-            for request in 0..calls {
-                black_box(buffer.ready().await.unwrap().call(request).await.unwrap());
-            }
-        });
-    });
-    ratio("call_buffer_balance_30", p2c(30), peer, rounds / 4, calls);
-    // At its best: many callers, so that the worker seldom sleeps; all on the runtime's one worker.
-    for callers in [16, 256] {
-        let buffer = Buffer::new(Stock::new(pending_requests(30)), 1024);
+    bench.ratio("call_buffer_balance_30", bench.rounds / 4, || {
+        let mut buffer = Buffer::new(Stock::new(pending_requests(30)), 1024);
         let handle = runtime.handle().clone();
         let peer: Caller = Box::new(move |calls| {
-            let tasks: Vec<_> = (0..callers)
-                .map(|_| {
-                    let mut buffer = buffer.clone();
-                    handle.spawn(async move {
-                        for request in 0..calls / callers {
-                            black_box(buffer.ready().await.unwrap().call(request).await.unwrap());
-                        }
-                    })
-                })
-                .collect();
             handle.block_on(async {
-                for task in tasks {
-                    task.await.unwrap();
+                for request in 0..calls {
+                    black_box(buffer.ready().await.unwrap().call(request).await.unwrap());
                 }
             });
         });
-        ratio(
-            &format!("call_buffer_balance_30_callers_{callers}"),
-            p2c(30),
-            peer,
-            rounds / 4,
-            calls,
-        );
+        (plain(30, P2c::new(), 30), peer)
+    });
+    // At its best: many callers, so that the worker seldom sleeps; all on the runtime's one worker.
+    for callers in [16, 256] {
+        let name = format!("call_buffer_balance_30_callers_{callers}");
+        bench.ratio(&name, bench.rounds / 4, || {
+            let buffer = Buffer::new(Stock::new(pending_requests(30)), 1024);
+            let handle = runtime.handle().clone();
+            let peer: Caller = Box::new(move |calls| {
+                let tasks: Vec<_> = (0..callers)
+                    .map(|_| {
+                        let mut buffer = buffer.clone();
+                        handle.spawn(async move {
+                            for request in 0..calls / callers {
+                                let ready = buffer.ready().await.unwrap();
+                                black_box(ready.call(request).await.unwrap());
+                            }
+                        })
+                    })
+                    .collect();
+                handle.block_on(async {
+                    for task in tasks {
+                        task.await.unwrap();
+                    }
+                });
+            });
+            (plain(30, P2c::new(), 30), peer)
+        });
     }
 }
 
@@ -176,42 +179,58 @@ fn orders(n: usize) -> Subscription {
     }))
 }
 
-fn ours<P: Policy>(orders: &Subscription, policy: P) -> impl FnMut(u64) + Clone + Send + 'static {
-    let mut balance = Balance::builder(orders)
+/// With a hash key. Also the one that only passes: picks, is admitted, and lets go.
+fn ours<P: Policy>(
+    n: usize,
+    policy: P,
+) -> (
+    impl FnMut(u64) + Clone + Send + 'static,
+    impl FnMut(u64) + Clone + Send + 'static,
+) {
+    let mut balance = Balance::builder(&orders(n))
         .policy(policy)
         .hash_key(|request: &u64| Some(stable_hash(&request.to_le_bytes())))
         .build(|_: &Instance| Noop);
-    move |calls| {
+    let passing = balance.clone();
+    let call = move |calls| {
         let mut cx = Context::from_waker(Waker::noop());
         for request in 0..calls {
             assert!(Service::<u64>::poll_ready(&mut balance, &mut cx).is_ready());
             let answer = pin!(balance.call(request)).poll(&mut cx);
             assert!(black_box(answer).is_ready());
         }
-    }
-}
-
-fn p2c(n: usize) -> Caller {
-    Box::new(plain(n, P2c::new()))
-}
-
-fn ewma(n: usize) -> Caller {
-    Box::new(plain(n, PeakEwma::new()))
+    };
+    let pass = move |calls: u64| {
+        for request in 0..calls {
+            let hints = Hints::new().hash_key(stable_hash(&request.to_le_bytes()));
+            assert!(black_box(passing.pass(&hints)));
+        }
+    };
+    (call, pass)
 }
 
 /// Without a hash key.
-fn plain<P: Policy>(n: usize, policy: P) -> impl FnMut(u64) {
+fn plain<P: Policy>(n: usize, policy: P, held: usize) -> Caller {
     let mut balance = Balance::builder(&orders(n))
         .policy(policy)
         .build(|_: &Instance| Noop);
-    move |calls| {
+    let held: Vec<_> = (0..held)
+        .map(|_| {
+            let mut call = Box::pin(balance.call(NEVER));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(call.as_mut().poll(&mut cx).is_pending());
+            call
+        })
+        .collect();
+    Box::new(move |calls| {
         let mut cx = Context::from_waker(Waker::noop());
+        let _held = &held;
         for request in 0..calls {
             assert!(Service::<u64>::poll_ready(&mut balance, &mut cx).is_ready());
             let answer = pin!(balance.call(request)).poll(&mut cx);
             assert!(black_box(answer).is_ready());
         }
-    }
+    })
 }
 
 fn pending_requests(n: usize) -> ServiceList<Vec<PendingRequests<Noop>>> {
@@ -227,18 +246,28 @@ fn peak_ewma(n: usize) -> ServiceList<Vec<StockPeakEwma<Noop>>> {
     ServiceList::new((0..n).map(|_| one()).collect::<Vec<_>>())
 }
 
-fn stock<D>(discover: D) -> Caller
+fn stock<D>(discover: D, held: usize) -> Caller
 where
     D: tower::discover::Discover + Unpin + 'static,
     D::Key: std::hash::Hash + Clone,
     D::Error: Into<tower::BoxError>,
-    D::Service: Service<u64, Response = u64> + tower::load::Load,
+    D::Service: Service<u64, Response = u64, Future: 'static> + tower::load::Load,
     <D::Service as tower::load::Load>::Metric: std::fmt::Debug,
     <D::Service as Service<u64>>::Error: Into<tower::BoxError>,
 {
     let mut balance = Stock::new(discover);
+    let mut cx = Context::from_waker(Waker::noop());
+    let held: Vec<_> = (0..held)
+        .map(|_| {
+            assert!(balance.poll_ready(&mut cx).is_ready());
+            let mut call = Box::pin(balance.call(NEVER));
+            assert!(call.as_mut().poll(&mut cx).is_pending());
+            call
+        })
+        .collect();
     Box::new(move |calls| {
         let mut cx = Context::from_waker(Waker::noop());
+        let _held = &held;
         for request in 0..calls {
             assert!(balance.poll_ready(&mut cx).is_ready());
             let answer = pin!(balance.call(request)).poll(&mut cx);
@@ -247,89 +276,94 @@ where
     })
 }
 
-/// One thread, and two at once with a clone each.
-fn absolute<P: Policy>(
-    what: &str,
-    n: usize,
-    orders: &Subscription,
-    policy: P,
-    rounds: usize,
-    calls: u64,
-) {
-    let mut one = ours(orders, policy);
-    one(calls.max(20 * n as u64)); // every instance's service is made
-    let before = ALLOCATIONS.load(Relaxed);
-    one(1_000);
-    let allocations = ALLOCATIONS.load(Relaxed) - before;
-    let (mut alone, mut together) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        alone.push(timed(&mut one, calls));
+impl Bench {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|word| name.contains(word.as_str()))
+    }
+
+    /// One thread, and two at once with a clone each: a pass, and a call.
+    fn absolute<P: Policy>(&self, what: &str, n: usize, policy: P) {
+        let name = format!("{what}_{n}");
+        if !self.wants(&name) {
+            return;
+        }
+        let (mut call, mut pass) = ours(n, policy);
+        call(self.calls.max(20 * n as u64)); // every instance's service is made
+        let before = allocations();
+        call(1_000);
+        pass(1_000);
+        let allocations = allocations() - before;
+        let mut ns: [Vec<f64>; 6] = Default::default();
+        for _ in 0..self.rounds {
+            let pass_one = self.ns(&mut pass);
+            let pass_two = self.both(&pass);
+            let call_one = self.ns(&mut call);
+            let call_two = self.both(&call);
+            let gains = [2.0 * pass_one / pass_two, 2.0 * call_one / call_two];
+            for (all, one) in ns
+                .iter_mut()
+                .zip([pass_one, pass_two, gains[0], call_one, call_two, gains[1]])
+            {
+                all.push(one);
+            }
+        }
+        let [pass, pass_two, pass_gain, call, call_two, call_gain] =
+            ns.map(|mut ns| median(&mut ns));
+        println!(
+            "pick {name} pass_ns={pass:.1} two_threads_ns={pass_two:.1} two_over_one={pass_gain:.2} \
+             call_ns={call:.1} call_two_threads_ns={call_two:.1} call_two_over_one={call_gain:.2} \
+             allocs_per_2000={allocations}"
+        );
+    }
+
+    /// ns each.
+    fn ns(&self, caller: &mut impl FnMut(u64)) -> f64 {
+        timed(|| caller(self.calls)) / self.calls as f64
+    }
+
+    /// ns each of the slower of two threads that run at once.
+    fn both(&self, caller: &(impl FnMut(u64) + Clone + Send)) -> f64 {
         let barrier = Barrier::new(2);
-        let slowest = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let threads = [(); 2].map(|()| {
-                let (mut clone, barrier) = (one.clone(), &barrier);
+                let (mut clone, barrier) = (caller.clone(), &barrier);
                 scope.spawn(move || {
                     barrier.wait();
-                    timed(&mut clone, calls)
+                    self.ns(&mut clone)
                 })
             });
-            threads
-                .map(|thread| thread.join().unwrap())
-                .into_iter()
-                .fold(0.0, f64::max)
-        });
-        together.push(slowest);
+            let ended = threads.map(|thread| thread.join().unwrap());
+            ended.into_iter().fold(0.0, f64::max)
+        })
     }
-    let mut gains: Vec<f64> = alone
-        .iter()
-        .zip(&together)
-        .map(|(a, t)| 2.0 * a / t)
-        .collect();
-    let (alone, together, gain) = (
-        median(&mut alone),
-        median(&mut together),
-        median(&mut gains),
-    );
-    println!(
-        "pick {what}_{n} call_ns={alone:.1} two_threads_ns={together:.1} \
-         two_over_one={gain:.2} allocs_per_1000={allocations}"
-    );
-}
 
-fn ratio(what: &str, mut ours: Caller, mut peer: Caller, rounds: usize, calls: u64) {
-    let (calls, rounds) = (calls.max(256), rounds.max(1));
-    ours(calls.max(100_000));
-    peer(calls);
-    let (mut own, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        own.push(timed(&mut ours, calls));
-        theirs.push(timed(&mut peer, calls));
+    fn ratio(&self, what: &str, rounds: usize, make: impl FnOnce() -> (Caller, Caller)) {
+        if !self.wants(what) {
+            return;
+        }
+        let (mut ours, mut peer) = make();
+        let (calls, rounds) = (self.calls.max(256), rounds.max(1));
+        ours(calls.max(100_000));
+        peer(calls);
+        let (mut own, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            own.push(timed(|| ours(calls)) / calls as f64);
+            theirs.push(timed(|| peer(calls)) / calls as f64);
+        }
+        let before = allocations();
+        ours(1_000);
+        let between = allocations();
+        peer(1_024);
+        let after = allocations();
+        let mut ratios: Vec<f64> = theirs.iter().zip(&own).map(|(t, o)| t / o).collect();
+        let (own, theirs, ratio) = (median(&mut own), median(&mut theirs), median(&mut ratios));
+        println!(
+            "ratio {what} ours_ns={own:.1} peer_ns={theirs:.1} peer_over_ours={ratio:.2} \
+             middle_half={:.2}..{:.2} ours_allocs={:.2} peer_allocs={:.2}",
+            ratios[ratios.len() / 4],
+            ratios[ratios.len() * 3 / 4],
+            (between - before) as f64 / 1e3,
+            (after - between) as f64 / 1024.0,
+        );
     }
-    let before = ALLOCATIONS.load(Relaxed);
-    ours(1_000);
-    let between = ALLOCATIONS.load(Relaxed);
-    peer(1_024);
-    let after = ALLOCATIONS.load(Relaxed);
-    let mut ratios: Vec<f64> = theirs.iter().zip(&own).map(|(t, o)| t / o).collect();
-    let (own, theirs, ratio) = (median(&mut own), median(&mut theirs), median(&mut ratios));
-    println!(
-        "ratio {what} ours_ns={own:.1} peer_ns={theirs:.1} peer_over_ours={ratio:.2} \
-         middle_half={:.2}..{:.2} ours_allocs={:.2} peer_allocs={:.2}",
-        ratios[ratios.len() / 4],
-        ratios[ratios.len() * 3 / 4],
-        (between - before) as f64 / 1e3,
-        (after - between) as f64 / 1024.0,
-    );
-}
-
-/// ns a call.
-fn timed(caller: &mut impl FnMut(u64), calls: u64) -> f64 {
-    let start = Instant::now();
-    caller(calls);
-    start.elapsed().as_nanos() as f64 / calls as f64
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

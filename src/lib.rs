@@ -61,9 +61,12 @@
 //!                             publish
 //! ```
 //!
+//! Which way in and which policy to take: [`guide`].
+//!
 //! [`client`] is the connection and the one task behind it, [`directory`] the local copy of the
 //! registry, [`discover`] the stream of changes that tower's balancers take, [`endpoint`] one
-//! instance as a caller holds it, [`model`] the plain values that all of them share.
+//! instance as a caller holds it, [`model`] the plain values that all of them share. [`http`] calls
+//! services by name over connections of its own ([`transport`]).
 //!
 //! # Features
 //!
@@ -114,6 +117,9 @@ pub mod push_path;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod simulation;
+
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
 
 /// The README's code compiles.
 #[cfg(doctest)]

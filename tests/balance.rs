@@ -181,8 +181,7 @@ async fn h7_a_new_start_at_the_same_address_gets_a_service_of_its_own() {
 async fn h2_after_a_removal_the_choice_is_still_the_policys() {
     let mut world = World::new();
     let slow = Slow::default();
-    let inner = slow.clone();
-    let balance = Balance::builder(&world.orders).build(move |_: &Instance| inner.clone());
+    let balance = Balance::builder(&world.orders).build(move |_: &Instance| slow.clone());
     let mut calls: Vec<_> = (0..30).map(|n| Box::pin(balance.clone().call(n))).collect();
     for call in &mut calls {
         assert!(call.as_mut().poll(&mut idle_context()).is_pending());

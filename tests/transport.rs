@@ -2,5 +2,9 @@
 
 mod transport {
     mod basics;
+    mod faults;
+    mod probes;
+    mod promises;
     mod support;
+    mod tls;
 }

@@ -1,4 +1,5 @@
-//! Sixteen tasks that call the service through tower's p2c balancer over our `Discover`.
+//! Tasks that call the service: half of them through tower's p2c balancer over our `Discover`, half
+//! through our `Balance`.
 
 use std::{
     collections::BTreeMap,
@@ -16,8 +17,9 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
-use tower::{Service, ServiceExt, balance::p2c::Balance, buffer::Buffer};
+use tower::{Service, ServiceExt, balance::p2c::Balance as Stock, buffer::Buffer};
 use tower_nacos::{
+    Balance,
     directory::Subscription,
     endpoint::Verdict,
     model::{Address, Instance},
@@ -25,7 +27,7 @@ use tower_nacos::{
 
 use crate::{
     Error, HANG,
-    provider::{Provider, SEQUENCE},
+    provider::{BALANCER, Provider, SEQUENCE},
 };
 
 type Body = Empty<Bytes>;
@@ -38,18 +40,24 @@ type Body = Empty<Bytes>;
 struct InstanceService {
     http: HttpClient<HttpConnector, Body>,
     authority: String,
-    sequence: Arc<AtomicU64>,
+    balancer: u64,
+    shared: Arc<Shared>,
     calls: Arc<AtomicU64>,
 }
+
+/// The balancers, by their places.
+pub(crate) const BALANCERS: [&str; 2] = ["tower's p2c", "Balance"];
 
 /// The running callers and what they count.
 pub(crate) struct Callers {
     tasks: JoinSet<()>,
     shared: Arc<Shared>,
-    sequence: Arc<AtomicU64>,
 }
 
 struct Shared {
+    sequence: AtomicU64,
+    /// Calls made, by balancer.
+    made: [AtomicU64; 2],
     done: watch::Sender<u64>,
     failed: AtomicU64,
     last_error: Mutex<Option<String>>,
@@ -62,8 +70,9 @@ struct Shared {
 
 impl Callers {
     pub(crate) fn start(orders: &Subscription, callers: usize) -> Self {
-        let sequence = Arc::new(AtomicU64::new(0));
         let shared = Arc::new(Shared {
+            sequence: AtomicU64::new(0),
+            made: Default::default(),
             done: watch::channel(0).0,
             failed: AtomicU64::new(0),
             last_error: Mutex::new(None),
@@ -73,36 +82,33 @@ impl Callers {
         });
 
         // The whole integration: a service for each instance, and a stock balancer over them.
-        let (stamp, counts) = (sequence.clone(), shared.clone());
         let discover = orders
             .discover_with()
-            // A connection that fails takes its instance out before the registry says anything.
-            .classify(|error: &HttpError| match error.is_connect() {
-                true => Verdict::unreachable(error),
-                false => Verdict::Reachable,
-            })
-            .build(move |instance: &Instance| InstanceService {
-                http: HttpClient::builder(TokioExecutor::new()).build_http(),
-                authority: instance.address().to_string(),
-                sequence: stamp.clone(),
-                calls: counts.share_of(instance.address()),
-            });
-        let balance = Buffer::new(Balance::new(discover), 1_024);
+            .classify(judge)
+            .build(shared.maker(0));
+        let stock = Buffer::new(Stock::new(discover), 1_024);
+
+        // Or ours, which needs no buffer.
+        let ours = Balance::builder(orders)
+            .classify(judge)
+            .build(shared.maker(1));
 
         let mut tasks = JoinSet::new();
-        for _ in 0..callers {
-            tasks.spawn(call_for_ever(balance.clone(), shared.clone()));
+        for _ in 0..callers / 2 {
+            tasks.spawn(call_for_ever(stock.clone(), shared.clone()));
+            tasks.spawn(call_for_ever(ours.clone(), shared.clone()));
         }
-        Self {
-            tasks,
-            shared,
-            sequence,
-        }
+        Self { tasks, shared }
     }
 
     /// The sequence number given last.
     pub(crate) fn sequence(&self) -> u64 {
-        self.sequence.load(SeqCst)
+        self.shared.sequence.load(SeqCst)
+    }
+
+    /// How many calls each balancer made.
+    pub(crate) fn made(&self) -> [u64; 2] {
+        [0, 1].map(|balancer: usize| self.shared.made[balancer].load(SeqCst))
     }
 
     /// How many calls failed.
@@ -168,7 +174,27 @@ impl Callers {
     }
 }
 
+/// A connection that fails takes its instance out before the registry says anything.
+fn judge(error: &HttpError) -> Verdict {
+    match error.is_connect() {
+        true => Verdict::unreachable(error),
+        false => Verdict::Reachable,
+    }
+}
+
 impl Shared {
+    /// Makes the service that calls one instance.
+    fn maker(self: &Arc<Self>, balancer: u64) -> impl Fn(&Instance) -> InstanceService + use<> {
+        let shared = self.clone();
+        move |instance: &Instance| InstanceService {
+            http: HttpClient::builder(TokioExecutor::new()).build_http(),
+            authority: instance.address().to_string(),
+            balancer,
+            shared: shared.clone(),
+            calls: shared.share_of(instance.address()),
+        }
+    }
+
     fn share_of(&self, address: &Address) -> Arc<AtomicU64> {
         self.shares
             .lock()
@@ -229,9 +255,12 @@ impl Service<Request<Body>> for InstanceService {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let uri = format!("http://{}{}", self.authority, request.uri().path());
         *request.uri_mut() = uri.parse().expect("an instance's address is an authority");
-        let stamp = self.sequence.fetch_add(1, SeqCst) + 1;
+        let stamp = self.shared.sequence.fetch_add(1, SeqCst) + 1;
+        self.shared.made[self.balancer as usize].fetch_add(1, SeqCst);
         self.calls.fetch_add(1, SeqCst);
-        request.headers_mut().insert(SEQUENCE, stamp.into());
+        let headers = request.headers_mut();
+        headers.insert(SEQUENCE, stamp.into());
+        headers.insert(BALANCER, self.balancer.into());
         self.http.call(request)
     }
 }

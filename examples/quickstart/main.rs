@@ -1,5 +1,5 @@
-//! Three providers register in Nacos, sixteen callers use them through tower's own p2c balancer,
-//! and providers leave and return while they do.
+//! Three providers register in Nacos, and sixteen callers use them, half of them through tower's own
+//! p2c balancer and half through our `Balance`, while providers leave and return.
 //!
 //! With nothing installed it starts the embedded registry; with `NACOS_SERVER=host:port` it uses
 //! that server. It checks what it claims and exits with 1 when a claim fails:
@@ -27,7 +27,10 @@ use tower_nacos::{
     testing::Registry,
 };
 
-use crate::{caller::Callers, provider::Provider};
+use crate::{
+    caller::{BALANCERS, Callers},
+    provider::Provider,
+};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -122,7 +125,21 @@ async fn run() -> Result<String, Error> {
         .map_err(|_| "c's connections stayed open")?;
     say("c went offline and its last connection closed; no request passed");
 
-    let after: u64 = [&a, &b, &c].iter().map(|p| p.after_eviction()).sum();
+    let after = [0, 1].map(|balancer: usize| {
+        let providers = [&a, &b, &c];
+        let after = providers.iter().map(|p| p.after_eviction()[balancer]);
+        after.sum::<u64>()
+    });
+    for (balancer, name) in BALANCERS.iter().enumerate() {
+        let (made, after) = (callers.made()[balancer], after[balancer]);
+        say(&format!(
+            "{name}: {made} calls reached a provider, after_eviction={after}"
+        ));
+        if made == 0 {
+            return Err(format!("no call went through {name}").into());
+        }
+    }
+    let after: u64 = after.iter().sum();
     let failed_otherwise = callers.failed() - lost;
     let slowest = evictions
         .iter()

@@ -23,6 +23,8 @@ use crate::Error;
 
 /// The header that carries a request's sequence number.
 pub(crate) const SEQUENCE: &str = "x-sequence";
+/// The header that says which balancer it came through, by its place among them.
+pub(crate) const BALANCER: &str = "x-balancer";
 
 pub(crate) struct Provider {
     name: &'static str,
@@ -36,7 +38,8 @@ pub(crate) struct Provider {
 struct Tally {
     /// Calls stamped later than this came after the eviction was applied.
     evicted_at: AtomicU64,
-    after_eviction: AtomicU64,
+    /// By the balancer that they came through.
+    after_eviction: [AtomicU64; 2],
     connections: watch::Sender<usize>,
     served: AtomicUsize,
 }
@@ -52,7 +55,7 @@ impl Provider {
     ) -> Result<Self, Error> {
         let tally = Arc::new(Tally {
             evicted_at: AtomicU64::new(u64::MAX),
-            after_eviction: AtomicU64::new(0),
+            after_eviction: Default::default(),
             connections: watch::channel(0).0,
             served: AtomicUsize::new(0),
         });
@@ -137,8 +140,9 @@ impl Provider {
         self.tally.evicted_at.store(sequence, SeqCst);
     }
 
-    pub(crate) fn after_eviction(&self) -> u64 {
-        self.tally.after_eviction.load(SeqCst)
+    /// Calls after an eviction, by the balancer that they came through.
+    pub(crate) fn after_eviction(&self) -> [u64; 2] {
+        [0, 1].map(|balancer: usize| self.tally.after_eviction[balancer].load(SeqCst))
     }
 
     pub(crate) fn must_have_calls(&self) -> Result<(), Error> {
@@ -209,13 +213,14 @@ async fn answer(
     tally: &Tally,
     request: Request<hyper::body::Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let stamp = request
-        .headers()
-        .get(SEQUENCE)
-        .and_then(|v| v.to_str().ok()?.parse().ok());
+    let number = |header| -> Option<u64> {
+        let value = request.headers().get(header)?;
+        value.to_str().ok()?.parse().ok()
+    };
     tally.served.fetch_add(1, SeqCst);
-    if stamp.is_none_or(|stamp: u64| stamp > tally.evicted_at.load(SeqCst)) {
-        tally.after_eviction.fetch_add(1, SeqCst);
+    if number(SEQUENCE).is_none_or(|stamp| stamp > tally.evicted_at.load(SeqCst)) {
+        let balancer = usize::from(number(BALANCER) == Some(1));
+        tally.after_eviction[balancer].fetch_add(1, SeqCst);
     }
     Ok(Response::new(Full::default()))
 }

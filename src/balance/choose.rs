@@ -60,7 +60,7 @@ struct TierLoads<'a, S, T> {
 
 impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     /// An open endpoint, as hints and policy have it.
-    fn choose(&self, tried: &Tried, hints: &Hints) -> Option<Place<S>> {
+    pub(super) fn choose(&self, tried: &Tried, hints: &Hints) -> Option<Place<S>> {
         let set = self.set();
         self.tick();
         let membership = set.membership();

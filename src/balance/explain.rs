@@ -253,10 +253,10 @@ impl fmt::Display for Explanation {
         }
         if let (Pickable::Yes, Some(tier)) = (&self.verdict, &self.tier) {
             match &tier.cluster {
-                Some(cluster) => write!(f, "; cluster {cluster}")?,
-                None => f.write_str("; the clusters that are not preferred")?,
+                Some(cluster) => write!(f, "; cluster {cluster} gets")?,
+                None => f.write_str("; the clusters that are not preferred get")?,
             }
-            write!(f, " gets {:.1} % of the calls", tier.share * 100.0)?;
+            write!(f, " {:.1} % of the calls", tier.share * 100.0)?;
         }
         if let Some(part) = self.warmth {
             write!(f, "; warming up, at {:.0} % of its weight", part * 100.0)?;

@@ -38,7 +38,7 @@
 //! | [`WeightedRoundRobin`] | in turn, by weight | calls cost alike and shares must be exact |
 //! | [`Maglev`] | by a key of the request | instances keep caches or sessions |
 //!
-//! A [`Policy`] of your own is two functions.
+//! A [`Policy`] of your own is two functions. More to choose by is in the [guide](crate::guide).
 
 mod alias;
 mod builder;

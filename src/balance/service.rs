@@ -112,6 +112,20 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
         self.core().counters()
     }
 
+    /// One pick, admission and release, with nothing in between, for the crate's own benches.
+    /// Whether there was somebody.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn pass(&self, hints: &crate::balance::Hints) -> bool {
+        let core = self.core();
+        let place = core.choose(&crate::endpoint::Tried::default(), hints);
+        let admitted = place.and_then(|mut place| place.admit(core.set()));
+        admitted.is_some_and(|admitted| {
+            drop(admitted.enter());
+            true
+        })
+    }
+
     /// Calls that are in flight, entering and waiting, over all endpoints.
     #[cfg(feature = "testing")]
     #[doc(hidden)]

@@ -151,8 +151,9 @@ impl Builder {
     /// minute and service, and is tried once more; other services are not disturbed. The password
     /// is in no log, error or `Debug`.
     ///
-    /// A user name or password that servers refuse ends [`connect`](Self::connect) at once, as soon
-    /// as no server is left that was not tried. Once connected, and with
+    /// A user name or password that is refused for 2 s ends [`connect`](Self::connect) as soon as no
+    /// server is left that was not tried; a server that has just started may not know its users yet,
+    /// hence the 2 s. Once connected, and with
     /// [`connect_lazy`](Self::connect_lazy), logins are tried again without limit: a password can be
     /// put right, and a user that was just created may be unknown for 15 s.
     #[must_use]

@@ -126,7 +126,7 @@ impl<S> EndpointSet<S> {
     pub(crate) fn tend(&self) {
         let hub = &self.hub;
         if hub.untidy.load(Ordering::Relaxed) && hub.untidy.swap(false, Ordering::AcqRel) {
-            self.tidy(ejection::now());
+            self.tidy(ejection::now(), None);
         }
     }
 }

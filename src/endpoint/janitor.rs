@@ -13,6 +13,7 @@ use crate::{
         EndpointSet,
         ejection::{self, PROBE_INTERVAL},
         hub::Hub,
+        probes::Probes,
     },
     model::ServiceKey,
 };
@@ -29,25 +30,38 @@ pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
     // Owned by the set: it ends when the set is abandoned or gone, both of which ring the bell.
     runtime.spawn(async move {
         let _on_duty = on_duty;
+        let mut probes = Probes::new();
         loop {
             let next = match weak.upgrade() {
                 Some(set) if !set.is_abandoned() => {
                     let now = ejection::now();
                     let upkeep = set.upkeep(now);
-                    [upkeep, set.tidy(now)].into_iter().flatten().min()
+                    let tidied = set.tidy(now, Some(&mut probes));
+                    [upkeep, tidied].into_iter().flatten().min()
                 }
                 _ => return,
             };
             #[cfg(feature = "metrics")]
             let next = next.into_iter().chain([tell::next(ejection::now())]).min();
-            match next {
-                Some(due) => {
-                    let _ = tokio::time::timeout_at(due, hub.bell.notified()).await;
+            tokio::select! {
+                () = hub.bell.notified() => {}
+                () = sleep_until(next) => {}
+                (endpoint, ended) = probes.next() => if let Some(set) = weak.upgrade() {
+                    match ended {
+                        Ok(()) => set.reached(&endpoint),
+                        Err(reason) => set.failed(&endpoint, true, &reason),
+                    }
                 }
-                None => hub.bell.notified().await,
             }
         }
     });
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Drops what is the users', whose panic is not ours.
@@ -73,10 +87,14 @@ impl Drop for OnDuty {
 }
 
 impl<S> EndpointSet<S> {
-    /// Drops the services of what was evicted and offers the probes that are due. Returns when the
-    /// next one will be.
-    pub(super) fn tidy(&self, now: Instant) -> Option<Instant> {
+    /// Drops the services of what was evicted and begins the probes that are due: the maker's own
+    /// if the janitor asks and it has some, else a call's. Returns when the next one will be.
+    pub(super) fn tidy(&self, now: Instant, mut probes: Option<&mut Probes<S>>) -> Option<Instant> {
         self.relieve(|_| true);
+        if let Some(probes) = &mut probes {
+            probes.forget_evicted();
+        }
+        let room = probes.as_ref().map_or(usize::MAX, |probes| probes.room());
         let (evicted, probed, next) = {
             let mut guard = self.lock();
             let state = &mut *guard;
@@ -113,7 +131,13 @@ impl<S> EndpointSet<S> {
                 state.probed = None;
                 for endpoint in &state.ejected {
                     match endpoint.ejection.due() {
-                        Some(due) if due <= now => probed.push(Arc::clone(endpoint)),
+                        Some(due) if due <= now && probed.len() < room => {
+                            probed.push(Arc::clone(endpoint));
+                        }
+                        Some(due) if due <= now => {
+                            // Again at once; with no room at all, when one of those has ended.
+                            next = if room > 0 { Some(now) } else { next };
+                        }
                         Some(due) => next = Some(next.map_or(due, |n: Instant| n.min(due))),
                         None => {}
                     }
@@ -128,8 +152,15 @@ impl<S> EndpointSet<S> {
         for endpoint in evicted {
             discard(self.service(), endpoint.slot.take());
         }
+        let prober = self.prober();
         for endpoint in probed {
             endpoint.ejection.offered();
+            if let (Some(probes), Some(prober)) = (&mut probes, &prober)
+                && !endpoint.ejection.is_outlier() // only a call tells how it answers
+                && probes.begin(&**prober, &endpoint)
+            {
+                continue;
+            }
             endpoint.gate.grant_probe();
             self.hub.probes.store(true, Ordering::Release);
             endpoint.wakers().wake_all();

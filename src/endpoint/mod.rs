@@ -21,6 +21,7 @@ mod legacy;
 mod make;
 mod outliers;
 mod pick;
+mod probes;
 mod progress;
 mod reach;
 mod roster;

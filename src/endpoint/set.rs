@@ -22,6 +22,7 @@ use crate::{
         latency::Timing,
         legacy::Legacies,
         pick::{Picked, Tried},
+        probes::Prober,
         roster::{Found, Roster},
     },
     model::{Address, ServiceKey},
@@ -54,6 +55,8 @@ pub(crate) struct EndpointSet<S> {
     upkeep: OnceLock<Weak<dyn Upkeep>>,
     #[cfg(feature = "metrics")]
     pub(super) telling: super::tell::Telling,
+    /// What makes the services, and may probe instances. The users', so held weakly.
+    prober: OnceLock<Weak<dyn Prober>>,
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
@@ -143,6 +146,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             upkeep: OnceLock::new(),
             #[cfg(feature = "metrics")]
             telling: Default::default(),
+            prober: OnceLock::new(),
         });
         janitor::spawn(&set);
         set
@@ -190,6 +194,15 @@ impl<S> EndpointSet<S> {
     pub(crate) fn keep_up(&self, upkeep: Weak<dyn Upkeep>) {
         let _ = self.upkeep.set(upkeep);
         self.hub.ring();
+    }
+
+    /// Has instances probed by what makes their services, if that can; once.
+    pub(super) fn probe_by(&self, make: Weak<dyn Prober>) {
+        let _ = self.prober.set(make);
+    }
+
+    pub(super) fn prober(&self) -> Option<Arc<dyn Prober>> {
+        self.prober.get().and_then(Weak::upgrade)
     }
 
     /// Has calls timed from here on.
@@ -276,7 +289,7 @@ impl<S> EndpointSet<S> {
             return Picked::Place(Place::new(endpoint, probe));
         }
         if !self.is_tended() {
-            self.tidy(ejection::now());
+            self.tidy(ejection::now(), None);
         }
         self.relieve(&allow); // no call fails for what others were answered
         let roster = self.roster(true);

@@ -1,8 +1,11 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use crate::{
     directory::{Attached, Subscription},
-    endpoint::{Endpoint, EndpointSet, MakeEndpoint, ejection},
+    endpoint::{Endpoint, EndpointSet, MakeEndpoint, ejection, probes::Prober},
 };
 
 /// What all calls through one consumer share: its endpoints and the rules for using them.
@@ -11,7 +14,7 @@ use crate::{
 /// let go of: when the last of these goes, everything of the users' goes with it.
 pub(crate) struct Shared<S, R, C, V> {
     owner: Owner<S>,
-    pub(crate) make: Box<dyn MakeEndpoint<Service = S>>,
+    pub(crate) make: Arc<dyn MakeEndpoint<Service = S>>,
     pub(crate) recover: R,
     pub(crate) completion: C,
     pub(crate) classify: V,
@@ -27,9 +30,12 @@ impl<S, R, C, V> Shared<S, R, C, V> {
         completion: C,
         classify: V,
     ) -> Self {
+        let make = Arc::new(make);
+        let prober: Weak<dyn Prober> = Arc::<_>::downgrade(&make) as Weak<dyn Prober>;
+        attached.consumer().probe_by(prober);
         Self {
             owner: Owner(attached),
-            make: Box::new(make),
+            make,
             recover,
             completion,
             classify,

@@ -53,6 +53,15 @@
 //! A service is subscribed to at its first call, which waits for the registry's answer (3 s at
 //! most), and no longer once it was not called for 5 minutes. See [`HttpBuilder`].
 //!
+//! # What a call does
+//!
+//! It picks an instance, and moves to another when the one before provably did not process the
+//! request: there was no connection, or the instance refused. That is so for every method, and for
+//! streams too as far as [`Body`] says; each instance is tried once, 10 at most, and after 3
+//! refusals it ends. An instance whose connection failed gets no calls until a probe reaches it. In
+//! every other case the call ends with an [`Error`], which says whether the request
+//! [may have been processed](Error::is_unprocessed). A response is a response whatever its status.
+//!
 //! # What a request may carry
 //!
 //! In its extensions, by [`RequestBuilder`] or by hand:

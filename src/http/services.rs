@@ -53,7 +53,8 @@ struct Entry<T> {
 }
 
 impl<T: Busy> Services<T> {
-    pub(super) fn new(limits: Limits, epoch: Instant) -> Self {
+    pub(super) fn new(mut limits: Limits, epoch: Instant) -> Self {
+        limits.idle_release = limits.idle_release.min(ENDLESS);
         Self {
             table: Published::new(Arc::new(Table(Box::default()))),
             changing: Mutex::default(),
@@ -206,6 +207,9 @@ impl<T> fmt::Debug for Services<T> {
             .finish()
     }
 }
+
+/// As good as for ever, and still to be added to any instant.
+const ENDLESS: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// A service that was called more lately than this does not make place for another: one who makes
 /// names up cannot have those that are called subscribed anew all the time.

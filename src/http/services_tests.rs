@@ -205,6 +205,28 @@ fn a_full_table_gives_up_what_was_unused_longest_and_nothing_that_is_in_use() {
 }
 
 #[test]
+fn what_is_to_be_kept_for_ever_is() {
+    let now = start();
+    let limits = Limits {
+        most: 1,
+        idle_release: Duration::MAX,
+    };
+    let services = Services::new(limits, now);
+    let held = Held {
+        busy: AtomicBool::new(false),
+        living: Arc::new(AtomicUsize::new(1)),
+    };
+    let made = services.get_or_make(&key("a"), now, || Ok::<_, Full>(held));
+    assert!(made.is_ok());
+    assert!(
+        services
+            .sweep(now + Duration::from_secs(1_000_000))
+            .is_some()
+    );
+    assert_eq!(services.keys().len(), 1);
+}
+
+#[test]
 fn one_that_cannot_be_made_takes_no_place() {
     #[derive(Debug, PartialEq)]
     struct Refused;

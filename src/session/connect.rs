@@ -334,7 +334,7 @@ impl Session {
         let found = attempt.map_or(&[][..], |attempt| &attempt.found);
         let refused = self
             .dialer
-            .failed(ServerFailure { server, error }, at, found);
+            .failed(ServerFailure { server, error }, at, found, now);
         if let Some(failure) = refused.filter(|_| all_known && self.current.is_none()) {
             let failure = failure.clone();
             self.outputs.push_back(Output::LoginRefused(failure));

@@ -12,6 +12,10 @@ use super::{
 };
 use crate::model::Host;
 
+/// A login is refused for so long before it is believed: a server that has just started may not
+/// know its users yet, and says the same as to a wrong password (rnacos, measured).
+const REFUSED_FOR: Duration = Duration::from_secs(2);
+
 /// An address that may be dialled, and the configured server it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
@@ -27,8 +31,8 @@ pub(super) struct Dialer {
     pub(super) last_error: Option<ServerFailure>,
     /// Addresses tried in vain since the last connection.
     tried: BTreeSet<SocketAddr>,
-    /// The last refusal of the login since the last connection.
-    refusal: Option<ServerFailure>,
+    /// The last refusal of the login since the last connection, and when the first was.
+    refusal: Option<(ServerFailure, Instant)>,
     /// Failures in a row that lengthen the wait.
     failures: u32,
     /// Not to be chosen in the next attempt, if there is another.
@@ -55,20 +59,23 @@ impl Dialer {
     }
 
     /// Takes note of an attempt that failed. `found` are all addresses that could be chosen. Returns
-    /// the refusal of a login if there was one and no other server is left to be tried.
+    /// the refusal of a login if it stands for long enough and no other server is left to be tried.
     pub(super) fn failed(
         &mut self,
         failure: ServerFailure,
         at: Option<SocketAddr>,
         found: &[Candidate],
+        now: Instant,
     ) -> Option<&ServerFailure> {
         self.tried.extend(at);
         if let LinkError::Dial(DialError::LoginRefused(_)) = &failure.error {
-            self.refusal = Some(failure.clone());
+            let first = self.refusal.as_ref().map_or(now, |(_, first)| *first);
+            self.refusal = Some((failure.clone(), first));
         }
         self.last_error = Some(failure);
         let all = found.iter().all(|other| self.tried.contains(&other.addr));
-        self.refusal.as_ref().filter(|_| all)
+        let (refusal, first) = self.refusal.as_ref()?;
+        (all && now >= *first + REFUSED_FOR).then_some(refusal)
     }
 
     /// Forgets the failures: a connection held.

@@ -114,8 +114,8 @@ pub(crate) enum Output {
         ticket: Ticket,
         outcome: Result<Outcome, OperationError>,
     },
-    /// Not connected, no server is left untried, and one said that user or password are wrong. The
-    /// session goes on trying.
+    /// Not connected, no server is left untried, and one has said for 2 s that user or password are
+    /// wrong. The session goes on trying.
     LoginRefused(ServerFailure),
     /// The connection's state changed.
     State(State),

@@ -50,6 +50,8 @@ struct Shared {
     begun: AtomicBool,
     /// Reads that gave bytes.
     reads: AtomicU64,
+    /// Writes that took bytes.
+    writes: AtomicU64,
     /// That a PING was not answered, in words.
     silence: OnceLock<String>,
 }
@@ -77,7 +79,7 @@ struct Ping {
     asked: bool,
 }
 
-/// A socket that counts what it gives.
+/// A socket that counts what it gives and takes.
 struct Listened {
     io: Io,
     shared: Arc<Shared>,
@@ -173,6 +175,12 @@ impl Connection {
 
     pub(super) fn has_answered(&self) -> bool {
         self.shared.answered.load(Ordering::Relaxed)
+    }
+
+    /// How often something was written. What was handed to the connection after a look at this
+    /// was not written for as long as another look says the same.
+    pub(super) fn writes(&self) -> u64 {
+        self.shared.writes.load(Ordering::Acquire)
     }
 
     /// That it was given up since a PING was not answered.
@@ -300,6 +308,14 @@ impl Ping {
     }
 }
 
+impl Listened {
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        if matches!(polled, Poll::Ready(Ok(_))) {
+            self.shared.writes.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
 impl AsyncRead for Listened {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -321,7 +337,9 @@ impl AsyncWrite for Listened {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.wrote(&polled);
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -337,7 +355,9 @@ impl AsyncWrite for Listened {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.wrote(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -26,6 +26,8 @@ struct Inner {
     timeout: bool,
     /// Whether the connection failed and not only the call.
     ejects: bool,
+    /// Whether the request is sent again though nobody knows, since its sender allows it.
+    retried: bool,
     text: String,
     source: Option<BoxError>,
     /// In a mutex only because a body need not be `Sync`.
@@ -86,6 +88,7 @@ impl Error {
             evidence,
             timeout: false,
             ejects: false,
+            retried: false,
             text: text.into(),
             source: None,
             request: Mutex::new(None),
@@ -127,6 +130,12 @@ impl Error {
     pub(super) fn with_request(mut self, request: Option<Request<Body>>) -> Self {
         self.0.request = Mutex::new(request);
         self
+    }
+
+    /// The request may be processed twice, and is to be sent again.
+    pub(super) fn to_be_retried(mut self, request: Request<Body>) -> Self {
+        self.0.retried = true;
+        self.with_request(Some(request))
     }
 
     /// The instance.
@@ -184,6 +193,13 @@ impl Error {
 
     /// The request, if it was provably not processed and can be sent again as it was.
     pub fn take_request(&mut self) -> Option<Request<Body>> {
+        if !self.is_unprocessed() {
+            return None;
+        }
+        self.request()
+    }
+
+    fn request(&mut self) -> Option<Request<Body>> {
         let request = self.0.request.get_mut();
         request.unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -198,11 +214,12 @@ impl Error {
     }
 
     pub(super) fn recovered(&mut self) -> Option<Recovered<Request<Body>>> {
-        let evidence = self.0.evidence;
-        let request = self.take_request()?;
-        match evidence {
+        let request = self.request()?;
+        match self.0.evidence {
             Evidence::Unsent => Some(Recovered::Unsent(request)),
             Evidence::Refused => Some(Recovered::Refused(request)),
+            // Its budget and number of tries are accounted for.
+            Evidence::Unknown if self.0.retried => Some(Recovered::Unsent(request)),
             Evidence::Unknown => None,
         }
     }

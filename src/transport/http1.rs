@@ -172,7 +172,7 @@ fn judge(connections: &Connections, error: hyper::Error) -> Error {
 }
 
 fn is_body(error: &hyper::Error) -> bool {
-    error.to_string().contains("body")
+    error.to_string().contains("Body")
 }
 
 fn late(connections: &Connections, within: Duration) -> Error {

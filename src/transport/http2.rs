@@ -128,6 +128,7 @@ pub(super) async fn exchange(
         }
     };
     let ends = body.is_end_stream();
+    let writes = slot.connection().writes();
     let mut send = slot.connection().sender();
     slot.connection().beginning();
     let (response, mut stream) = match send.send_request(head, ends) {
@@ -182,7 +183,15 @@ pub(super) async fn exchange(
         }
         Err(error) => {
             drop(uploading);
-            Err(judge(connections, held.slot(), error, parts, sent))
+            let unwritten = held.slot().connection().writes() == writes;
+            Err(judge(
+                connections,
+                held.slot(),
+                error,
+                unwritten,
+                parts,
+                sent,
+            ))
         }
     }
 }
@@ -234,20 +243,34 @@ fn judge(
     connections: &Connections,
     slot: &Slot,
     error: h2::Error,
+    unwritten: bool,
     parts: Parts,
     sent: Sent,
 ) -> Failed {
     let new = |kind, evidence, text: String| connections.error(kind, evidence, text);
     let unknown = |kind, text: String| new(kind, Evidence::Unknown, text);
-    if let Some(silent) = slot.connection().silence() {
-        let lost = unknown(ErrorKind::Lost, silent.to_owned()).ejecting();
-        return Failed::Error(lost.timing_out().because(error));
-    }
     if let Sent::Stream(recording) = &sent
         && let Some(failure) = recording.failure()
     {
         let text = "the request's body failed".to_owned();
         return Failed::Error(unknown(ErrorKind::Body, text).because(failure));
+    }
+    if unwritten {
+        connections.http2.retire(slot.connection());
+        let why = format!("its connection closed before the request was written ({error})");
+        let Some(body) = sent.take_back() else {
+            let error = new(ErrorKind::Unsent, Evidence::Unsent, why).because(error);
+            return Failed::Error(error);
+        };
+        return Failed::Back(Box::new(Back {
+            request: Request::from_parts(parts, body),
+            fresh: !slot.connection().has_answered(),
+            why,
+        }));
+    }
+    if let Some(silent) = slot.connection().silence() {
+        let lost = unknown(ErrorKind::Lost, silent.to_owned()).ejecting();
+        return Failed::Error(lost.timing_out().because(error));
     }
     let reason = error.reason().unwrap_or(h2::Reason::NO_ERROR);
     let left_out = error.is_go_away() && error.is_remote();
@@ -270,15 +293,8 @@ fn judge(
         };
         let request = Request::from_parts(parts, body);
         // A connection that was to end does not mean that the instance is.
-        let planned = left_out && reason == h2::Reason::NO_ERROR;
-        if planned && slot.connection().has_answered() {
-            return Failed::Back(Box::new(Back {
-                request,
-                fresh: false,
-                why,
-            }));
-        }
-        let failing = left_out && !planned && reason != h2::Reason::ENHANCE_YOUR_CALM;
+        let planned = matches!(reason, h2::Reason::NO_ERROR | h2::Reason::ENHANCE_YOUR_CALM);
+        let failing = left_out && !planned;
         let error = new(ErrorKind::Refused, Evidence::Refused, why)
             .because(error)
             .with_request(Some(request));

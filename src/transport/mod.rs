@@ -23,7 +23,8 @@
 //! | response broke off after its headers | processed | – | stays |
 //!
 //! Rows (a) and (b) are promise G5: the request moves, whatever its method, each callable instance
-//! at most once; (b) at most three times. [`Evidence`] is the row of an [`Error`].
+//! at most once; (b) at most three times. [`Evidence`] is the row of an [`Error`]. What is unknown
+//! moves only if it is idempotent and [`Retry`] is given.
 
 mod body;
 mod connection;
@@ -37,6 +38,7 @@ mod options;
 mod resolve;
 mod response;
 mod resume;
+mod retry;
 mod rules;
 mod service;
 mod spawn;
@@ -53,6 +55,7 @@ pub use self::{
     options::{MakeTransport, TransportBuilder},
     resolve::{Resolve, SystemResolver},
     response::ResponseBody,
+    retry::{Idempotent, Retry},
     rules::{Rules, classify},
     service::{ResponseFuture, Transport},
     target::{Protocol, Purpose, Target},

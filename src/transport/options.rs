@@ -6,7 +6,7 @@ use crate::{
     endpoint::MakeEndpoint,
     model::Instance,
     transport::{
-        Protocol, Purpose, Resolve, SystemResolver, Target, Transport,
+        Protocol, Purpose, Resolve, Retry, SystemResolver, Target, Transport,
         service::{self, Plan},
     },
 };
@@ -24,6 +24,7 @@ pub(super) struct Options {
     pub(super) max_header_size: u32,
     pub(super) ping: Option<(Duration, Duration)>,
     pub(super) prefer_ipv6: bool,
+    pub(super) retry: Option<Retry>,
     pub(super) resolver: Arc<dyn Resolve>,
     #[cfg(feature = "tls")]
     pub(super) tls: crate::transport::tls::Lazy,
@@ -68,6 +69,7 @@ impl TransportBuilder {
                 max_header_size: 64 * 1024,
                 ping: Some((Duration::from_secs(5), Duration::from_secs(3))),
                 prefer_ipv6: false,
+                retry: None,
                 resolver: Arc::new(SystemResolver),
                 #[cfg(feature = "tls")]
                 tls: crate::transport::tls::Lazy::default(),
@@ -166,6 +168,14 @@ impl TransportBuilder {
     #[must_use]
     pub const fn prefer_ipv6(mut self, prefer: bool) -> Self {
         self.options.prefer_ipv6 = prefer;
+        self
+    }
+
+    /// Sends idempotent requests again whose fate nobody knows. Default: no; the error says that
+    /// it [`is_lost`](crate::transport::Error::is_lost).
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.options.retry = Some(retry);
         self
     }
 

@@ -108,7 +108,13 @@ impl Kind {
                 Poll::Ready(frame.map(|f| f.map_err(|e| broken(connections, e.is_timeout(), e))))
             }
             Self::Http2(stream, held) => {
-                let error = match ready!(stream.poll_data(cx)) {
+                let mut data = ready!(stream.poll_data(cx));
+                while let Some(Ok(empty)) = &data
+                    && empty.is_empty()
+                {
+                    data = ready!(stream.poll_data(cx)); // how some peers say that it ends
+                }
+                let error = match data {
                     Some(Ok(data)) => {
                         let _ = stream.flow_control().release_capacity(data.len());
                         return Poll::Ready(Some(Ok(Frame::data(data))));

@@ -197,6 +197,8 @@ impl Connections {
     ) -> Result<Response<ResponseBody>, Error> {
         // Polled for the first time after the last handle went: nobody can evict it any more.
         let orphan = self.is_retired();
+        let retry = self.plan.options.retry.as_ref();
+        let spare = retry.and_then(|retry| Some((retry, retry.spare(&mut request)?)));
         let mut renewed = 0;
         loop {
             let came = match self.mode() {
@@ -216,7 +218,12 @@ impl Connections {
                     response.body_mut().hold(permit);
                     return Ok(response);
                 }
-                Err(Failed::Error(error)) => return Err(error),
+                Err(Failed::Error(error)) => {
+                    return Err(match spare {
+                        Some((retry, spare)) => retry.judge(error, spare),
+                        None => error,
+                    });
+                }
                 Err(Failed::Back(back)) => *back,
             };
             // A connection that had lain idle and closed says nothing about the instance: another

@@ -1,12 +1,14 @@
 //! Services that nobody provides, instances that lie, and servers that say nothing.
 
-use std::{error::Error as _, net::SocketAddr, time::Duration};
+use std::{error::Error as _, net::SocketAddr, sync::Arc, time::Duration};
 
+use rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::TlsAcceptor;
 use tower_nacos::{
     Instance,
     endpoint::CallError,
     http::{self, Deadline},
-    transport::{self, Transport},
+    transport::{self, Tls, Transport},
 };
 
 use crate::{
@@ -184,6 +186,45 @@ async fn tls_on_a_plain_port_is_an_error_that_says_tls() {
         "{said}"
     );
     assert_eq!(plain.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_an_error_that_shows_both() {
+    let world = World::new().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["stock.example".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names)
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    let chain = vec![certificate.der().clone()];
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let server = peer(move |stream| {
+        let accepted = acceptor.accept(stream);
+        async move { drop(accepted.await) }
+    })
+    .await;
+    world.list(server, &[("secure", "true")]);
+    let trusting = Transport::builder().tls_if_asked(Tls::new().ca(certificate.pem()));
+    let http = http::Client::builder(&world.nacos)
+        .transport(trusting)
+        .build();
+    let error = soon("refused", http.get("nacos://orders/").send())
+        .await
+        .unwrap_err();
+    assert!(error.is_connect() && error.is_unprocessed(), "{error:?}");
+    let said = error.to_string();
+    for part in [&*server.to_string(), "stock.example", "127.0.0.1"] {
+        assert!(said.contains(part), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! tower-nacos beside the official Rust SDK, live, on one rnacos, in one process.
 //!
-//! One binary for each question: `recovery`, `changes`, `unary`. See `benches/README.md`.
+//! One binary for each question: `recovery`, `changes`, `unary`, `picks`. See `benches/README.md`.
 
 pub mod changes;
+pub mod picks;
 pub mod recovery;
 pub mod unary;
 

@@ -1,0 +1,374 @@
+//! What the failures of many come to, and what evictions and dropped futures leave behind.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body_util::BodyExt;
+use tower::{Service, ServiceExt};
+use tower_nacos::{
+    Address, Instance, Subscription,
+    transport::{Protocol, Resolve, TransportBuilder},
+};
+
+use super::support::*;
+
+const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
+
+/// Names that are instances; those that are cut off fail, or never answer.
+#[derive(Clone, Default)]
+struct Network(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    addresses: Mutex<Vec<SocketAddr>>,
+    cut: Mutex<BTreeSet<usize>>,
+    /// Dials to what is cut off hang from here on.
+    silent: AtomicBool,
+    dials: AtomicUsize,
+}
+
+impl Network {
+    fn instances(&self) -> Vec<Instance> {
+        let count = self.0.addresses.lock().unwrap().len();
+        let instance = |at| Instance::parse(&format!("orders-{at}:80")).unwrap();
+        (0..count).map(instance).collect()
+    }
+
+    fn address(at: usize) -> Address {
+        format!("orders-{at}:80").parse().unwrap()
+    }
+
+    fn cut(&self, which: impl IntoIterator<Item = usize>) {
+        *self.0.cut.lock().unwrap() = which.into_iter().collect();
+    }
+
+    fn over(&self, builder: TransportBuilder) -> Rotating {
+        // A dial that hangs, hangs for good: a call that waited for one would never end.
+        let builder = builder
+            .resolver(self.clone())
+            .dial_timeout(Duration::from_secs(3600));
+        over(&Subscription::fixed(self.instances()), builder)
+    }
+}
+
+impl Resolve for Network {
+    fn resolve(&self, name: &str, _: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        let at: usize = name.strip_prefix("orders-").unwrap().parse().unwrap();
+        self.0.dials.fetch_add(1, Ordering::SeqCst);
+        let cut = self.0.cut.lock().unwrap().contains(&at);
+        let silent = self.0.silent.load(Ordering::SeqCst);
+        let address = self.0.addresses.lock().unwrap()[at];
+        Box::pin(async move {
+            match (cut, silent) {
+                (false, _) => Ok(vec![address]),
+                (true, false) => Err(io::ErrorKind::NetworkUnreachable.into()),
+                (true, true) => std::future::pending().await,
+            }
+        })
+    }
+}
+
+async fn servers(count: usize) -> (Vec<Server>, Network) {
+    let mut servers = Vec::new();
+    for _ in 0..count {
+        servers.push(Server::start().await);
+    }
+    let network = Network::default();
+    *network.0.addresses.lock().unwrap() = servers.iter().map(|s| s.address).collect();
+    (servers, network)
+}
+
+#[tokio::test]
+async fn seven_of_ten_dead_at_once_fail_no_call_that_was_not_written() {
+    for protocol in BOTH {
+        let mut servers: Vec<Option<Server>> = Vec::new();
+        for _ in 0..10 {
+            servers.push(Some(Server::start().await));
+        }
+        let addresses: Vec<_> = servers.iter().flatten().map(|s| s.address).collect();
+        let balance = rotating(&addresses, builder(protocol));
+        for id in 0..40 {
+            text(&balance, post(id, "x")).await.unwrap();
+        }
+        let mut logs = Vec::new();
+        for dead in &mut servers[..7] {
+            logs.extend(dead.take().map(|server| Arc::clone(&server.log)));
+        }
+        // Connections and listeners are gone when the tasks are.
+        for log in &logs {
+            while log.open.load(Ordering::SeqCst) > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        for id in 100..200 {
+            let body = stream([Bytes::from_static(b"one,"), Bytes::from_static(b"two")]);
+            assert_eq!(text(&balance, post(id, body)).await.unwrap(), "one,two");
+        }
+        let seen = tally(servers.iter().flatten());
+        let after = seen
+            .iter()
+            .filter(|(id, _)| id.parse::<u32>().unwrap() >= 100);
+        assert_eq!(after.clone().count(), 100, "{protocol:?}");
+        assert!(after.clone().all(|(_, times)| *times == 1));
+        assert_eq!(balance.counts(), [0, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn three_of_six_silent_and_listed_are_waited_for_by_no_call_once_they_failed() {
+    for protocol in BOTH {
+        let (servers, network) = servers(6).await;
+        network.cut(0..3);
+        let balance = network.over(builder(protocol));
+        // Each of them fails a first time ...
+        for id in 0..12 {
+            text(&balance, post(id, "x")).await.unwrap();
+        }
+        for at in 0..3 {
+            let says = balance.explain(&Network::address(at)).to_string();
+            assert!(says.contains("could not be reached"), "{says}");
+        }
+        // ... and from here on a dial to them hangs for good.
+        network.0.silent.store(true, Ordering::SeqCst);
+        let before = network.0.dials.load(Ordering::SeqCst);
+        while network.0.dials.load(Ordering::SeqCst) == before {
+            text(&balance, post(12, "x")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for id in 100..400 {
+            text(&balance, post(id, "x")).await.unwrap();
+        }
+        assert!(servers[..3].iter().all(|s| s.ids().is_empty()));
+        assert_eq!(balance.counts(), [0, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn after_the_caller_s_own_network_was_gone_all_instances_serve_again() {
+    for protocol in BOTH {
+        let (servers, network) = servers(6).await;
+        network.cut(0..6);
+        let balance = network.over(builder(protocol));
+        let error = text(&balance, post(0, "x")).await.unwrap_err();
+        assert!(inner(&error).is_connect(), "each was tried: {error:?}");
+        let before = network.0.dials.load(Ordering::SeqCst);
+        for id in 1..100 {
+            let error = text(&balance, post(id, "x")).await.unwrap_err();
+            assert!(error.is_all_unreachable(), "{error:?}");
+            assert!(error.to_string().contains("does not resolve"), "{error}");
+        }
+        let dialled = network.0.dials.load(Ordering::SeqCst) - before;
+        assert!(
+            dialled <= 2,
+            "no call dials, and one probe a second does: {dialled}"
+        );
+        network.cut([]);
+        let back = network.0.dials.load(Ordering::SeqCst);
+        let serving = || servers.iter().filter(|s| !s.ids().is_empty()).count();
+        soon("full service", async {
+            let mut id = 100;
+            while serving() < 6 {
+                let _ = text(&balance, post(id, "x")).await;
+                id += 1;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        // The first probe that succeeds ends the rests of all: a probe each, and a connection.
+        let dialled = network.0.dials.load(Ordering::SeqCst) - back;
+        assert!(dialled <= 12, "{dialled}");
+        assert!(text(&balance, post(999, "x")).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_closes_when_its_instance_is_evicted() {
+    for protocol in BOTH {
+        let (a, b) = (Server::start().await, Server::start().await);
+        let (mut writer, orders) = registry();
+        list(&mut writer, &[a.address, b.address]);
+        let balance = over(&orders, builder(protocol));
+        for id in 0..4 {
+            text(&balance, post(id, "x")).await.unwrap();
+        }
+        assert_eq!(a.log.open.load(Ordering::SeqCst), 1);
+        list(&mut writer, &[b.address]);
+        a.until_open(0).await; // no call passes meanwhile
+        assert_eq!(b.log.open.load(Ordering::SeqCst), 1);
+        drop(balance);
+        b.until_open(0).await;
+    }
+}
+
+#[tokio::test]
+async fn of_an_evicted_instance_idle_connections_close_at_once_and_busy_ones_finish() {
+    let server = Server::start().await;
+    let (mut writer, orders) = registry();
+    list(&mut writer, &[server.address]);
+    let builder = builder(Protocol::Http1).idle_timeout(Duration::from_secs(3600));
+    let balance = over(&orders, builder);
+    let mut response = call(&balance, get("/stream")).await.unwrap();
+    text(&balance, post(1, "x")).await.unwrap();
+    assert_eq!(server.log.open.load(Ordering::SeqCst), 2);
+    list(&mut writer, &[]);
+    server.until_open(1).await;
+    server.stream(Some("one"));
+    let frame = soon("a frame", response.body_mut().frame()).await;
+    assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), "one");
+    server.stream(None);
+    assert!(soon("the end", response.body_mut().frame()).await.is_none());
+    server.until_open(0).await;
+}
+
+#[tokio::test]
+async fn a_streaming_response_finishes_on_an_evicted_instance() {
+    for protocol in BOTH {
+        let (a, b) = (Server::start().await, Server::start().await);
+        let (mut writer, orders) = registry();
+        list(&mut writer, &[a.address]);
+        let balance = over(&orders, builder(protocol));
+        let mut response = call(&balance, get("/stream")).await.unwrap();
+        list(&mut writer, &[b.address]);
+        for id in 0..4 {
+            text(&balance, post(id, "x")).await.unwrap();
+        }
+        for piece in ["one", "two", "three"] {
+            a.stream(Some(piece));
+            let frame = soon("a frame", response.body_mut().frame()).await;
+            assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), piece);
+        }
+        a.stream(None);
+        assert!(soon("the end", response.body_mut().frame()).await.is_none());
+        a.until_open(0).await;
+        assert_eq!(
+            a.log.connections.load(Ordering::SeqCst),
+            1,
+            "never dialled again"
+        );
+    }
+}
+
+#[tokio::test]
+async fn futures_dropped_at_every_await_leave_no_connection_and_no_count() {
+    for protocol in BOTH {
+        let server = Server::start().await;
+        let balance = rotating(&[server.address], builder(protocol));
+        for path in ["/v1", "/stream"] {
+            // Dropped after as many polls as there are, until one is answered.
+            for polls in 0.. {
+                let body = stream([Bytes::from_static(b"one,"), Bytes::from_static(b"two")]);
+                let request = http::Request::post(path).body(body).unwrap();
+                let answered = {
+                    let mut future = pin!(balance.clone().oneshot(request));
+                    let mut answered = false;
+                    for _ in 0..polls {
+                        let mut cx = Context::from_waker(Waker::noop());
+                        if let Poll::Ready(response) = future.as_mut().poll(&mut cx) {
+                            drop(response.unwrap());
+                            answered = true;
+                            break;
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    answered
+                };
+                assert_eq!(balance.counts(), [0, 0, 0], "{protocol:?} {path} {polls}");
+                if answered {
+                    break;
+                }
+                assert!(polls < 10_000);
+            }
+        }
+        // What is left is what one call needs.
+        assert_eq!(text(&balance, post(1, "x")).await.unwrap(), "x");
+        server.until_open(1).await;
+        drop(balance);
+        server.until_open(0).await;
+    }
+}
+
+#[tokio::test]
+async fn never_more_streams_than_the_peer_takes_and_more_connections_instead() {
+    let server = Server::start_with(2).await;
+    let balance = rotating(
+        &[server.address],
+        builder(Protocol::Http2).max_connections(3),
+    );
+    let mut calls = tokio::task::JoinSet::new();
+    for id in 0..100 {
+        let balance = balance.clone();
+        calls.spawn(async move { text(&balance, post(id, "x")).await });
+    }
+    while let Some(ended) = soon("all calls", calls.join_next()).await {
+        ended.unwrap().unwrap();
+    }
+    assert!(server.log.most_at_once.load(Ordering::SeqCst) <= 2);
+    assert_eq!(server.log.connections.load(Ordering::SeqCst), 3);
+    // All places are taken: a call waits on our side, and gets the first that is free.
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(call(&balance, get("/stream")).await.unwrap());
+    }
+    let lines = || server.log.lines.lock().unwrap().len();
+    let asked = lines();
+    let mut waiting = pin!(balance.clone().oneshot(get("/v1")));
+    for _ in 0..50 {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut cx).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(lines(), asked, "it was handed to nobody");
+    drop(held.pop());
+    soon("a place", waiting).await.unwrap();
+    assert_eq!(server.log.connections.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_retired_transport_gives_requests_back_and_dials_no_more() {
+    for protocol in BOTH {
+        let (_servers, network) = servers(1).await;
+        network.cut([0]);
+        network.0.silent.store(true, Ordering::SeqCst);
+        let builder = builder(protocol)
+            .resolver(network.clone())
+            .dial_timeout(Duration::from_secs(3600));
+        use tower_nacos::endpoint::MakeEndpoint;
+        let mut transport = builder.build().make(&network.instances()[0]);
+        let mut dialling = pin!(transport.call(post(1, "x")));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(dialling.as_mut().poll(&mut cx).is_pending());
+        drop(transport);
+        let mut error = soon("its end", dialling).await.unwrap_err();
+        assert!(
+            error.is_unprocessed() && error.take_request().is_some(),
+            "{error:?}"
+        );
+        assert!(network.0.dials.load(Ordering::SeqCst) <= 1);
+    }
+}
+
+#[tokio::test]
+async fn idle_http1_connections_close_before_the_peer_would() {
+    let server = Server::start().await;
+    let idle = Duration::from_millis(50);
+    let balance = rotating(
+        &[server.address],
+        builder(Protocol::Http1).idle_timeout(idle),
+    );
+    text(&balance, post(1, "x")).await.unwrap();
+    server.until_open(0).await;
+    text(&balance, post(2, "x")).await.unwrap();
+    assert_eq!(server.log.connections.load(Ordering::SeqCst), 2);
+}
