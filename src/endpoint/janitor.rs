@@ -14,6 +14,7 @@ use crate::{
         ejection::{self, PROBE_INTERVAL},
         hub::Hub,
         probes::Probes,
+        slot::Obtained,
     },
     model::ServiceKey,
 };
@@ -31,11 +32,13 @@ pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
     runtime.spawn(async move {
         let _on_duty = on_duty;
         let mut probes = Probes::new();
+        let mut prepared = 0;
         loop {
             let next = match weak.upgrade() {
                 Some(set) if !set.is_abandoned() => {
                     let now = ejection::now();
                     let upkeep = set.upkeep(now);
+                    set.prepare(&mut prepared);
                     let tidied = set.tidy(now, Some(&mut probes));
                     [upkeep, tidied].into_iter().flatten().min()
                 }
@@ -83,6 +86,30 @@ impl Drop for OnDuty {
     fn drop(&mut self) {
         self.0.tended.store(false, Ordering::Release);
         self.0.untidy.store(true, Ordering::Release);
+    }
+}
+
+impl<S: Send + Sync + 'static> EndpointSet<S> {
+    /// Makes the services of new instances, if they are to be made ahead of their first use.
+    fn prepare(&self, prepared: &mut u64) {
+        let membership = self.membership();
+        if *prepared == membership {
+            return;
+        }
+        let Some(make) = self.maker_ahead() else {
+            return;
+        };
+        *prepared = membership;
+        for endpoint in self.roster(true).endpoints() {
+            if !endpoint.gate.state().is_open() {
+                continue;
+            }
+            match endpoint.slot.fill(|| make.make(&endpoint.instance())) {
+                None => endpoint.wakers().wake_all(),
+                Some(Obtained::Panicked) => self.unusable(endpoint),
+                Some(_) => {}
+            }
+        }
     }
 }
 

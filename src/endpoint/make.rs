@@ -20,6 +20,12 @@ pub trait MakeEndpoint: Send + Sync + 'static {
     /// Makes it.
     fn make(&self, instance: &Instance) -> Self::Service;
 
+    /// Whether services are made as soon as their instances may be called, by the balancer's task,
+    /// and not at their first use. Default: no; ten thousand instances would be as many services.
+    fn is_eager(&self) -> bool {
+        false
+    }
+
     /// Finds out whether an instance that could not be reached can be reached now, off the way of
     /// calls: by a dial, say. An `Err` says why not.
     ///

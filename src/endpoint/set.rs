@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     directory::{Entry, Revision, Snapshot},
     endpoint::{
-        CallError, Endpoint,
+        CallError, Endpoint, MakeEndpoint,
         admission::Place,
         ejection,
         hub::Hub,
@@ -57,6 +57,8 @@ pub(crate) struct EndpointSet<S> {
     pub(super) telling: super::tell::Telling,
     /// What makes the services, and may probe instances. The users', so held weakly.
     prober: OnceLock<Weak<dyn Prober>>,
+    /// The same, if it makes services ahead of their first use.
+    eager: OnceLock<Weak<dyn MakeEndpoint<Service = S>>>,
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
@@ -147,6 +149,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             #[cfg(feature = "metrics")]
             telling: Default::default(),
             prober: OnceLock::new(),
+            eager: OnceLock::new(),
         });
         janitor::spawn(&set);
         set
@@ -203,6 +206,16 @@ impl<S> EndpointSet<S> {
 
     pub(super) fn prober(&self) -> Option<Arc<dyn Prober>> {
         self.prober.get().and_then(Weak::upgrade)
+    }
+
+    /// Has services made ahead of their first use; once.
+    pub(super) fn make_ahead(&self, make: Weak<dyn MakeEndpoint<Service = S>>) {
+        let _ = self.eager.set(make);
+        self.hub.ring();
+    }
+
+    pub(super) fn maker_ahead(&self) -> Option<Arc<dyn MakeEndpoint<Service = S>>> {
+        self.eager.get().and_then(Weak::upgrade)
     }
 
     /// Has calls timed from here on.

@@ -52,36 +52,66 @@ impl<S> Slot<S> {
         if let Some(service) = self.idle.load().get() {
             return Obtained::Idle((**service).clone());
         }
-        {
-            let mut phase = self.lock();
-            match *phase {
-                Phase::Empty => *phase = Phase::Making,
-                Phase::Making | Phase::Made => return Obtained::Busy,
-                Phase::Unusable(_) | Phase::Taken => return Obtained::Never,
-            }
+        if let Some(not) = self.begin() {
+            return not;
         }
         let made = catch_unwind(AssertUnwindSafe(|| {
             let service = make();
             (Arc::new(service.clone()), service)
         }));
-        let (idle, service) = match made {
-            Ok(made) => made,
-            Err(panic) => {
-                let mut phase = self.lock();
-                if matches!(*phase, Phase::Making) {
-                    *phase = Phase::Unusable(Box::new(words(&*panic).into()));
-                }
-                return Obtained::Panicked;
-            }
-        };
+        match made {
+            Ok((idle, service)) => match self.put(idle) {
+                None => Obtained::Made(service),
+                Some(_) => Obtained::Never, // taken while it was made; dropped here, unused
+            },
+            Err(panic) => self.panicked(&*panic),
+        }
+    }
+
+    /// Makes the service ahead of its first use. `None`: it is there now, and those who found it
+    /// [`Busy`](Obtained::Busy) must be told.
+    pub(crate) fn fill(&self, make: impl FnOnce() -> S) -> Option<Obtained<S>> {
+        if let Some(not) = self.begin() {
+            return Some(not);
+        }
+        match catch_unwind(AssertUnwindSafe(|| Arc::new(make()))) {
+            Ok(idle) => self.put(idle).map(|unused| {
+                // It is the user's, and this is the janitor's task.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(unused)));
+                Obtained::Never
+            }),
+            Err(panic) => Some(self.panicked(&*panic)),
+        }
+    }
+
+    /// `None`: it is for the caller to make it.
+    fn begin(&self) -> Option<Obtained<S>> {
+        let mut phase = self.lock();
+        match *phase {
+            Phase::Empty => *phase = Phase::Making,
+            Phase::Making | Phase::Made => return Some(Obtained::Busy),
+            Phase::Unusable(_) | Phase::Taken => return Some(Obtained::Never),
+        }
+        None
+    }
+
+    /// Gives it back if it was taken out meanwhile.
+    fn put(&self, idle: Arc<S>) -> Option<Arc<S>> {
+        let mut phase = self.lock();
+        if !matches!(*phase, Phase::Making) {
+            return Some(idle);
+        }
+        *phase = Phase::Made;
+        self.idle.store(idle);
+        None
+    }
+
+    fn panicked(&self, panic: &(dyn Any + Send)) -> Obtained<S> {
         let mut phase = self.lock();
         if matches!(*phase, Phase::Making) {
-            *phase = Phase::Made;
-            self.idle.store(idle);
-            return Obtained::Made(service);
+            *phase = Phase::Unusable(Box::new(words(panic).into()));
         }
-        drop(phase); // taken while it was made: `idle` and `service` are dropped here, unused
-        Obtained::Never
+        Obtained::Panicked
     }
 
     /// Takes the service out for good. What is returned is the user's: drop it where a panic does

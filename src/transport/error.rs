@@ -133,7 +133,7 @@ impl Error {
     }
 
     /// The request may be processed twice, and is to be sent again.
-    pub(super) fn to_be_retried(mut self, request: Request<Body>) -> Self {
+    pub(super) fn retried_with(mut self, request: Request<Body>) -> Self {
         self.0.retried = true;
         self.with_request(Some(request))
     }

@@ -62,21 +62,26 @@ pub(super) async fn shake_hands(io: Io) -> Result<Sender, DialError> {
     })
 }
 
-/// An idle connection, else a new one; none if the new one came to HTTP/2.
-pub(super) async fn check_out(
+impl Pool {
+    /// The idle connection that was used last.
+    pub(super) fn take(&self) -> Option<Sender> {
+        let mut idle = self.lock();
+        loop {
+            let (sender, _) = idle.connections.pop()?;
+            if !sender.sender.is_closed() {
+                return Some(sender);
+            }
+        }
+    }
+}
+
+/// A new connection; none if it came to HTTP/2.
+pub(super) async fn connect(
     connections: &Arc<Connections>,
     orphan: bool,
 ) -> Result<Option<Sender>, DialError> {
     let pool = &connections.http1;
-    let failures = {
-        let mut idle = pool.lock();
-        while let Some((sender, _)) = idle.connections.pop() {
-            if !sender.sender.is_closed() {
-                return Ok(Some(sender));
-            }
-        }
-        idle.failures
-    };
+    let failures = pool.lock().failures;
     let connected = tokio::select! {
         biased;
         connected = connections.connect() => connected,
@@ -100,6 +105,13 @@ pub(super) async fn check_out(
             connections.news.notify_waiters();
             Err(error)
         }
+    }
+}
+
+/// A connection ahead of the first call.
+pub(super) async fn warm_up(connections: Arc<Connections>) {
+    if let Ok(Some(sender)) = connect(&connections, false).await {
+        Pool::put(&connections, sender);
     }
 }
 
@@ -245,7 +257,7 @@ impl Pool {
                 return;
             };
             let now = endpoint::now();
-            let old: Vec<_> = {
+            let (old, more): (Vec<_>, bool) = {
                 let mut idle = connections.http1.lock();
                 let young = |(sender, since): &(Sender, Instant)| {
                     *since + within > now && !sender.sender.is_closed()
@@ -254,16 +266,22 @@ impl Pool {
                 let keep = idle.connections.iter().position(young);
                 let keep = keep.unwrap_or(idle.connections.len());
                 let old = idle.connections.drain(..keep).collect();
-                match idle.connections.first() {
-                    Some((_, since)) => next = *since + within,
+                let more = match idle.connections.first() {
+                    Some((_, since)) => {
+                        next = *since + within;
+                        true
+                    }
                     None => {
                         idle.tended = false;
-                        return;
+                        false
                     }
-                }
-                old
+                };
+                (old, more)
             };
-            drop(old);
+            drop(old); // closes them, outside of the lock
+            if !more {
+                return;
+            }
         }
     }
 

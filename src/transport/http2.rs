@@ -48,7 +48,7 @@ struct State {
 
 /// One dial, for all who wait.
 #[derive(Default)]
-struct Dial(OnceLock<Result<(), DialError>>);
+pub(super) struct Dial(OnceLock<Result<(), DialError>>);
 
 /// Ends a dial, also when it panicked.
 struct Dialling {
@@ -59,15 +59,13 @@ struct Dialling {
 /// Counts a call that waits.
 struct Waiting<'a>(&'a AtomicUsize);
 
-/// A place on a connection; none if the instance turned out to speak HTTP/1.
+/// Waits for a place on a connection, and dials if there are too few; none if the instance turned
+/// out to speak HTTP/1.
 pub(super) async fn acquire(
     connections: &Arc<Connections>,
     orphan: bool,
 ) -> Result<Option<Slot>, DialError> {
     let pool = &connections.http2;
-    if let Some(slot) = pool.try_acquire(connections) {
-        return Ok(Some(slot));
-    }
     if orphan {
         return match connections.connect().await? {
             Connected::Http2(connection) => Ok(Slot::take(&Arc::new(connection), connections)),
@@ -344,7 +342,7 @@ impl Held {
 
 impl Pool {
     /// A place on a connection that has one.
-    fn try_acquire(&self, connections: &Arc<Connections>) -> Option<Slot> {
+    pub(super) fn try_acquire(&self, connections: &Arc<Connections>) -> Option<Slot> {
         let list = self.list.load();
         let mut list = list.get()?.iter();
         list.find_map(|connection| Slot::take(connection, connections))
@@ -357,7 +355,7 @@ impl Pool {
     }
 
     /// Joins the dial that is going on, or begins one unless there are connections enough.
-    fn dial(&self, connections: &Arc<Connections>) -> Option<Arc<Dial>> {
+    pub(super) fn dial(&self, connections: &Arc<Connections>) -> Option<Arc<Dial>> {
         let mut state = self.lock();
         if let Some(dial) = &state.dialling {
             return Some(Arc::clone(dial));

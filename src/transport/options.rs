@@ -43,6 +43,7 @@ pub struct TransportBuilder {
     purpose: Purpose,
     protocol: Option<Protocol>,
     secure: bool,
+    warm: bool,
 }
 
 /// Makes the [`Transport`] of each instance: what a balancer is built with.
@@ -53,31 +54,18 @@ pub struct MakeTransport {
     purpose: Purpose,
     protocol: Option<Protocol>,
     secure: bool,
+    warm: bool,
 }
 
 impl TransportBuilder {
     pub(super) fn new() -> Self {
         Self {
-            options: Options {
-                dial_timeout: Duration::from_secs(1),
-                handshake_timeout: Duration::from_secs(2),
-                header_timeout: Some(Duration::from_secs(30)),
-                idle_timeout: Duration::from_secs(4),
-                max_idle: 256,
-                max_connections: 8,
-                max_in_flight: None,
-                max_header_size: 64 * 1024,
-                ping: Some((Duration::from_secs(5), Duration::from_secs(3))),
-                prefer_ipv6: false,
-                retry: None,
-                resolver: Arc::new(SystemResolver),
-                #[cfg(feature = "tls")]
-                tls: crate::transport::tls::Lazy::default(),
-            },
+            options: Options::default(),
             rule: Arc::new(Target::of),
             purpose: Purpose::Http,
             protocol: None,
             secure: false,
+            warm: false,
         }
     }
 
@@ -230,6 +218,15 @@ impl TransportBuilder {
         self
     }
 
+    /// Connects to an instance as soon as it may be called, ahead of its first call. Default: no,
+    /// since ten thousand instances would be as many connections. Over HTTP/1 such a connection is
+    /// kept no longer than any other that is idle.
+    #[must_use]
+    pub const fn warm(mut self, warm: bool) -> Self {
+        self.warm = warm;
+        self
+    }
+
     /// Makes what a balancer is built with.
     pub fn build(self) -> MakeTransport {
         MakeTransport {
@@ -238,6 +235,7 @@ impl TransportBuilder {
             purpose: self.purpose,
             protocol: self.protocol,
             secure: self.secure,
+            warm: self.warm,
         }
     }
 }
@@ -259,6 +257,27 @@ impl MakeTransport {
     }
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            dial_timeout: Duration::from_secs(1),
+            handshake_timeout: Duration::from_secs(2),
+            header_timeout: Some(Duration::from_secs(30)),
+            idle_timeout: Duration::from_secs(4),
+            max_idle: 256,
+            max_connections: 8,
+            max_in_flight: None,
+            max_header_size: 64 * 1024,
+            ping: Some((Duration::from_secs(5), Duration::from_secs(3))),
+            prefer_ipv6: false,
+            retry: None,
+            resolver: Arc::new(SystemResolver),
+            #[cfg(feature = "tls")]
+            tls: crate::transport::tls::Lazy::default(),
+        }
+    }
+}
+
 impl Default for MakeTransport {
     fn default() -> Self {
         TransportBuilder::new().build()
@@ -269,7 +288,15 @@ impl MakeEndpoint for MakeTransport {
     type Service = Transport;
 
     fn make(&self, instance: &Instance) -> Transport {
-        Transport::new(self.plan(instance))
+        let transport = Transport::new(self.plan(instance));
+        if self.warm {
+            transport.warm_up();
+        }
+        transport
+    }
+
+    fn is_eager(&self) -> bool {
+        self.warm
     }
 
     fn probe(&self, instance: &Instance) -> Option<BoxFuture<'static, Result<(), String>>> {

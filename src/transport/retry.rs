@@ -117,7 +117,7 @@ impl Retry {
         tries.used += 1;
         let more = tries.used <= self.tries && tries.first + self.within > endpoint::now();
         if lost && more && self.budget.withdraw() {
-            error.to_be_retried(spare)
+            error.retried_with(spare)
         } else {
             error
         }

@@ -23,6 +23,7 @@ use crate::{
         http1::{self, Pool as Pool1},
         http2::{self, Pool as Pool2},
         options::Options,
+        spawn::spawn,
     },
 };
 
@@ -142,6 +143,19 @@ impl Transport {
         }
     }
 
+    /// Connects ahead of the first call. What goes wrong is for that call to find.
+    pub(super) fn warm_up(&self) {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let connections = &self.handle.0;
+        if connections.mode() == Mode::Http1 {
+            spawn(http1::warm_up(Arc::clone(connections)));
+        } else {
+            let _ = connections.http2.dial(connections);
+        }
+    }
+
     /// The instance that it calls.
     pub fn instance(&self) -> &Address {
         &self.handle.0.plan.instance
@@ -201,17 +215,27 @@ impl Connections {
         let spare = retry.and_then(|retry| Some((retry, retry.spare(&mut request)?)));
         let mut renewed = 0;
         loop {
-            let came = match self.mode() {
-                Mode::Http1 => match http1::check_out(&self, orphan).await {
+            // What has to wait is boxed: most calls need it not, and are the smaller for it.
+            let came = if self.mode() == Mode::Http1 {
+                let sender = match self.http1.take() {
+                    Some(sender) => Ok(Some(sender)),
+                    None => Box::pin(http1::connect(&self, orphan)).await,
+                };
+                match sender {
                     Ok(Some(sender)) => http1::exchange(&self, sender, request).await,
-                    Ok(None) => continue, // the new connection came to HTTP/2
+                    Ok(None) => continue, // it came to HTTP/2
                     Err(error) => return Err(self.not_connected(&error, request)),
-                },
-                Mode::Http2 | Mode::Unknown => match http2::acquire(&self, orphan).await {
+                }
+            } else {
+                let slot = match self.http2.try_acquire(&self) {
+                    Some(slot) => Ok(Some(slot)),
+                    None => Box::pin(http2::acquire(&self, orphan)).await,
+                };
+                match slot {
                     Ok(Some(slot)) => http2::exchange(&self, slot, request).await,
-                    Ok(None) => continue, // the new connection came to HTTP/1
+                    Ok(None) => continue, // it came to HTTP/1
                     Err(error) => return Err(self.not_connected(&error, request)),
-                },
+                }
             };
             let back = match came {
                 Ok(mut response) => {
@@ -355,3 +379,22 @@ const MOST_RENEWALS: u32 = 16;
 
 const fn _assert_shareable<T: Clone + Send + Sync + fmt::Debug + 'static>() {}
 const _: () = _assert_shareable::<Transport>();
+
+#[cfg(test)]
+mod size {
+    use super::*;
+
+    #[test]
+    fn a_call_s_future_is_small() {
+        let plan = Plan {
+            instance: "10.0.0.3:8080".parse().unwrap(),
+            target: Err("nowhere".to_owned()),
+            options: Arc::default(),
+        };
+        let transport = Transport::new(plan);
+        let connections = Arc::clone(&transport.handle.0);
+        let request = Request::new(Body::empty());
+        let call = size_of_val(&connections.call(request, None));
+        assert!(call <= 2048, "{call}");
+    }
+}

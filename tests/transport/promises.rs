@@ -372,3 +372,23 @@ async fn idle_http1_connections_close_before_the_peer_would() {
     text(&balance, post(2, "x")).await.unwrap();
     assert_eq!(server.log.connections.load(Ordering::SeqCst), 2);
 }
+
+#[tokio::test]
+async fn warm_connections_are_there_before_the_first_call_and_go_with_their_instance() {
+    for protocol in BOTH {
+        let (a, b) = (Server::start().await, Server::start().await);
+        let (mut writer, orders) = registry();
+        list(&mut writer, &[a.address]);
+        let idle = Duration::from_secs(3600);
+        let balance = over(&orders, builder(protocol).warm(true).idle_timeout(idle));
+        a.until_connected(1).await;
+        list(&mut writer, &[a.address, b.address]);
+        b.until_connected(1).await;
+        for id in 0..4 {
+            text(&balance, post(id, "x")).await.unwrap();
+        }
+        assert_eq!(a.log.connections.load(Ordering::SeqCst), 1, "{protocol:?}");
+        list(&mut writer, &[b.address]);
+        a.until_open(0).await;
+    }
+}

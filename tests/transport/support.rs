@@ -104,6 +104,15 @@ impl Server {
         }
     }
 
+    pub(super) async fn until_connected(&self, connections: usize) {
+        soon("connections", async {
+            while self.log.connections.load(Ordering::SeqCst) < connections {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+
     pub(super) async fn until_open(&self, connections: usize) {
         soon("connections close", async {
             loop {
