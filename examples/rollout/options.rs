@@ -45,7 +45,7 @@ impl Options {
             mode: Mode::Graceful,
             providers: 3,
             rate: 800,
-            steady: Duration::from_secs(3),
+            steady: Duration::from_secs(4),
             hear: 2 * if cluster { PUSH_IN_CLUSTER } else { PUSH },
             servers,
             svg: PathBuf::new(),

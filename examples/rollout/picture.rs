@@ -159,7 +159,11 @@ impl Sheet {
             "<line x1=\"{x:.1}\" y1=\"{top}\" x2=\"{x:.1}\" y2=\"{bottom}\" stroke=\"{stroke}\" \
              stroke-width=\"1.5\" stroke-dasharray=\"{dash}\"/>"
         );
-        let style = format!("fill=\"{stroke}\" font-size=\"11\"");
+        // A seam around the letters, as they may lie on bars and lines.
+        let style = format!(
+            "fill=\"{stroke}\" font-size=\"11\" paint-order=\"stroke\" stroke=\"#fff\" \
+             stroke-width=\"3\""
+        );
         self.text(x + 3.0, label, &style, mark.what.text());
     }
 
@@ -189,6 +193,9 @@ impl Sheet {
         let step = if self.seconds > 20.0 { 5 } else { 1 };
         for second in (0..=self.seconds as u64).step_by(step) {
             let x = self.x(Duration::from_secs(second));
+            if x > WIDTH - 30.0 {
+                break;
+            }
             self.text(x, y, "fill=\"#666\"", &format!("{second} s"));
         }
     }
