@@ -64,6 +64,9 @@ impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
                     self.hub.probes.store(true, Ordering::Release);
                 }
             }
+            if self.hub.tended.load(Ordering::Acquire) {
+                state.updated.push(Arc::clone(&endpoint));
+            }
             state.touched.push(endpoint);
         }
     }

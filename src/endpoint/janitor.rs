@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::endpoint::tell;
 use crate::{
     endpoint::{
-        EndpointSet,
+        EndpointSet, MakeEndpoint,
         ejection::{self, PROBE_INTERVAL},
         hub::Hub,
         probes::Probes,
@@ -90,16 +90,21 @@ impl Drop for OnDuty {
 }
 
 impl<S: Send + Sync + 'static> EndpointSet<S> {
-    /// Makes the services of new instances, if they are to be made ahead of their first use.
+    /// Lets go of the services that no longer fit their instances, and makes those of new ones, if
+    /// they are to be made ahead of their first use.
     fn prepare(&self, prepared: &mut u64) {
+        let Some(make) = self.maker() else {
+            return;
+        };
+        self.renew(&*make);
         let membership = self.membership();
         if *prepared == membership {
             return;
         }
-        let Some(make) = self.maker_ahead() else {
-            return;
-        };
         *prepared = membership;
+        if !make.is_eager() {
+            return;
+        }
         for endpoint in self.roster(true).endpoints() {
             if !endpoint.gate.state().is_open() {
                 continue;
@@ -109,6 +114,24 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 Some(Obtained::Panicked) => self.unusable(endpoint),
                 Some(_) => {}
             }
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static> EndpointSet<S> {
+    fn renew(&self, make: &dyn MakeEndpoint<Service = S>) {
+        let updated = mem::take(&mut self.lock().updated);
+        for endpoint in updated {
+            let Some(service) = endpoint.slot.idle() else {
+                continue;
+            };
+            let instance = endpoint.instance();
+            let stale = || make.is_stale(&service, &instance);
+            let stale = catch_unwind(AssertUnwindSafe(stale)).unwrap_or(false);
+            if stale {
+                discard(self.service(), endpoint.slot.discard());
+            }
+            discard(self.service(), service);
         }
     }
 }

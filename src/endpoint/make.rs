@@ -20,6 +20,14 @@ pub trait MakeEndpoint: Send + Sync + 'static {
     /// Makes it.
     fn make(&self, instance: &Instance) -> Self::Service;
 
+    /// Whether the instance's attributes changed so that its service has to be made anew: another
+    /// port, say, or TLS. Asked by the balancer's task after attributes changed in place. Calls in
+    /// flight end on the former one. Default: never.
+    fn is_stale(&self, service: &Self::Service, instance: &Instance) -> bool {
+        let _ = (service, instance);
+        false
+    }
+
     /// Whether services are made as soon as their instances may be called, by the balancer's task,
     /// and not at their first use. Default: no; ten thousand instances would be as many services.
     fn is_eager(&self) -> bool {

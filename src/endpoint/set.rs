@@ -57,8 +57,8 @@ pub(crate) struct EndpointSet<S> {
     pub(super) telling: super::tell::Telling,
     /// What makes the services, and may probe instances. The users', so held weakly.
     prober: OnceLock<Weak<dyn Prober>>,
-    /// The same, if it makes services ahead of their first use.
-    eager: OnceLock<Weak<dyn MakeEndpoint<Service = S>>>,
+    /// The same, as what makes.
+    maker: OnceLock<Weak<dyn MakeEndpoint<Service = S>>>,
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
@@ -80,6 +80,8 @@ pub(super) struct State<S> {
     pub(super) entering: Vec<(Revision, Arc<Endpoint<S>>)>,
     /// Changed, with tasks that may wait on them still to be woken.
     pub(super) touched: Vec<Arc<Endpoint<S>>>,
+    /// With attributes that may have changed since the janitor looked.
+    pub(super) updated: Vec<Arc<Endpoint<S>>>,
     /// Gone, with a service still to be dropped.
     pub(super) evicted: Vec<Arc<Endpoint<S>>>,
     /// Gone, with calls in flight when they went.
@@ -127,6 +129,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 endpoints: HashMap::new(),
                 entering: Vec::new(),
                 touched: Vec::new(),
+                updated: Vec::new(),
                 evicted: Vec::new(),
                 draining: Vec::new(),
                 legacies: Legacies::default(),
@@ -149,7 +152,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             #[cfg(feature = "metrics")]
             telling: Default::default(),
             prober: OnceLock::new(),
-            eager: OnceLock::new(),
+            maker: OnceLock::new(),
         });
         janitor::spawn(&set);
         set
@@ -208,14 +211,14 @@ impl<S> EndpointSet<S> {
         self.prober.get().and_then(Weak::upgrade)
     }
 
-    /// Has services made ahead of their first use; once.
-    pub(super) fn make_ahead(&self, make: Weak<dyn MakeEndpoint<Service = S>>) {
-        let _ = self.eager.set(make);
+    /// Has services made by this also off the way of calls; once.
+    pub(super) fn make_by(&self, make: Weak<dyn MakeEndpoint<Service = S>>) {
+        let _ = self.maker.set(make);
         self.hub.ring();
     }
 
-    pub(super) fn maker_ahead(&self) -> Option<Arc<dyn MakeEndpoint<Service = S>>> {
-        self.eager.get().and_then(Weak::upgrade)
+    pub(super) fn maker(&self) -> Option<Arc<dyn MakeEndpoint<Service = S>>> {
+        self.maker.get().and_then(Weak::upgrade)
     }
 
     /// Has calls timed from here on.
@@ -414,6 +417,7 @@ impl<S> EndpointSet<S> {
             state.leaving.clear();
             state.abandoned = true;
             state.ejected.clear();
+            state.updated.clear();
             state.legacies = Legacies::default();
             (
                 std::mem::take(&mut state.endpoints),

@@ -33,10 +33,8 @@ impl<S, R, C, V> Shared<S, R, C, V> {
         let make = Arc::new(make);
         let prober: Weak<dyn Prober> = Arc::<_>::downgrade(&make) as Weak<dyn Prober>;
         attached.consumer().probe_by(prober);
-        if make.is_eager() {
-            let ahead: Arc<dyn MakeEndpoint<Service = S>> = Arc::clone(&make) as _;
-            attached.consumer().make_ahead(Arc::downgrade(&ahead));
-        }
+        let maker: Arc<dyn MakeEndpoint<Service = S>> = Arc::clone(&make) as _;
+        attached.consumer().make_by(Arc::downgrade(&maker));
         Self {
             owner: Owner(attached),
             make,

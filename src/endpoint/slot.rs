@@ -122,6 +122,11 @@ impl<S> Slot<S> {
         self.idle.swap(None)
     }
 
+    /// The service, if it is there.
+    pub(crate) fn idle(&self) -> Option<Arc<S>> {
+        self.idle.load_full()
+    }
+
     /// Takes out a service that can no longer be used; the next call makes another.
     pub(crate) fn discard(&self) -> Option<Arc<S>> {
         let mut phase = self.lock();

@@ -295,6 +295,10 @@ impl MakeEndpoint for MakeTransport {
         transport
     }
 
+    fn is_stale(&self, transport: &Transport, instance: &Instance) -> bool {
+        *transport.target() != self.plan(instance).target
+    }
+
     fn is_eager(&self) -> bool {
         self.warm
     }

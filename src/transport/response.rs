@@ -100,6 +100,14 @@ impl Kind {
         }
     }
 
+    fn connections(&self) -> Option<&Arc<Connections>> {
+        match self {
+            Self::Http1(_, lease) => Some(lease.connections()),
+            Self::Http2(_, held) => Some(held.slot().connections()),
+            Self::Ended => None,
+        }
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self {
             Self::Http1(incoming, lease) => {
@@ -141,6 +149,11 @@ impl Kind {
     }
 }
 
+fn cut(connections: &Arc<Connections>) -> Error {
+    let text = "the response was cut: the instance left the registry, and the time to end was over (abort_in_flight_after)";
+    connections.error(ErrorKind::Lost, Evidence::Unknown, text)
+}
+
 fn broken(
     connections: &Arc<Connections>,
     silent: bool,
@@ -161,7 +174,18 @@ impl HttpBody for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
-        let polled = ready!(this.kind.poll_frame(cx));
+        let polled = match this.kind.poll_frame(cx) {
+            Poll::Ready(polled) => polled,
+            Poll::Pending => {
+                let Some(in_flight) = &mut this.with.in_flight else {
+                    return Poll::Pending;
+                };
+                ready!(in_flight.poll_abort(cx));
+                this.kind
+                    .connections()
+                    .map(|connections| Err(cut(connections)))
+            }
+        };
         match &polled {
             None => this.end(),
             Some(Ok(_)) => this.end_if_over(),

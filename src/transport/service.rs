@@ -143,6 +143,10 @@ impl Transport {
         }
     }
 
+    pub(super) fn target(&self) -> &Result<Target, String> {
+        &self.handle.0.plan.target
+    }
+
     /// Connects ahead of the first call. What goes wrong is for that call to find.
     pub(super) fn warm_up(&self) {
         if tokio::runtime::Handle::try_current().is_err() {

@@ -18,8 +18,10 @@ use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use tower::{Service, ServiceExt};
 use tower_nacos::{
-    Address, Instance, Subscription,
-    transport::{Protocol, Resolve, TransportBuilder},
+    Address, Balance, Instance, Subscription,
+    balance::WeightedRoundRobin,
+    http::BuildHttp,
+    transport::{Protocol, Resolve, Transport, TransportBuilder},
 };
 
 use super::support::*;
@@ -390,5 +392,152 @@ async fn warm_connections_are_there_before_the_first_call_and_go_with_their_inst
         assert_eq!(a.log.connections.load(Ordering::SeqCst), 1, "{protocol:?}");
         list(&mut writer, &[b.address]);
         a.until_open(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_response_on_an_evicted_instance_is_cut_only_if_asked_for() {
+    for protocol in BOTH {
+        let server = Server::start().await;
+        let (mut writer, orders) = registry();
+        list(&mut writer, &[server.address]);
+        let balance = Balance::builder(&orders)
+            .policy(WeightedRoundRobin::new())
+            .abort_in_flight_after(Duration::from_millis(50))
+            .build_http(builder(protocol).build());
+        let mut response = call(&balance, get("/stream")).await.unwrap();
+        list(&mut writer, &[]);
+        let cut = soon("its end", response.body_mut().frame()).await;
+        let error = cut.unwrap().unwrap_err();
+        assert!(
+            error.is_lost() && error.to_string().contains("abort_in_flight_after"),
+            "{error}"
+        );
+        server.until_open(0).await;
+        assert_eq!(balance.counts(), [0, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn metadata_that_changes_how_an_instance_is_called_replaces_its_connections() {
+    let server = Server::start().await;
+    let (mut writer, orders) = registry();
+    let mut publish = |protocol: &str, other: &str| {
+        let metadata = [("protocol", protocol), ("zone", other)]
+            .into_iter()
+            .collect();
+        let instance = Instance::from(server.address).with_metadata(metadata);
+        #[expect(clippy::disallowed_methods, reason = "the writer is told the time")]
+        writer.publish([instance], std::time::Instant::now());
+    };
+    publish("http", "a");
+    let idle = Duration::from_secs(3600);
+    let balance = over(&orders, Transport::builder().idle_timeout(idle));
+    text(&balance, post(1, "x")).await.unwrap();
+    publish("http", "b");
+    text(&balance, post(2, "x")).await.unwrap();
+    let line = || server.log.lines.lock().unwrap().last().unwrap().clone();
+    assert!(line().starts_with("HTTP/1.1"));
+    assert_eq!(server.log.connections.load(Ordering::SeqCst), 1);
+    publish("grpc", "b");
+    server.until_open(0).await; // without a call
+    text(&balance, post(3, "x")).await.unwrap();
+    assert!(line().starts_with("HTTP/2.0"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_killed_under_load_lose_only_what_a_connection_had_taken() {
+    for protocol in BOTH {
+        let mut servers = Vec::new();
+        for _ in 0..3 {
+            servers.push(Server::start().await);
+        }
+        let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
+        let balance = rotating(&addresses, builder(protocol));
+        let killing = Arc::new(AtomicBool::new(true));
+        let mut callers = tokio::task::JoinSet::new();
+        for caller in 0..8 {
+            let (balance, killing) = (balance.clone(), Arc::clone(&killing));
+            callers.spawn(async move {
+                let (mut answered, mut lost) = (Vec::new(), Vec::new());
+                for at in 0.. {
+                    if !killing.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let id = format!("{caller}-{at}");
+                    let body = stream([Bytes::from_static(b"one,"), Bytes::from_static(b"two")]);
+                    // A body that breaks off was answered as far as this is concerned.
+                    match call(&balance, post(&id, body)).await {
+                        Ok(response) => {
+                            let _ = response.into_body().collect().await;
+                            answered.push(id);
+                        }
+                        Err(error) => {
+                            let error = inner(&error);
+                            assert!(error.is_lost() && !error.is_unprocessed(), "{error:?}");
+                            lost.push(id);
+                        }
+                    }
+                }
+                (answered, lost)
+            });
+        }
+        let mut logs = Vec::new();
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let dead = servers.remove(0);
+            let (address, log) = (dead.address, Arc::clone(&dead.log));
+            drop(dead);
+            logs.push(Arc::clone(&log));
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let listener = loop {
+                // Its tasks may not have gone yet.
+                match tokio::net::TcpListener::bind(address).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            servers.push(Server::on(listener, u32::MAX));
+            // Not before it is back, so that there is one to go to.
+            let out = || balance.explain(&address.into()).to_string();
+            soon("a probe", async {
+                while out().contains("could not be reached") {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+        }
+        killing.store(false, Ordering::SeqCst);
+        let (mut answered, mut lost) = (0, 0);
+        let mut seen = std::collections::BTreeMap::<String, usize>::new();
+        let mut ended = Vec::new();
+        while let Some(caller) = soon("the callers", callers.join_next()).await {
+            ended.push(caller.unwrap());
+        }
+        logs.extend(servers.iter().map(|server| Arc::clone(&server.log)));
+        for log in &logs {
+            for id in log.ids.lock().unwrap().iter() {
+                *seen.entry(id.clone()).or_default() += 1;
+            }
+        }
+        for (ids, gone) in ended {
+            answered += ids.len();
+            lost += gone.len();
+            for id in ids {
+                assert_eq!(seen.get(&id), Some(&1), "{protocol:?}: {id} was answered");
+            }
+            for id in gone {
+                let times = seen.get(&id).copied().unwrap_or_default();
+                assert!(
+                    times <= 1,
+                    "{protocol:?}: {id} was lost and seen {times} times"
+                );
+            }
+        }
+        assert!(
+            answered > 50 && lost < answered,
+            "{answered} answered, {lost} lost"
+        );
+        assert_eq!(balance.counts(), [0, 0, 0]);
     }
 }
