@@ -108,7 +108,7 @@ fn measure(n: usize, pushes: usize, rounds: usize) {
     let mut discovery = Box::pin(path.subscription().discover(|_: &Instance| Idle));
     // Its own task does not run while we do not yield: the pick table is made by the next call, and
     // so counted here.
-    let balance = Balance::builder(&path.subscription()).build(|_: &Instance| Idle);
+    let balance = Balance::builder(path.subscription()).build(|_: &Instance| Idle);
     let hints = Hints::new();
     // Instance `gone` is missing from one push and back in the next: each pair of pushes is one
     // removal and one return, and the removals are timed.

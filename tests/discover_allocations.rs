@@ -16,7 +16,10 @@ use futures_core::Stream;
 use tower::{Service, balance::p2c::Balance, discover::Change};
 use tower_nacos::{
     Subscription,
-    balance::{Maglev, PeakEwma, Policy, WeightedRandom, WeightedRoundRobin},
+    balance::{
+        Hints, Maglev, Outliers, PeakEwma, Policy, SlowStart, WeightedRandom, WeightedRoundRobin,
+    },
+    endpoint::Outcome,
     model::Instance,
 };
 
@@ -88,7 +91,13 @@ fn finish<F: Future>(future: F) -> F::Output {
 #[test]
 fn a_call_allocates_nothing_of_ours() {
     let (mut writer, orders) = registry();
-    writer.publish((1..=5).map(|i| instance(&format!("10.0.0.{i}:80"))), now());
+    let list = (1..=5).map(|i| {
+        let half = if i % 2 == 0 { "even" } else { "odd" };
+        instance(&format!("10.0.0.{i}:80"))
+            .with_cluster(if i < 3 { "HZ" } else { "SH" })
+            .with_metadata([("half", half)].into_iter().collect())
+    });
+    writer.publish(list, now());
 
     let engine = orders.discover_with().bare(|_: &Instance| Noop);
     let bare = allocations(|| assert_eq!(finish(engine.call(1)).unwrap(), 1));
@@ -121,6 +130,24 @@ fn a_call_allocates_nothing_of_ours() {
         of_policy(&orders, Maglev::new()),
     ];
     assert_eq!((p2c, others), (0, [0; 4]), "Balance allocates");
+
+    let gray = Hints::new()
+        .only(("half", "odd"))
+        .cluster("SH")
+        .key("user 7");
+    let wrapped = tower_nacos::Balance::builder(&orders)
+        .prefer_cluster("HZ")
+        .slow_start(SlowStart::new())
+        .outliers(Outliers::new(), |_: Result<&u32, &Infallible>| {
+            Outcome::Success
+        })
+        .hints(move |_: &u32| gray.clone())
+        .build(|_: &Instance| Noop);
+    let wrapped = allocations(|| assert_eq!(finish(wrapped.clone().call(1)).unwrap(), 1));
+    assert_eq!(
+        wrapped, 0,
+        "tiers, selectors, slow start or outliers allocate"
+    );
 
     let picker = tower_nacos::Balance::builder(&orders)
         .max_in_flight(10)

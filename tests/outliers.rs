@@ -425,3 +425,58 @@ async fn classify_after_outliers_takes_them_back_and_says_so() {
     }
     assert!(balance.explain(&A.parse().unwrap()).is_pickable());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_leases_report_counts_where_that_is_asked_for() {
+    let (_writer, orders) = list(&[A, B, C]);
+    let picker = Balance::builder(&orders)
+        .policy(WeightedRoundRobin::seeded(1))
+        .eject_outliers(Outliers::new())
+        .picker();
+    let mut asked = 0;
+    for _ in 0..60 {
+        let mut lease = picker.pick().await.unwrap();
+        if lease.address().to_string() == B {
+            asked += 1;
+            lease.failed(Verdict::Reachable);
+        } else {
+            lease.succeeded();
+        }
+    }
+    assert_eq!(asked, 5);
+    let told = picker.explain(&B.parse().unwrap());
+    assert!(matches!(told.verdict, Pickable::Outlier { .. }), "{told}");
+}
+
+#[tokio::test]
+async fn over_http_a_status_of_503_counts() {
+    use tower_nacos::{
+        http::BuildHttp,
+        transport::{Body, Transport},
+    };
+
+    let mut instances = Vec::new();
+    for status in [200_u16, 503, 200] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        instances.push(instance(&listener.local_addr().unwrap().to_string()));
+        let status = http::StatusCode::from_u16(status).unwrap();
+        let app = axum::Router::new().fallback(async move || status);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+    }
+    let bad = instances[1].address().clone();
+    let (mut writer, orders) = registry();
+    writer.publish(instances, now());
+    let balance = Balance::builder(&orders)
+        .policy(WeightedRoundRobin::seeded(1))
+        .eject_outliers(Outliers::new())
+        .build_http(Transport::builder().build());
+    let mut failures = 0;
+    for _ in 0..60 {
+        let request = http::Request::get("/").body(Body::empty()).unwrap();
+        let response = balance.clone().oneshot(request).await.unwrap();
+        failures += usize::from(response.status() == 503);
+    }
+    assert_eq!(failures, 5);
+    let told = balance.explain(&bad);
+    assert!(matches!(told.verdict, Pickable::Outlier { .. }), "{told}");
+}

@@ -7,7 +7,7 @@
 //! shows that it can see them.
 //!
 //! `STRESS_CALLS=20000000 cargo test --release --test stress -- --nocapture` is the full size, for
-//! each of the two ways to call.
+//! each way to call.
 
 mod discover_support;
 
@@ -31,10 +31,13 @@ use std::{
 use discover_support::{instance, now, registry};
 use tower::{Service, balance::p2c::Balance, load::CompleteOnResponse};
 use tower_nacos::{
-    balance::{self, Candidate, Loads, P2c, PeakEwma, PickContext, Policy, WeightedRoundRobin},
+    balance::{
+        self, Candidate, Hints, Loads, Outliers, P2c, PeakEwma, PickContext, Policy, Selector,
+        SlowStart, WeightedRoundRobin,
+    },
     directory::{Subscription, Writer},
     discover::Discovery,
-    endpoint::{Bare, NeverRecover, Unclassified},
+    endpoint::{Bare, NeverRecover, Outcome as Answer, Unclassified, WithOutcomes},
     model::Instance,
 };
 
@@ -55,7 +58,7 @@ struct Audited {
 }
 
 /// Ready at the first poll or the second.
-struct Answer {
+struct Answering {
     pending: bool,
 }
 
@@ -86,7 +89,7 @@ impl Audit {
 impl Service<u64> for Audited {
     type Response = ();
     type Error = Infallible;
-    type Future = Answer;
+    type Future = Answering;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         let looks = LOOKS.replace(LOOKS.get().wrapping_add(1));
@@ -96,20 +99,20 @@ impl Service<u64> for Audited {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: u64) -> Answer {
+    fn call(&mut self, request: u64) -> Answering {
         if request % 512 == 7 {
             std::thread::yield_now(); // admitted, and the world goes on
         }
         if self.marked.load(SeqCst) {
             self.violations.fetch_add(1, SeqCst);
         }
-        Answer {
+        Answering {
             pending: request.is_multiple_of(8),
         }
     }
 }
 
-impl Future for Answer {
+impl Future for Answering {
     type Output = Result<(), Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -151,8 +154,11 @@ async fn churn(mut writer: Writer, orders: &Subscription, audit: &Audit, done: &
     loop {
         let listed = (0..INSTANCES).filter(|i| standings[*i] != Standing::Absent);
         let list = listed.map(|i| {
-            let metadata = [("timestamp", name(i, starts[i]))].into_iter().collect();
-            let instance = instance(&format!("10.0.0.{}:80", i + 1)).with_metadata(metadata);
+            let half = if i % 2 == 0 { "even" } else { "odd" };
+            let metadata = [("timestamp", name(i, starts[i])), ("half", half.to_owned())];
+            let instance = instance(&format!("10.0.0.{}:80", i + 1))
+                .with_cluster(if i < INSTANCES / 2 { "HZ" } else { "SH" })
+                .with_metadata(metadata.into_iter().collect());
             match standings[i] {
                 Standing::WeightZero => instance.with_weight(0.0),
                 Standing::Unhealthy => instance.with_healthy(false),
@@ -203,6 +209,18 @@ trait Caller: Send + 'static {
 
 struct Stock(Balance<Discovery<Audited>, u64>);
 struct Ours<P: Policy>(tower_nacos::Balance<Audited, P>);
+struct Wrapped<P: Policy>(
+    tower_nacos::Balance<
+        Audited,
+        P,
+        NeverRecover,
+        CompleteOnResponse,
+        WithOutcomes<Unclassified, Judge>,
+        Asks,
+    >,
+);
+type Judge = fn(Result<&(), &Infallible>) -> Answer;
+type Asks = fn(&u64) -> Hints;
 struct Engine(Bare<Audited, NeverRecover, CompleteOnResponse, Unclassified>);
 
 impl Caller for Stock {
@@ -232,6 +250,51 @@ impl<P: Policy> Caller for Ours<P> {
         }
         call.await.unwrap();
     }
+}
+
+impl<P: Policy> Caller for Wrapped<P> {
+    async fn call(&mut self, request: u64) {
+        if request.is_multiple_of(64) {
+            std::thread::yield_now(); // lets the churner in
+        }
+        let call = self.0.call(request);
+        if request % 64 == 32 {
+            std::thread::yield_now();
+        }
+        call.await.unwrap();
+    }
+}
+
+/// Bad answers come often enough in a row for ejections all the time.
+fn moody(_: Result<&(), &Infallible>) -> Answer {
+    let looks = LOOKS.get();
+    if (looks / 32).is_multiple_of(2) {
+        Answer::Failure
+    } else {
+        Answer::Success
+    }
+}
+
+/// All that can be asked and leaves at least the one instance that is always there.
+fn demanding(request: &u64) -> Hints {
+    thread_local! {
+        static ASKED: [Hints; 5] = {
+            let odd = Selector::from(("half", "odd"));
+            let two = ["10.0.0.2:80", "10.0.0.5:80"].map(|a| a.parse().unwrap());
+            [
+                Hints::new(),
+                Hints::new().cluster("SH").prefer(odd),
+                Hints::new().only(("half", "even")),
+                Hints::new().exclude(two).cluster("nowhere"),
+                Hints::new().prefer(("half", "neither")).only(("half", "even")),
+            ]
+        };
+    }
+    ASKED.with(|asked| {
+        asked[(request % 5) as usize]
+            .clone()
+            .key(request.to_le_bytes())
+    })
 }
 
 /// Knows nothing of the instances that there are.
@@ -379,6 +442,42 @@ fn no_call_enters_what_left_through_our_balance() {
     ours("ours round robin", size() / 4, WeightedRoundRobin::new);
     ours("ours ewma", size() / 4, PeakEwma::new);
     ours("ours custom", size() / 4, || Clinging);
+}
+
+fn wrapped<P: Policy>(what: &str, calls: u64, policy: fn() -> P) {
+    let shared = Mutex::new(None);
+    let outcome = stress(calls, false, |orders, audit| {
+        let mut shared = shared.lock().unwrap();
+        let outliers = Outliers::new()
+            .base(Duration::from_millis(1))
+            .longest(Duration::from_millis(3));
+        let open = || {
+            tower_nacos::Balance::builder(orders)
+                .policy(policy())
+                .prefer_clusters(["HZ", "SH"])
+                .slow_start(SlowStart::new().window(Duration::from_millis(200)))
+                .outliers(outliers, moody as Judge)
+                .hints(demanding as Asks)
+        };
+        Wrapped(
+            shared
+                .get_or_insert_with(|| open().build(audit.maker()))
+                .clone(),
+        )
+    });
+    none_seen(what, &outcome);
+    let balance = shared.lock().unwrap().take().unwrap();
+    assert_eq!(balance.counts(), [0, 0, 0]);
+    assert_eq!(balance.counters().calls_after_evict, 0);
+}
+
+#[test]
+fn no_call_enters_what_left_through_clusters_selectors_slow_start_and_outliers() {
+    wrapped("wrapped p2c", size(), P2c::new);
+    wrapped("wrapped maglev", size() / 4, || {
+        balance::Maglev::with_size(251)
+    });
+    wrapped("wrapped custom", size() / 4, || Clinging);
 }
 
 #[test]

@@ -176,6 +176,28 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         })
     }
 
+    /// Ejects instances that answer badly where something else judges: for HTTP and gRPC our
+    /// transport does (statuses of 500 and above but 501, gRPC's own for the like, a response that
+    /// does not come in time), for a [`Picker`] the reports of its leases. Otherwise nothing does,
+    /// and nobody is ejected.
+    #[must_use]
+    pub const fn eject_outliers(mut self, outliers: Outliers) -> Self {
+        self.options.outliers = Some(outliers);
+        self
+    }
+
+    /// Sets any [`Judge`](crate::endpoint::Judge): `classify` and the judgement of outcomes in one.
+    #[must_use]
+    pub fn judge<V2>(self, judge: V2) -> BalanceBuilder<P, R, C, V2, K> {
+        self.with(|rules| Rules {
+            policy: rules.policy,
+            recover: rules.recover,
+            completion: rules.completion,
+            classify: judge,
+            hints: rules.hints,
+        })
+    }
+
     /// Sets what each request asks of the pick: a hash key, a cluster, metadata, what to leave out.
     /// Runs in `call`, in the caller's context. Default: nothing.
     #[must_use]

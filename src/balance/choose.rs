@@ -60,6 +60,7 @@ struct TierLoads<'a, S, T> {
 
 impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     /// An open endpoint, as hints and policy have it.
+    #[inline]
     pub(super) fn choose(&self, tried: &Tried, hints: &Hints) -> Option<Place<S>> {
         let set = self.set();
         self.tick();
@@ -131,6 +132,7 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
         }
     }
 
+    #[inline]
     fn through(&mut self, pool: &Pool<P::Table>) -> Option<Place<S>> {
         if let [only] = &*pool.tiers {
             if only.len == 0 {
@@ -157,6 +159,7 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
         })
     }
 
+    #[inline]
     fn in_tier(&mut self, tier: &Tier<P::Table>) -> Option<Place<S>> {
         if tier.len == 0 {
             return None;
@@ -262,6 +265,7 @@ impl<S, T> TierLoads<'_, S, T> {
 }
 
 impl<S, T> Loads for TierLoads<'_, S, T> {
+    #[inline]
     fn load(&self, at: usize) -> f64 {
         let Some(endpoint) = self.endpoint(at) else {
             return f64::INFINITY;
@@ -276,6 +280,7 @@ impl<S, T> Loads for TierLoads<'_, S, T> {
         }
     }
 
+    #[inline]
     fn calls(&self, at: usize) -> u64 {
         let endpoint = self.endpoint(at);
         endpoint.map_or(0, |e| e.gate.state().in_flight() + e.waiting())
@@ -295,10 +300,12 @@ impl<S, T> Loads for TierLoads<'_, S, T> {
 }
 
 impl<S, P: Policy, R, C, V> Pick<S, R, C, V> for Chosen<S, P, R, C, V> {
+    #[inline]
     fn shared(&self) -> &Shared<S, R, C, V> {
         &self.stripe.0.shared
     }
 
+    #[inline]
     fn pick(&self, tried: &Tried) -> Picked<S> {
         let core = &*self.stripe.0;
         let allowed = |endpoint: &Endpoint<S>| match self.hints.wish() {

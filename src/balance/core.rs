@@ -143,6 +143,7 @@ where
 }
 
 impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
+    #[inline]
     pub(super) fn set(&self) -> &Arc<EndpointSet<S>> {
         self.shared.set()
     }
@@ -325,6 +326,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     }
 
     /// Whether nobody was shut or opened since shares were set.
+    #[inline]
     pub(super) fn is_weighed(&self) -> bool {
         self.weighed.load(Ordering::Relaxed) == self.set().version()
     }

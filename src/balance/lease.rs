@@ -31,7 +31,7 @@ pub struct Lease {
 /// The balancer that a lease reports to.
 trait Judge: Send + Sync {
     fn answered(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, outcome: Outcome);
-    fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, reason: &str);
+    fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, verdict: &Verdict);
     /// A call that counts against the limit has ended.
     fn exit(&self);
 }
@@ -90,15 +90,8 @@ impl Lease {
         }
         let probe = self.admitted.judged();
         self.admitted.failed();
-        match verdict {
-            Verdict::Unreachable(reason) => {
-                self.judge.failed(self.admitted.endpoint(), probe, &reason);
-            }
-            Verdict::Reachable => {
-                self.judge
-                    .answered(self.admitted.endpoint(), probe, Outcome::Failure);
-            }
-        }
+        let endpoint = self.admitted.endpoint();
+        self.judge.failed(endpoint, probe, &verdict);
     }
 
     /// Whether it was reported before.
@@ -112,8 +105,9 @@ impl<P: Policy> Judge for Stripe<Outside, P, NeverRecover, (), ()> {
         self.0.set().answered(endpoint, probe, outcome);
     }
 
-    fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, reason: &str) {
-        self.0.shared.failed(endpoint, probe, reason);
+    fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, verdict: &Verdict) {
+        let shared = &self.0.shared;
+        shared.judged(endpoint, probe, verdict, Outcome::Failure);
     }
 
     fn exit(&self) {

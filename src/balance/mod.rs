@@ -39,6 +39,15 @@
 //! | [`Maglev`] | by a key of the request | instances keep caches or sessions |
 //!
 //! A [`Policy`] of your own is two functions. More to choose by is in the [guide](crate::guide).
+//!
+//! # Around a policy
+//!
+//! Each works with every policy, and costs nothing while it is not asked for:
+//!
+//! * clusters in order: [`prefer_cluster`](BalanceBuilder::prefer_cluster);
+//! * what one request asks for: [`Hints`], with metadata as a [`Selector`];
+//! * new instances little by little: [`SlowStart`];
+//! * instances that answer badly: [`Outliers`].
 
 mod alias;
 mod builder;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What one call takes of its balancer's limits: a place among the calls in flight, and one among
-/// those that wait for the registry's first answer.
+/// those that wait to know whom to call.
 ///
 /// Holds no reference to the balancer, which its owner does: give back what it took with
 /// [`stop_waiting`](Self::stop_waiting) and [`exit`](Self::exit).
@@ -67,6 +67,7 @@ impl Passage {
     }
 
     /// No longer in flight.
+    #[inline]
     pub(super) fn exit<S, P: Policy, R, C, V>(&mut self, core: &Core<S, P, R, C, V>) {
         if self.hand_over() {
             core.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -74,6 +75,7 @@ impl Passage {
     }
 
     /// Leaves it to somebody else to count the call out. False if it is not counted.
+    #[inline]
     pub(super) fn hand_over(&mut self) -> bool {
         let counted = matches!(self.entry, Entry::Counted);
         self.entry = Entry::Free;
@@ -95,7 +97,7 @@ impl Passage {
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
             if entered.is_err() {
                 let reason = format!(
-                    "{} calls wait for the registry's first answer (max_waiting)",
+                    "{} calls wait to know whom to call (max_waiting)",
                     limits.max_waiting
                 );
                 return Poll::Ready(CallError::Overloaded {
@@ -105,6 +107,9 @@ impl Passage {
             }
             if tokio::runtime::Handle::try_current().is_err() {
                 core.waiting.fetch_sub(1, Ordering::Relaxed);
+                if let Some(error) = core.set().nobody_known() {
+                    return Poll::Ready(error);
+                }
                 return Poll::Ready(CallError::Unknown {
                     service: core.set().service().clone(),
                     reason:
@@ -117,6 +122,9 @@ impl Passage {
         let waited = self.wait.as_mut().map(|wait| wait.as_mut().poll(cx));
         if waited != Some(Poll::Ready(())) {
             return Poll::Pending;
+        }
+        if let Some(error) = core.set().nobody_known() {
+            return Poll::Ready(error); // a probe takes its time
         }
         let subscription = core.shared.subscription();
         if matches!(subscription.status(), Status::Fresh) {
@@ -139,6 +147,7 @@ impl Passage {
     }
 
     /// No longer among those that wait.
+    #[inline]
     pub(super) fn stop_waiting<S, P: Policy, R, C, V>(&mut self, core: &Core<S, P, R, C, V>) {
         if self.wait.take().is_some() {
             core.waiting.fetch_sub(1, Ordering::Relaxed);

@@ -105,10 +105,11 @@ impl<P: Policy> Picker<P> {
                 }
                 Picked::Nobody(error) => return Err(error),
                 Picked::Wait => {
-                    return Err(CallError::Unknown {
+                    let known = picking.chosen.stripe.0.set().nobody_known();
+                    return Err(known.unwrap_or_else(|| CallError::Unknown {
                         service: self.subscription().key().clone(),
                         reason: self.subscription().status().to_string().into(),
-                    });
+                    }));
                 }
             }
         }

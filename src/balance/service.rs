@@ -88,6 +88,7 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
     }
 
     /// This thread's reference to what all clones share.
+    #[inline]
     pub(super) fn stripe(&self) -> Arc<Stripe<S, P, R, C, V>> {
         Arc::clone(&self.handle.stripes[stripe()])
     }

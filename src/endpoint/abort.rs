@@ -46,6 +46,7 @@ impl Abort {
     }
 
     /// The call has ended.
+    #[inline]
     pub(super) fn leave<S>(&mut self, endpoint: &Endpoint<S>) {
         if let Some(ticket) = self.ticket.take() {
             endpoint.wakers().leave(ticket);

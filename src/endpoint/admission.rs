@@ -52,6 +52,7 @@ trait Finish: Send + Sync {
 
 impl<S> Endpoint<S> {
     /// Lets one call in, counted as entering and in flight, or refuses it.
+    #[inline]
     fn admit(&self, probe: bool, gated: bool) -> bool {
         let admitted = match (gated, probe) {
             (true, false) => self.gate.admit(),
@@ -78,6 +79,7 @@ impl<S> Endpoint<S> {
     }
 
     /// An admitted call has ended; `since` says when it began, if calls are timed.
+    #[inline]
     fn end(&self, since: Option<Instant>) {
         if let Some(since) = since {
             self.observe(since, Duration::ZERO);
@@ -102,6 +104,7 @@ impl<S> Endpoint<S> {
 }
 
 impl<S> Place<S> {
+    #[inline]
     pub(crate) fn new(endpoint: Arc<Endpoint<S>>, probe: bool) -> Self {
         Self {
             endpoint: Some(endpoint),
@@ -111,12 +114,14 @@ impl<S> Place<S> {
         }
     }
 
+    #[inline]
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint<S>> {
         let endpoint = self.endpoint.as_ref();
         endpoint.expect("only `admit` takes it, after which the place is dropped")
     }
 
     /// Whether the endpoint would let this call in now.
+    #[inline]
     pub(crate) fn is_open(&self) -> bool {
         let state = self.endpoint().gate.state();
         if self.probe {
@@ -140,6 +145,7 @@ impl<S> Place<S> {
 
     /// Is let in, or refused. The probe token goes to the admitted call. Drop the place after
     /// this.
+    #[inline]
     pub(crate) fn admit(&mut self, set: &EndpointSet<S>) -> Option<Admitted<S>> {
         if !self.endpoint().admit(self.probe, set.is_gated()) {
             return None;
@@ -157,6 +163,7 @@ impl<S> Place<S> {
         })
     }
 
+    #[inline]
     fn stop_waiting(&mut self) {
         let Some(endpoint) = &self.endpoint else {
             return;
@@ -170,18 +177,21 @@ impl<S> Place<S> {
     }
 
     /// Hands the probe token on, to the admitted call or to a verdict.
+    #[inline]
     pub(crate) fn hand_over_probe(&mut self) -> bool {
         mem::take(&mut self.probe)
     }
 }
 
 impl<S> Admitted<S> {
+    #[inline]
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint<S>> {
         let endpoint = self.endpoint.as_ref();
         endpoint.expect("only `into_handle`, which ends `self`, takes it")
     }
 
     /// It goes into `Service::call` until the guard is dropped; once for each admission.
+    #[inline]
     pub(crate) fn enter(&self) -> Entering<'_, S> {
         Entering(self.endpoint())
     }
@@ -197,6 +207,7 @@ impl<S> Admitted<S> {
     }
 
     /// The verdict on the instance is in: whether this call was its probe.
+    #[inline]
     pub(crate) fn judged(&mut self) -> bool {
         mem::take(&mut self.probe)
     }
@@ -204,6 +215,7 @@ impl<S> Admitted<S> {
 
 impl<S: Send + Sync + 'static> Admitted<S> {
     /// The same as a handle that users keep.
+    #[inline]
     pub(crate) fn into_handle(mut self) -> InFlight {
         let endpoint = self.endpoint.take();
         let endpoint = endpoint.expect("only this method, which ends `self`, takes it");
@@ -227,6 +239,7 @@ impl InFlight {
 }
 
 impl<S: Send + Sync> Finish for Endpoint<S> {
+    #[inline]
     fn finish(&self, since: Option<Instant>, abort: &mut Abort) {
         abort.leave(self);
         self.end(since);
@@ -241,6 +254,7 @@ impl<S: Send + Sync> Finish for Endpoint<S> {
 }
 
 impl<S> Drop for Entering<'_, S> {
+    #[inline]
     fn drop(&mut self) {
         if self.0.gate.leave() {
             guarded(|| self.0.hub.quiet.notify_waiters());
@@ -249,6 +263,7 @@ impl<S> Drop for Entering<'_, S> {
 }
 
 impl<S> Drop for Admitted<S> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(endpoint) = &self.endpoint {
             endpoint.end(self.since);
@@ -260,6 +275,7 @@ impl<S> Drop for Admitted<S> {
 }
 
 impl<S> Drop for Place<S> {
+    #[inline]
     fn drop(&mut self) {
         self.stop_waiting();
         if let (true, Some(endpoint)) = (self.probe, &self.endpoint) {
@@ -269,6 +285,7 @@ impl<S> Drop for Place<S> {
 }
 
 impl Drop for InFlight {
+    #[inline]
     fn drop(&mut self) {
         self.endpoint.finish(self.since, &mut self.abort);
     }

@@ -82,6 +82,7 @@ where
     }
 
     /// How it chooses.
+    #[inline]
     pub(crate) const fn picker(&self) -> &P {
         &self.pick
     }
@@ -99,6 +100,7 @@ where
     }
 
     /// Whether it waits for there to be an instance to call.
+    #[inline]
     pub(crate) const fn waits_for_instances(&self) -> bool {
         self.waiter.waits()
     }
@@ -152,6 +154,7 @@ where
     V: Judge<S::Response, S::Error>,
 {
     /// Chooses an endpoint, or waits for there to be one.
+    #[inline]
     fn poll_place(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         let this = self.project();
         let set = this.pick.shared().set();
@@ -177,6 +180,7 @@ where
     }
 
     /// Clones the endpoint's service; makes it if nobody has. `None`: the endpoint is no good.
+    #[inline]
     fn poll_service(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<()>> {
         let this = self.project();
         let shared = this.pick.shared();
@@ -220,6 +224,7 @@ where
     }
 
     /// Waits until the service is ready, and calls it if the gate still lets us in.
+    #[inline]
     fn poll_admission(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         let (Some(place), Some(service)) = (this.place.as_mut(), this.service.as_mut()) else {
@@ -250,11 +255,11 @@ where
                 *this.place = None;
                 let verdict = shared.classify.classify(&error);
                 let error = CallError::inner_of(shared.set().service(), &endpoint, error);
-                let reason = match verdict {
-                    Verdict::Unreachable(reason) => reason,
-                    Verdict::Reachable => error.cause().into(),
+                let verdict = match verdict {
+                    Verdict::Reachable => Verdict::unreachable(error.cause()),
+                    failed => failed,
                 };
-                shared.failed(&endpoint, probe, &reason);
+                shared.judged(&endpoint, probe, &verdict, Outcome::Ignored);
                 *this.failure = Some(error);
                 this.tried.push(endpoint.generation());
             }
@@ -271,6 +276,7 @@ where
     }
 
     /// Waits for the service's answer.
+    #[inline]
     fn poll_answer(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -307,15 +313,12 @@ where
         let verdict = shared.classify.classify(&error);
         let outcome = match verdict {
             Verdict::Reachable => shared.classify.outcome(Err(&error)),
-            Verdict::Unreachable(_) => Outcome::Ignored,
+            Verdict::Unreachable(_) | Verdict::Lost(_) => Outcome::Ignored,
         };
         let probe = admitted.judged();
         admitted.failed();
         let endpoint = Arc::clone(admitted.endpoint());
-        match verdict {
-            Verdict::Unreachable(reason) => shared.failed(&endpoint, probe, &reason),
-            Verdict::Reachable => set.answered(&endpoint, probe, outcome),
-        }
+        shared.judged(&endpoint, probe, &verdict, outcome);
         drop(admitted);
         let recovered = shared.recover.recover(&mut error);
         let error = CallError::inner_of(set.service(), &endpoint, error);

@@ -26,6 +26,10 @@ struct Record {
     times: u32,
     /// Since when it is back.
     back: Option<Instant>,
+    /// When it last lost a connection with a call on it.
+    lost: Option<Instant>,
+    /// Whether a probe that is due at once, or on its way, is about to tell what is wrong.
+    suspect: bool,
 }
 
 /// Why an instance is ejected.
@@ -42,16 +46,28 @@ enum Cause {
 
 impl Ejection {
     /// One failure more: 1 s of rest after the first, twice as long after each further one, 30 s
-    /// at most.
-    pub(crate) fn failed(&self, now: Instant) {
+    /// at most. None if all that happened is that a connection was lost, which is forgiven once in
+    /// 10 s. True if there is none.
+    pub(crate) fn failed(&self, now: Instant, lost: bool) -> bool {
         let mut record = self.lock();
         let record = record.get_or_insert_default();
         record.cause = Cause::Connection;
+        let recent = |at: Instant| now.saturating_duration_since(at) < FORGIVEN_EACH;
+        let at_once = lost && !record.lost.is_some_and(recent);
+        if lost {
+            record.lost = Some(now);
+        }
+        record.suspect = at_once;
+        if at_once {
+            record.due = Some(now);
+            return true;
+        }
         record.failures = record.failures.saturating_add(1);
         let rest = FIRST_REST
             .saturating_mul(1 << (record.failures - 1).min(10))
             .min(LONGEST_REST);
         record.due = Some(now + rest);
+        false
     }
 
     /// It answered badly once too often: the rest is longer each time. For each `longest` that it
@@ -71,16 +87,17 @@ impl Ejection {
     }
 
     /// It was reached, or let back in: what was counted is void, but for how often it was ejected
-    /// for its answers.
+    /// for its answers, and when it last lost a connection.
     pub(crate) fn succeeded(&self, now: Instant) {
         let mut record = self.lock();
-        let times = record.as_ref().map_or(0, |record| record.times);
-        let former = record.take();
-        if times > 0 {
-            let back = former.and_then(|former| former.back);
+        let Some(former) = record.take() else {
+            return;
+        };
+        if former.times > 0 || former.lost.is_some() {
             *record = Some(Box::new(Record {
-                times,
-                back: Some(back.unwrap_or(now)),
+                times: former.times,
+                back: (former.times > 0).then(|| former.back.unwrap_or(now)),
+                lost: former.lost,
                 ..Record::default()
             }));
         }
@@ -99,6 +116,21 @@ impl Ejection {
         {
             record.failures = 0;
             record.due = record.due.map(|due| due.min(now));
+        }
+    }
+
+    /// Whether what is wrong with an instance whose gate is shut for this is about to be known.
+    pub(crate) fn is_suspect(&self) -> bool {
+        // The gate is shut before it is said why.
+        let record = self.lock();
+        let record = record.as_ref();
+        record.is_none_or(|record| record.suspect || record.cause == Cause::None)
+    }
+
+    /// Its probe is a call's, so that nobody waits for what that finds.
+    pub(crate) fn leave_to_a_call(&self) {
+        if let Some(record) = &mut *self.lock() {
+            record.suspect = false;
         }
     }
 
@@ -138,5 +170,8 @@ pub(crate) fn now() -> Instant {
 
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// A server whose keep-alive is shorter than ours loses no more than one connection in such a time
+/// to a race; one that breaks them as it answers does.
+const FORGIVEN_EACH: Duration = Duration::from_secs(10);
 /// While none can be reached, one is probed this often.
 pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(1);

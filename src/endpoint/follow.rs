@@ -126,6 +126,7 @@ impl<S> Endpoint<S> {
 
 impl<S> EndpointSet<S> {
     /// Does the janitor's work if there is none and some has come up.
+    #[inline]
     pub(crate) fn tend(&self) {
         let hub = &self.hub;
         if hub.untidy.load(Ordering::Relaxed) && hub.untidy.swap(false, Ordering::AcqRel) {

@@ -145,6 +145,7 @@ impl Gate {
 
 impl State {
     /// Whether a call would be let in.
+    #[inline]
     pub(crate) const fn is_open(self) -> bool {
         self.0 & SHUT == 0
     }
@@ -160,6 +161,7 @@ impl State {
     }
 
     /// Whether it closed for good.
+    #[inline]
     pub(crate) const fn is_evicted(self) -> bool {
         self.0 & EVICTED != 0
     }
@@ -180,16 +182,19 @@ impl State {
     }
 
     /// How many are between admission and the end of `Service::call`.
+    #[inline]
     pub(crate) const fn entering(self) -> u64 {
         (self.0 & ENTERING) >> ENTER.trailing_zeros()
     }
 
     /// How many calls were let in and have not ended.
+    #[inline]
     pub(crate) const fn in_flight(self) -> u64 {
         self.0 & IN_FLIGHT
     }
 
     /// Whether a lowering of ENTERING that found this left a closed gate quiet.
+    #[inline]
     const fn last_to_leave(self) -> bool {
         self.0 & (EVICTED | CLOSED) != 0 && self.entering() == 1
     }

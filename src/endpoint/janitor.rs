@@ -52,7 +52,7 @@ pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
                 (endpoint, ended) = probes.next() => if let Some(set) = weak.upgrade() {
                     match ended {
                         Ok(()) => set.reached(&endpoint),
-                        Err(reason) => set.failed(&endpoint, true, &reason),
+                        Err(reason) => set.failed(&endpoint, true, &reason, false),
                     }
                 }
             }
@@ -211,9 +211,11 @@ impl<S> EndpointSet<S> {
             {
                 continue;
             }
+            endpoint.ejection.leave_to_a_call();
             endpoint.gate.grant_probe();
             self.hub.probes.store(true, Ordering::Release);
             endpoint.wakers().wake_all();
+            self.waiters.wake_all();
         }
         next
     }

@@ -134,6 +134,7 @@ impl<S> Endpoint<S> {
     }
 
     /// Which presence of the instance this is.
+    #[inline]
     pub(crate) const fn generation(&self) -> Generation {
         self.generation
     }
@@ -150,6 +151,7 @@ impl<S> Endpoint<S> {
     }
 
     /// Calls in flight and waiting, per weight; infinite at weight 0.
+    #[inline]
     pub(crate) fn load(&self) -> f64 {
         let weight = self.weight();
         let calls = self.gate.state().in_flight() + self.waiting();
@@ -161,6 +163,7 @@ impl<S> Endpoint<S> {
     }
 
     /// Its weight, as last listed.
+    #[inline]
     pub(crate) fn weight(&self) -> f64 {
         f64::from_bits(self.weight.load(Ordering::Relaxed))
     }
@@ -180,6 +183,7 @@ impl<S> Endpoint<S> {
     }
 
     /// How many calls wait for the service, not admitted.
+    #[inline]
     pub(crate) fn waiting(&self) -> u64 {
         u64::from(self.waiting.load(Ordering::Relaxed))
     }

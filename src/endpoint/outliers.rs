@@ -96,17 +96,22 @@ impl<S> EndpointSet<S> {
         self.stir(endpoint);
     }
 
-    /// Lets outliers back in if too many of those that `allow` says yes to are out. True if any
-    /// was.
+    /// Lets outliers back in if too many of those that `allow` says yes to are out. True if one of
+    /// those is in now, though it may have been out a moment before.
     pub(crate) fn relieve(&self, allow: impl Fn(&Endpoint<S>) -> bool) -> bool {
         let Some(rules) = self.hub.outliers.get() else {
             return false;
         };
-        let lifted = self.lock().relieve(rules, ejection::now(), allow);
+        let (lifted, some_in) = {
+            let mut state = self.lock();
+            let lifted = state.relieve(rules, ejection::now(), &allow);
+            let (out, callable) = state.out(&allow);
+            (lifted, out < callable)
+        };
         for endpoint in &lifted {
             self.stir(endpoint);
         }
-        !lifted.is_empty()
+        some_in
     }
 }
 

@@ -58,12 +58,14 @@ impl Tried {
     }
 
     /// Whether one more try would be too many.
+    #[inline]
     pub(crate) const fn is_full(&self) -> bool {
         self.len == MOST_TRIES
     }
 }
 
 impl Default for Tried {
+    #[inline]
     fn default() -> Self {
         Self {
             generations: [Generation(0); MOST_TRIES],
@@ -81,6 +83,7 @@ impl fmt::Debug for Tried {
 
 #[cfg(feature = "testing")]
 impl<S, R, C, V> Pick<S, R, C, V> for Any<S, R, C, V> {
+    #[inline]
     fn shared(&self) -> &Shared<S, R, C, V> {
         &self.0
     }
@@ -91,6 +94,7 @@ impl<S, R, C, V> Pick<S, R, C, V> for Any<S, R, C, V> {
 }
 
 impl<S, R, C, V> Pick<S, R, C, V> for OwnFirst<S, R, C, V> {
+    #[inline]
     fn shared(&self) -> &Shared<S, R, C, V> {
         &self.shared
     }

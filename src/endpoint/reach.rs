@@ -4,14 +4,21 @@ use crate::endpoint::{Endpoint, EndpointSet, ejection};
 
 impl<S> EndpointSet<S> {
     /// A call found that the instance cannot be reached: no other call goes there until a probe
-    /// succeeds. `probe` says whether the call was one.
-    pub(crate) fn failed(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, reason: &str) {
+    /// succeeds. `probe` says whether the call was one, `lost` whether there was a connection, so
+    /// that a probe at once has a point.
+    pub(crate) fn failed(
+        &self,
+        endpoint: &Arc<Endpoint<S>>,
+        probe: bool,
+        reason: &str,
+        lost: bool,
+    ) {
         let first = endpoint.gate.eject();
         if !first && !probe {
             return; // one failure told by several calls
         }
         let now = ejection::now();
-        endpoint.ejection.failed(now);
+        let at_once = endpoint.ejection.failed(now, lost);
         {
             let mut state = self.lock();
             let told = format!("instance {}: {reason}", endpoint.address());
@@ -19,7 +26,7 @@ impl<S> EndpointSet<S> {
             if first && !state.abandoned {
                 state.ejected.push(Arc::clone(endpoint));
             }
-            if state.probed.is_none() && state.all_out() {
+            if state.probed.is_none() && !at_once && state.all_out() {
                 state.probed = Some(now); // the first probe is due one interval from here
             }
         }
@@ -93,6 +100,7 @@ impl<S> EndpointSet<S> {
     pub(super) fn stir(&self, endpoint: &Endpoint<S>) {
         self.bump();
         endpoint.wakers().wake_all();
+        self.waiters.wake_all(); // some may wait for what a probe finds
         self.hub.ring();
     }
 }

@@ -38,8 +38,14 @@ pub trait Classify<E> {
 pub enum Verdict {
     /// It could be reached: the error is about this call only.
     Reachable,
-    /// Its connection failed, for this reason. The instance gets no call until a probe succeeds.
+    /// There is no connection to it, for this reason. The instance gets no call until a probe
+    /// succeeds, the first of which is due after 1 s.
     Unreachable(Arc<str>),
+    /// Its connection broke with the call on it, for this reason. That may be all that is wrong: so
+    /// it looks when a server closes what lay idle just as we write. The instance gets no call until
+    /// a probe succeeds, the first of which is due at once, unless the same happened in the 10 s
+    /// before: then it is as with [`Unreachable`](Self::Unreachable).
+    Lost(Arc<str>),
 }
 
 /// Tells from what came of a call how well the instance did, for ejecting those that do badly; see
@@ -84,6 +90,11 @@ impl Verdict {
     /// The connection failed, and `reason` says how.
     pub fn unreachable(reason: impl fmt::Display) -> Self {
         Self::Unreachable(reason.to_string().into())
+    }
+
+    /// The connection broke, and `reason` says how.
+    pub fn lost(reason: impl fmt::Display) -> Self {
+        Self::Lost(reason.to_string().into())
     }
 }
 

@@ -161,6 +161,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
 
 impl<S> EndpointSet<S> {
     /// The service whose instances these are.
+    #[inline]
     pub(crate) const fn service(&self) -> &ServiceKey {
         &self.service
     }
@@ -171,11 +172,13 @@ impl<S> EndpointSet<S> {
     }
 
     /// False only in the harness that shows what the gates are good for.
+    #[inline]
     pub(crate) const fn is_gated(&self) -> bool {
         self.gated
     }
 
     /// Rises whenever it may have changed who can be called.
+    #[inline]
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -186,6 +189,7 @@ impl<S> EndpointSet<S> {
     }
 
     /// Rises whenever the callable instances or their attributes may have changed.
+    #[inline]
     pub(crate) fn membership(&self) -> u64 {
         self.membership.load(Ordering::Acquire)
     }
@@ -232,6 +236,7 @@ impl<S> EndpointSet<S> {
     }
 
     /// Whether calls are timed.
+    #[inline]
     pub(crate) fn is_timed(&self) -> bool {
         self.hub.timing.get().is_some()
     }
@@ -247,6 +252,7 @@ impl<S> EndpointSet<S> {
     }
 
     /// What its endpoints report to.
+    #[inline]
     pub(crate) const fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
@@ -291,6 +297,26 @@ impl<S> EndpointSet<S> {
         }
     }
 
+    /// Whether a probe is about to tell of an instance whether it can be called.
+    fn has_suspects(
+        &self,
+        roster: &Roster<S>,
+        tried: &Tried,
+        allow: impl Fn(&Endpoint<S>) -> bool,
+    ) -> bool {
+        roster.endpoints().iter().any(|endpoint| {
+            endpoint.gate.state().is_ejected()
+                && endpoint.ejection.is_suspect()
+                && !tried.contains(endpoint.generation())
+                && allow(endpoint)
+        })
+    }
+
+    /// Why nobody is called, if it is known which instances there are.
+    pub(crate) fn nobody_known(&self) -> Option<CallError> {
+        self.roster(true).known.then(|| self.nobody())
+    }
+
     /// Holds the newest snapshot still. Nothing of the users' may run meanwhile.
     pub(crate) fn view(&self) -> View<'_, S> {
         View {
@@ -307,14 +333,25 @@ impl<S> EndpointSet<S> {
         if !self.is_tended() {
             self.tidy(ejection::now(), None);
         }
-        self.relieve(&allow); // no call fails for what others were answered
-        let roster = self.roster(true);
-        match self.find(&roster, tried, &allow) {
-            Found::One(endpoint, probe) => Picked::Place(Place::new(endpoint, probe)),
-            Found::Changing => Picked::Wait,
-            Found::Nobody if !roster.known => Picked::Wait,
-            Found::Nobody => Picked::Nobody(self.nobody()),
+        let left = |e: &Endpoint<S>| !tried.contains(e.generation()) && allow(e);
+        for _ in 0..MOST_LOOKS {
+            // No call fails for what others were answered, nor because those who were let back in
+            // were ejected before this could look.
+            let some_in = self.relieve(left);
+            let roster = self.roster(true);
+            // Asked before who is open, lest somebody is let back in between.
+            let suspects = self.has_suspects(&roster, tried, &allow);
+            match self.find(&roster, tried, &allow) {
+                Found::One(endpoint, probe) => {
+                    return Picked::Place(Place::new(endpoint, probe));
+                }
+                Found::Changing => return Picked::Wait,
+                Found::Nobody if !roster.known || suspects => return Picked::Wait,
+                Found::Nobody if some_in => {}
+                Found::Nobody => break,
+            }
         }
+        Picked::Nobody(self.nobody())
     }
 
     /// Why there is nobody to call.
@@ -342,6 +379,7 @@ impl<S> EndpointSet<S> {
 
     /// Whether to look for probes. Cleared before the look, so that a probe granted during it is
     /// not missed for good.
+    #[inline]
     fn seek_probes(&self) -> bool {
         self.hub.probes.load(Ordering::Relaxed) && self.hub.probes.swap(false, Ordering::AcqRel)
     }
@@ -531,6 +569,9 @@ impl<S> View<'_, S> {
         }
     }
 }
+
+/// Looks for an instance while others are ejected and let back in.
+const MOST_LOOKS: usize = 16;
 
 fn vacancy(snapshot: &Snapshot) -> String {
     if snapshot.ended {

@@ -5,7 +5,7 @@ use std::{
 
 use crate::{
     directory::{Attached, Subscription},
-    endpoint::{Endpoint, EndpointSet, MakeEndpoint, ejection, probes::Prober},
+    endpoint::{Endpoint, EndpointSet, MakeEndpoint, Outcome, Verdict, ejection, probes::Prober},
 };
 
 /// What all calls through one consumer share: its endpoints and the rules for using them.
@@ -44,6 +44,7 @@ impl<S, R, C, V> Shared<S, R, C, V> {
         }
     }
 
+    #[inline]
     pub(crate) fn set(&self) -> &Arc<EndpointSet<S>> {
         self.owner.0.consumer()
     }
@@ -53,9 +54,25 @@ impl<S, R, C, V> Shared<S, R, C, V> {
         self.owner.0.subscription()
     }
 
-    /// A call found that the instance cannot be reached. `probe` says whether the call was one.
-    pub(crate) fn failed(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, reason: &str) {
-        self.set().failed(endpoint, probe, reason);
+    /// A call failed. `probe` says whether it was one, `outcome` what its failing means if the
+    /// instance could be reached.
+    pub(crate) fn judged(
+        &self,
+        endpoint: &Arc<Endpoint<S>>,
+        probe: bool,
+        verdict: &Verdict,
+        outcome: Outcome,
+    ) {
+        match verdict {
+            Verdict::Reachable => self.set().answered(endpoint, probe, outcome),
+            Verdict::Unreachable(reason) => self.failed(endpoint, probe, reason, false),
+            Verdict::Lost(reason) => self.failed(endpoint, probe, reason, true),
+        }
+    }
+
+    /// A call found that the instance cannot be reached, or lost its connection to it.
+    fn failed(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, reason: &str, lost: bool) {
+        self.set().failed(endpoint, probe, reason, lost);
         // An instance that is only held, not listed, is held no longer.
         self.subscription().report_unreachable(
             &endpoint.address(),

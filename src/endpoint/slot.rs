@@ -45,6 +45,7 @@ impl<S> Slot<S> {
     }
 
     /// Clones the service; makes it first if nobody has.
+    #[inline]
     pub(crate) fn obtain(&self, make: impl FnOnce() -> S) -> Obtained<S>
     where
         S: Clone,

@@ -15,6 +15,7 @@ impl Waiter {
     }
 
     /// Waits no longer.
+    #[inline]
     pub(crate) fn leave<S>(&mut self, set: &EndpointSet<S>) {
         if let Some(ticket) = self.0.take() {
             set.waiters.leave(ticket);
@@ -22,6 +23,7 @@ impl Waiter {
     }
 
     /// Whether it waits.
+    #[inline]
     pub(crate) const fn waits(&self) -> bool {
         self.0.is_some()
     }

@@ -18,10 +18,9 @@ use tower::Service;
 use crate::{
     balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy},
     directory::Subscription,
-    endpoint::Verdict,
     grpc::{Error, ResponseBody, body::Deadline, deadline},
     model::{Address, ServiceKey},
-    transport::{self, Body, Purpose, Rules, Transport, TransportBuilder},
+    transport::{Body, Purpose, Rules, Transport, TransportBuilder},
 };
 
 /// The instances of a service as one channel: what a client that tonic generated is made with.
@@ -45,7 +44,7 @@ pub struct ChannelBuilder<P: Policy = P2c> {
 /// What balances a channel's calls.
 pub type Balancing<P = P2c> = BalanceBuilder<P, Rules, Rules, Classify, InExtensions>;
 
-type Classify = fn(&transport::Error) -> Verdict;
+type Classify = Rules;
 type Instances<P> = Balance<Transport, P, Rules, Rules, Classify, InExtensions>;
 type Call<P> = balance::ResponseFuture<Transport, Request<Body>, P, Rules, Rules, Classify>;
 
@@ -87,7 +86,7 @@ impl Channel {
         let balance = Balance::builder(subscription)
             .recover(Rules::default())
             .completion(Rules::default())
-            .classify(transport::classify as Classify)
+            .judge(Rules::default())
             .hints_in_extensions();
         ChannelBuilder {
             balance,

@@ -1,14 +1,12 @@
 use crate::{
     balance::{Balance, BalanceBuilder, NoHints, P2c, Policy},
-    endpoint::Verdict,
-    transport::{self, MakeTransport, Rules, Transport},
+    transport::{MakeTransport, Rules, Transport},
 };
 
 /// A [`Balance`] over [`Transport`]s: what was provably not processed moves to another instance, a
 /// failed connection ejects its instance, and a call is in flight until its response's body has
 /// ended.
-pub type HttpBalance<P = P2c, K = NoHints> =
-    Balance<Transport, P, Rules, Rules, fn(&transport::Error) -> Verdict, K>;
+pub type HttpBalance<P = P2c, K = NoHints> = Balance<Transport, P, Rules, Rules, Rules, K>;
 
 /// Builds a balancer whose instances are called over HTTP.
 ///
@@ -32,8 +30,8 @@ pub trait BuildHttp {
     /// What finds what a request asks of the pick.
     type Hints;
 
-    /// Builds it. The builder's own `recover`, `completion` and `classify` are replaced by the
-    /// transport's.
+    /// Builds it. The builder's own `recover`, `completion`, `classify` and what `outliers` judges
+    /// by are replaced by the transport's.
     fn build_http(self, transport: MakeTransport) -> HttpBalance<Self::Policy, Self::Hints>;
 }
 
@@ -44,9 +42,7 @@ impl<P: Policy, R, C, V, K> BuildHttp for BalanceBuilder<P, R, C, V, K> {
     fn build_http(self, transport: MakeTransport) -> HttpBalance<P, K> {
         self.recover(Rules::default())
             .completion(Rules::default())
-            .classify::<transport::Error, _>(
-                transport::classify as fn(&transport::Error) -> Verdict,
-            )
+            .judge(Rules::default())
             .build(transport)
     }
 }

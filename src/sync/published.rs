@@ -27,6 +27,7 @@ impl<T> Published<T> {
     }
 
     /// Borrows the newest value, if there is one.
+    #[inline]
     pub(crate) fn load(&self) -> PublishedRef<T> {
         PublishedRef(self.cell.load())
     }
@@ -47,6 +48,7 @@ impl<T> Published<T> {
 }
 
 impl<T> PublishedRef<T> {
+    #[inline]
     pub(crate) fn get(&self) -> Option<&Arc<T>> {
         self.0.as_ref()
     }

@@ -24,14 +24,23 @@ struct Inner {
     kind: ErrorKind,
     evidence: Evidence,
     timeout: bool,
-    /// Whether the connection failed and not only the call.
-    ejects: bool,
+    /// Whether the connection failed, and not only the call.
+    ejects: Ejects,
     /// Whether the request is sent again though nobody knows, since its sender allows it.
     retried: bool,
     text: String,
     source: Option<BoxError>,
     /// In a mutex only because a body need not be `Sync`.
     request: Mutex<Option<Request<Body>>>,
+}
+
+/// What a failure says of the instance.
+#[derive(Clone, Copy)]
+enum Ejects {
+    No,
+    Unreachable,
+    /// A connection broke that there was.
+    Lost,
 }
 
 /// What kind of failure an [`Error`] is.
@@ -87,7 +96,7 @@ impl Error {
             kind,
             evidence,
             timeout: false,
-            ejects: false,
+            ejects: Ejects::No,
             retried: false,
             text: text.into(),
             source: None,
@@ -113,7 +122,13 @@ impl Error {
 
     /// The instance is to be left alone until a probe succeeds.
     pub(super) fn ejecting(mut self) -> Self {
-        self.0.ejects = true;
+        self.0.ejects = Ejects::Unreachable;
+        self
+    }
+
+    /// The same, but that another connection may do.
+    pub(super) fn losing(mut self) -> Self {
+        self.0.ejects = Ejects::Lost;
         self
     }
 
@@ -206,10 +221,10 @@ impl Error {
 
     /// What it says about the instance.
     pub(super) fn verdict(&self) -> Verdict {
-        if self.0.ejects {
-            Verdict::Unreachable(Arc::from(&*self.0.text))
-        } else {
-            Verdict::Reachable
+        match self.0.ejects {
+            Ejects::No => Verdict::Reachable,
+            Ejects::Unreachable => Verdict::Unreachable(Arc::from(&*self.0.text)),
+            Ejects::Lost => Verdict::Lost(Arc::from(&*self.0.text)),
         }
     }
 

@@ -150,6 +150,8 @@ pub(super) async fn exchange(
         };
         return Err(Failed::Back(Box::new(Back {
             request,
+            cost: 1,
+            evidence: Evidence::Unsent,
             fresh,
             why: why.to_owned(),
         })));
@@ -178,7 +180,7 @@ fn judge(connections: &Connections, error: hyper::Error) -> Error {
         new(ErrorKind::Protocol, text).ejecting()
     } else {
         let text = "the connection was lost with the request on its way";
-        new(ErrorKind::Lost, text).ejecting()
+        new(ErrorKind::Lost, text).losing()
     };
     judged.because(error)
 }

@@ -231,6 +231,8 @@ fn not_opened(
     }
     Failed::Back(Box::new(Back {
         request,
+        cost: 1,
+        evidence: Evidence::Unsent,
         fresh,
         why: format!("its connection closed before it took the request ({error})"),
     }))
@@ -262,6 +264,8 @@ fn judge(
         };
         return Failed::Back(Box::new(Back {
             request: Request::from_parts(parts, body),
+            cost: 1,
+            evidence: Evidence::Unsent,
             fresh: !slot.connection().has_answered(),
             why,
         }));
@@ -290,9 +294,21 @@ fn judge(
             return Failed::Error(error);
         };
         let request = Request::from_parts(parts, body);
-        // A connection that was to end does not mean that the instance is.
-        let planned = matches!(reason, h2::Reason::NO_ERROR | h2::Reason::ENHANCE_YOUR_CALM);
-        let failing = left_out && !planned;
+        // A connection that was to end does not mean that the instance is: another one will do.
+        if left_out && reason == h2::Reason::NO_ERROR {
+            return Failed::Back(Box::new(Back {
+                request,
+                cost: if slot.connection().has_answered() {
+                    1
+                } else {
+                    DEAR
+                },
+                evidence: Evidence::Refused,
+                fresh: false,
+                why,
+            }));
+        }
+        let failing = left_out && reason != h2::Reason::ENHANCE_YOUR_CALM;
         let error = new(ErrorKind::Refused, Evidence::Refused, why)
             .because(error)
             .with_request(Some(request));
@@ -309,7 +325,7 @@ fn judge(
         unknown(ErrorKind::Protocol, text).ejecting().because(error)
     } else {
         let text = "the connection was lost with the request on its way".to_owned();
-        unknown(ErrorKind::Lost, text).ejecting().because(error)
+        unknown(ErrorKind::Lost, text).losing().because(error)
     })
 }
 
@@ -492,5 +508,7 @@ impl Default for Pool {
     }
 }
 
+/// What another connection costs when this one said goodbye without having answered anything.
+const DEAR: u32 = 4;
 /// Streams have odd ids below 2^31; the last million is left.
 const LAST_STREAM: u32 = (1 << 31) - (1 << 20);

@@ -14,8 +14,8 @@
 //! | a kept connection closed before it took the request | never sent: another connection of the same instance | a | stays |
 //! | HTTP/2 connection said GOAWAY before the request | never sent: another connection | a | stays |
 //! | REFUSED_STREAM | not processed (RFC 9113, 8.7) | b | stays |
-//! | GOAWAY with a last stream id below the call's | not processed (RFC 9113, 6.8) | b | stays if NO_ERROR |
-//! | RST or EOF with the call in flight; keep-alive closed as we wrote | unknown | unknown | ejected |
+//! | GOAWAY with a last stream id below the call's | not processed (RFC 9113, 6.8): another connection of the same instance if NO_ERROR, else another instance | b | stays if NO_ERROR |
+//! | RST or EOF with the call in flight; keep-alive closed as we wrote | unknown | unknown | ejected, and probed at once if that was the first time in 10 s |
 //! | PING not answered | unknown | unknown | ejected |
 //! | no response headers in time (HTTP/1) | unknown | unknown | stays |
 //! | the call reset for another reason | unknown | unknown | stays |

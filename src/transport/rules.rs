@@ -1,8 +1,8 @@
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tower::load::completion::TrackCompletion;
 
 use crate::{
-    endpoint::{Classify, InFlight, Judge, Recover, Recovered, Verdict},
+    endpoint::{Classify, InFlight, Judge, Outcome, Recover, Recovered, Verdict},
     transport::{Body, Error, ResponseBody},
 };
 
@@ -43,4 +43,57 @@ impl Classify<Error> for Rules {
     }
 }
 
-impl<Res> Judge<Res, Error> for Rules {}
+impl Judge<Response<ResponseBody>, Error> for Rules {
+    fn outcome(&self, result: Result<&Response<ResponseBody>, &Error>) -> Outcome {
+        match result {
+            Ok(response) => judge(response.status(), response.headers()),
+            Err(error) if error.is_timeout() => Outcome::Failure,
+            Err(_) => Outcome::Ignored, // refused, or the caller's own fault
+        }
+    }
+}
+
+/// By the status, and by gRPC's where a response has it in its head.
+fn judge(status: StatusCode, headers: &HeaderMap) -> Outcome {
+    let grpc = headers.get("grpc-status").map(HeaderValue::as_bytes);
+    let failed = match grpc {
+        // DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+        Some(code) => matches!(code, b"4" | b"13" | b"14" | b"15"),
+        None => status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED,
+    };
+    if failed {
+        Outcome::Failure
+    } else {
+        Outcome::Success
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_instances_fault_is_a_failure() {
+        let of = |status: u16| judge(StatusCode::from_u16(status).unwrap(), &HeaderMap::new());
+        for (status, outcome) in [
+            (200, Outcome::Success),
+            (404, Outcome::Success),
+            (429, Outcome::Success),
+            (500, Outcome::Failure),
+            (501, Outcome::Success),
+            (503, Outcome::Failure),
+        ] {
+            assert_eq!(of(status), outcome, "{status}");
+        }
+        let grpc = |code: &'static str| {
+            let header = (
+                "grpc-status".parse().unwrap(),
+                HeaderValue::from_static(code),
+            );
+            judge(StatusCode::OK, &[header].into_iter().collect())
+        };
+        assert_eq!(grpc("0"), Outcome::Success);
+        assert_eq!(grpc("5"), Outcome::Success);
+        assert_eq!(grpc("14"), Outcome::Failure);
+    }
+}

