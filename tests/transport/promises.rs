@@ -124,6 +124,8 @@ async fn seven_of_ten_dead_at_once_fail_no_call_that_was_not_written() {
             .filter(|(id, _)| id.parse::<u32>().unwrap() >= 100);
         assert_eq!(after.clone().count(), 100, "{protocol:?}");
         assert!(after.clone().all(|(_, times)| *times == 1));
+        // Each dead instance was found out by one call, which moved.
+        assert_eq!(balance.counters().moved, 7, "{protocol:?}");
         assert_eq!(balance.counts(), [0, 0, 0]);
     }
 }
