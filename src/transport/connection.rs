@@ -23,7 +23,8 @@ use tokio::{
 
 use crate::{
     endpoint,
-    transport::{dial::DialError, io::Io, options::Options, service::Connections, spawn::spawn},
+    tls::Socket,
+    transport::{dial::DialError, options::Options, service::Connections, spawn::spawn},
 };
 
 /// One HTTP/2 connection. It closes when this is dropped and its streams have ended.
@@ -81,13 +82,13 @@ struct Ping {
 
 /// A socket that counts what it gives and takes.
 struct Listened {
-    io: Io,
+    io: Socket,
     shared: Arc<Shared>,
 }
 
 /// Shakes hands and waits for the peer's SETTINGS: only then is it known that it speaks HTTP/2,
 /// and how many streams it takes.
-pub(super) async fn shake_hands(io: Io, options: &Options) -> Result<Connection, DialError> {
+pub(super) async fn shake_hands(io: Socket, options: &Options) -> Result<Connection, DialError> {
     let within = options.handshake_timeout;
     match timeout(within, settle(io, options)).await {
         Ok(settled) => settled,
@@ -97,7 +98,7 @@ pub(super) async fn shake_hands(io: Io, options: &Options) -> Result<Connection,
     }
 }
 
-async fn settle(io: Io, options: &Options) -> Result<Connection, DialError> {
+async fn settle(io: Socket, options: &Options) -> Result<Connection, DialError> {
     let shared = Arc::new(Shared::default());
     let listened = Listened {
         io,
