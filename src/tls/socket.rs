@@ -26,6 +26,15 @@ impl Socket {
             Self::Tls(_) => None,
         }
     }
+
+    /// The socket underneath, for its options.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.get_ref().0,
+        }
+    }
 }
 
 macro_rules! on_either {

@@ -17,7 +17,7 @@ use h2::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
@@ -55,6 +55,8 @@ struct Shared {
     writes: AtomicU64,
     /// That a PING was not answered, in words.
     silence: OnceLock<String>,
+    /// Told when the peer takes more streams than before, and of the end.
+    changed: Arc<Notify>,
 }
 
 /// The task of a connection.
@@ -88,9 +90,15 @@ struct Listened {
 
 /// Shakes hands and waits for the peer's SETTINGS: only then is it known that it speaks HTTP/2,
 /// and how many streams it takes.
-pub(super) async fn shake_hands(io: Socket, options: &Options) -> Result<Connection, DialError> {
+///
+/// `changed` is told when it takes more streams than before, and of its end.
+pub(super) async fn shake_hands(
+    io: Socket,
+    options: &Options,
+    changed: &Arc<Notify>,
+) -> Result<Connection, DialError> {
     let within = options.handshake_timeout;
-    match timeout(within, settle(io, options)).await {
+    match timeout(within, settle(io, options, changed)).await {
         Ok(settled) => settled,
         Err(_) => Err(DialError::late(format!(
             "no HTTP/2 SETTINGS that allow a stream within {within:?}"
@@ -98,8 +106,15 @@ pub(super) async fn shake_hands(io: Socket, options: &Options) -> Result<Connect
     }
 }
 
-async fn settle(io: Socket, options: &Options) -> Result<Connection, DialError> {
-    let shared = Arc::new(Shared::default());
+async fn settle(
+    io: Socket,
+    options: &Options,
+    changed: &Arc<Notify>,
+) -> Result<Connection, DialError> {
+    let shared = Arc::new(Shared {
+        changed: Arc::clone(changed),
+        ..Shared::default()
+    });
     let listened = Listened {
         io,
         shared: Arc::clone(&shared),
@@ -156,6 +171,11 @@ impl Connection {
     /// No further call takes it.
     pub(super) fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether the peer takes no stream at all.
+    pub(super) fn takes_none(&self) -> bool {
+        self.shared.limit.load(Ordering::Relaxed) == 0
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -248,7 +268,9 @@ impl Future for Driver {
             return Poll::Ready(());
         }
         let limit = this.connection.max_concurrent_send_streams();
-        this.shared.limit.store(limit, Ordering::Relaxed);
+        if limit > this.shared.limit.swap(limit, Ordering::Relaxed) {
+            this.shared.changed.notify_waiters();
+        }
         if limit > 0
             && let Some(settled) = this.settled.take()
         {
@@ -266,6 +288,14 @@ impl Future for Driver {
             return Poll::Ready(()); // dropping the connection ends its streams
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Driver {
+    /// Also with its runtime.
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.changed.notify_waiters();
     }
 }
 

@@ -34,6 +34,7 @@ mod form;
 mod http1;
 mod http2;
 mod options;
+mod patient;
 mod resolve;
 mod response;
 mod resume;
