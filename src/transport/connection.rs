@@ -23,7 +23,8 @@ use tokio::{
 
 use crate::{
     endpoint,
-    transport::{dial::DialError, io::Io, options::Options, service::Connections, spawn::spawn},
+    tls::Socket,
+    transport::{dial::DialError, options::Options, service::Connections, spawn::spawn},
 };
 
 /// One HTTP/2 connection. It closes when this is dropped and its streams have ended.
@@ -46,6 +47,8 @@ struct Shared {
     in_use: AtomicUsize,
     closed: AtomicBool,
     answered: AtomicBool,
+    /// Whether calls were begun that the task has not seen.
+    begun: AtomicBool,
     /// Reads that gave bytes.
     reads: AtomicU64,
     /// Writes that took bytes.
@@ -63,6 +66,8 @@ struct Driver {
     /// Told when the peer's SETTINGS came, or why they will not.
     settled: Option<oneshot::Sender<Result<(), h2::Error>>>,
     ping: Option<Ping>,
+    /// Whether it has let other tasks go first since it was woken.
+    yielded: bool,
 }
 
 /// Looks after a peer that is silent while streams are open.
@@ -79,7 +84,7 @@ struct Ping {
 
 /// A socket that counts what it gives and takes.
 struct Listened {
-    io: Io,
+    io: Socket,
     shared: Arc<Shared>,
 }
 
@@ -88,7 +93,7 @@ struct Listened {
 ///
 /// `changed` is told when it takes more streams than before, and of its end.
 pub(super) async fn shake_hands(
-    io: Io,
+    io: Socket,
     options: &Options,
     changed: &Arc<Notify>,
 ) -> Result<Connection, DialError> {
@@ -101,7 +106,11 @@ pub(super) async fn shake_hands(
     }
 }
 
-async fn settle(io: Io, options: &Options, changed: &Arc<Notify>) -> Result<Connection, DialError> {
+async fn settle(
+    io: Socket,
+    options: &Options,
+    changed: &Arc<Notify>,
+) -> Result<Connection, DialError> {
     let shared = Arc::new(Shared {
         changed: Arc::clone(changed),
         ..Shared::default()
@@ -137,6 +146,7 @@ async fn settle(io: Io, options: &Options, changed: &Arc<Notify>) -> Result<Conn
         shared: Arc::clone(&shared),
         settled: Some(settled),
         ping,
+        yielded: false,
     });
     match settles.await {
         Ok(Ok(())) => Ok(Connection { sender, shared }),
@@ -170,6 +180,11 @@ impl Connection {
 
     pub(super) fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// A call is about to be begun.
+    pub(super) fn beginning(&self) {
+        self.shared.begun.store(true, Ordering::Release);
     }
 
     /// A response came.
@@ -236,6 +251,15 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        // A runtime runs next whom a task wakes, so each call would be written alone, at a system
+        // call each, while the calls of tasks that are ready as well stand behind it. One round of
+        // theirs costs little, and what they begin goes out in the same write.
+        if this.shared.begun.swap(false, Ordering::AcqRel) && !this.yielded {
+            this.yielded = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.yielded = false;
         if let Poll::Ready(ended) = Pin::new(&mut this.connection).poll(cx) {
             this.shared.closed.store(true, Ordering::Release);
             if let (Some(settled), Err(error)) = (this.settled.take(), ended) {

@@ -18,8 +18,8 @@ use tokio::{
 
 use crate::{
     model::{Address, Host},
+    tls::Socket,
     transport::{
-        io::Io,
         options::Options,
         target::{Protocol, Target, why_not},
     },
@@ -40,7 +40,7 @@ struct Failure {
 
 /// What came of a dial.
 pub(super) struct Dialled {
-    pub(super) io: Io,
+    pub(super) io: Socket,
     /// Whether HTTP/2 is to be spoken on it.
     pub(super) http2: bool,
 }
@@ -114,7 +114,7 @@ pub(super) async fn dial(
     };
     if !target.tls {
         return Ok(Dialled {
-            io: Io::Plain(socket),
+            io: Socket::Plain(socket),
             http2: target.protocol == Protocol::Http2,
         });
     }

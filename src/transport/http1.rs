@@ -16,11 +16,11 @@ use tokio::{
 
 use crate::{
     endpoint,
+    tls::Socket,
     transport::{
         Body, Error, ErrorKind, Evidence, ResponseBody,
         dial::DialError,
         form,
-        io::Io,
         patient::Patient,
         service::{Back, Connected, Connections, Failed, Mode},
         spawn::spawn,
@@ -59,7 +59,7 @@ pub(super) struct Lease {
     connections: Arc<Connections>,
 }
 
-pub(super) async fn shake_hands(io: Io) -> Result<Sender, DialError> {
+pub(super) async fn shake_hands(io: Socket) -> Result<Sender, DialError> {
     let shaken = http1::handshake(TokioIo::new(Patient::new(io))).await;
     let (sender, connection) = shaken.map_err(|error| DialError::new(error.to_string()))?;
     // Ends when the socket does, or when its sender is dropped and nothing is in flight. What goes

@@ -138,6 +138,7 @@ pub(super) async fn exchange(
     let ends = body.is_end_stream();
     let writes = slot.connection().writes();
     let mut send = slot.connection().sender();
+    slot.connection().beginning();
     let (response, mut stream) = match send.send_request(head, ends) {
         Ok(opened) => opened,
         Err(error) => {

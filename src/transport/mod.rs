@@ -33,7 +33,6 @@ mod error;
 mod form;
 mod http1;
 mod http2;
-mod io;
 mod options;
 mod patient;
 mod resolve;

@@ -7,7 +7,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::transport::{dial::UNACKNOWLEDGED, io::Io};
+use crate::{
+    tls::Socket,
+    transport::dial::{UNACKNOWLEDGED, be_patient},
+};
 
 /// An HTTP/1 connection that leaves a peer time to take a large body.
 ///
@@ -16,13 +19,13 @@ use crate::transport::{dial::UNACKNOWLEDGED, io::Io};
 /// into any peer's buffers it can only be gone; beyond, it is given longer, until it answers.
 /// HTTP/2 has windows of its own for that, and its peers read always.
 pub(super) struct Patient {
-    io: Io,
+    io: Socket,
     /// How much was written since something was read.
     written: usize,
 }
 
 impl Patient {
-    pub(super) const fn new(io: Io) -> Self {
+    pub(super) const fn new(io: Socket) -> Self {
         Self { io, written: 0 }
     }
 
@@ -31,7 +34,7 @@ impl Patient {
         let before = self.written;
         self.written = before.saturating_add(written);
         if before <= ANY_BUFFER && self.written > ANY_BUFFER {
-            self.io.be_patient(BUSY);
+            be_patient(self.io.tcp(), BUSY);
         }
         Poll::Ready(Ok(written))
     }
@@ -46,7 +49,7 @@ impl AsyncRead for Patient {
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if polled.is_ready() {
             if self.written > ANY_BUFFER {
-                self.io.be_patient(UNACKNOWLEDGED);
+                be_patient(self.io.tcp(), UNACKNOWLEDGED);
             }
             self.written = 0;
         }

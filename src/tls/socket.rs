@@ -2,7 +2,6 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::{
@@ -10,24 +9,31 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::transport::dial;
-
-/// A connection to an instance, secured or not.
-pub(super) enum Io {
+/// A socket as it is, or under TLS.
+#[derive(Debug)]
+pub(crate) enum Socket {
     Plain(TcpStream),
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-impl Io {
-    /// For how long the peer may leave unacknowledged, or refuse, what was written.
-    pub(super) fn be_patient(&self, within: Duration) {
-        let socket = match self {
+impl Socket {
+    /// The socket, when what it gives is what the peer said.
+    pub(crate) const fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => None,
+        }
+    }
+
+    /// The socket underneath, for its options.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        match self {
             Self::Plain(socket) => socket,
             #[cfg(feature = "tls")]
             Self::Tls(socket) => socket.get_ref().0,
-        };
-        dial::be_patient(socket, within);
+        }
     }
 }
 
@@ -41,7 +47,7 @@ macro_rules! on_either {
     };
 }
 
-impl AsyncRead for Io {
+impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -51,7 +57,7 @@ impl AsyncRead for Io {
     }
 }
 
-impl AsyncWrite for Io {
+impl AsyncWrite for Socket {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
