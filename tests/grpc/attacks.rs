@@ -34,8 +34,11 @@ async fn deadlines_of_nothing_and_of_ages_are_kept() {
         let channel = Channel::builder(&fixed(&providers))
             .timeout(timeout)
             .build();
-        let status = failure(GreeterClient::new(channel).say_hello(hello("and hang"))).await;
+        let mut client = GreeterClient::new(channel);
+        let status = failure(client.say_hello(hello("hang"))).await;
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+        let error = grpc::Error::of(&status).expect("ours");
+        assert!(error.is_unprocessed() || !timeout.is_zero(), "{error}");
     }
     for timeout in [Duration::MAX, Duration::from_secs(u64::MAX / 4)] {
         let channel = Channel::builder(&fixed(&providers))
