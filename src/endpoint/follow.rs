@@ -128,9 +128,9 @@ impl<S> EndpointSet<S> {
     /// Does the janitor's work if there is none and some has come up.
     #[inline]
     pub(crate) fn tend(&self) {
-        let hub = &self.hub;
-        if hub.untidy.load(Ordering::Relaxed) && hub.untidy.swap(false, Ordering::AcqRel) {
-            self.tidy(ejection::now(), None);
+        if let Some(now) = self.hub.take_duty() {
+            let next = self.tidy(now, None);
+            self.hub.put_off(next);
         }
     }
 }

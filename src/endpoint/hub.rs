@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
-use crate::endpoint::{latency::Timing, outliers::Outliers};
+use crate::endpoint::{ejection, latency::Timing, outliers::Outliers};
 
 /// Where the endpoints of one consumer report to.
 pub(crate) struct Hub {
@@ -18,8 +18,9 @@ pub(crate) struct Hub {
     pub(crate) bell: Notify,
     /// Whether there is a janitor.
     pub(crate) tended: AtomicBool,
-    /// Whether there is something to tidy up and no janitor to do it.
-    pub(crate) untidy: AtomicBool,
+    /// When a call is to do the janitor's work, for want of one: in ms since the epoch.
+    due: AtomicU64,
+    epoch: Instant,
     /// Whether a probe may be on offer.
     pub(crate) probes: AtomicBool,
     /// How calls are timed, if they are.
@@ -41,7 +42,8 @@ impl Hub {
             quiet,
             bell: Notify::new(),
             tended: AtomicBool::new(false),
-            untidy: AtomicBool::new(false),
+            due: AtomicU64::new(NEVER),
+            epoch: ejection::now(),
             probes: AtomicBool::new(false),
             timing: OnceLock::new(),
             outliers: OnceLock::new(),
@@ -75,8 +77,48 @@ impl Hub {
     /// There is something to tidy up.
     pub(crate) fn ring(&self) {
         if !self.tended.load(Ordering::Acquire) {
-            self.untidy.store(true, Ordering::Release);
+            self.due.store(0, Ordering::Release);
         }
         self.bell.notify_one();
     }
+
+    /// The janitor has gone.
+    pub(crate) fn leave_untended(&self) {
+        self.tended.store(false, Ordering::Release);
+        self.due.store(0, Ordering::Release);
+    }
+
+    /// When there is no janitor and its work is due: now, which falls to one caller only.
+    #[inline]
+    pub(crate) fn take_duty(&self) -> Option<Instant> {
+        let due = self.due.load(Ordering::Relaxed);
+        if due == NEVER {
+            return None;
+        }
+        let now = ejection::now();
+        let mine = due <= self.ms(now) && {
+            let taken = self
+                .due
+                .compare_exchange(due, NEVER, Ordering::AcqRel, Ordering::Relaxed);
+            taken.is_ok()
+        };
+        mine.then_some(now)
+    }
+
+    /// Nobody but a call will do what is due then.
+    pub(crate) fn put_off(&self, until: Option<Instant>) {
+        if let Some(until) = until
+            && !self.tended.load(Ordering::Acquire)
+        {
+            self.due.fetch_min(self.ms(until) + 1, Ordering::AcqRel);
+        }
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        let ms = at.saturating_duration_since(self.epoch).as_millis();
+        u64::try_from(ms).unwrap_or(NEVER).min(NEVER - 2)
+    }
 }
+
+/// In the place of a time.
+const NEVER: u64 = u64::MAX;

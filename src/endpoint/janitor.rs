@@ -84,8 +84,7 @@ struct OnDuty(Arc<Hub>);
 
 impl Drop for OnDuty {
     fn drop(&mut self) {
-        self.0.tended.store(false, Ordering::Release);
-        self.0.untidy.store(true, Ordering::Release);
+        self.0.leave_untended();
     }
 }
 
