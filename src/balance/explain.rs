@@ -116,6 +116,7 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
     core: &Core<S, P, R, C, V>,
     address: &Address,
 ) -> Explanation {
+    core.refresh(endpoint::now()); // makes endpoints of what is new
     let subscription = core.shared.subscription();
     let registry = subscription.explain(address);
     let endpoint = core.set().find_endpoint(address);
@@ -178,7 +179,6 @@ fn standing<S, P: Policy, R, C, V>(
     core: &Core<S, P, R, C, V>,
     address: &Address,
 ) -> Option<Standing> {
-    core.refresh(endpoint::now());
     let table = core.table.load();
     let table = table.get()?;
     let endpoints = table.roster.endpoints();
