@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
@@ -230,10 +231,13 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
     /// Says once that nobody is within a scope that a request asked for.
     #[cold]
     fn nothing(&self, pool: &Pool<P::Table>) {
-        if pool.scope.is_everything() || pool.past.warned.swap(true, Ordering::Relaxed) {
+        if pool.scope.is_everything() || pool.past.warned.load(Ordering::Relaxed) {
             return;
         }
-        if let Some(selector) = &pool.scope.selector {
+        if let Some(selector) = &pool.scope.selector
+            && self.core.may_warn(&self.core.faults.selectors_warned)
+        {
+            pool.past.warned.store(true, Ordering::Relaxed);
             let contradiction = match selector.contradiction() {
                 Some(key) => format!(" (it asks for two values of {key})"),
                 None => String::new(),
@@ -362,15 +366,13 @@ fn no_match(wish: &Wish, snapshot: &Snapshot) -> Option<String> {
 
 /// The values that callable instances have for a metadata key, in words.
 fn values(snapshot: &Snapshot, key: &str) -> String {
-    let mut values: Vec<(Option<&str>, usize)> = Vec::new();
+    let mut counts: BTreeMap<Option<&str>, usize> = BTreeMap::new();
     for entry in snapshot.callable() {
-        let value = entry.instance().metadata().get(key);
-        match values.iter_mut().find(|(known, _)| *known == value) {
-            Some((_, count)) => *count += 1,
-            None => values.push((value, 1)),
-        }
+        *counts
+            .entry(entry.instance().metadata().get(key))
+            .or_default() += 1;
     }
-    values.sort();
+    let values: Vec<_> = counts.into_iter().collect();
     let more = values.len().saturating_sub(MOST_NAMED);
     let named = values.iter().take(MOST_NAMED);
     let words: Vec<_> = named
