@@ -18,9 +18,12 @@ pub struct Counters {
     pub scans: u64,
     /// Calls that were let in to an instance after its eviction: 0, by the gates.
     pub calls_after_evict: u64,
-    /// Times that an instance was ejected, since it could not be reached.
+    /// Times that an instance was ejected: it could not be reached, or answered badly.
     pub ejections: u64,
-    /// Times that an ejected instance was reached again.
+    /// How many of these were for its answers.
+    pub outlier_ejections: u64,
+    /// Times that an ejected instance was let back in: it was reached, did well, or too many were
+    /// out.
     pub restorations: u64,
 }
 

@@ -29,8 +29,9 @@ pub(crate) struct Hub {
     pub(crate) outliers: OnceLock<Outliers>,
     /// How long after its instance's eviction a call in flight is cut, if it is.
     pub(crate) abort_after: OnceLock<Duration>,
-    /// Instances that were ejected and restored so far.
+    /// Instances that were ejected, ejected for their answers, and restored so far.
     ejections: AtomicU64,
+    outlier_ejections: AtomicU64,
     restorations: AtomicU64,
     /// Calls that were let in at an evicted gate: none, unless gates are off.
     pub(crate) after_eviction: AtomicU64,
@@ -49,6 +50,7 @@ impl Hub {
             outliers: OnceLock::new(),
             abort_after: OnceLock::new(),
             ejections: AtomicU64::new(0),
+            outlier_ejections: AtomicU64::new(0),
             restorations: AtomicU64::new(0),
             after_eviction: AtomicU64::new(0),
         }
@@ -59,6 +61,12 @@ impl Hub {
         self.ejections.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// One was for its answers.
+    pub(crate) fn count_outlier(&self) {
+        self.count_ejection();
+        self.outlier_ejections.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// One that had been ejected was restored.
     pub(crate) fn count_restoration(&self) {
         self.restorations.fetch_add(1, Ordering::Relaxed);
@@ -67,6 +75,11 @@ impl Hub {
     /// How many instances were ejected so far.
     pub(crate) fn ejections(&self) -> u64 {
         self.ejections.load(Ordering::Relaxed)
+    }
+
+    /// How many of them for their answers.
+    pub(crate) fn outlier_ejections(&self) -> u64 {
+        self.outlier_ejections.load(Ordering::Relaxed)
     }
 
     /// How many of them were restored.
