@@ -174,7 +174,6 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
             now: self.now,
         };
         let mut context = PickContext::new(self.key);
-        let mut from = 0;
         while let (Some(table), true) = (&tier.table, context.attempt < MOST_PICKS) {
             let picked = catch_unwind(AssertUnwindSafe(|| {
                 core.policy.pick(table, &loads, &mut self.random, &context)
@@ -188,7 +187,6 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
                     if self.able.has_open(endpoint) {
                         return Some(Place::new(Arc::clone(endpoint), false));
                     }
-                    from = at + 1;
                 }
                 Ok(None) => break,
                 Err(_) => {
@@ -199,15 +197,34 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
             context.attempt += 1;
         }
         core.faults.scans.fetch_add(1, Ordering::Relaxed);
-        if context.attempt == 0 {
-            from = self.random.below(tier.len);
+        self.open_by_weight(tier, &loads)
+    }
+
+    /// One of those that are open, by weight, for a key always the same: where many neighbours are
+    /// shut, a rack say, the next open one would get what all of them had. (Weighted rendezvous.)
+    #[cold]
+    fn open_by_weight(
+        &mut self,
+        tier: &Tier<P::Table>,
+        loads: &TierLoads<'_, S, P::Table>,
+    ) -> Option<Place<S>> {
+        let mut keyed = self.key.map(|key| Random::seeded(mix(key)));
+        let random = keyed.as_mut().unwrap_or(&mut self.random);
+        let mut drawn: Option<(f64, &Arc<Endpoint<S>>)> = None;
+        for at in 0..tier.len {
+            // One number for each, open or not: so a key moves only when its own instance shuts.
+            let rank = -(1.0 - random.unit()).ln();
+            let endpoint = loads.endpoint(at);
+            let Some(endpoint) = endpoint.filter(|endpoint| self.able.has_open(endpoint)) else {
+                continue;
+            };
+            let rank = rank / loads.weight(at).max(f64::MIN_POSITIVE);
+            if drawn.is_none_or(|(least, _)| rank < least) {
+                drawn = Some((rank, endpoint));
+            }
         }
-        let mut all = (from..tier.len).chain(0..from.min(tier.len));
-        let open = all.find_map(|at| {
-            let endpoint = loads.endpoint(at)?;
-            self.able.has_open(endpoint).then_some(endpoint)
-        })?;
-        Some(Place::new(Arc::clone(open), false))
+        let (_, drawn) = drawn?;
+        Some(Place::new(Arc::clone(drawn), false))
     }
 
     /// Without a table: the next open one.
@@ -385,5 +402,5 @@ fn values(snapshot: &Snapshot, key: &str) -> String {
     text
 }
 
-/// Picks that were shut, before the next open instance is taken.
+/// Picks that were shut, before the open instances are looked through.
 const MOST_PICKS: u32 = 4;

@@ -14,7 +14,7 @@ pub struct Counters {
     pub picks_out_of_range: u64,
     /// Panics of the policy.
     pub policy_panics: u64,
-    /// Calls whose policy found no open instance, so that the next open one was looked for.
+    /// Calls whose policy found no open instance, so that the open ones were looked through.
     pub scans: u64,
     /// Calls that were let in to an instance after its eviction: 0, by the gates.
     pub calls_after_evict: u64,

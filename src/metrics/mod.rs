@@ -33,7 +33,7 @@
 //! | `tower_nacos_ejections_total` | counter | `namespace`, `group`, `service` | times an instance was left out because it could not be reached, or answered badly |
 //! | `tower_nacos_outlier_ejections_total` | counter | `namespace`, `group`, `service` | those that were for its answers |
 //! | `tower_nacos_restorations_total` | counter | `namespace`, `group`, `service` | times such an instance was let back in |
-//! | `tower_nacos_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the next open one was looked for |
+//! | `tower_nacos_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the open ones were looked through |
 //! | `tower_nacos_calls_in_flight` | gauge | `namespace`, `group`, `service` | calls in flight |
 //! | `tower_nacos_calls_waiting` | gauge | `namespace`, `group`, `service` | calls that wait for an instance's service to be made or to become ready |
 //! | `tower_nacos_instances_ejected` | gauge | `namespace`, `group`, `service` | instances left out so, once for each balancer |
@@ -156,7 +156,7 @@ static CALLS: [Named; 7] = [
     ),
     (
         "tower_nacos_scans_total",
-        "calls whose policy found no open instance, so that the next open one was looked for",
+        "calls whose policy found no open instance, so that the open ones were looked through",
     ),
 ];
 
