@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
@@ -173,7 +174,6 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
             now: self.now,
         };
         let mut context = PickContext::new(self.key);
-        let mut from = 0;
         while let (Some(table), true) = (&tier.table, context.attempt < MOST_PICKS) {
             let picked = catch_unwind(AssertUnwindSafe(|| {
                 core.policy.pick(table, &loads, &mut self.random, &context)
@@ -187,7 +187,6 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
                     if self.able.has_open(endpoint) {
                         return Some(Place::new(Arc::clone(endpoint), false));
                     }
-                    from = at + 1;
                 }
                 Ok(None) => break,
                 Err(_) => {
@@ -198,15 +197,34 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
             context.attempt += 1;
         }
         core.faults.scans.fetch_add(1, Ordering::Relaxed);
-        if context.attempt == 0 {
-            from = self.random.below(tier.len);
+        self.open_by_weight(tier, &loads)
+    }
+
+    /// One of those that are open, by weight, for a key always the same: where many neighbours are
+    /// shut, a rack say, the next open one would get what all of them had. (Weighted rendezvous.)
+    #[cold]
+    fn open_by_weight(
+        &mut self,
+        tier: &Tier<P::Table>,
+        loads: &TierLoads<'_, S, P::Table>,
+    ) -> Option<Place<S>> {
+        let mut keyed = self.key.map(|key| Random::seeded(mix(key)));
+        let random = keyed.as_mut().unwrap_or(&mut self.random);
+        let mut drawn: Option<(f64, &Arc<Endpoint<S>>)> = None;
+        for at in 0..tier.len {
+            // One number for each, open or not: so a key moves only when its own instance shuts.
+            let rank = -(1.0 - random.unit()).ln();
+            let endpoint = loads.endpoint(at);
+            let Some(endpoint) = endpoint.filter(|endpoint| self.able.has_open(endpoint)) else {
+                continue;
+            };
+            let rank = rank / loads.weight(at).max(f64::MIN_POSITIVE);
+            if drawn.is_none_or(|(least, _)| rank < least) {
+                drawn = Some((rank, endpoint));
+            }
         }
-        let mut all = (from..tier.len).chain(0..from.min(tier.len));
-        let open = all.find_map(|at| {
-            let endpoint = loads.endpoint(at)?;
-            self.able.has_open(endpoint).then_some(endpoint)
-        })?;
-        Some(Place::new(Arc::clone(open), false))
+        let (_, drawn) = drawn?;
+        Some(Place::new(Arc::clone(drawn), false))
     }
 
     /// Without a table: the next open one.
@@ -230,10 +248,13 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
     /// Says once that nobody is within a scope that a request asked for.
     #[cold]
     fn nothing(&self, pool: &Pool<P::Table>) {
-        if pool.scope.is_everything() || pool.past.warned.swap(true, Ordering::Relaxed) {
+        if pool.scope.is_everything() || pool.past.warned.load(Ordering::Relaxed) {
             return;
         }
-        if let Some(selector) = &pool.scope.selector {
+        if let Some(selector) = &pool.scope.selector
+            && self.core.may_warn(&self.core.faults.selectors_warned)
+        {
+            pool.past.warned.store(true, Ordering::Relaxed);
             let contradiction = match selector.contradiction() {
                 Some(key) => format!(" (it asks for two values of {key})"),
                 None => String::new(),
@@ -362,15 +383,13 @@ fn no_match(wish: &Wish, snapshot: &Snapshot) -> Option<String> {
 
 /// The values that callable instances have for a metadata key, in words.
 fn values(snapshot: &Snapshot, key: &str) -> String {
-    let mut values: Vec<(Option<&str>, usize)> = Vec::new();
+    let mut counts: BTreeMap<Option<&str>, usize> = BTreeMap::new();
     for entry in snapshot.callable() {
-        let value = entry.instance().metadata().get(key);
-        match values.iter_mut().find(|(known, _)| *known == value) {
-            Some((_, count)) => *count += 1,
-            None => values.push((value, 1)),
-        }
+        *counts
+            .entry(entry.instance().metadata().get(key))
+            .or_default() += 1;
     }
-    values.sort();
+    let values: Vec<_> = counts.into_iter().collect();
     let more = values.len().saturating_sub(MOST_NAMED);
     let named = values.iter().take(MOST_NAMED);
     let words: Vec<_> = named
@@ -383,5 +402,5 @@ fn values(snapshot: &Snapshot, key: &str) -> String {
     text
 }
 
-/// Picks that were shut, before the next open instance is taken.
+/// Picks that were shut, before the open instances are looked through.
 const MOST_PICKS: u32 = 4;

@@ -90,8 +90,7 @@ struct OnDuty<S>(Weak<EndpointSet<S>>);
 impl<S> Drop for OnDuty<S> {
     fn drop(&mut self) {
         if let Some(set) = self.0.upgrade() {
-            set.hub.tended.store(false, Ordering::Release);
-            set.hub.untidy.store(true, Ordering::Release);
+            set.hub.leave_untended();
             set.waiters.wake_all();
         }
     }

@@ -20,7 +20,8 @@ pub(crate) struct Timing {
 }
 
 /// The smoothed latency of one endpoint: seconds as an `f32` in the upper half of the word, the
-/// time of the last sample in ms since the epoch, plus one, in the lower; 0 before the first.
+/// time of the last sample in ms since the epoch in the lower, which begins anew every 49.7 days; 0
+/// before the first.
 #[derive(Debug, Default)]
 pub(crate) struct Latency(AtomicU64);
 
@@ -35,7 +36,7 @@ impl Latency {
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
                 let (known, since) = match unpack(word) {
-                    Some((known, stamp)) => (known, at.saturating_sub(stamp)),
+                    Some((known, stamp)) => (known, elapsed(stamp, at)),
                     None => (timing.default.as_secs_f32(), 0),
                 };
                 let keep = timing.kept(since);
@@ -55,7 +56,7 @@ impl Latency {
     pub(crate) fn expected(&self, now: Instant, timing: &Timing) -> f64 {
         match unpack(self.0.load(Ordering::Relaxed)) {
             Some((known, stamp)) => {
-                let since = timing.stamp(now).saturating_sub(stamp);
+                let since = elapsed(stamp, timing.stamp(now));
                 f64::from((known * timing.kept(since)).max(FLOOR))
             }
             None => timing.default.as_secs_f64().max(f64::from(FLOOR)),
@@ -66,7 +67,7 @@ impl Latency {
 impl Timing {
     fn stamp(&self, now: Instant) -> u32 {
         let ms = now.saturating_duration_since(self.epoch).as_millis();
-        u32::try_from(ms + 1).unwrap_or(u32::MAX)
+        (ms as u32).max(1)
     }
 
     fn kept(&self, ms: u32) -> f32 {
@@ -78,12 +79,20 @@ impl Timing {
     }
 }
 
+/// The ms from one stamp to another. One that is a little earlier is told late, not months ahead.
+const fn elapsed(from: u32, to: u32) -> u32 {
+    let ms = to.wrapping_sub(from);
+    if ms > u32::MAX - TOLD_LATE { 0 } else { ms }
+}
+
 fn unpack(word: u64) -> Option<(f32, u32)> {
     (word != 0).then_some((f32::from_bits((word >> 32) as u32), word as u32))
 }
 
 /// Below this, differences say more about the clock than about the instance.
 const FLOOR: f32 = 1e-6;
+/// In ms: how late a caller may be with a sample.
+const TOLD_LATE: u32 = 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -111,5 +120,29 @@ mod tests {
         latency.observe(Duration::from_millis(10), later, &timing);
         let smoothed = latency.expected(later, &timing);
         assert!((0.15..0.25).contains(&smoothed), "{smoothed}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peak_fades_also_in_a_process_that_has_run_for_months() {
+        let epoch = crate::endpoint::ejection::now();
+        let timing = timing(epoch);
+        for days in [1, 49, 50, 60, 99, 100, 700] {
+            let latency = Latency::default();
+            let start = epoch + Duration::from_secs(days * 24 * 3600);
+            latency.observe(Duration::from_millis(500), start, &timing);
+            let later = start + Duration::from_secs(20);
+            let faded = latency.expected(later, &timing);
+            assert!(faded < 0.1, "after {days} days {faded}");
+            latency.observe(Duration::from_millis(10), later, &timing);
+            assert!(latency.expected(later, &timing) < 0.1, "after {days} days");
+            // Over the moment at which its stamps begin anew.
+            let wrap = epoch + Duration::from_millis(u64::from(u32::MAX)) - Duration::from_secs(5);
+            latency.observe(Duration::from_millis(500), wrap, &timing);
+            let faded = latency.expected(wrap + Duration::from_secs(20), &timing);
+            assert!(faded < 0.1, "{faded}");
+            // One that is told a little late is no reason to forget.
+            let early = wrap - Duration::from_millis(3);
+            assert!((latency.expected(early, &timing) - 0.5).abs() < 1e-6);
+        }
     }
 }

@@ -59,7 +59,8 @@ impl<S> EndpointSet<S> {
         let Some(rules) = self.hub.outliers.get() else {
             return;
         };
-        if outcome != Outcome::Failure || endpoint.gate.state().is_ejected() {
+        let gate = endpoint.gate.state();
+        if outcome != Outcome::Failure || gate.is_ejected() || gate.is_evicted() {
             return;
         }
         let streak = endpoint.calls.fetch_add(STREAK, Ordering::Relaxed) / STREAK + 1;
@@ -85,6 +86,7 @@ impl<S> EndpointSet<S> {
             endpoint.ejection.misbehaved(ejection::now(), rules);
             state.ejected.push(Arc::clone(endpoint));
         }
+        self.hub.count_outlier();
         let service = self.service();
         tracing::info!(
             namespace = &**service.namespace(),
@@ -109,6 +111,15 @@ impl<S> EndpointSet<S> {
             (lifted, out < callable)
         };
         for endpoint in &lifted {
+            self.hub.count_restoration();
+            let service = self.service();
+            tracing::info!(
+                namespace = &**service.namespace(),
+                group = &**service.group(),
+                service = &**service.name(),
+                instance = %endpoint.address(),
+                "too many are out: an instance that was ejected for its answers is let back in"
+            );
             self.stir(endpoint);
         }
         some_in

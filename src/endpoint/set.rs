@@ -331,7 +331,8 @@ impl<S> EndpointSet<S> {
             return Picked::Place(Place::new(endpoint, probe));
         }
         if !self.is_tended() {
-            self.tidy(ejection::now(), None);
+            let next = self.tidy(ejection::now(), None);
+            self.hub.put_off(next);
         }
         let left = |e: &Endpoint<S>| !tried.contains(e.generation()) && allow(e);
         for _ in 0..MOST_LOOKS {

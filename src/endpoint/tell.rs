@@ -27,13 +27,14 @@ impl<S> EndpointSet<S> {
         };
         let (counts, gauges) = self.lock().measure();
         let hub = &self.hub;
-        let scans = self.scans().unwrap_or_else(|| told.counts()[5]);
+        let scans = self.scans().unwrap_or_else(|| told.counts()[6]);
         let [calls, failures] = counts;
         let counts: CallCounts = [
             calls,
             failures,
             self.calls_after_eviction(),
             hub.ejections(),
+            hub.outlier_ejections(),
             hub.restorations(),
             scans,
         ];

@@ -30,12 +30,13 @@
 //! | `tower_nacos_calls_total` | counter | `namespace`, `group`, `service` | calls let in to instances |
 //! | `tower_nacos_calls_failed_total` | counter | `namespace`, `group`, `service` | calls that failed at their instance |
 //! | `tower_nacos_calls_after_evict_total` | counter | `namespace`, `group`, `service` | calls let in to an instance after its eviction: 0, by the gates |
-//! | `tower_nacos_ejections_total` | counter | `namespace`, `group`, `service` | times an instance was left out because it could not be reached |
-//! | `tower_nacos_restorations_total` | counter | `namespace`, `group`, `service` | times such an instance was reached again |
-//! | `tower_nacos_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the next open one was looked for |
+//! | `tower_nacos_ejections_total` | counter | `namespace`, `group`, `service` | times an instance was left out because it could not be reached, or answered badly |
+//! | `tower_nacos_outlier_ejections_total` | counter | `namespace`, `group`, `service` | those that were for its answers |
+//! | `tower_nacos_restorations_total` | counter | `namespace`, `group`, `service` | times such an instance was let back in |
+//! | `tower_nacos_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the open ones were looked through |
 //! | `tower_nacos_calls_in_flight` | gauge | `namespace`, `group`, `service` | calls in flight |
 //! | `tower_nacos_calls_waiting` | gauge | `namespace`, `group`, `service` | calls that wait for an instance's service to be made or to become ready |
-//! | `tower_nacos_instances_ejected` | gauge | `namespace`, `group`, `service` | instances left out because they cannot be reached, once for each balancer |
+//! | `tower_nacos_instances_ejected` | gauge | `namespace`, `group`, `service` | instances left out so, once for each balancer |
 
 use std::sync::Once;
 
@@ -131,7 +132,7 @@ static GAUGES: [Named; 4] = [
 ];
 
 /// Of a balancer, in the order of [`CallCounts`].
-static CALLS: [Named; 6] = [
+static CALLS: [Named; 7] = [
     ("tower_nacos_calls_total", "calls let in to instances"),
     (
         "tower_nacos_calls_failed_total",
@@ -143,15 +144,19 @@ static CALLS: [Named; 6] = [
     ),
     (
         "tower_nacos_ejections_total",
-        "times an instance was left out because it could not be reached",
+        "times an instance was left out because it could not be reached, or answered badly",
+    ),
+    (
+        "tower_nacos_outlier_ejections_total",
+        "those that were for its answers",
     ),
     (
         "tower_nacos_restorations_total",
-        "times such an instance was reached again",
+        "times such an instance was let back in",
     ),
     (
         "tower_nacos_scans_total",
-        "calls whose policy found no open instance, so that the next open one was looked for",
+        "calls whose policy found no open instance, so that the open ones were looked through",
     ),
 ];
 
@@ -164,7 +169,7 @@ static CALL_GAUGES: [Named; 3] = [
     ),
     (
         "tower_nacos_instances_ejected",
-        "instances left out because they cannot be reached, once for each balancer",
+        "instances left out so, once for each balancer",
     ),
 ];
 
