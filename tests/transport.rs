@@ -3,6 +3,7 @@
 mod transport {
     mod attacks;
     mod attacks_http2;
+    mod attacks_load;
     mod basics;
     mod faults;
     mod probes;

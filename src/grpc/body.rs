@@ -13,6 +13,7 @@ use tokio::time::Sleep;
 use tonic::Status;
 
 use crate::{
+    endpoint,
     grpc::error::{code_of_source, deadline_exceeded},
     model::ServiceKey,
     transport,
@@ -49,6 +50,12 @@ impl Deadline {
     }
 }
 
+impl Deadline {
+    fn has_passed(&self) -> bool {
+        self.sleep.deadline() <= endpoint::now()
+    }
+}
+
 impl ResponseBody {
     pub(super) const fn new(
         inner: transport::ResponseBody,
@@ -75,7 +82,19 @@ impl Body for ResponseBody {
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        if let Poll::Ready(frame) = inner.poll_frame(cx) {
+        let mut inner = inner;
+        if let Poll::Ready(frame) = inner.as_mut().poll_frame(cx) {
+            let more = matches!(&frame, Some(Ok(data)) if data.is_data()) && !inner.is_end_stream();
+            // A stream that never pauses has its end too.
+            let late = this
+                .deadline
+                .as_ref()
+                .filter(|deadline| more && deadline.has_passed());
+            if let Some(timeout) = late.map(|deadline| deadline.timeout) {
+                this.inner.set(None);
+                let still = "its response went on and on";
+                return Poll::Ready(Some(Err(deadline_exceeded(this.service, timeout, still))));
+            }
             let failed = |error: transport::Error| {
                 let text = format!("the response of {} broke off: {error}", this.service);
                 let mut status = Status::new(code_of_source(&error), text);

@@ -229,6 +229,11 @@ impl<P: Policy> Future for ResponseFuture<P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        if let Timer::Within(Duration::ZERO) = this.deadline {
+            // What is too late already is not begun: an instance might process it.
+            let late = Error::deadline(Duration::ZERO, &this.call.progress());
+            return Poll::Ready(Err(late));
+        }
         if let Poll::Ready(result) = this.call.as_mut().poll(cx) {
             let deadline = this.deadline.take();
             return Poll::Ready(match result {

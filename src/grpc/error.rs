@@ -13,7 +13,8 @@ use crate::{
 /// Generated clients show it as a [`Status`], which is its source; [`Error::of`] finds it in that
 /// status again. The code is UNAVAILABLE unless there is a better one: DEADLINE_EXCEEDED,
 /// RESOURCE_EXHAUSTED for [`max_in_flight`](crate::balance::BalanceBuilder::max_in_flight) and
-/// `max_waiting`, and for an HTTP/2 reset what the
+/// `max_waiting`, that of the [`Status`] which the call's own messages failed with (a message
+/// larger than the client may send, say), and for an HTTP/2 reset what the
 /// [gRPC specification](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors)
 /// maps its code to. The message names service, instance and reason.
 #[derive(Debug)]
@@ -130,10 +131,14 @@ fn code_of(error: &CallError) -> Code {
     }
 }
 
-/// The code for an HTTP/2 reset, if that is what happened; UNAVAILABLE otherwise.
+/// The code of the caller's own [`Status`], which its request's body failed with; that for an
+/// HTTP/2 reset, if that is what happened; UNAVAILABLE otherwise.
 pub(super) fn code_of_source(error: &(dyn StdError + 'static)) -> Code {
     let mut next = Some(error);
     while let Some(error) = next {
+        if let Some(own) = error.downcast_ref::<Status>() {
+            return own.code();
+        }
         if let Some(http2) = error.downcast_ref::<h2::Error>()
             && http2.is_reset()
         {

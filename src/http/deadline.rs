@@ -15,7 +15,7 @@ use crate::endpoint;
 /// the instance, and every further instance that the request moves to. It does not count the
 /// response's body, which is the caller's to read. Past it the call fails with
 /// [`is_timeout`](crate::http::Error::is_timeout), and what an instance had begun is given up as
-/// if the caller had gone away. Default: none, as a deadline is the caller's to know; HTTP/1.1
+/// if the caller had gone away; if it has passed before the call begins, nothing is sent. Default: none, as a deadline is the caller's to know; HTTP/1.1
 /// responses have the transport's own limit.
 ///
 /// A service that is called itself passes on what is left of its own deadline by giving the same
@@ -70,6 +70,12 @@ impl Timer {
             }),
             sleep: None,
         }
+    }
+
+    /// Whether the deadline had passed before the call began.
+    pub(super) fn was_over(&self) -> bool {
+        self.deadline
+            .is_some_and(|began| began.deadline <= began.at)
     }
 
     /// Ready when the deadline has passed, with how long that took. Without one it costs nothing.

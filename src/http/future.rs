@@ -69,7 +69,10 @@ impl<P: Policy> Future for ResponseFuture<P> {
                 Poll::Ready(Err(error.expect("polled again after it was ready")))
             }
             Stage::Calling { mut call, timer } => {
-                if let Poll::Ready(result) = call.as_mut().poll(cx) {
+                // What is too late already is not begun: an instance might process it.
+                if !timer.was_over()
+                    && let Poll::Ready(result) = call.as_mut().poll(cx)
+                {
                     return Poll::Ready(result.map_err(Error::from));
                 }
                 timer

@@ -40,7 +40,7 @@ pub(super) enum BadAddress {
     Path,
     /// A colon after the service's name.
     Colon { name: Box<str>, port: bool },
-    /// `nacos://group@@name`.
+    /// `nacos://group@@name`, or `nacos://a@b@name`.
     TwoAts,
     /// A group that breaks Nacos's rules. Not shown: the text before an `@` may be a password.
     Group,
@@ -94,7 +94,8 @@ impl<'a> Named<'a> {
             Some((group, name)) => (Some(group), name),
             None => (None, authority),
         };
-        if name.starts_with('@') {
+        // Others read such an address as the service after the last one.
+        if name.contains('@') {
             return Err(BadAddress::TwoAts);
         }
         if let Some((name, rest)) = name.split_once(':') {
@@ -143,7 +144,7 @@ impl fmt::Display for BadAddress {
             ),
             Self::TwoAts => write!(
                 f,
-                "the address has two '@' in a row: one stands between group and service, {FORM}"
+                "the address has two '@': one stands between group and service, {FORM}"
             ),
             Self::Group => write!(
                 f,

@@ -70,6 +70,9 @@ use crate::{
 /// * A call is in flight until its response's head, unless [`completion`](Self::completion) says
 ///   otherwise.
 /// * [`Deadline`](crate::http::Deadline) is not looked at; `tower::timeout` is.
+/// * Of metadata only `secure` is heeded, and addresses are handed on as they are registered, also
+///   the link-local, unspecified and multicast ones that [`Client`](crate::http::Client) refuses:
+///   who may register decides where that client connects to.
 pub struct ResolveLayer<P: Policy = P2c, V = Unclassified, C = CompleteOnResponse> {
     pool: Arc<Pool<Picker<P>>>,
     classify: V,

@@ -341,7 +341,14 @@ impl Ping {
 
 impl Listened {
     fn wrote(&self, polled: &Poll<io::Result<usize>>) {
-        if matches!(polled, Poll::Ready(Ok(_))) {
+        let written = match polled {
+            Poll::Ready(Ok(_)) => true,
+            // TLS fails with what it had written before still uncounted: a record of a request may
+            // have gone out ahead of the one that failed.
+            Poll::Ready(Err(_)) => self.io.plain().is_none(),
+            Poll::Pending => false,
+        };
+        if written {
             self.shared.writes.fetch_add(1, Ordering::Release);
         }
     }

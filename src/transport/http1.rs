@@ -37,6 +37,8 @@ struct Idle {
     /// Whether somebody closes what lies idle too long.
     tended: bool,
     closed: bool,
+    /// Where the last dial was made: a response may end outside of any runtime.
+    runtime: Option<Handle>,
     /// Dials that failed so far: who waits for one learns of the others'.
     failures: u64,
     last_failure: Option<DialError>,
@@ -46,8 +48,6 @@ struct Idle {
 pub(super) struct Sender {
     sender: SendRequest<Body>,
     fresh: bool,
-    /// Where the connection lives: a response may end outside of any runtime.
-    runtime: Handle,
 }
 
 /// Who closes what lies idle too long. Gone with its runtime, it takes that along.
@@ -68,7 +68,6 @@ pub(super) async fn shake_hands(io: Socket) -> Result<Sender, DialError> {
     Ok(Sender {
         sender,
         fresh: true,
-        runtime: Handle::current(),
     })
 }
 
@@ -99,6 +98,7 @@ pub(super) async fn connect(
     };
     match connected {
         Ok(Connected::Http1(sender)) => {
+            pool.lock().runtime = Handle::try_current().ok();
             connections.set_mode(Mode::Http1);
             Ok(Some(sender))
         }
@@ -220,12 +220,14 @@ impl Lease {
             Pool::put(&connections, sender);
         } else if !sender.sender.is_closed() {
             // It is about to be, on another thread, or still sends the request's body.
-            let runtime = sender.runtime.clone();
-            runtime.spawn(async move {
-                if sender.sender.ready().await.is_ok() {
-                    Pool::put(&connections, sender);
-                }
-            });
+            let runtime = connections.http1.lock().runtime();
+            if let Some(runtime) = runtime {
+                runtime.spawn(async move {
+                    if sender.sender.ready().await.is_ok() {
+                        Pool::put(&connections, sender);
+                    }
+                });
+            }
         }
     }
 
@@ -246,18 +248,22 @@ impl Pool {
             drop(idle);
             return; // closes it, outside of the lock
         }
-        let runtime = (!mem::replace(&mut idle.tended, true)).then(|| sender.runtime.clone());
+        let begin = !mem::replace(&mut idle.tended, true);
         idle.connections.push((sender, endpoint::now()));
+        let runtime = begin.then(|| idle.runtime()).flatten();
         drop(idle); // a runtime that has ended drops the task at once
-        if let Some(runtime) = runtime {
+        if begin {
             let tending = Tending(Arc::downgrade(connections));
-            runtime.spawn(Self::tend(tending, options.idle_timeout));
+            if let Some(runtime) = runtime {
+                runtime.spawn(Self::tend(tending, options.idle_timeout));
+            }
         }
     }
 
     /// Takes in a connection that was just made.
     pub(super) fn lend(&self, sender: Sender) {
         let mut idle = self.lock();
+        idle.runtime = Handle::try_current().ok();
         idle.connections.push((sender, endpoint::now()));
     }
 
@@ -329,6 +335,13 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, Idle> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Idle {
+    /// Where there is one to look after connections: here, or where the last was made.
+    fn runtime(&self) -> Option<Handle> {
+        Handle::try_current().ok().or_else(|| self.runtime.clone())
     }
 }
 

@@ -151,7 +151,6 @@ pub(super) async fn exchange(
         connections.http2.retire(slot.connection()); // its ids run out; the next call takes another
     }
     let mut held = Held::Own(slot);
-    let mut uploading = None;
     let sent = match body.0 {
         _ if ends => Sent::Empty,
         Kind::Empty => Sent::Empty,
@@ -167,22 +166,19 @@ pub(super) async fn exchange(
             // Most bodies are all there: then no task is needed.
             let done = std::future::poll_fn(|cx| std::task::Poll::Ready(upload.poll(cx))).await;
             if done.is_pending() {
-                let (shared, with) = held.share();
-                held = shared;
-                let task = spawn(async move {
-                    upload.await;
-                    drop(with);
+                held = held.share(|with| {
+                    let task = spawn(async move {
+                        upload.await;
+                        drop(with);
+                    });
+                    AbortOnDrop::new(task.abort_handle())
                 });
-                uploading = Some(AbortOnDrop::new(task.abort_handle()));
             }
             Sent::Stream(recording)
         }
     };
     match response.await {
         Ok(response) => {
-            if let Some(uploading) = uploading {
-                held.send_along(uploading); // the request may go on beside the response
-            }
             if let Sent::Stream(recording) = &sent {
                 recording.settle();
             }
@@ -193,7 +189,7 @@ pub(super) async fn exchange(
             let unwritten = held.slot().connection().writes() == writes;
             let slot = held.slot();
             let failed = judge(connections, slot, error, unwritten, parts, sent);
-            drop(uploading); // not before: what is given up looks like what failed
+            drop(held); // not before: an upload that is given up looks like one that failed
             Err(failed)
         }
     }
@@ -202,8 +198,8 @@ pub(super) async fn exchange(
 /// A place on a connection, perhaps shared with the task that still sends the request's body.
 pub(super) enum Held {
     Own(Slot),
-    /// With what ends that task when this is dropped, once there is a response.
-    Shared(Arc<Slot>, Option<AbortOnDrop>),
+    /// With what ends that task when this is dropped.
+    Shared(Arc<Slot>, AbortOnDrop),
 }
 
 /// What of a request's body may be sent again.
@@ -346,23 +342,19 @@ impl Sent {
 }
 
 impl Held {
-    fn share(self) -> (Self, Arc<Slot>) {
-        let shared = match self {
+    /// Shares it with a task that ends when this is dropped, unless it [`end`](Self::end)ed.
+    fn share(self, task: impl FnOnce(Arc<Slot>) -> AbortOnDrop) -> Self {
+        let slot = match self {
             Self::Own(slot) => Arc::new(slot),
             Self::Shared(slot, _) => slot,
         };
-        (Self::Shared(Arc::clone(&shared), None), shared)
-    }
-
-    fn send_along(&mut self, uploading: AbortOnDrop) {
-        if let Self::Shared(_, task) = self {
-            *task = Some(uploading);
-        }
+        let task = task(Arc::clone(&slot));
+        Self::Shared(slot, task)
     }
 
     /// All of the response came: what is still sent may go on.
     pub(super) fn end(self) {
-        if let Self::Shared(_, Some(uploading)) = self {
+        if let Self::Shared(_, uploading) = self {
             uploading.disarm();
         }
     }
@@ -510,7 +502,11 @@ impl Dialling {
 
 impl Drop for Dialling {
     fn drop(&mut self) {
-        let given_up = || Err(DialError::new("its dial was given up: it panicked"));
+        // With its runtime it was given up for no fault of the instance: who waits dials anew.
+        let given_up = || match std::thread::panicking() {
+            true => Err(DialError::new("its dial panicked")),
+            false => Ok(()),
+        };
         let _ = self.dial.0.get_or_init(given_up);
         let pool = &self.connections.http2;
         pool.lock().dialling = None;

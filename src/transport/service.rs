@@ -35,6 +35,11 @@ use crate::{
 /// as `oneshot` on the last clone does, may dial once.) A balancer holds one, and drops it when
 /// its instance is evicted.
 ///
+/// A connection lives on the tokio runtime of the call that made it, and ends with it; calls of
+/// other runtimes may share it. A runtime that stands still and is not dropped, as one of the
+/// current thread does between two `block_on`s, leaves its connections standing too: do not share
+/// a transport between such a runtime and others, or give calls a deadline.
+///
 /// Futures and bodies may be dropped at any point. Over HTTP/1 that closes the connection unless
 /// the response was complete; over HTTP/2 it resets the stream.
 pub struct Transport {

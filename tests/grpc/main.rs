@@ -1,5 +1,6 @@
 //! gRPC by service name: a client that tonic generated, on our channel, against tonic's servers.
 
+mod attacks;
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
 #[path = "../../examples/greeter/greeter.rs"]
 mod greeter;

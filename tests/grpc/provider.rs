@@ -137,6 +137,12 @@ impl Greeter for Polite {
         let name = request.into_inner().name;
         let replies = (0..3).map(|n| Ok(self.reply(format!("hello {name} {n}"))));
         let replies = stream::iter(replies.collect::<Vec<_>>());
+        if name == "without end" {
+            let reply = self.reply("and on");
+            return Ok(Response::new(Box::pin(stream::repeat_with(move || {
+                Ok(reply.clone())
+            }))));
+        }
         Ok(Response::new(if name == "and then hang" {
             Box::pin(replies.chain(stream::pending()))
         } else {

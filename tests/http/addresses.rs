@@ -4,7 +4,7 @@ use ::http::Request;
 use tower::ServiceExt;
 use tower_nacos::{ServiceKey, http::Body};
 
-use crate::World;
+use crate::{World, soon};
 
 const FORM: &str = "nacos://[group@]service/path";
 
@@ -43,9 +43,7 @@ async fn a_malformed_address_says_what_to_write() {
         ),
         (
             "nacos://G@@orders/".into(),
-            format!(
-                "the address has two '@' in a row: one stands between group and service, {FORM}"
-            ),
+            format!("the address has two '@': one stands between group and service, {FORM}"),
         ),
         (
             "nacos://a!b@orders/".into(),
@@ -97,5 +95,58 @@ async fn a_header_that_cannot_be_is_told_by_the_call() {
     assert_eq!(
         error.to_string(),
         "the request cannot be built: failed to parse header value"
+    );
+}
+
+#[tokio::test]
+async fn a_hostile_address_names_no_service_and_subscribes_to_none() {
+    let world = World::new().await;
+    for address in [
+        "nacos:orders",
+        "nacos:orders/v1",
+        "nacos:/orders",
+        "nacos://",
+        "nacos://@/",
+        "nacos://@orders/",
+        "nacos://orders@/",
+        "nacos://a@b@orders/",
+        "nacos://user:password@orders:80/",
+        "nacos://or%64ers/",
+        "nacos://%00/",
+        "nacos://..%2f..%2fetc/",
+        "nacos://[::1]/",
+        "nacos://[::1]:80/",
+        "nacos://orders:0/",
+        "nacos://orders:99999999999/",
+        "nacos://orders:x/",
+        "nacos://:8080/",
+        "nacos://\u{f6}rders/",
+        "nacos://\u{8ba2}\u{5355}/",
+        "nacos://orders\\@evil/",
+        "nacos://orders\u{0}/",
+        "nacos://orders\r\nhost: evil/",
+        "*",
+        "",
+        "//orders/v1",
+        "orders:80",
+        "file:///etc/passwd",
+        "nacoss://orders/",
+    ] {
+        let error = soon(address, world.http.get(address).send())
+            .await
+            .unwrap_err();
+        assert!(
+            error.is_uri() && error.is_unprocessed(),
+            "{address}: {error:?}"
+        );
+        assert!(
+            !error.to_string().contains("password"),
+            "{address}: {error}"
+        );
+    }
+    assert!(
+        world.http.services().is_empty(),
+        "{:?}",
+        world.http.services()
     );
 }

@@ -355,3 +355,39 @@ fn a_probe_that_ends_with_its_runtime_is_made_again() {
         .await;
     });
 }
+
+#[test]
+fn a_dial_that_ends_with_its_runtime_is_made_again_by_who_waited_for_it() {
+    let others = runtime();
+    let peer = others.block_on(Peer::start(|socket, at| async move {
+        if at == 0 {
+            std::future::pending::<()>().await;
+        }
+        let mut frames = Frames::accept(socket).await.unwrap();
+        while let Some(frame) = frames.next().await {
+            frames.answer(frame.stream).await;
+        }
+    }));
+    let options = builder(Protocol::Http2).handshake_timeout(Duration::from_secs(60));
+    let transport = alone(peer.address, options);
+    let first = runtime();
+    let dials = transport.clone();
+    drop(first.spawn(async move { drop(dials.oneshot(get("/")).await) }));
+    let second = runtime();
+    let waits = second.spawn(async move {
+        while peer.connections.load(Ordering::SeqCst) < 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let called = read(&transport, get("/"));
+        let (ended, came) = tokio::join!(
+            async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                first.shutdown_background();
+            },
+            called
+        );
+        let () = ended;
+        came
+    });
+    assert_eq!(second.block_on(waits).unwrap(), Ok(String::new()));
+}
