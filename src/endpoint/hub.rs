@@ -27,6 +27,8 @@ pub(crate) struct Hub {
     pub(crate) timing: OnceLock<Timing>,
     /// Who is an outlier, if answers count.
     pub(crate) outliers: OnceLock<Outliers>,
+    /// The set's version at which an outlier was spared for being one too many.
+    pub(crate) spared: AtomicU64,
     /// How long after its instance's eviction a call in flight is cut, if it is.
     pub(crate) abort_after: OnceLock<Duration>,
     /// Instances that were ejected, ejected for their answers, and restored so far.
@@ -48,6 +50,7 @@ impl Hub {
             probes: AtomicBool::new(false),
             timing: OnceLock::new(),
             outliers: OnceLock::new(),
+            spared: AtomicU64::new(0),
             abort_after: OnceLock::new(),
             ejections: AtomicU64::new(0),
             outlier_ejections: AtomicU64::new(0),
