@@ -94,7 +94,6 @@ mod link;
 pub mod metrics;
 pub mod model;
 mod session;
-#[cfg(feature = "tls")]
 mod tls;
 pub mod transport;
 mod wire;

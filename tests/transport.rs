@@ -1,6 +1,8 @@
 //! The transports to instances, on real sockets: what each failure does to calls and instances.
 
 mod transport {
+    mod attacks;
+    mod attacks_http2;
     mod basics;
     mod faults;
     mod probes;

@@ -410,6 +410,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             policy_panics: read(&self.faults.panics),
             scans: read(&self.faults.scans),
             calls_after_evict: self.set().calls_after_eviction(),
+            moved: self.set().moved(),
             ejections: self.set().hub().ejections(),
             outlier_ejections: self.set().hub().outlier_ejections(),
             restorations: self.set().hub().restorations(),

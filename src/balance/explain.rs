@@ -18,6 +18,9 @@ pub struct Counters {
     pub scans: u64,
     /// Calls that were let in to an instance after its eviction: 0, by the gates.
     pub calls_after_evict: u64,
+    /// Requests that an instance was handed and provably did not process, and that set out for
+    /// another one; each time counts.
+    pub moved: u64,
     /// Times that an instance was ejected: it could not be reached, or answered badly.
     pub ejections: u64,
     /// How many of these were for its answers.

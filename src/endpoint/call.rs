@@ -3,7 +3,7 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -330,6 +330,7 @@ where
             }
             _ => return Poll::Ready(Step::End(Err(error))),
         };
+        set.hub.moved.fetch_add(1, Ordering::Relaxed);
         this.tried.push(endpoint.generation());
         *this.request = Some(request);
         *this.failure = Some(error);

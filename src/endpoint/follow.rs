@@ -5,7 +5,7 @@ use std::{
 
 use crate::{
     directory::{Consumer, Revision, Snapshot, Transition, TransitionKind},
-    endpoint::{Endpoint, EndpointSet, ejection, gate::State as GateState, set::State},
+    endpoint::{Endpoint, EndpointSet, ejection, gate::State as GateState, janitor, set::State},
 };
 
 impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
@@ -124,11 +124,14 @@ impl<S> Endpoint<S> {
     }
 }
 
-impl<S> EndpointSet<S> {
-    /// Does the janitor's work if there is none and some has come up.
+impl<S: Send + Sync + 'static> EndpointSet<S> {
+    /// Sees to it that the janitor's work is done, if there is none and some has come up: by a new
+    /// one on the caller's runtime, or here and now if there is no runtime either.
     #[inline]
-    pub(crate) fn tend(&self) {
-        if let Some(now) = self.hub.take_duty() {
+    pub(crate) fn tend(self: &Arc<Self>) {
+        if let Some(now) = self.hub.take_duty()
+            && !janitor::spawn(self)
+        {
             let next = self.tidy(now, None);
             self.hub.put_off(next);
         }

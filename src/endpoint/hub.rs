@@ -37,6 +37,8 @@ pub(crate) struct Hub {
     restorations: AtomicU64,
     /// Calls that were let in at an evicted gate: none, unless gates are off.
     pub(crate) after_eviction: AtomicU64,
+    /// Requests that set out for another instance.
+    pub(crate) moved: AtomicU64,
 }
 
 impl Hub {
@@ -56,6 +58,7 @@ impl Hub {
             outlier_ejections: AtomicU64::new(0),
             restorations: AtomicU64::new(0),
             after_eviction: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
         }
     }
 

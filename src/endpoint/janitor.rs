@@ -1,7 +1,7 @@
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
 };
 
 use tokio::{runtime::Handle, time::Instant};
@@ -12,22 +12,25 @@ use crate::{
     endpoint::{
         EndpointSet, MakeEndpoint,
         ejection::{self, PROBE_INTERVAL},
-        hub::Hub,
         probes::Probes,
         slot::Obtained,
     },
     model::ServiceKey,
 };
 
-/// Starts the task of a set on the runtime that this is called on, if there is one.
-pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
+/// Starts the task of a set on the runtime that this is called on, unless there is one already.
+/// False if there is no runtime.
+pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) -> bool {
     let Ok(runtime) = Handle::try_current() else {
-        return;
+        return false;
     };
     let hub = Arc::clone(&set.hub);
     let weak = Arc::downgrade(set);
-    hub.tended.store(true, Ordering::Release);
-    let on_duty = OnDuty(Arc::clone(&hub));
+    if hub.tended.swap(true, Ordering::AcqRel) {
+        hub.bell.notify_one();
+        return true;
+    }
+    let on_duty = OnDuty(Weak::clone(&weak));
     // Owned by the set: it ends when the set is abandoned or gone, both of which ring the bell.
     runtime.spawn(async move {
         let _on_duty = on_duty;
@@ -58,6 +61,7 @@ pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) {
             }
         }
     });
+    true
 }
 
 async fn sleep_until(due: Option<Instant>) {
@@ -79,12 +83,16 @@ pub(super) fn discard<T>(key: &ServiceKey, theirs: T) {
     }
 }
 
-/// Says that there is a janitor until it goes, with its runtime say.
-struct OnDuty(Arc<Hub>);
+/// Says that there is a janitor until it goes, with its runtime say: then the next call finds
+/// another, and those that wait for what it was about to find out are the next.
+struct OnDuty<S>(Weak<EndpointSet<S>>);
 
-impl Drop for OnDuty {
+impl<S> Drop for OnDuty<S> {
     fn drop(&mut self) {
-        self.0.leave_untended();
+        if let Some(set) = self.0.upgrade() {
+            set.hub.leave_untended();
+            set.waiters.wake_all();
+        }
     }
 }
 

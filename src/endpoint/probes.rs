@@ -75,5 +75,14 @@ impl<S> Probes<S> {
     }
 }
 
+impl<S> Drop for Probes<S> {
+    /// Their runtime has ended: others are to find out.
+    fn drop(&mut self) {
+        for (endpoint, _) in &self.0 {
+            endpoint.return_probe();
+        }
+    }
+}
+
 /// Enough to bring a rack of instances back within seconds, and few enough not to be a burst.
 const MOST_AT_ONCE: usize = 16;

@@ -246,6 +246,11 @@ impl<S> EndpointSet<S> {
         self.hub.after_eviction.load(Ordering::Relaxed)
     }
 
+    /// Requests that an instance did not process and that set out for another.
+    pub(crate) fn moved(&self) -> u64 {
+        self.hub.moved.load(Ordering::Relaxed)
+    }
+
     /// What its endpoints report to.
     #[inline]
     pub(crate) const fn hub(&self) -> &Arc<Hub> {

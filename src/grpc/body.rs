@@ -78,7 +78,9 @@ impl Body for ResponseBody {
         if let Poll::Ready(frame) = inner.poll_frame(cx) {
             let failed = |error: transport::Error| {
                 let text = format!("the response of {} broke off: {error}", this.service);
-                Status::new(code_of_source(&error), text)
+                let mut status = Status::new(code_of_source(&error), text);
+                status.set_source(Arc::new(error));
+                status
             };
             return Poll::Ready(frame.map(|frame| frame.map_err(failed)));
         }

@@ -9,7 +9,7 @@ use std::{
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Stream;
+use crate::tls::Socket;
 
 /// What a socket has given so far: its first bytes and when it last gave any.
 ///
@@ -30,7 +30,7 @@ struct Record {
 #[pin_project::pin_project]
 pub(super) struct Listened {
     #[pin]
-    socket: Stream,
+    socket: Socket,
     heard: Heard,
 }
 
@@ -54,7 +54,7 @@ impl Listened {
 }
 
 impl Heard {
-    pub(super) fn on(&self, socket: Stream) -> Listened {
+    pub(super) fn on(&self, socket: Socket) -> Listened {
         self.lock().tls = socket.plain().is_none();
         Listened {
             socket,

@@ -32,7 +32,7 @@ pub(crate) use self::tls::{Tls, TlsParts};
 pub(crate) use self::{
     error::{CallError, DialError, chain},
     io::Heard,
-    secure::{Protocol, Security, Stream},
+    secure::{Protocol, Security},
     stream::{StreamReceiver, StreamSender},
 };
 use crate::{model::Host, wire::Payload};

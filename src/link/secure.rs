@@ -1,20 +1,11 @@
-//! A socket as it is, or under TLS.
+//! Whether a connection to a server is under TLS.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
-
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 
 use super::DialError;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
-use crate::model::Host;
+use crate::{model::Host, tls::Socket};
 
 /// How connections to servers are secured.
 #[derive(Clone, Debug, Default)]
@@ -32,14 +23,6 @@ pub(crate) enum Protocol {
     Http2,
 }
 
-/// A connection to a server, secured or not.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    Plain(TcpStream),
-    #[cfg(feature = "tls")]
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
-}
-
 impl Security {
     pub(crate) const fn is_tls(&self) -> bool {
         !matches!(self, Self::Plain)
@@ -52,82 +35,17 @@ impl Security {
         socket: TcpStream,
         host: &Host,
         protocol: Protocol,
-    ) -> Result<Stream, DialError> {
+    ) -> Result<Socket, DialError> {
         match self {
             Self::Plain => {
                 let _ = (host, protocol);
-                Ok(Stream::Plain(socket))
+                Ok(Socket::Plain(socket))
             }
             #[cfg(feature = "tls")]
             Self::Tls(tls) => {
                 let stream = tls.shake_hands(socket, host, protocol).await?;
-                Ok(Stream::Tls(Box::new(stream)))
+                Ok(Socket::Tls(Box::new(stream)))
             }
-        }
-    }
-}
-
-impl Stream {
-    /// The socket, when what it gives is what the server said.
-    pub(super) const fn plain(&self) -> Option<&TcpStream> {
-        match self {
-            Self::Plain(socket) => Some(socket),
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => None,
-        }
-    }
-}
-
-macro_rules! on_either {
-    ($self:ident, $socket:ident => $what:expr) => {
-        match $self.get_mut() {
-            Self::Plain($socket) => $what,
-            #[cfg(feature = "tls")]
-            Self::Tls($socket) => $what,
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        on_either!(self, socket => Pin::new(socket).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        on_either!(self, socket => Pin::new(socket).poll_write(cx, buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_either!(self, socket => Pin::new(socket).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_either!(self, socket => Pin::new(socket).poll_shutdown(cx))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        on_either!(self, socket => Pin::new(socket).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(socket) => socket.is_write_vectored(),
-            #[cfg(feature = "tls")]
-            Self::Tls(socket) => socket.is_write_vectored(),
         }
     }
 }

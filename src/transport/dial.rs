@@ -18,8 +18,8 @@ use tokio::{
 
 use crate::{
     model::{Address, Host},
+    tls::Socket,
     transport::{
-        io::Io,
         options::Options,
         target::{Protocol, Target, why_not},
     },
@@ -40,7 +40,7 @@ struct Failure {
 
 /// What came of a dial.
 pub(super) struct Dialled {
-    pub(super) io: Io,
+    pub(super) io: Socket,
     /// Whether HTTP/2 is to be spoken on it.
     pub(super) http2: bool,
 }
@@ -114,7 +114,7 @@ pub(super) async fn dial(
     };
     if !target.tls {
         return Ok(Dialled {
-            io: Io::Plain(socket),
+            io: Socket::Plain(socket),
             http2: target.protocol == Protocol::Http2,
         });
     }
@@ -233,8 +233,16 @@ fn tune(stream: &TcpStream) {
     #[cfg(any(target_os = "linux", target_os = "macos", target_os = "windows"))]
     let probes = probes.with_interval(Duration::from_secs(1)).with_retries(3);
     let _ = socket.set_tcp_keepalive(&probes);
+    be_patient(stream, UNACKNOWLEDGED);
+}
+
+/// For how long the peer may leave unacknowledged, or refuse, what was written. Other systems than
+/// Linux have limits of their own.
+pub(super) fn be_patient(stream: &TcpStream, within: Duration) {
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(within));
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, within);
 }
 
 fn warn_of_loopback(address: SocketAddr) {
@@ -267,5 +275,4 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// As long as HTTP/2 waits before its PING.
 const SILENCE: Duration = Duration::from_secs(5);
 /// That, and the time to answer.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(8);
+pub(super) const UNACKNOWLEDGED: Duration = Duration::from_secs(8);

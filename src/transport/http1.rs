@@ -9,15 +9,19 @@ use std::{
 use http::{Request, Response};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 
 use crate::{
     endpoint,
+    tls::Socket,
     transport::{
         Body, Error, ErrorKind, Evidence, ResponseBody,
         dial::DialError,
         form,
-        io::Io,
+        patient::Patient,
         service::{Back, Connected, Connections, Failed, Mode},
         spawn::spawn,
     },
@@ -42,7 +46,12 @@ struct Idle {
 pub(super) struct Sender {
     sender: SendRequest<Body>,
     fresh: bool,
+    /// Where the connection lives: a response may end outside of any runtime.
+    runtime: Handle,
 }
+
+/// Who closes what lies idle too long. Gone with its runtime, it takes that along.
+struct Tending(Weak<Connections>);
 
 /// A call's place on its connection, until its response has ended.
 pub(super) struct Lease {
@@ -50,8 +59,8 @@ pub(super) struct Lease {
     connections: Arc<Connections>,
 }
 
-pub(super) async fn shake_hands(io: Io) -> Result<Sender, DialError> {
-    let shaken = http1::handshake(TokioIo::new(io)).await;
+pub(super) async fn shake_hands(io: Socket) -> Result<Sender, DialError> {
+    let shaken = http1::handshake(TokioIo::new(Patient::new(io))).await;
     let (sender, connection) = shaken.map_err(|error| DialError::new(error.to_string()))?;
     // Ends when the socket does, or when its sender is dropped and nothing is in flight. What goes
     // wrong is told to the call.
@@ -59,6 +68,7 @@ pub(super) async fn shake_hands(io: Io) -> Result<Sender, DialError> {
     Ok(Sender {
         sender,
         fresh: true,
+        runtime: Handle::current(),
     })
 }
 
@@ -210,7 +220,8 @@ impl Lease {
             Pool::put(&connections, sender);
         } else if !sender.sender.is_closed() {
             // It is about to be, on another thread, or still sends the request's body.
-            spawn(async move {
+            let runtime = sender.runtime.clone();
+            runtime.spawn(async move {
                 if sender.sender.ready().await.is_ok() {
                     Pool::put(&connections, sender);
                 }
@@ -235,12 +246,12 @@ impl Pool {
             drop(idle);
             return; // closes it, outside of the lock
         }
+        let runtime = (!mem::replace(&mut idle.tended, true)).then(|| sender.runtime.clone());
         idle.connections.push((sender, endpoint::now()));
-        if !mem::replace(&mut idle.tended, true) {
-            spawn(Self::tend(
-                Arc::downgrade(connections),
-                options.idle_timeout,
-            ));
+        drop(idle); // a runtime that has ended drops the task at once
+        if let Some(runtime) = runtime {
+            let tending = Tending(Arc::downgrade(connections));
+            runtime.spawn(Self::tend(tending, options.idle_timeout));
         }
     }
 
@@ -251,11 +262,11 @@ impl Pool {
     }
 
     /// Closes what lies idle too long, for as long as anything does.
-    async fn tend(connections: Weak<Connections>, within: Duration) {
+    async fn tend(mut tending: Tending, within: Duration) {
         let mut next = endpoint::now() + within;
         loop {
             tokio::time::sleep_until(next).await;
-            let Some(connections) = connections.upgrade() else {
+            let Some(connections) = tending.0.upgrade() else {
                 return;
             };
             let now = endpoint::now();
@@ -282,6 +293,7 @@ impl Pool {
             };
             drop(old); // closes them, outside of the lock
             if !more {
+                tending.0 = Weak::new();
                 return;
             }
         }
@@ -317,5 +329,17 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, Idle> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Tending {
+    fn drop(&mut self) {
+        if let Some(connections) = self.0.upgrade() {
+            let mut idle = connections.http1.lock();
+            idle.tended = false;
+            let untended = mem::take(&mut idle.connections);
+            drop(idle);
+            drop(untended);
+        }
     }
 }

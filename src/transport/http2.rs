@@ -12,7 +12,7 @@ use std::sync::{
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use http_body::Body as _;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 pub(super) use crate::transport::connection::{Connection, shake_hands};
 use crate::{
@@ -37,7 +37,7 @@ pub(super) struct Pool {
     /// Calls that wait for a place on a connection.
     waiting: AtomicUsize,
     /// Told of each place and each connection, and of the end.
-    changed: Notify,
+    changed: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -76,7 +76,9 @@ pub(super) async fn acquire(
             }
         };
     }
+    let patience = connections.plan.options.handshake_timeout;
     let _waiting = Waiting::new(&pool.waiting);
+    let mut dials = 0;
     let mut dial: Option<Arc<Dial>> = None;
     loop {
         let changed = pool.changed.notified();
@@ -97,13 +99,21 @@ pub(super) async fn acquire(
             }
             Some(None) => {}
             // Its places went to others, or it closed already.
-            Some(Some(Ok(()))) => {
+            Some(Some(Ok(()))) if dials < MOST_DIALS => {
+                dials += 1;
                 dial = pool.dial(connections);
             }
+            Some(Some(Ok(()))) if pool.is_empty() => {
+                let text = "it closes each connection as soon as that is made";
+                return Err(DialError::new(text));
+            }
+            Some(Some(Ok(()))) => {}
             Some(Some(Err(error))) if pool.is_empty() => return Err(error.clone()),
             Some(Some(Err(_))) => {} // the others' places are what is left to wait for
         }
-        changed.await;
+        if timeout(patience, changed).await.is_err() {
+            pool.retire_those_that_take_none();
+        }
     }
 }
 
@@ -128,6 +138,7 @@ pub(super) async fn exchange(
     let ends = body.is_end_stream();
     let writes = slot.connection().writes();
     let mut send = slot.connection().sender();
+    slot.connection().beginning();
     let (response, mut stream) = match send.send_request(head, ends) {
         Ok(opened) => opened,
         Err(error) => {
@@ -170,7 +181,7 @@ pub(super) async fn exchange(
     match response.await {
         Ok(response) => {
             if let Some(uploading) = uploading {
-                uploading.disarm(); // the request may go on beside the response
+                held.send_along(uploading); // the request may go on beside the response
             }
             if let Sent::Stream(recording) = &sent {
                 recording.settle();
@@ -179,16 +190,11 @@ pub(super) async fn exchange(
             Ok(response.map(|body| ResponseBody::http2(body, held)))
         }
         Err(error) => {
-            drop(uploading);
             let unwritten = held.slot().connection().writes() == writes;
-            Err(judge(
-                connections,
-                held.slot(),
-                error,
-                unwritten,
-                parts,
-                sent,
-            ))
+            let slot = held.slot();
+            let failed = judge(connections, slot, error, unwritten, parts, sent);
+            drop(uploading); // not before: what is given up looks like what failed
+            Err(failed)
         }
     }
 }
@@ -196,7 +202,8 @@ pub(super) async fn exchange(
 /// A place on a connection, perhaps shared with the task that still sends the request's body.
 pub(super) enum Held {
     Own(Slot),
-    Shared(Arc<Slot>),
+    /// With what ends that task when this is dropped, once there is a response.
+    Shared(Arc<Slot>, Option<AbortOnDrop>),
 }
 
 /// What of a request's body may be sent again.
@@ -342,15 +349,28 @@ impl Held {
     fn share(self) -> (Self, Arc<Slot>) {
         let shared = match self {
             Self::Own(slot) => Arc::new(slot),
-            Self::Shared(slot) => slot,
+            Self::Shared(slot, _) => slot,
         };
-        (Self::Shared(Arc::clone(&shared)), shared)
+        (Self::Shared(Arc::clone(&shared), None), shared)
+    }
+
+    fn send_along(&mut self, uploading: AbortOnDrop) {
+        if let Self::Shared(_, task) = self {
+            *task = Some(uploading);
+        }
+    }
+
+    /// All of the response came: what is still sent may go on.
+    pub(super) fn end(self) {
+        if let Self::Shared(_, Some(uploading)) = self {
+            uploading.disarm();
+        }
     }
 
     pub(super) fn slot(&self) -> &Slot {
         match self {
             Self::Own(slot) => slot,
-            Self::Shared(slot) => slot,
+            Self::Shared(slot, _) => slot,
         }
     }
 }
@@ -407,6 +427,21 @@ impl Pool {
         connection.close();
         let _state = self.lock();
         self.prune();
+    }
+
+    /// A peer that takes no streams for so long as it may take to say how many it takes is as good
+    /// as gone: what is in flight goes on, and the next call finds another connection or none.
+    fn retire_those_that_take_none(&self) {
+        let list = self.list.load_full();
+        for connection in list.iter().flat_map(|list| list.iter()) {
+            if connection.takes_none() {
+                self.retire(connection);
+            }
+        }
+    }
+
+    pub(super) const fn changed(&self) -> &Arc<Notify> {
+        &self.changed
     }
 
     /// Drops what has closed. The state is locked.
@@ -502,11 +537,13 @@ impl Default for Pool {
             list: Published::empty(),
             state: Mutex::default(),
             waiting: AtomicUsize::new(0),
-            changed: Notify::new(),
+            changed: Arc::default(),
         }
     }
 }
 
+/// How often a call dials, as long as that succeeds.
+const MOST_DIALS: u32 = 16;
 /// What another connection costs when this one said goodbye without having answered anything.
 const DEAR: u32 = 4;
 /// Streams have odd ids below 2^31; the last million is left.

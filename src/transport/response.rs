@@ -79,8 +79,10 @@ impl ResponseBody {
 
     /// All of it came.
     fn end(&mut self) {
-        if let Kind::Http1(_, lease) = std::mem::replace(&mut self.kind, Kind::Ended) {
-            lease.give_back();
+        match std::mem::replace(&mut self.kind, Kind::Ended) {
+            Kind::Http1(_, lease) => lease.give_back(),
+            Kind::Http2(_, held) => held.end(),
+            Kind::Ended => {}
         }
         self.with = With::default();
     }

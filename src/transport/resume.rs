@@ -97,6 +97,13 @@ impl Recording {
         state.forget();
     }
 
+    /// Nobody sends it any more, though it has not ended.
+    pub(super) fn give_up(&self) {
+        let mut state = self.lock();
+        let why = || "it panicked, or the runtime that sent it has ended".into();
+        state.failure.get_or_insert_with(why);
+    }
+
     /// What the stream failed with, if it did.
     pub(super) fn failure(&self) -> Option<BoxError> {
         self.lock().failure.take()

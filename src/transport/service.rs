@@ -280,7 +280,7 @@ impl Connections {
         let options = &self.plan.options;
         let Dialled { io, http2 } = dial::dial(&self.plan.target, options).await?;
         Ok(if http2 {
-            Connected::Http2(http2::shake_hands(io, options).await?)
+            Connected::Http2(http2::shake_hands(io, options, self.http2.changed()).await?)
         } else {
             Connected::Http1(http1::shake_hands(io).await?)
         })

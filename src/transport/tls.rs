@@ -9,11 +9,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     model::Host,
-    tls::{TlsParts, explain},
+    tls::{Socket, TlsParts, explain},
     transport::{
         Protocol, Target,
         dial::{DialError, Dialled},
-        io::Io,
         options::Options,
     },
 };
@@ -166,7 +165,7 @@ pub(super) async fn shake_hands(
         Protocol::Auto => stream.get_ref().1.alpn_protocol() == Some(H2),
     };
     Ok(Dialled {
-        io: Io::Tls(Box::new(stream)),
+        io: Socket::Tls(Box::new(stream)),
         http2,
     })
 }

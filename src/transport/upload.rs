@@ -12,10 +12,11 @@ use tokio::task::AbortHandle;
 use crate::transport::resume::Recording;
 
 /// Sends a body on its stream, as fast as the peer takes it. Ready when it is sent, or when there
-/// is nobody to send it to; the response tells which.
+/// is nobody to send it to; the response tells which. Dropped before, it resets the stream.
 pub(super) struct Upload {
     recording: Arc<Recording>,
     stream: SendStream<Bytes>,
+    done: bool,
 }
 
 /// Aborts a task unless told that it may go on.
@@ -23,10 +24,20 @@ pub(super) struct AbortOnDrop(Option<AbortHandle>);
 
 impl Upload {
     pub(super) const fn new(recording: Arc<Recording>, stream: SendStream<Bytes>) -> Self {
-        Self { recording, stream }
+        Self {
+            recording,
+            stream,
+            done: false,
+        }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_send(cx));
+        self.done = true;
+        Poll::Ready(())
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let stream = &mut self.stream;
         loop {
             if stream.poll_reset(cx).is_ready() {
@@ -79,6 +90,17 @@ impl Future for Upload {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         Self::poll(&mut self, cx)
+    }
+}
+
+impl Drop for Upload {
+    /// Given up, by its caller or since the body panicked: else the peer would wait for the rest
+    /// without end, and the call for the peer.
+    fn drop(&mut self) {
+        if !self.done {
+            self.recording.give_up();
+            self.stream.send_reset(Reason::CANCEL);
+        }
     }
 }
 

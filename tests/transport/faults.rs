@@ -12,7 +12,7 @@ use super::support::*;
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
 fn quick(protocol: Protocol) -> TransportBuilder {
-    let soon = Duration::from_millis(100);
+    let soon = Duration::from_millis(500);
     builder(protocol)
         .header_timeout(soon)
         .ping(soon, soon)
@@ -429,7 +429,7 @@ async fn what_is_unknown_moves_only_if_idempotent_and_allowed_and_within_its_lim
             // A balancer each time: the first call goes to the bad one, or the second does.
             let builder = retry
                 .into_iter()
-                .fold(quick(protocol), TransportBuilder::retry);
+                .fold(builder(protocol), TransportBuilder::retry);
             let balance = rotating(&[bad.address, good.address], builder);
             let mut failed = 0;
             for id in 0..2 {

@@ -22,6 +22,19 @@ mod sockets;
 
 const SERVICE: &str = "recovery";
 const ALIVE: [u16; 3] = [7001, 7002, 7003];
+/// What happens to a server that stands alone.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// Killed, and started again on its data.
+    Restart,
+    /// Killed, and started again without its data.
+    Wipe,
+    /// Stopped, for longer than anybody waits for a server, and resumed.
+    Freeze,
+}
+
+/// How long a frozen server stays so, in milliseconds.
+const FROZEN: u64 = 25_000;
 /// How long the server is down, in turn.
 const OUTAGES: [u64; 4] = [0, 300, 1000, 3000];
 
@@ -40,9 +53,15 @@ struct Figures {
 }
 
 pub async fn run() -> Result<(), Error> {
-    let (restarts, failovers) = (option("--restarts", 3)?, option("--failovers", 3)?);
-    if restarts > 0 {
-        restart(restarts).await?.print("restart");
+    let failovers = option("--failovers", 3)?;
+    for (fault, rounds) in [
+        (Fault::Restart, option("--restarts", 3)?),
+        (Fault::Wipe, option("--wipes", 0)?),
+        (Fault::Freeze, option("--freezes", 0)?),
+    ] {
+        if rounds > 0 {
+            alone(fault, rounds).await?.print(fault.name());
+        }
     }
     if failovers > 0 {
         failover(failovers).await?.print("failover");
@@ -50,8 +69,8 @@ pub async fn run() -> Result<(), Error> {
     Ok(())
 }
 
-/// One server, killed and started again on its data.
-async fn restart(rounds: usize) -> Result<Figures, Error> {
+/// One server, to which this is done again and again.
+async fn alone(fault: Fault, rounds: usize) -> Result<Figures, Error> {
     let mut figures = Figures::default();
     let mut node = Node::alone(&program()?).await;
     let mut alive = Vec::new();
@@ -70,17 +89,30 @@ async fn restart(rounds: usize) -> Result<Figures, Error> {
     let load = Load::start(&subscription);
 
     for (port, round) in (7100..).zip(0..rounds) {
-        let outage = OUTAGES[round % OUTAGES.len()];
-        node.kill();
-        let killed = Instant::now();
+        let outage = match fault {
+            Fault::Restart | Fault::Wipe => OUTAGES[round % OUTAGES.len()],
+            Fault::Freeze => FROZEN,
+        };
+        match fault {
+            Fault::Restart | Fault::Wipe => node.kill(),
+            Fault::Freeze => node.stop(),
+        }
+        let gone = Instant::now();
         sleep(Duration::from_millis(outage)).await;
-        let answered = tokio::spawn(first_answer(subscription.clone(), killed));
-        node.start().await;
+        let answered = tokio::spawn(first_answer(subscription.clone(), gone));
+        match fault {
+            Fault::Restart => node.start().await,
+            Fault::Wipe => {
+                node.forget();
+                node.start().await;
+            }
+            Fault::Freeze => node.resume(),
+        }
         let up = Instant::now();
         let fresh = provider(&node.addr(), SERVICE, port).await?;
         let seen = both_see(&ours, &peers, port).await?;
         let answered = answered.await?.ok_or("no answer after a restart")?;
-        figures.round(round, "restart", outage, up, answered, seen);
+        figures.round(round, fault.name(), outage, up, answered, seen);
         // The next round begins with everybody back and nobody else: what leaves together with its
         // server is held for a minute.
         fresh.close(Duration::from_secs(1)).await?;
@@ -198,6 +230,16 @@ async fn connected_to(servers: &str, node: &Node) -> Result<Client, Error> {
                 return Ok(client);
             }
             _ => client.close(Duration::from_secs(1)).await?,
+        }
+    }
+}
+
+impl Fault {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::Wipe => "wipe",
+            Self::Freeze => "freeze",
         }
     }
 }

@@ -9,11 +9,32 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A connection to an instance, secured or not.
-pub(super) enum Io {
+/// A socket as it is, or under TLS.
+#[derive(Debug)]
+pub(crate) enum Socket {
     Plain(TcpStream),
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    /// The socket, when what it gives is what the peer said.
+    pub(crate) const fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => None,
+        }
+    }
+
+    /// The socket underneath, for its options.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.get_ref().0,
+        }
+    }
 }
 
 macro_rules! on_either {
@@ -26,7 +47,7 @@ macro_rules! on_either {
     };
 }
 
-impl AsyncRead for Io {
+impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -36,7 +57,7 @@ impl AsyncRead for Io {
     }
 }
 
-impl AsyncWrite for Io {
+impl AsyncWrite for Socket {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
