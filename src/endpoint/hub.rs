@@ -18,6 +18,8 @@ pub(crate) struct Hub {
     pub(crate) bell: Notify,
     /// Whether there is a janitor.
     pub(crate) tended: AtomicBool,
+    /// Whether a janitor panicked, so that another would.
+    pub(crate) unfit: AtomicBool,
     /// When a call is to do the janitor's work, for want of one: in ms since the epoch.
     due: AtomicU64,
     epoch: Instant,
@@ -47,6 +49,7 @@ impl Hub {
             quiet,
             bell: Notify::new(),
             tended: AtomicBool::new(false),
+            unfit: AtomicBool::new(false),
             due: AtomicU64::new(NEVER),
             epoch: ejection::now(),
             probes: AtomicBool::new(false),
