@@ -569,6 +569,29 @@ fn without_a_runtime_an_instance_comes_back_while_another_serves() {
     assert!(balance.explain(&at).is_pickable());
 }
 
+#[test]
+fn a_runtime_without_a_timer_is_found_out_once() {
+    static FOUND: AtomicUsize = AtomicUsize::new(0);
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let untimed = panic.to_string().contains("timers are disabled");
+        FOUND.fetch_add(usize::from(untimed), SeqCst);
+        if !untimed {
+            hook(panic);
+        }
+    }));
+    let world = World::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(async {
+        let balance = world.balance();
+        for _ in 0..50 {
+            balance.clone().oneshot(1).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(FOUND.load(SeqCst) <= 1, "{FOUND:?} times");
+}
+
 #[tokio::test]
 async fn a_layer_makes_a_balancer_of_a_maker() {
     let world = World::new();

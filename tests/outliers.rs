@@ -351,6 +351,20 @@ async fn who_is_out_is_what_was_ejected_and_not_let_back_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rest_without_end_is_told_as_one() {
+    let (_writer, orders) = list(&[A, B, C]);
+    let world = World::default();
+    let endless = Outliers::new().base(Duration::MAX).longest(Duration::MAX);
+    let balance = world.balance(&orders, endless);
+    world.set_bad(&[B]);
+    calls(&balance, 60).await;
+    assert!(rest(&balance, B).is_some_and(|rest| rest > 1_000_000_000));
+    tokio::time::sleep(Duration::from_secs(1_000_000)).await;
+    assert_eq!(calls(&balance, 60).await, 0);
+    assert_eq!(world.called(B), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_ignored_counts_neither_way() {
     let (_writer, orders) = list(&[A, B, C]);
     let world = World::default();

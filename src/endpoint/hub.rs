@@ -18,6 +18,8 @@ pub(crate) struct Hub {
     pub(crate) bell: Notify,
     /// Whether there is a janitor.
     pub(crate) tended: AtomicBool,
+    /// Whether a janitor panicked, so that another would.
+    pub(crate) unfit: AtomicBool,
     /// When a call is to do the janitor's work, for want of one: in ms since the epoch.
     due: AtomicU64,
     epoch: Instant,
@@ -27,6 +29,8 @@ pub(crate) struct Hub {
     pub(crate) timing: OnceLock<Timing>,
     /// Who is an outlier, if answers count.
     pub(crate) outliers: OnceLock<Outliers>,
+    /// The set's version at which an outlier was spared for being one too many.
+    pub(crate) spared: AtomicU64,
     /// How long after its instance's eviction a call in flight is cut, if it is.
     pub(crate) abort_after: OnceLock<Duration>,
     /// Instances that were ejected, ejected for their answers, and restored so far.
@@ -45,11 +49,13 @@ impl Hub {
             quiet,
             bell: Notify::new(),
             tended: AtomicBool::new(false),
+            unfit: AtomicBool::new(false),
             due: AtomicU64::new(NEVER),
             epoch: ejection::now(),
             probes: AtomicBool::new(false),
             timing: OnceLock::new(),
             outliers: OnceLock::new(),
+            spared: AtomicU64::new(0),
             abort_after: OnceLock::new(),
             ejections: AtomicU64::new(0),
             outlier_ejections: AtomicU64::new(0),

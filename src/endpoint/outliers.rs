@@ -73,6 +73,10 @@ impl<S> EndpointSet<S> {
 
     /// Ejects an outlier, if that is not one too many.
     fn misbehaved(&self, endpoint: &Arc<Endpoint<S>>, rules: &Outliers) {
+        let version = self.version();
+        if self.hub.spared.load(Ordering::Relaxed) == version {
+            return; // one would have been too many, and nobody has come or gone since
+        }
         {
             let mut state = self.lock();
             let (out, callable) = state.out(|_| true);
@@ -80,7 +84,11 @@ impl<S> EndpointSet<S> {
             let outliers = known.filter(|e| e.ejection.is_outlier()).count();
             let part = |count: usize| count as f64 / callable as f64;
             let spared = part(outliers + 1) > rules.most || part(out + 1) > rules.panic;
-            if spared || out + 1 >= callable || state.abandoned || !endpoint.gate.eject() {
+            if spared || out + 1 >= callable {
+                self.hub.spared.store(version, Ordering::Relaxed);
+                return;
+            }
+            if state.abandoned || !endpoint.gate.eject() {
                 return;
             }
             endpoint.ejection.misbehaved(ejection::now(), rules);
@@ -129,19 +137,20 @@ impl<S> EndpointSet<S> {
 impl<S> State<S> {
     /// How many of the callable instances that `allow` says yes to are out, and how many there are.
     fn out(&self, allow: impl Fn(&Endpoint<S>) -> bool) -> (usize, usize) {
-        let (mut out, mut callable) = (0, 0);
-        for entry in self.latest.callable() {
-            let Some(endpoint) = self.endpoints.get(entry.instance().address()) else {
-                callable += 1; // never looked at, so it is not out
-                continue;
-            };
+        let (mut out, mut others) = (0, 0);
+        for endpoint in self.endpoints.values() {
+            let gate = endpoint.gate.state();
+            if gate.is_closed() || gate.is_evicted() {
+                continue; // not callable
+            }
             if allow(endpoint) {
-                callable += 1;
-                let gate = endpoint.gate.state();
                 out += usize::from(gate.is_ejected() || gate.is_unusable());
+            } else {
+                others += 1;
             }
         }
-        (out, callable)
+        // What was never looked at is not out.
+        (out, self.latest.callable_len().saturating_sub(others))
     }
 
     fn relieve(

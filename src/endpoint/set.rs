@@ -449,7 +449,7 @@ impl<S> EndpointSet<S> {
     /// The last user has gone: gives up all that is theirs.
     pub(super) fn abandon(&self) {
         #[cfg(feature = "metrics")]
-        self.tell();
+        self.tell_at_last();
         let (endpoints, evicted) = {
             let mut state = self.lock();
             #[cfg(feature = "metrics")]

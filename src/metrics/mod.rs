@@ -38,7 +38,10 @@
 //! | `tower_nacos_calls_waiting` | gauge | `namespace`, `group`, `service` | calls that wait for an instance's service to be made or to become ready |
 //! | `tower_nacos_instances_ejected` | gauge | `namespace`, `group`, `service` | instances left out so, once for each balancer |
 
-use std::sync::Once;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Once,
+};
 
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
@@ -199,7 +202,19 @@ pub fn describe() {
 
 pub(crate) fn describe_once() {
     static DESCRIBED: Once = Once::new();
-    DESCRIBED.call_once(describe);
+    DESCRIBED.call_once(|| guarded(describe));
+}
+
+/// Tells the recorder, which is not ours: what it panics of ends neither a client nor a call.
+fn guarded(tell: impl FnOnce()) {
+    static SAID: Once = Once::new();
+    if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+        SAID.call_once(|| {
+            tracing::warn!(
+                "the metrics recorder panicked; its numbers are incomplete, and this is said once"
+            );
+        });
+    }
 }
 
 /// What has been told of a client.
@@ -224,7 +239,7 @@ impl ClientMetrics {
         for (at, (name, _)) in CLIENT.into_iter().enumerate() {
             let more = counts[at].saturating_sub(self.counts[at]);
             if more > 0 {
-                counter!(name, "namespace" => self.namespace.clone()).increment(more);
+                guarded(|| counter!(name, "namespace" => self.namespace.clone()).increment(more));
             }
         }
         self.counts = counts;
@@ -235,12 +250,14 @@ impl ClientMetrics {
             return;
         }
         self.connected = connected;
-        let gauge = gauge!(CONNECTED.0, "namespace" => self.namespace.clone());
-        if connected {
-            gauge.increment(1.0);
-        } else {
-            gauge.decrement(1.0);
-        }
+        guarded(|| {
+            let gauge = gauge!(CONNECTED.0, "namespace" => self.namespace.clone());
+            if connected {
+                gauge.increment(1.0);
+            } else {
+                gauge.decrement(1.0);
+            }
+        });
     }
 }
 
@@ -298,15 +315,15 @@ impl<const C: usize, const G: usize> Told<C, G> {
         for (at, (name, _)) in self.counters.iter().enumerate() {
             let more = counts[at].saturating_sub(self.counts[at]);
             if more > 0 {
-                counter!(*name, &labels()).increment(more);
+                guarded(|| counter!(*name, &labels()).increment(more));
             }
         }
         for (at, (name, _)) in self.gauges.iter().enumerate() {
             let (before, after) = (self.levels[at] as f64, levels[at] as f64);
             if before < after {
-                gauge!(*name, &labels()).increment(after - before);
+                guarded(|| gauge!(*name, &labels()).increment(after - before));
             } else if after < before {
-                gauge!(*name, &labels()).decrement(before - after);
+                guarded(|| gauge!(*name, &labels()).decrement(before - after));
             }
         }
         (self.counts, self.levels) = (counts, levels);
