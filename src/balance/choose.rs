@@ -42,7 +42,6 @@ struct Look<'a, S, P: Policy, R, C, V> {
 }
 
 /// What shuts an instance to one call.
-#[derive(Clone, Copy)]
 struct Able<'a> {
     tried: &'a Tried,
     /// If it says which instances it may not go to.
@@ -54,14 +53,14 @@ struct Able<'a> {
 struct TierLoads<'a, S, T> {
     endpoints: &'a [Arc<Endpoint<S>>],
     tier: &'a Tier<T>,
-    able: Able<'a>,
+    able: &'a Able<'a>,
     now: Option<Instant>,
 }
 
 impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     /// An open endpoint, as hints and policy have it.
     #[inline]
-    pub(super) fn choose(&self, tried: &Tried, hints: &Hints) -> Option<Place<S>> {
+    pub(super) fn choose(&self, tried: &Tried, hints: &Hints) -> Option<Arc<Endpoint<S>>> {
         let set = self.set();
         self.tick();
         let membership = set.membership();
@@ -86,16 +85,18 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             now: set.is_timed().then(endpoint::now),
         };
         let Some(wish) = wish else {
-            return look.through(&table.base);
+            return look.through(&table.base).map(Arc::clone);
         };
         let narrow = look.within(table, &wish.narrow);
-        narrow.or_else(|| {
+        let found = narrow.or_else(|| {
             let elsewhere = wish.wide != wish.narrow;
             elsewhere.then(|| look.within(table, &wish.wide)).flatten()
-        })
+        });
+        found.map(Arc::clone)
     }
 
     /// Any endpoint that may be called, or why there is none.
+    #[cold]
     fn any(&self, tried: &Tried, hints: &Hints) -> Picked<S> {
         let Some(wish) = hints.wish().filter(|wish| wish.restricts()) else {
             return self.set().pick(tried, |_| true);
@@ -106,18 +107,22 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         };
         let snapshot = Arc::clone(self.set().view().snapshot());
         Picked::Nobody(match no_match(wish, &snapshot) {
-            Some(reason) => CallError::NoMatch {
+            Some(reason) => Box::new(CallError::NoMatch {
                 service: self.set().service().clone(),
                 reason: reason.into(),
-            },
+            }),
             None => error,
         })
     }
 }
 
-impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
+impl<'a, S, P: Policy, R, C, V> Look<'a, S, P, R, C, V> {
     /// One within a scope.
-    fn within(&mut self, table: &Table<S, P::Table>, scope: &Scope) -> Option<Place<S>> {
+    fn within(
+        &mut self,
+        table: &Table<S, P::Table>,
+        scope: &Scope,
+    ) -> Option<&'a Arc<Endpoint<S>>> {
         if scope.is_everything() {
             return self.through(&table.base);
         }
@@ -133,7 +138,7 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
     }
 
     #[inline]
-    fn through(&mut self, pool: &Pool<P::Table>) -> Option<Place<S>> {
+    fn through(&mut self, pool: &Pool<P::Table>) -> Option<&'a Arc<Endpoint<S>>> {
         if let [only] = &*pool.tiers {
             if only.len == 0 {
                 self.nothing(pool);
@@ -160,7 +165,7 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
     }
 
     #[inline]
-    fn in_tier(&mut self, tier: &Tier<P::Table>) -> Option<Place<S>> {
+    fn in_tier(&mut self, tier: &Tier<P::Table>) -> Option<&'a Arc<Endpoint<S>>> {
         if tier.len == 0 {
             return None;
         }
@@ -169,7 +174,7 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
         let loads = TierLoads {
             endpoints,
             tier,
-            able: self.able,
+            able: &self.able,
             now: self.now,
         };
         let mut context = PickContext::new(self.key);
@@ -180,12 +185,12 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
             }));
             match picked {
                 Ok(Some(at)) => {
-                    let Some(endpoint) = loads.endpoint(at) else {
+                    let Some(endpoint) = endpoints.get(tier.place(at)) else {
                         core.fault(&core.faults.out_of_range, "picked what does not exist");
                         break;
                     };
                     if self.able.has_open(endpoint) {
-                        return Some(Place::new(Arc::clone(endpoint), false));
+                        return Some(endpoint);
                     }
                     from = at + 1;
                 }
@@ -197,20 +202,26 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
             }
             context.attempt += 1;
         }
-        core.faults.scans.fetch_add(1, Ordering::Relaxed);
         if context.attempt == 0 {
             from = self.random.below(tier.len);
         }
+        self.scan(tier, from)
+    }
+
+    /// The next open one of the tier.
+    #[cold]
+    fn scan(&self, tier: &Tier<P::Table>, from: usize) -> Option<&'a Arc<Endpoint<S>>> {
+        let endpoints = self.roster.endpoints();
+        self.core.faults.scans.fetch_add(1, Ordering::Relaxed);
         let mut all = (from..tier.len).chain(0..from.min(tier.len));
-        let open = all.find_map(|at| {
-            let endpoint = loads.endpoint(at)?;
+        all.find_map(|at| {
+            let endpoint = endpoints.get(tier.place(at))?;
             self.able.has_open(endpoint).then_some(endpoint)
-        })?;
-        Some(Place::new(Arc::clone(open), false))
+        })
     }
 
     /// Without a table: the next open one.
-    fn one_by_one(&mut self, scope: &Scope) -> Option<Place<S>> {
+    fn one_by_one(&mut self, scope: &Scope) -> Option<&'a Arc<Endpoint<S>>> {
         let faults = &self.core.faults;
         faults.scans.fetch_add(1, Ordering::Relaxed);
         if !faults.crowd_warned.swap(true, Ordering::Relaxed) {
@@ -223,8 +234,7 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
         let from = self.random.below(endpoints.len());
         let (head, tail) = endpoints.split_at(from);
         let mut all = tail.iter().chain(head);
-        let open = all.find(|e| scope.takes(&e.instance()) && self.able.has_open(e))?;
-        Some(Place::new(Arc::clone(open), false))
+        all.find(|e| scope.takes(&e.instance()) && self.able.has_open(e))
     }
 
     /// Says once that nobody is within a scope that a request asked for.
@@ -251,10 +261,14 @@ impl Able<'_> {
     fn has_open<S>(&self, endpoint: &Endpoint<S>) -> bool {
         (!self.gated || endpoint.gate.state().is_open())
             && !self.tried.contains(endpoint.generation())
-            && self
-                .wish
-                .is_none_or(|wish| wish.allows(&endpoint.instance()))
+            && self.wish.is_none_or(|wish| grants(wish, endpoint))
     }
+}
+
+/// Out of the way of the calls that ask for nothing.
+#[inline(never)]
+fn grants<S>(wish: &Wish, endpoint: &Endpoint<S>) -> bool {
+    wish.allows(&endpoint.instance())
 }
 
 impl<S, T> TierLoads<'_, S, T> {
@@ -305,18 +319,15 @@ impl<S, P: Policy, R, C, V> Pick<S, R, C, V> for Chosen<S, P, R, C, V> {
         &self.stripe.0.shared
     }
 
-    #[inline]
+    #[inline(always)] // what it returns would go through memory
     fn pick(&self, tried: &Tried) -> Picked<S> {
         let core = &*self.stripe.0;
-        let allowed = |endpoint: &Endpoint<S>| match self.hints.wish() {
-            Some(wish) => wish.allows(&endpoint.instance()),
-            None => true,
-        };
+        let allowed = |e: &Endpoint<S>| self.hints.wish().is_none_or(|wish| grants(wish, e));
         if let Some(place) = core.set().probe(tried, allowed) {
             return Picked::Place(place);
         }
         match core.choose(tried, &self.hints) {
-            Some(place) => Picked::Place(place),
+            Some(endpoint) => Picked::Place(Place::new(endpoint, false)),
             None => core.any(tried, &self.hints),
         }
     }
