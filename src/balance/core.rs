@@ -197,10 +197,15 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     pub(super) fn tick(&self) {
         let due = self.due.load(Ordering::Relaxed);
         if due != NEVER && !self.set().is_tended() {
-            let now = endpoint::now();
-            if due <= self.ms(now) {
-                self.refresh(now);
-            }
+            self.tick_at(due);
+        }
+    }
+
+    #[cold]
+    fn tick_at(&self, due: u64) {
+        let now = endpoint::now();
+        if due <= self.ms(now) {
+            self.refresh(now);
         }
     }
 
@@ -352,6 +357,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         self.weighed.load(Ordering::Relaxed) == self.set().version()
     }
 
+    #[cold]
     pub(super) fn fault(&self, count: &AtomicU64, what: &str) {
         count.fetch_add(1, Ordering::Relaxed);
         if !self.faults.warned.swap(true, Ordering::Relaxed) {

@@ -109,6 +109,7 @@ impl Candidate {
 
 impl PickContext {
     /// The first look for a call with this key.
+    #[inline]
     pub const fn new(key: Option<u64>) -> Self {
         Self { key, attempt: 0 }
     }

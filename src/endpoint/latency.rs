@@ -1,4 +1,5 @@
 use std::{
+    num::NonZeroU64,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -19,6 +20,11 @@ pub(crate) struct Timing {
     pub(crate) penalty: Duration,
 }
 
+/// When a call began: ns since the epoch, plus one. An `Option` of it is one word, which calls carry
+/// about also when they are not timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Mark(NonZeroU64);
+
 /// The smoothed latency of one endpoint: seconds as an `f32` in the upper half of the word, the
 /// time of the last sample in ms since the epoch in the lower, which begins anew every 49.7 days; 0
 /// before the first.
@@ -28,6 +34,7 @@ pub(crate) struct Latency(AtomicU64);
 impl Latency {
     /// A call took so long. A longer one than expected counts in full at once, a shorter one as
     /// much as the time since the last sample says.
+    #[inline]
     pub(crate) fn observe(&self, took: Duration, now: Instant, timing: &Timing) {
         let took = took.as_secs_f32();
         let at = timing.stamp(now);
@@ -53,6 +60,7 @@ impl Latency {
 
     /// The expected latency in seconds; drifts towards 0 while nothing is heard, so that a slow
     /// instance is tried again.
+    #[inline]
     pub(crate) fn expected(&self, now: Instant, timing: &Timing) -> f64 {
         match unpack(self.0.load(Ordering::Relaxed)) {
             Some((known, stamp)) => {
@@ -65,11 +73,21 @@ impl Latency {
 }
 
 impl Timing {
+    /// This moment, in one word.
+    #[inline]
+    pub(super) fn mark(&self, now: Instant) -> Mark {
+        let ns = now.saturating_duration_since(self.epoch).as_nanos();
+        let ns = u64::try_from(ns).unwrap_or(u64::MAX);
+        Mark(NonZeroU64::MIN.saturating_add(ns))
+    }
+
+    #[inline]
     fn stamp(&self, now: Instant) -> u32 {
         let ms = now.saturating_duration_since(self.epoch).as_millis();
         (ms as u32).max(1)
     }
 
+    #[inline]
     fn kept(&self, ms: u32) -> f32 {
         if ms == 0 {
             return 1.0; // the usual case under load
@@ -79,12 +97,20 @@ impl Timing {
     }
 }
 
+impl Mark {
+    #[inline]
+    pub(super) const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
 /// The ms from one stamp to another. One that is a little earlier is told late, not months ahead.
 const fn elapsed(from: u32, to: u32) -> u32 {
     let ms = to.wrapping_sub(from);
     if ms > u32::MAX - TOLD_LATE { 0 } else { ms }
 }
 
+#[inline]
 fn unpack(word: u64) -> Option<(f32, u32)> {
     (word != 0).then_some((f32::from_bits((word >> 32) as u32), word as u32))
 }

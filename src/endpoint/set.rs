@@ -352,7 +352,7 @@ impl<S> EndpointSet<S> {
                 Found::Nobody => break,
             }
         }
-        Picked::Nobody(self.nobody())
+        Picked::Nobody(Box::new(self.nobody()))
     }
 
     /// Why there is nobody to call.
