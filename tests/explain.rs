@@ -125,6 +125,20 @@ fn weight_zero_and_what_it_drains() {
 }
 
 #[test]
+fn what_came_back_while_its_former_presence_drains_is_picked() {
+    let (mut writer, orders) = registry_of([instance(A)]);
+    let mut balance = Balance::builder(&orders)
+        .build(|_: &Instance| service_fn(|(): ()| pending::<io::Result<()>>()));
+    let mut call = Box::pin(balance.call(()));
+    assert!(call.as_mut().poll(&mut idle_context()).is_pending());
+    writer.publish([instance(B)], now());
+    writer.publish([instance(A), instance(B)], now());
+    let back = balance.explain(&A.parse().unwrap());
+    assert!(back.is_pickable() && back.share == 0.5, "{back}");
+    assert_eq!(back.activity.unwrap_or_default().in_flight, 0, "{back}");
+}
+
+#[test]
 fn a_rung_of_health_that_is_not_in_force() {
     let (_writer, orders) = registry_of([instance(A).with_healthy(false), instance(B)]);
     let [a, b] = two(&orders);

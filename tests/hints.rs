@@ -4,9 +4,14 @@ mod discover_support;
 
 use std::{
     future::Future,
+    io,
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Poll,
+    time::Duration,
 };
 
 use discover_support::{Book, Echo, idle_context, instance, now, registry};
@@ -14,13 +19,44 @@ use tower::Service;
 use tower::load::CompleteOnResponse;
 use tower_nacos::{
     Balance, Instance,
-    balance::{Hints, InExtensions, P2c, Selector, WeightedRoundRobin},
+    balance::{
+        Alias, Candidate, Hints, InExtensions, Loads, P2c, PickContext, Picker, Policy, Random,
+        Selector, WeightedRoundRobin,
+    },
     directory::{Subscription, Writer},
     endpoint::{CallError, NeverRecover, Unclassified},
     model::Address,
 };
 
 type Hinted = Balance<Echo, P2c, NeverRecover, CompleteOnResponse, Unclassified, fn(&u32) -> Hints>;
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl Logs {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Logs {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -168,6 +204,88 @@ fn more_selectors_than_have_tables_still_find_their_instances() {
     }
 }
 
+/// Counts its tables, and how many instances the last one was of.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+impl Policy for Counting {
+    type Table = Alias;
+
+    fn build(&self, candidates: &[Candidate]) -> Alias {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Alias::new(candidates)
+    }
+
+    fn pick(
+        &self,
+        table: &Alias,
+        _: &dyn Loads,
+        random: &mut Random,
+        _: &PickContext,
+    ) -> Option<usize> {
+        table.draw(random)
+    }
+}
+
+fn counted(orders: &Subscription) -> (Picker<Counting>, Counting) {
+    let counting = Counting::default();
+    let builder = Balance::builder(orders).policy(counting.clone());
+    (builder.picker(), counting)
+}
+
+fn pick(picker: &Picker<Counting>, hints: Hints) -> String {
+    match pin!(picker.pick_by(hints)).poll(&mut idle_context()) {
+        Poll::Ready(lease) => lease.unwrap().address().to_string(),
+        Poll::Pending => panic!("all of it happens in the first poll"),
+    }
+}
+
+#[test]
+fn what_requests_make_up_costs_few_tables_and_few_warnings() {
+    let logs = Logs::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(logs.clone())
+        .with_ansi(false)
+        .finish();
+    let tables = tracing::subscriber::with_default(subscriber, || {
+        let (_writer, orders) = three();
+        let (picker, counting) = counted(&orders);
+        let known = Hints::new().only(("version", "1"));
+        for made_up in 0..5_000 {
+            pick(&picker, Hints::new().cluster(format!("c{made_up}")));
+            pick(&picker, Hints::new().prefer(("user", made_up.to_string())));
+            assert_eq!(pick(&picker, known.clone()), A);
+        }
+        counting.0.load(Ordering::SeqCst)
+    });
+    assert!(tables <= 1 + 64, "{tables} tables");
+    let text = logs.text();
+    let warned = text.matches(" WARN ").count();
+    assert!((1..=3).contains(&warned), "{warned} warnings: {text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tables_that_nobody_asks_for_any_more_are_given_up() {
+    let (mut writer, orders) = three();
+    let (picker, counting) = counted(&orders);
+    let (kept, left) = (("version", "1"), ("version", "2"));
+    pick(&picker, Hints::new().only(left));
+    let mut last = 0;
+    for push in 0..60_u32 {
+        let weight = 1.0 + f64::from(push);
+        writer.publish(
+            [versioned(A, "1").with_weight(weight), versioned(B, "2")],
+            now(),
+        );
+        let before = counting.0.load(Ordering::SeqCst);
+        pick(&picker, Hints::new().only(kept));
+        last = counting.0.load(Ordering::SeqCst) - before;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(last, 2, "everybody's, and the one that is asked for");
+    assert_eq!(pick(&picker, Hints::new().only(left)), B);
+}
+
 #[tokio::test]
 async fn hints_are_found_in_the_extensions_of_an_http_request() {
     let (_writer, orders) = three();
@@ -180,7 +298,7 @@ async fn hints_are_found_in_the_extensions_of_an_http_request() {
             let (address, book) = (instance.address().to_string(), Arc::clone(&book));
             tower::service_fn(move |_: http::Request<()>| {
                 book.lock().unwrap().push(address.clone());
-                std::future::ready(Ok::<_, std::io::Error>(()))
+                std::future::ready(Ok::<_, io::Error>(()))
             })
         });
     for _ in 0..10 {

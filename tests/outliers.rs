@@ -19,7 +19,7 @@ use discover_support::{instance, now, registry};
 use tower::{Service, ServiceExt, load::CompleteOnResponse, service_fn};
 use tower_nacos::{
     Balance, Instance,
-    balance::{Explanation, Hints, Outliers, Pickable, WeightedRoundRobin},
+    balance::{Explanation, Hints, Outliers, Pickable, Random, WeightedRoundRobin},
     directory::{Subscription, Writer},
     endpoint::{NeverRecover, Outcome, Verdict},
 };
@@ -309,6 +309,59 @@ async fn good_behaviour_is_remembered_and_so_is_bad() {
     assert_eq!(out().await, 60, "soon after");
     tokio::time::sleep(Duration::from_secs(601)).await;
     assert_eq!(out().await, 30, "two are forgotten after twice 300 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_out_is_what_was_ejected_and_not_let_back_in() {
+    const ALL: [&str; 4] = [A, B, C, D];
+    let (_writer, orders) = list(&ALL);
+    let mut seen = [0_u64; 3];
+    for seed in 0..40 {
+        let world = World::default();
+        let balance = world.balance(&orders, Outliers::new());
+        let mut random = Random::seeded(seed);
+        for _ in 0..60 {
+            let some = |random: &mut Random| -> Vec<&str> {
+                ALL.into_iter().filter(|_| random.below(3) == 0).collect()
+            };
+            world.set_bad(&some(&mut random));
+            world.set_refusing(&some(&mut random));
+            calls(&balance, 30).await;
+            let rest = Duration::from_millis(random.below(20_000) as u64);
+            tokio::time::sleep(rest).await;
+            let out = ALL.iter().filter(|address| {
+                let verdict = explain(&balance, address).verdict;
+                matches!(verdict, Pickable::Ejected { .. } | Pickable::Outlier { .. })
+            });
+            let counters = balance.counters();
+            let out = out.count() as u64;
+            assert_eq!(
+                counters.ejections - counters.restorations,
+                out,
+                "seed {seed}: {counters:?}"
+            );
+            assert!(counters.outlier_ejections <= counters.ejections);
+        }
+        let counters = balance.counters();
+        seen[0] += counters.ejections - counters.outlier_ejections;
+        seen[1] += counters.outlier_ejections;
+        seen[2] += counters.restorations;
+    }
+    assert!(seen.iter().all(|seen| *seen > 100), "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rest_without_end_is_told_as_one() {
+    let (_writer, orders) = list(&[A, B, C]);
+    let world = World::default();
+    let endless = Outliers::new().base(Duration::MAX).longest(Duration::MAX);
+    let balance = world.balance(&orders, endless);
+    world.set_bad(&[B]);
+    calls(&balance, 60).await;
+    assert!(rest(&balance, B).is_some_and(|rest| rest > 1_000_000_000));
+    tokio::time::sleep(Duration::from_secs(1_000_000)).await;
+    assert_eq!(calls(&balance, 60).await, 0);
+    assert_eq!(world.called(B), 5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -79,3 +79,12 @@ fn it_needs_no_runtime_outlives_them_and_ends_with_the_client() {
         none_left().await;
     });
 }
+
+#[tokio::test]
+async fn options_that_cannot_be_are_an_error_and_no_panic() {
+    let builder = || Client::builder().servers("127.0.0.1:1").own_thread(true);
+    let lazy = builder().group("not a group").connect_lazy();
+    assert!(lazy.unwrap_err().to_string().contains("not a group"));
+    let waiting = builder().group("not a group").connect().await;
+    assert!(waiting.unwrap_err().to_string().contains("not a group"));
+}

@@ -258,3 +258,42 @@ fn the_curve_is_envoys() {
         .aggression(-3.0);
     assert_eq!(part(odd, 0.0), 1.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_time_that_makes_no_sense_is_passed_by() {
+    let ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now_ms = ms.as_millis().to_string();
+    let weight_of = async |told: &[(&str, &str)]| {
+        let (mut writer, orders) = registry();
+        let metadata = told.iter().copied().collect();
+        let young = instance(C).with_metadata(metadata);
+        writer.publish([instance(A), instance(B), young], now());
+        let noted = Noted::default();
+        let mut balance = Balance::builder(&orders)
+            .policy(noted.clone())
+            .slow_start(SlowStart::new())
+            .build(Book::default().maker());
+        balance.call(1).await.unwrap();
+        noted.0.lock().unwrap()[2]
+    };
+    for nonsense in [
+        "0",
+        "-1",
+        "soon",
+        "",
+        "99999999999999999999",
+        "1e12",
+        "9999999999999",
+    ] {
+        assert_eq!(
+            weight_of(&[("timestamp", nonsense)]).await,
+            1.0,
+            "{nonsense}"
+        );
+        let both = [("timestamp", nonsense), ("startTime", &*now_ms)];
+        let other = weight_of(&both).await;
+        // A time in the future is one that is told, and not believed.
+        let expected = if nonsense.len() == 13 { 1.0 } else { 0.1 };
+        assert!((other - expected).abs() < 0.05, "{nonsense}: {other}");
+    }
+}

@@ -57,6 +57,7 @@ impl Alias {
     }
 
     /// How many instances it draws from.
+    #[inline]
     pub const fn len(&self) -> usize {
         self.slots.len()
     }

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
@@ -42,7 +43,6 @@ struct Look<'a, S, P: Policy, R, C, V> {
 }
 
 /// What shuts an instance to one call.
-#[derive(Clone, Copy)]
 struct Able<'a> {
     tried: &'a Tried,
     /// If it says which instances it may not go to.
@@ -54,14 +54,14 @@ struct Able<'a> {
 struct TierLoads<'a, S, T> {
     endpoints: &'a [Arc<Endpoint<S>>],
     tier: &'a Tier<T>,
-    able: Able<'a>,
+    able: &'a Able<'a>,
     now: Option<Instant>,
 }
 
 impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     /// An open endpoint, as hints and policy have it.
     #[inline]
-    pub(super) fn choose(&self, tried: &Tried, hints: &Hints) -> Option<Place<S>> {
+    pub(super) fn choose(&self, tried: &Tried, hints: &Hints) -> Option<Arc<Endpoint<S>>> {
         let set = self.set();
         self.tick();
         let membership = set.membership();
@@ -86,16 +86,18 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             now: set.is_timed().then(endpoint::now),
         };
         let Some(wish) = wish else {
-            return look.through(&table.base);
+            return look.through(&table.base).map(Arc::clone);
         };
         let narrow = look.within(table, &wish.narrow);
-        narrow.or_else(|| {
+        let found = narrow.or_else(|| {
             let elsewhere = wish.wide != wish.narrow;
             elsewhere.then(|| look.within(table, &wish.wide)).flatten()
-        })
+        });
+        found.map(Arc::clone)
     }
 
     /// Any endpoint that may be called, or why there is none.
+    #[cold]
     fn any(&self, tried: &Tried, hints: &Hints) -> Picked<S> {
         let Some(wish) = hints.wish().filter(|wish| wish.restricts()) else {
             return self.set().pick(tried, |_| true);
@@ -106,18 +108,22 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         };
         let snapshot = Arc::clone(self.set().view().snapshot());
         Picked::Nobody(match no_match(wish, &snapshot) {
-            Some(reason) => CallError::NoMatch {
+            Some(reason) => Box::new(CallError::NoMatch {
                 service: self.set().service().clone(),
                 reason: reason.into(),
-            },
+            }),
             None => error,
         })
     }
 }
 
-impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
+impl<'a, S, P: Policy, R, C, V> Look<'a, S, P, R, C, V> {
     /// One within a scope.
-    fn within(&mut self, table: &Table<S, P::Table>, scope: &Scope) -> Option<Place<S>> {
+    fn within(
+        &mut self,
+        table: &Table<S, P::Table>,
+        scope: &Scope,
+    ) -> Option<&'a Arc<Endpoint<S>>> {
         if scope.is_everything() {
             return self.through(&table.base);
         }
@@ -133,7 +139,7 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
     }
 
     #[inline]
-    fn through(&mut self, pool: &Pool<P::Table>) -> Option<Place<S>> {
+    fn through(&mut self, pool: &Pool<P::Table>) -> Option<&'a Arc<Endpoint<S>>> {
         if let [only] = &*pool.tiers {
             if only.len == 0 {
                 self.nothing(pool);
@@ -160,7 +166,7 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
     }
 
     #[inline]
-    fn in_tier(&mut self, tier: &Tier<P::Table>) -> Option<Place<S>> {
+    fn in_tier(&mut self, tier: &Tier<P::Table>) -> Option<&'a Arc<Endpoint<S>>> {
         if tier.len == 0 {
             return None;
         }
@@ -169,25 +175,23 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
         let loads = TierLoads {
             endpoints,
             tier,
-            able: self.able,
+            able: &self.able,
             now: self.now,
         };
         let mut context = PickContext::new(self.key);
-        let mut from = 0;
         while let (Some(table), true) = (&tier.table, context.attempt < MOST_PICKS) {
             let picked = catch_unwind(AssertUnwindSafe(|| {
                 core.policy.pick(table, &loads, &mut self.random, &context)
             }));
             match picked {
                 Ok(Some(at)) => {
-                    let Some(endpoint) = loads.endpoint(at) else {
+                    let Some(endpoint) = endpoints.get(tier.place(at)) else {
                         core.fault(&core.faults.out_of_range, "picked what does not exist");
                         break;
                     };
                     if self.able.has_open(endpoint) {
-                        return Some(Place::new(Arc::clone(endpoint), false));
+                        return Some(endpoint);
                     }
-                    from = at + 1;
                 }
                 Ok(None) => break,
                 Err(_) => {
@@ -198,19 +202,39 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
             context.attempt += 1;
         }
         core.faults.scans.fetch_add(1, Ordering::Relaxed);
-        if context.attempt == 0 {
-            from = self.random.below(tier.len);
+        let at = Self::open_by_weight(self.key, &mut self.random, tier, &loads)?;
+        endpoints.get(tier.place(at))
+    }
+
+    /// One of those that are open, by weight, for a key always the same: where many neighbours are
+    /// shut, a rack say, the next open one would get what all of them had. (Weighted rendezvous.)
+    #[cold]
+    fn open_by_weight(
+        key: Option<u64>,
+        random: &mut Random,
+        tier: &Tier<P::Table>,
+        loads: &TierLoads<'_, S, P::Table>,
+    ) -> Option<usize> {
+        let mut keyed = key.map(|key| Random::seeded(mix(key)));
+        let random = keyed.as_mut().unwrap_or(random);
+        let mut drawn: Option<(f64, usize)> = None;
+        for at in 0..tier.len {
+            // One number for each, open or not: so a key moves only when its own instance shuts.
+            let rank = -(1.0 - random.unit()).ln();
+            let endpoint = loads.endpoint(at);
+            if !endpoint.is_some_and(|endpoint| loads.able.has_open(endpoint)) {
+                continue;
+            }
+            let rank = rank / loads.weight(at).max(f64::MIN_POSITIVE);
+            if drawn.is_none_or(|(least, _)| rank < least) {
+                drawn = Some((rank, at));
+            }
         }
-        let mut all = (from..tier.len).chain(0..from.min(tier.len));
-        let open = all.find_map(|at| {
-            let endpoint = loads.endpoint(at)?;
-            self.able.has_open(endpoint).then_some(endpoint)
-        })?;
-        Some(Place::new(Arc::clone(open), false))
+        drawn.map(|(_, drawn)| drawn)
     }
 
     /// Without a table: the next open one.
-    fn one_by_one(&mut self, scope: &Scope) -> Option<Place<S>> {
+    fn one_by_one(&mut self, scope: &Scope) -> Option<&'a Arc<Endpoint<S>>> {
         let faults = &self.core.faults;
         faults.scans.fetch_add(1, Ordering::Relaxed);
         if !faults.crowd_warned.swap(true, Ordering::Relaxed) {
@@ -223,17 +247,19 @@ impl<S, P: Policy, R, C, V> Look<'_, S, P, R, C, V> {
         let from = self.random.below(endpoints.len());
         let (head, tail) = endpoints.split_at(from);
         let mut all = tail.iter().chain(head);
-        let open = all.find(|e| scope.takes(&e.instance()) && self.able.has_open(e))?;
-        Some(Place::new(Arc::clone(open), false))
+        all.find(|e| scope.takes(&e.instance()) && self.able.has_open(e))
     }
 
     /// Says once that nobody is within a scope that a request asked for.
     #[cold]
     fn nothing(&self, pool: &Pool<P::Table>) {
-        if pool.scope.is_everything() || pool.past.warned.swap(true, Ordering::Relaxed) {
+        if pool.scope.is_everything() || pool.past.warned.load(Ordering::Relaxed) {
             return;
         }
-        if let Some(selector) = &pool.scope.selector {
+        if let Some(selector) = &pool.scope.selector
+            && self.core.may_warn(&self.core.faults.selectors_warned)
+        {
+            pool.past.warned.store(true, Ordering::Relaxed);
             let contradiction = match selector.contradiction() {
                 Some(key) => format!(" (it asks for two values of {key})"),
                 None => String::new(),
@@ -251,10 +277,14 @@ impl Able<'_> {
     fn has_open<S>(&self, endpoint: &Endpoint<S>) -> bool {
         (!self.gated || endpoint.gate.state().is_open())
             && !self.tried.contains(endpoint.generation())
-            && self
-                .wish
-                .is_none_or(|wish| wish.allows(&endpoint.instance()))
+            && self.wish.is_none_or(|wish| grants(wish, endpoint))
     }
+}
+
+/// Out of the way of the calls that ask for nothing.
+#[inline(never)]
+fn grants<S>(wish: &Wish, endpoint: &Endpoint<S>) -> bool {
+    wish.allows(&endpoint.instance())
 }
 
 impl<S, T> TierLoads<'_, S, T> {
@@ -305,18 +335,15 @@ impl<S, P: Policy, R, C, V> Pick<S, R, C, V> for Chosen<S, P, R, C, V> {
         &self.stripe.0.shared
     }
 
-    #[inline]
+    #[inline(always)] // what it returns would go through memory
     fn pick(&self, tried: &Tried) -> Picked<S> {
         let core = &*self.stripe.0;
-        let allowed = |endpoint: &Endpoint<S>| match self.hints.wish() {
-            Some(wish) => wish.allows(&endpoint.instance()),
-            None => true,
-        };
+        let allowed = |e: &Endpoint<S>| self.hints.wish().is_none_or(|wish| grants(wish, e));
         if let Some(place) = core.set().probe(tried, allowed) {
             return Picked::Place(place);
         }
         match core.choose(tried, &self.hints) {
-            Some(place) => Picked::Place(place),
+            Some(endpoint) => Picked::Place(Place::new(endpoint, false)),
             None => core.any(tried, &self.hints),
         }
     }
@@ -362,15 +389,13 @@ fn no_match(wish: &Wish, snapshot: &Snapshot) -> Option<String> {
 
 /// The values that callable instances have for a metadata key, in words.
 fn values(snapshot: &Snapshot, key: &str) -> String {
-    let mut values: Vec<(Option<&str>, usize)> = Vec::new();
+    let mut counts: BTreeMap<Option<&str>, usize> = BTreeMap::new();
     for entry in snapshot.callable() {
-        let value = entry.instance().metadata().get(key);
-        match values.iter_mut().find(|(known, _)| *known == value) {
-            Some((_, count)) => *count += 1,
-            None => values.push((value, 1)),
-        }
+        *counts
+            .entry(entry.instance().metadata().get(key))
+            .or_default() += 1;
     }
-    values.sort();
+    let values: Vec<_> = counts.into_iter().collect();
     let more = values.len().saturating_sub(MOST_NAMED);
     let named = values.iter().take(MOST_NAMED);
     let words: Vec<_> = named
@@ -383,5 +408,5 @@ fn values(snapshot: &Snapshot, key: &str) -> String {
     text
 }
 
-/// Picks that were shut, before the next open instance is taken.
+/// Picks that were shut, before the open instances are looked through.
 const MOST_PICKS: u32 = 4;

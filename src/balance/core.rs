@@ -70,6 +70,8 @@ struct Workshop {
     /// When shares change because weights are forgotten.
     forgotten: Option<Instant>,
     pasts: Vec<(Scope, Arc<Past>)>,
+    /// When it was last looked which pools are asked for.
+    looked: Instant,
 }
 
 /// What went otherwise than it should.
@@ -82,6 +84,10 @@ pub(super) struct Faults {
     /// Of a preferred cluster that nobody is in.
     cluster_warned: AtomicBool,
     pub(super) crowd_warned: AtomicBool,
+    /// When there was last a warning of a cluster, and of a selector, that a request asked for: in
+    /// ms since the epoch, 0 for never.
+    clusters_warned: AtomicU64,
+    pub(super) selectors_warned: AtomicU64,
 }
 
 impl<S, P, R, C, V> Core<S, P, R, C, V>
@@ -127,6 +133,7 @@ where
                 warmer: None,
                 forgotten: None,
                 pasts: Vec::new(),
+                looked: epoch,
             }),
             limits,
             waiting: AtomicUsize::new(0),
@@ -190,10 +197,15 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     pub(super) fn tick(&self) {
         let due = self.due.load(Ordering::Relaxed);
         if due != NEVER && !self.set().is_tended() {
-            let now = endpoint::now();
-            if due <= self.ms(now) {
-                self.refresh(now);
-            }
+            self.tick_at(due);
+        }
+    }
+
+    #[cold]
+    fn tick_at(&self, due: u64) {
+        let now = endpoint::now();
+        if due <= self.ms(now) {
+            self.refresh(now);
         }
     }
 
@@ -203,12 +215,17 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let snapshot = Arc::clone(set.view().snapshot());
         let candidates = self.candidates(&roster, &snapshot, workshop, now);
         let former = self.table.load();
-        let scopes = former.get().map_or_else(Vec::new, |table| table.asked());
+        let scopes = former.get().map_or_else(Vec::new, |table| {
+            workshop.look_at(table, now);
+            table.asked()
+        });
         drop(former);
         let base = self.pool(Scope::default(), &candidates, &snapshot, workshop, now);
-        let scoped = scopes
-            .into_iter()
-            .map(|scope| Arc::new(self.pool(scope, &candidates, &snapshot, workshop, now)));
+        let scoped = scopes.into_iter().map(|(scope, idle)| {
+            let pool = self.pool(scope, &candidates, &snapshot, workshop, now);
+            pool.idle.store(idle, Ordering::Relaxed);
+            Arc::new(pool)
+        });
         let table = Table::new(membership, base, scoped.collect(), roster, candidates);
         self.warn_of_cluster(&snapshot);
         let former = self.table.swap(Some(Arc::new(table)));
@@ -260,7 +277,10 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             Some((_, past)) => Arc::clone(past),
             None => {
                 if pasts.len() > MOST_PASTS {
-                    pasts.remove(1); // the first is everybody's
+                    // The first is everybody's; then one that no pool holds.
+                    let mut others = pasts.iter().skip(1);
+                    let free = others.position(|(_, past)| Arc::strong_count(past) == 1);
+                    pasts.remove(free.unwrap_or(0) + 1);
                 }
                 pasts.push((scope.clone(), Arc::default()));
                 Arc::clone(&pasts[pasts.len() - 1].1)
@@ -279,10 +299,14 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let Some(mut workshop) = self.workshop() else {
             return;
         };
-        if table.pool(scope).is_some() || !table.make_room() {
+        if table.pool(scope).is_some() {
             return;
         }
         let now = endpoint::now();
+        workshop.look_at(table, now);
+        if !table.make_room() {
+            return;
+        }
         let snapshot = Arc::clone(self.set().view().snapshot());
         let scope = scope.clone();
         let pool = self.pool(scope, &table.candidates, &snapshot, &mut workshop, now);
@@ -291,8 +315,10 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         if let Some(cluster) = &pool.scope.cluster {
             let mut entries = snapshot.entries().iter();
             if !entries.any(|entry| entry.instance().is_in_cluster(cluster))
-                && !pool.past.cluster_warned.swap(true, Ordering::Relaxed)
+                && !pool.past.cluster_warned.load(Ordering::Relaxed)
+                && self.may_warn(&self.faults.clusters_warned)
             {
+                pool.past.cluster_warned.store(true, Ordering::Relaxed);
                 self.warn(format_args!(
                     "a request asks for cluster {cluster:?}, and no instance is in it; such calls go to the others, and this is said once. Clusters seen: {}",
                     clusters(&snapshot)
@@ -331,6 +357,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         self.weighed.load(Ordering::Relaxed) == self.set().version()
     }
 
+    #[cold]
     pub(super) fn fault(&self, count: &AtomicU64, what: &str) {
         count.fetch_add(1, Ordering::Relaxed);
         if !self.faults.warned.swap(true, Ordering::Relaxed) {
@@ -364,6 +391,14 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         ));
     }
 
+    /// Whether to say something about what a request asks for, which may be made up anew each time.
+    pub(super) fn may_warn(&self, last: &AtomicU64) -> bool {
+        let now = self.ms(endpoint::now()) + 1;
+        let may = |last| (last == 0 || last + WARN_EVERY <= now).then_some(now);
+        last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may)
+            .is_ok()
+    }
+
     pub(super) fn warn(&self, what: std::fmt::Arguments<'_>) {
         let service = self.set().service();
         tracing::warn!(
@@ -383,7 +418,18 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             calls_after_evict: self.set().calls_after_eviction(),
             moved: self.set().moved(),
             ejections: self.set().hub().ejections(),
+            outlier_ejections: self.set().hub().outlier_ejections(),
             restorations: self.set().hub().restorations(),
+        }
+    }
+}
+
+impl Workshop {
+    /// Notes which pools are asked for, if it is time to.
+    fn look_at<S, T>(&mut self, table: &Table<S, T>, now: Instant) {
+        if now.saturating_duration_since(self.looked) >= LOOK_EVERY {
+            self.looked = now;
+            table.age();
         }
     }
 }
@@ -425,6 +471,10 @@ pub(super) fn clusters(snapshot: &Snapshot) -> String {
 const NEVER: u64 = u64::MAX;
 /// When to look again while somebody else is at it.
 const BUSY: Duration = Duration::from_millis(100);
+/// How often it is looked which pools are asked for.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// In ms: how often there is a warning of what requests ask for.
+const WARN_EVERY: u64 = 60_000;
 /// How many pools are remembered, beside everybody's.
 const MOST_PASTS: usize = 64;
 /// How many names an error or a warning lists.

@@ -14,16 +14,19 @@ pub struct Counters {
     pub picks_out_of_range: u64,
     /// Panics of the policy.
     pub policy_panics: u64,
-    /// Calls whose policy found no open instance, so that the next open one was looked for.
+    /// Calls whose policy found no open instance, so that the open ones were looked through.
     pub scans: u64,
     /// Calls that were let in to an instance after its eviction: 0, by the gates.
     pub calls_after_evict: u64,
     /// Requests that an instance was handed and provably did not process, and that set out for
     /// another one; each time counts.
     pub moved: u64,
-    /// Times that an instance was ejected, since it could not be reached.
+    /// Times that an instance was ejected: it could not be reached, or answered badly.
     pub ejections: u64,
-    /// Times that an ejected instance was reached again.
+    /// How many of these were for its answers.
+    pub outlier_ejections: u64,
+    /// Times that an ejected instance was let back in: it was reached, did well, or too many were
+    /// out.
     pub restorations: u64,
 }
 
@@ -119,6 +122,7 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
     core: &Core<S, P, R, C, V>,
     address: &Address,
 ) -> Explanation {
+    core.refresh(endpoint::now()); // makes endpoints of what is new
     let subscription = core.shared.subscription();
     let registry = subscription.explain(address);
     let endpoint = core.set().find_endpoint(address);
@@ -181,7 +185,6 @@ fn standing<S, P: Policy, R, C, V>(
     core: &Core<S, P, R, C, V>,
     address: &Address,
 ) -> Option<Standing> {
-    core.refresh(endpoint::now());
     let table = core.table.load();
     let table = table.get()?;
     let endpoints = table.roster.endpoints();

@@ -103,7 +103,7 @@ impl<P: Policy> Picker<P> {
                         return Ok(lease);
                     }
                 }
-                Picked::Nobody(error) => return Err(error),
+                Picked::Nobody(error) => return Err(*error),
                 Picked::Wait => {
                     let known = picking.chosen.stripe.0.set().nobody_known();
                     return Err(known.unwrap_or_else(|| CallError::Unknown {
@@ -197,7 +197,7 @@ impl<P: Policy> Future for Picking<P> {
                         break Ok(lease);
                     }
                 }
-                Picked::Nobody(error) => break Err(error),
+                Picked::Nobody(error) => break Err(*error),
                 Picked::Wait if registered => {
                     let core = &*this.chosen.stripe.0;
                     break Err(ready!(this.passage.poll_wait(core, cx)));

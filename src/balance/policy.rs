@@ -7,8 +7,8 @@ use crate::{balance::Random, model::Instance};
 /// Pure: [`build`](Self::build) makes a table whenever the callable instances or their attributes
 /// change, off the way of the calls, and [`pick`](Self::pick) reads it. Which instance may be
 /// called is not a policy's affair: the gates decide that. What a policy picks that is shut is
-/// picked again (4 times, then the next open instance after the last pick), so a single open
-/// instance is always found, and no policy can reach an evicted one.
+/// picked again (4 times, then an open instance is drawn by weight, for a key always the same), so a
+/// single open instance is always found, and no policy can reach an evicted one.
 ///
 /// A policy that panics, or picks what does not exist, costs a count and one warning; the call goes
 /// to an open instance regardless.
@@ -109,6 +109,7 @@ impl Candidate {
 
 impl PickContext {
     /// The first look for a call with this key.
+    #[inline]
     pub const fn new(key: Option<u64>) -> Self {
         Self { key, attempt: 0 }
     }

@@ -2,7 +2,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -27,8 +27,8 @@ pub(super) struct Pool<T> {
     /// How many instances lie within the scope.
     pub(super) len: usize,
     pub(super) past: Arc<Past>,
-    /// Whether a request asked for it since somebody last looked for one that nobody asks for.
-    pub(super) used: AtomicBool,
+    /// How often it was found not to have been asked for since the time before.
+    pub(super) idle: AtomicU8,
 }
 
 /// The instances of a pool that are in one cluster, or in none of those that are preferred.
@@ -118,7 +118,7 @@ impl<T> Pool<T> {
             scope,
             len,
             past,
-            used: AtomicBool::new(true),
+            idle: AtomicU8::new(0),
         }
     }
 
@@ -198,6 +198,11 @@ impl<T> Pool<T> {
             tier.set_share(share, rounded);
         }
         next
+    }
+
+    /// How many times in a row it was found not to have been asked for.
+    pub(super) fn idle(&self) -> u8 {
+        self.idle.load(Ordering::Relaxed)
     }
 
     /// The tier that a number from 0 to 1 falls to.

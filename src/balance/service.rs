@@ -3,7 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pin_project::{pin_project, pinned_drop};
@@ -119,12 +119,16 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
     #[doc(hidden)]
     pub fn pass(&self, hints: &crate::balance::Hints) -> bool {
         let core = self.core();
-        let place = core.choose(&crate::endpoint::Tried::default(), hints);
-        let admitted = place.and_then(|mut place| place.admit(core.set()));
-        admitted.is_some_and(|admitted| {
-            drop(admitted.enter());
-            true
-        })
+        let chosen = core.choose(&crate::endpoint::Tried::default(), hints);
+        let Some(endpoint) = chosen else {
+            return false;
+        };
+        let admitted = crate::endpoint::Place::new(endpoint, false).admit(core.set());
+        let Some(admitted) = admitted else {
+            return false;
+        };
+        drop(admitted.enter());
+        true
     }
 
     /// Calls that are in flight, entering and waiting, over all endpoints.
@@ -138,6 +142,7 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
 impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
     /// What [`Service::call`] does, for those who share one balancer by reference: a clone of it
     /// would be one more count that all of them write.
+    #[inline]
     pub(crate) fn start<Req>(&self, request: Req) -> ResponseFuture<S, Req, P, R, C, V>
     where
         S: Service<Req>,
@@ -197,6 +202,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         self.start(request)
     }
@@ -220,13 +226,16 @@ where
         }
         let polled = this.call.as_mut().poll(cx);
         let core = &*this.call.picker().stripe.0;
-        let result = match polled {
-            Poll::Ready(result) => result,
+        let error = match polled {
+            Poll::Ready(Ok(response)) => {
+                // Alone, and not beside the room for an error, which would be copied too.
+                this.passage.stop_waiting(core);
+                this.passage.exit(core);
+                return Poll::Ready(Ok(response));
+            }
+            Poll::Ready(Err(error)) => error,
             Poll::Pending if this.call.waits_for_instances() => {
-                match this.passage.poll_wait(core, cx) {
-                    Poll::Ready(error) => Err(error),
-                    Poll::Pending => return Poll::Pending,
-                }
+                ready!(this.passage.poll_wait(core, cx))
             }
             Poll::Pending => {
                 this.passage.stop_waiting(core);
@@ -235,7 +244,7 @@ where
         };
         this.passage.stop_waiting(core);
         this.passage.exit(core);
-        Poll::Ready(result)
+        Poll::Ready(Err(error))
     }
 }
 

@@ -183,12 +183,11 @@ impl Default for SlowStart {
 fn start_time(instance: &Instance) -> Option<SystemTime> {
     let metadata = instance.metadata();
     let mut told = ["timestamp", "startTime"].into_iter();
-    let number = told.find_map(|key| metadata.get(key)?.trim().parse::<u64>().ok())?;
-    let since_1970 = match number {
-        1_000_000_000..10_000_000_000 => Duration::from_secs(number),
-        1_000_000_000_000..10_000_000_000_000 => Duration::from_millis(number),
-        _ => return None,
-    };
+    let since_1970 = told.find_map(|key| match metadata.get(key)?.trim().parse().ok()? {
+        s @ 1_000_000_000..10_000_000_000 => Some(Duration::from_secs(s)),
+        ms @ 1_000_000_000_000..10_000_000_000_000 => Some(Duration::from_millis(ms)),
+        _ => None,
+    })?;
     SystemTime::UNIX_EPOCH.checked_add(since_1970)
 }
 

@@ -54,17 +54,28 @@ impl<S, T> Table<S, T> {
         if pool.scope != *scope {
             return None; // two scopes with one hash: the second goes without a pool
         }
-        if !pool.used.load(Ordering::Relaxed) {
-            pool.used.store(true, Ordering::Relaxed);
+        if pool.idle.load(Ordering::Relaxed) != 0 {
+            pool.idle.store(0, Ordering::Relaxed);
         }
         Some(Asked(pools, at))
     }
 
-    /// The scopes that requests asked for since this table was made.
-    pub(super) fn asked(&self) -> Vec<Scope> {
+    /// The scopes that requests ask for, and how long they have not.
+    pub(super) fn asked(&self) -> Vec<(Scope, u8)> {
         let pools = self.all();
-        let used = pools.iter().filter(|p| p.used.load(Ordering::Relaxed));
-        used.map(|pool| pool.scope.clone()).collect()
+        let asked = pools.iter().map(|pool| (pool, pool.idle()));
+        asked
+            .filter(|(_, idle)| *idle < LONGEST_IDLE)
+            .map(|(pool, idle)| (pool.scope.clone(), idle))
+            .collect()
+    }
+
+    /// Notes who has not been asked for since this was last called.
+    pub(super) fn age(&self) {
+        for pool in self.all() {
+            let idle = pool.idle().saturating_add(1);
+            pool.idle.store(idle, Ordering::Relaxed); // one that is asked for just now may lose a turn
+        }
     }
 
     /// Adds a pool for which room was made.
@@ -74,18 +85,15 @@ impl<S, T> Table<S, T> {
         self.scoped.store(Arc::new(Scoped::new(pools)));
     }
 
-    /// Whether there is room for one more pool, or could be made by giving up one that nobody asked
-    /// for since this was last called in vain.
+    /// Whether there is room for one more pool, or could be made by giving up one that nobody asks
+    /// for.
     pub(super) fn make_room(&self) -> bool {
         let mut pools = self.all();
         if pools.len() < MOST_POOLS {
             return true;
         }
-        let idle = |pool: &Arc<Pool<T>>| !pool.used.load(Ordering::Relaxed);
+        let idle = |pool: &Arc<Pool<T>>| pool.idle() >= LONGEST_IDLE;
         let Some(at) = pools.iter().position(idle) else {
-            pools
-                .iter()
-                .for_each(|p| p.used.store(false, Ordering::Relaxed));
             return false;
         };
         pools.swap_remove(at);
@@ -124,3 +132,6 @@ impl<T> Asked<T> {
 /// How many scopes have tables at a time. A call that asks for one more looks at the instances one
 /// by one.
 pub(super) const MOST_POOLS: usize = 64;
+/// Looks at which a pool was not asked for, before it is given up: one that is asked for once between
+/// two looks stays.
+const LONGEST_IDLE: u8 = 2;

@@ -9,8 +9,11 @@ pub(super) enum Home {
     /// On the runtime of whoever built the client.
     Shared(Handle),
     /// On a thread of its own.
-    Own(Runtime),
+    Own(OwnRuntime),
 }
+
+/// A runtime that may be dropped on another: that of tokio panics there, since it would wait.
+pub(super) struct OwnRuntime(Option<Runtime>);
 
 impl Home {
     pub(super) fn find(own: bool) -> Result<Self, ConnectError> {
@@ -25,7 +28,8 @@ impl Home {
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name(THREAD)
             .build();
-        runtime.map(Self::Own).map_err(ConnectError::no_thread)
+        let own = runtime.map(|runtime| Self::Own(OwnRuntime(Some(runtime))));
+        own.map_err(ConnectError::no_thread)
     }
 
     /// Runs the driver to its end, in the background.
@@ -37,16 +41,29 @@ impl Home {
             // Ends by itself when every handle is gone, or at `close`.
             Self::Shared(handle) => drop(handle.spawn(driver)),
             Self::Own(runtime) => {
-                let life = move || {
-                    runtime.block_on(driver);
-                    runtime.shutdown_background(); // a name that is still being resolved holds up nothing
-                };
+                let life = move || runtime.live(driver);
                 let thread = thread::Builder::new().name(THREAD.to_owned());
                 let spawned = thread.spawn(life);
                 drop(spawned.map_err(ConnectError::no_thread)?);
             }
         }
         Ok(())
+    }
+}
+
+impl OwnRuntime {
+    fn live(self, driver: impl Future<Output = ()>) {
+        if let Some(runtime) = &self.0 {
+            runtime.block_on(driver);
+        }
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background(); // a name that is still being resolved holds up nothing
+        }
     }
 }
 

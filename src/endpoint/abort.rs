@@ -14,10 +14,13 @@ use crate::{endpoint::Endpoint, sync::Ticket};
 
 /// Watches whether the instance of a call in flight leaves, to cut the call some time after.
 ///
-/// Costs nothing until it is polled, and a place among the endpoint's wakers from then on: give it
-/// back with [`leave`](Self::leave).
+/// Costs a word until it is polled, and from then on an allocation and a place among the endpoint's
+/// wakers: give that back with [`leave`](Self::leave).
 #[derive(Debug, Default)]
-pub(super) struct Abort {
+pub(super) struct Abort(Option<Box<Watch>>);
+
+#[derive(Debug, Default)]
+struct Watch {
     ticket: Option<Ticket>,
     until: Option<Pin<Box<Sleep>>>,
 }
@@ -31,15 +34,16 @@ impl Abort {
         after: Duration,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        if self.until.is_none() {
+        let watch = self.0.get_or_insert_default();
+        if watch.until.is_none() {
             // Looked at after this, so that no eviction falls in between.
-            endpoint.wakers().register(&mut self.ticket, cx.waker());
+            endpoint.wakers().register(&mut watch.ticket, cx.waker());
             if !endpoint.gate.state().is_evicted() || Handle::try_current().is_err() {
                 return Poll::Pending;
             }
-            self.until = Some(Box::pin(sleep(after)));
+            watch.until = Some(Box::pin(sleep(after)));
         }
-        match &mut self.until {
+        match &mut watch.until {
             Some(until) => until.as_mut().poll(cx),
             None => Poll::Pending,
         }
@@ -48,9 +52,10 @@ impl Abort {
     /// The call has ended.
     #[inline]
     pub(super) fn leave<S>(&mut self, endpoint: &Endpoint<S>) {
-        if let Some(ticket) = self.ticket.take() {
+        if let Some(watch) = self.0.take()
+            && let Some(ticket) = watch.ticket
+        {
             endpoint.wakers().leave(ticket);
         }
-        self.until = None;
     }
 }

@@ -5,10 +5,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-
 use crate::{
-    endpoint::{Endpoint, EndpointSet, abort::Abort, ejection},
+    endpoint::{Endpoint, EndpointSet, abort::Abort, ejection, gate::Refused, latency::Mark},
     sync::{Ticket, guarded},
 };
 
@@ -19,9 +17,9 @@ pub(crate) struct Entering<'a, S>(&'a Endpoint<S>);
 pub(crate) struct Admitted<S> {
     /// `None` once a handle has taken over.
     endpoint: Option<Arc<Endpoint<S>>>,
-    probe: bool,
     /// When, if calls are timed.
-    since: Option<Instant>,
+    since: Option<Mark>,
+    probe: bool,
 }
 
 /// A call that still wants to be admitted to an endpoint: a place among those that wait, once it
@@ -39,20 +37,22 @@ pub(crate) struct Place<S> {
 /// A [`TrackCompletion`](tower::load::CompleteOnResponse) that puts it beside a response's body
 /// keeps the call counted until the body has ended.
 pub struct InFlight {
-    endpoint: Arc<dyn Finish>,
+    /// `None` once it has ended.
+    endpoint: Option<Arc<dyn Finish>>,
     /// When it began, if calls are timed.
-    since: Option<Instant>,
+    since: Option<Mark>,
     abort: Abort,
 }
 
 trait Finish: Send + Sync {
-    fn finish(&self, since: Option<Instant>, abort: &mut Abort);
+    /// All that there is to do in the end, so that little is left to do where a handle is dropped.
+    fn finish(self: Arc<Self>, since: Option<Mark>, abort: Abort);
     fn poll_abort(&self, abort: &mut Abort, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 impl<S> Endpoint<S> {
     /// Lets one call in, counted as entering and in flight, or refuses it.
-    #[inline]
+    #[inline(always)]
     fn admit(&self, probe: bool, gated: bool) -> bool {
         let admitted = match (gated, probe) {
             (true, false) => self.gate.admit(),
@@ -69,18 +69,24 @@ impl<S> Endpoint<S> {
         };
         match admitted {
             Ok(()) => true,
-            Err(refused) => {
-                if refused.quieted {
-                    guarded(|| self.hub.quiet.notify_waiters());
+            Err(Refused { quieted }) => {
+                if quieted {
+                    self.quieted();
                 }
                 false
             }
         }
     }
 
+    /// Tells who waits for that that this closed gate has become quiet.
+    #[cold]
+    fn quieted(&self) {
+        guarded(|| self.hub.quiet.notify_waiters());
+    }
+
     /// An admitted call has ended; `since` says when it began, if calls are timed.
     #[inline]
-    fn end(&self, since: Option<Instant>) {
+    fn end(&self, since: Option<Mark>) {
         if let Some(since) = since {
             self.observe(since, Duration::ZERO);
         }
@@ -88,15 +94,16 @@ impl<S> Endpoint<S> {
     }
 
     /// A timed call has ended; it counts as having taken `at_least` so long.
-    fn observe(&self, since: Instant, at_least: Duration) {
+    fn observe(&self, since: Mark, at_least: Duration) {
         if let Some(timing) = self.hub.timing.get() {
             let now = ejection::now();
-            let took = now.saturating_duration_since(since).max(at_least);
+            let took = timing.mark(now).since(since).max(at_least);
             self.latency.observe(took, now, timing);
         }
     }
 
     /// The holder of the probe token goes without having learnt anything.
+    #[cold]
     pub(super) fn return_probe(&self) {
         self.ejection.postpone(ejection::now());
         self.hub.ring();
@@ -145,7 +152,7 @@ impl<S> Place<S> {
 
     /// Is let in, or refused. The probe token goes to the admitted call. Drop the place after
     /// this.
-    #[inline]
+    #[inline(always)] // what it returns would go through memory twice
     pub(crate) fn admit(&mut self, set: &EndpointSet<S>) -> Option<Admitted<S>> {
         if !self.endpoint().admit(self.probe, set.is_gated()) {
             return None;
@@ -159,12 +166,19 @@ impl<S> Place<S> {
         Some(Admitted {
             endpoint,
             probe,
-            since: set.hub.timing.get().map(|_| ejection::now()),
+            since: set.hub.timing.get().map(|t| t.mark(ejection::now())),
         })
     }
 
     #[inline]
     fn stop_waiting(&mut self) {
+        if self.waiting {
+            self.waited();
+        }
+    }
+
+    #[cold]
+    fn waited(&mut self) {
         let Some(endpoint) = &self.endpoint else {
             return;
         };
@@ -187,7 +201,7 @@ impl<S> Admitted<S> {
     #[inline]
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint<S>> {
         let endpoint = self.endpoint.as_ref();
-        endpoint.expect("only `into_handle`, which ends `self`, takes it")
+        endpoint.expect("only `hand_over` takes it, after which it is dropped")
     }
 
     /// It goes into `Service::call` until the guard is dropped; once for each admission.
@@ -214,13 +228,13 @@ impl<S> Admitted<S> {
 }
 
 impl<S: Send + Sync + 'static> Admitted<S> {
-    /// The same as a handle that users keep.
-    #[inline]
-    pub(crate) fn into_handle(mut self) -> InFlight {
+    /// The same as a handle that users keep. Drop what is left after this.
+    #[inline(always)] // as `admit`
+    pub(crate) fn hand_over(&mut self) -> InFlight {
         let endpoint = self.endpoint.take();
-        let endpoint = endpoint.expect("only this method, which ends `self`, takes it");
+        let endpoint = endpoint.expect("only this method takes it, after which it is dropped");
         InFlight {
-            endpoint,
+            endpoint: Some(endpoint),
             since: self.since,
             abort: Abort::default(),
         }
@@ -234,14 +248,16 @@ impl InFlight {
     /// Until its response a call is cut by the balancer itself. For whoever keeps this beside a
     /// response's body: poll it where the body is pending, and end the body when it is ready.
     pub fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.endpoint.poll_abort(&mut self.abort, cx)
+        match &self.endpoint {
+            Some(endpoint) => endpoint.poll_abort(&mut self.abort, cx),
+            None => Poll::Pending,
+        }
     }
 }
 
 impl<S: Send + Sync> Finish for Endpoint<S> {
-    #[inline]
-    fn finish(&self, since: Option<Instant>, abort: &mut Abort) {
-        abort.leave(self);
+    fn finish(self: Arc<Self>, since: Option<Mark>, mut abort: Abort) {
+        abort.leave(&self);
         self.end(since);
     }
 
@@ -257,7 +273,7 @@ impl<S> Drop for Entering<'_, S> {
     #[inline]
     fn drop(&mut self) {
         if self.0.gate.leave() {
-            guarded(|| self.0.hub.quiet.notify_waiters());
+            self.0.quieted();
         }
     }
 }
@@ -287,7 +303,9 @@ impl<S> Drop for Place<S> {
 impl Drop for InFlight {
     #[inline]
     fn drop(&mut self) {
-        self.endpoint.finish(self.since, &mut self.abort);
+        if let Some(endpoint) = self.endpoint.take() {
+            endpoint.finish(self.since, mem::take(&mut self.abort));
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use pin_project::pin_project;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
 use crate::endpoint::{
-    CallError, EndpointSet, InFlight, Judge, Outcome, Progress, Recover, Recovered, Verdict,
+    CallError, EndpointSet, InFlight, Judge, Outcome, Progress, Recover, Recovered, Shared,
+    Verdict,
     abort::Abort,
     admission::{Admitted, Place},
     pick::{Pick, Picked, Tried},
@@ -24,7 +25,7 @@ use crate::endpoint::{
 ///
 /// While it waits it is admitted nowhere, and whatever shuts the gate that it waits at wakes it to
 /// pick another. Allocates nothing. Dropped at any point it leaves all counts as they were.
-#[pin_project(PinnedDrop)]
+#[pin_project(PinnedDrop, project = CallProjection)]
 pub(crate) struct Call<P, S, Req, R, C, V>
 where
     P: Pick<S, R, C, V>,
@@ -43,20 +44,23 @@ where
     /// Among those who wait for the set's next change.
     waiter: Waiter,
     tried: Tried,
-    refusals: usize,
-    failure: Option<CallError>,
+    refusals: u8,
+    /// Boxed: seldom there, and every call has the room for it.
+    failure: Option<Box<CallError>>,
     rules: PhantomData<Rules<R, C, V>>,
 }
 
 /// Named by a call and not held by it: the picker does.
 type Rules<R, C, V> = fn() -> (R, C, V);
 
-/// What one step of a call came to.
-enum Step<T> {
-    /// There is more to do at once.
-    Go,
-    /// The call has ended.
-    End(T),
+/// What has become of the instance's answer.
+enum Step<T, E> {
+    /// No instance has been asked.
+    Enter,
+    Answered(T),
+    Failed(E),
+    /// The call was cut.
+    Aborted(Box<CallError>),
 }
 
 impl<P, S, Req, R, C, V> Call<P, S, Req, R, C, V>
@@ -64,6 +68,7 @@ where
     P: Pick<S, R, C, V>,
     S: Service<Req>,
 {
+    #[inline]
     pub(crate) fn new(pick: P, request: Req) -> Self {
         Self {
             pick,
@@ -95,7 +100,7 @@ where
             service: self.pick.shared().set().service(),
             instance: endpoint.map(|endpoint| endpoint.address()),
             entered: self.future.is_some(),
-            failure: self.failure.as_ref().map(CallError::in_full),
+            failure: self.failure.as_deref().map(CallError::in_full),
         }
     }
 
@@ -117,29 +122,32 @@ where
 {
     type Output = Result<C::Output, CallError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.pick.shared().set().tend();
         loop {
-            if self.future.is_some() {
-                match ready!(self.as_mut().poll_answer(cx)) {
-                    Step::Go => {}
-                    Step::End(result) => return Poll::Ready(result),
+            match ready!(self.as_mut().poll_answer(cx)) {
+                Step::Enter => {}
+                Step::Answered(response) => {
+                    // Nothing as large as an error is handed on on this way.
+                    let response = self.project().answered(response);
+                    return Poll::Ready(Ok(response));
                 }
+                Step::Failed(error) => {
+                    if let Some(error) = self.as_mut().project().failed(error) {
+                        return Poll::Ready(Err(*error));
+                    }
+                }
+                Step::Aborted(error) => return Poll::Ready(Err(*error)),
             }
             if self.tried.is_full()
                 && let Some(failure) = self.as_mut().project().failure.take()
             {
-                return Poll::Ready(Err(failure));
+                return Poll::Ready(Err(*failure));
             }
-            if self.place.is_none()
-                && let Err(error) = ready!(self.as_mut().poll_place(cx))
-            {
-                return Poll::Ready(Err(error));
+            if let Err(error) = ready!(self.as_mut().poll_entry(cx)) {
+                return Poll::Ready(Err(*error));
             }
-            if self.service.is_none() && ready!(self.as_mut().poll_service(cx)).is_none() {
-                continue;
-            }
-            ready!(self.as_mut().poll_admission(cx));
         }
     }
 }
@@ -153,84 +161,31 @@ where
     C: TrackCompletion<InFlight, S::Response>,
     V: Judge<S::Response, S::Error>,
 {
-    /// Chooses an endpoint, or waits for there to be one.
+    /// Goes into an instance, or finds that the one it looked at is no good, to look again. Place
+    /// and service stay in this frame unless they have to wait.
     #[inline]
-    fn poll_place(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        let this = self.project();
-        let set = this.pick.shared().set();
-        let mut registered = false;
-        loop {
-            match this.pick.pick(this.tried) {
-                Picked::Place(place) => {
-                    *this.place = Some(place);
-                    this.waiter.leave(set);
-                    return Poll::Ready(Ok(()));
-                }
-                Picked::Wait if registered => return Poll::Pending,
-                Picked::Wait => {
-                    // Looked for again after this, so that no change falls in between.
-                    this.waiter.register(set, cx.waker());
-                    registered = true;
-                }
-                Picked::Nobody(error) => {
-                    return Poll::Ready(Err(this.failure.take().unwrap_or(error)));
-                }
-            }
-        }
-    }
-
-    /// Clones the endpoint's service; makes it if nobody has. `None`: the endpoint is no good.
-    #[inline]
-    fn poll_service(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<()>> {
-        let this = self.project();
-        let shared = this.pick.shared();
-        let set = shared.set();
-        let mut registered = false;
-        loop {
-            let Some(place) = this.place.as_mut() else {
-                return Poll::Ready(None);
-            };
-            let endpoint = place.endpoint();
-            match endpoint
-                .slot
-                .obtain(|| shared.make.make(&endpoint.instance()))
-            {
-                Obtained::Idle(service) => *this.service = Some(service),
-                Obtained::Made(service) => {
-                    endpoint.wakers().wake_all();
-                    *this.service = Some(service);
-                }
-                Obtained::Busy if place.is_open() => {
-                    if registered {
-                        return Poll::Pending;
-                    }
-                    place.wait(cx);
-                    registered = true;
-                    continue;
-                }
-                Obtained::Panicked => {
-                    set.unusable(endpoint);
-                    *this.place = None;
-                    return Poll::Ready(None);
-                }
-                Obtained::Busy | Obtained::Never => {
-                    // Shut, and the gate says so: the next pick passes it by.
-                    *this.place = None;
-                    return Poll::Ready(None);
-                }
-            }
-            return Poll::Ready(Some(()));
-        }
-    }
-
-    /// Waits until the service is ready, and calls it if the gate still lets us in.
-    #[inline]
-    fn poll_admission(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_entry(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Box<CallError>>> {
         let mut this = self.project();
-        let (Some(place), Some(service)) = (this.place.as_mut(), this.service.as_mut()) else {
-            return Poll::Ready(());
-        };
         let shared = this.pick.shared();
+        // The service is dropped before the place.
+        let mut place = match this.place.take() {
+            Some(place) => place,
+            None => match ready!(poll_place(this.pick, this.tried, this.waiter, cx)) {
+                Ok(place) => place,
+                Err(error) => return Poll::Ready(Err(this.failure.take().unwrap_or(error))),
+            },
+        };
+        let mut service = match this.service.take() {
+            Some(service) => service,
+            None => match poll_service(shared, &mut place, cx) {
+                Poll::Ready(Some(service)) => service,
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => {
+                    *this.place = Some(place);
+                    return Poll::Pending;
+                }
+            },
+        };
         match service.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
                 if let Some(admitted) = place.admit(shared.set()) {
@@ -242,8 +197,7 @@ where
                     this.future.set(Some(future));
                     drop(entering);
                 }
-                *this.service = None;
-                *this.place = None;
+                Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => {
                 // By the contract of `poll_ready` this service is of no more use. The request is
@@ -251,8 +205,8 @@ where
                 let endpoint = Arc::clone(place.endpoint());
                 let probe = place.hand_over_probe();
                 drop(endpoint.slot.discard());
-                *this.service = None;
-                *this.place = None;
+                drop(service);
+                drop(place);
                 let verdict = shared.classify.classify(&error);
                 let error = CallError::inner_of(shared.set().service(), &endpoint, error);
                 let verdict = match verdict {
@@ -260,56 +214,90 @@ where
                     failed => failed,
                 };
                 shared.judged(&endpoint, probe, &verdict, Outcome::Ignored);
-                *this.failure = Some(error);
+                *this.failure = Some(Box::new(error));
                 this.tried.push(endpoint.generation());
+                Poll::Ready(Ok(()))
             }
             Poll::Pending => {
                 place.wait(cx);
                 if place.is_open() {
+                    *this.service = Some(service);
+                    *this.place = Some(place);
                     return Poll::Pending;
                 }
-                *this.service = None;
-                *this.place = None;
+                Poll::Ready(Ok(()))
             }
         }
-        Poll::Ready(())
     }
 
-    /// Waits for the service's answer.
+    /// Waits for the service's answer, if it was called.
     #[inline]
     fn poll_answer(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Step<Result<C::Output, CallError>>> {
+    ) -> Poll<Step<S::Response, S::Error>> {
         let mut this = self.project();
         let Some(future) = this.future.as_mut().as_pin_mut() else {
-            return Poll::Ready(Step::Go);
+            return Poll::Ready(Step::Enter);
         };
-        let shared = this.pick.shared();
-        let set = shared.set();
-        let result = match future.poll(cx) {
-            Poll::Ready(result) => Ok(result),
-            Poll::Pending => Err(ready!(poll_abort(this.abort, this.admitted, set, cx))),
+        let step = match future.poll(cx) {
+            Poll::Ready(Ok(response)) => Step::Answered(response),
+            Poll::Ready(Err(error)) => Step::Failed(error),
+            Poll::Pending => {
+                let set = this.pick.shared().set();
+                let error = ready!(poll_abort(this.abort, this.admitted, set, cx));
+                this.future.set(None);
+                drop(this.leave());
+                return Poll::Ready(Step::Aborted(error));
+            }
         };
         this.future.set(None);
-        let admitted = this.admitted.take();
-        let mut admitted = admitted.expect("stands beside the future from admission to answer");
-        this.abort.leave(admitted.endpoint());
-        let result = match result {
-            Ok(result) => result,
-            Err(aborted) => return Poll::Ready(Step::End(Err(aborted))),
-        };
-        let mut error = match result {
-            Ok(response) => {
-                let outcome = shared.classify.outcome(Ok(&response));
-                let probe = admitted.judged();
-                set.answered(admitted.endpoint(), probe, outcome);
-                let handle = admitted.into_handle();
-                let response = shared.completion.track_completion(handle, response);
-                return Poll::Ready(Step::End(Ok(response)));
-            }
-            Err(error) => error,
-        };
+        Poll::Ready(step)
+    }
+}
+
+type Parts<'a, P, S, Req, R, C, V> = CallProjection<'a, P, S, Req, R, C, V>;
+
+impl<P, S, Req, R, C, V> Parts<'_, P, S, Req, R, C, V>
+where
+    P: Pick<S, R, C, V>,
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    R: Recover<Req, S::Error>,
+    C: TrackCompletion<InFlight, S::Response>,
+    V: Judge<S::Response, S::Error>,
+{
+    /// The admission of a call whose future is gone.
+    #[inline]
+    fn leave(&mut self) -> Admitted<S> {
+        let admitted = self.admitted.take();
+        let admitted = admitted.expect("stands beside the future from admission to answer");
+        self.abort.leave(admitted.endpoint());
+        admitted
+    }
+
+    /// The service has answered.
+    #[inline]
+    fn answered(self, response: S::Response) -> C::Output {
+        // Taken apart where it is: as a whole it would be copied in other widths than it was written
+        // in, which costs more than all of this.
+        let admitted = self.admitted.as_mut();
+        let admitted = admitted.expect("stands beside the future from admission to answer");
+        self.abort.leave(admitted.endpoint());
+        let shared = self.pick.shared();
+        let outcome = shared.classify.outcome(Ok(&response));
+        let probe = admitted.judged();
+        shared.set().answered(admitted.endpoint(), probe, outcome);
+        let handle = admitted.hand_over();
+        *self.admitted = None;
+        shared.completion.track_completion(handle, response)
+    }
+
+    /// The service has failed. `None`: the request is still ours, and goes to another instance.
+    #[inline(never)]
+    fn failed(mut self, mut error: S::Error) -> Option<Box<CallError>> {
+        let mut admitted = self.leave();
+        let shared = self.pick.shared();
         let verdict = shared.classify.classify(&error);
         let outcome = match verdict {
             Verdict::Reachable => shared.classify.outcome(Err(&error)),
@@ -321,20 +309,102 @@ where
         shared.judged(&endpoint, probe, &verdict, outcome);
         drop(admitted);
         let recovered = shared.recover.recover(&mut error);
-        let error = CallError::inner_of(set.service(), &endpoint, error);
+        let error = Box::new(CallError::inner_of(
+            shared.set().service(),
+            &endpoint,
+            error,
+        ));
         let request = match recovered {
             Some(Recovered::Unsent(request)) => request,
-            Some(Recovered::Refused(request)) if *this.refusals < MOST_REFUSALS => {
-                *this.refusals += 1;
+            Some(Recovered::Refused(request)) if *self.refusals < MOST_REFUSALS => {
+                *self.refusals += 1;
                 request
             }
-            _ => return Poll::Ready(Step::End(Err(error))),
+            _ => return Some(error),
         };
-        set.hub.moved.fetch_add(1, Ordering::Relaxed);
-        this.tried.push(endpoint.generation());
-        *this.request = Some(request);
-        *this.failure = Some(error);
-        Poll::Ready(Step::Go)
+        shared.set().hub.moved.fetch_add(1, Ordering::Relaxed);
+        self.tried.push(endpoint.generation());
+        *self.request = Some(request);
+        *self.failure = Some(error);
+        None
+    }
+}
+
+/// Chooses an endpoint, or waits for there to be one.
+#[inline]
+fn poll_place<P, S, R, C, V>(
+    pick: &P,
+    tried: &Tried,
+    waiter: &mut Waiter,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Place<S>, Box<CallError>>>
+where
+    P: Pick<S, R, C, V>,
+{
+    let set = pick.shared().set();
+    let mut registered = false;
+    loop {
+        match pick.pick(tried) {
+            Picked::Place(place) => {
+                waiter.leave(set);
+                return Poll::Ready(Ok(place));
+            }
+            Picked::Wait if registered => return Poll::Pending,
+            Picked::Wait => {
+                // Looked for again after this, so that no change falls in between.
+                waiter.register(set, cx.waker());
+                registered = true;
+            }
+            Picked::Nobody(error) => return Poll::Ready(Err(error)),
+        }
+    }
+}
+
+/// Clones the endpoint's service; makes it if nobody has. `None`: the endpoint is no good.
+#[inline]
+fn poll_service<S: Clone + 'static, R, C, V>(
+    shared: &Shared<S, R, C, V>,
+    place: &mut Place<S>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<S>> {
+    if let Some(service) = place.endpoint().slot.get() {
+        return Poll::Ready(Some(service));
+    }
+    poll_making(shared, place, cx)
+}
+
+#[cold]
+fn poll_making<S: Clone + 'static, R, C, V>(
+    shared: &Shared<S, R, C, V>,
+    place: &mut Place<S>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<S>> {
+    let mut registered = false;
+    loop {
+        let endpoint = place.endpoint();
+        match endpoint
+            .slot
+            .obtain(|| shared.make.make(&endpoint.instance()))
+        {
+            Obtained::Idle(service) => return Poll::Ready(Some(service)),
+            Obtained::Made(service) => {
+                endpoint.wakers().wake_all();
+                return Poll::Ready(Some(service));
+            }
+            Obtained::Busy if place.is_open() => {
+                if registered {
+                    return Poll::Pending;
+                }
+                place.wait(cx);
+                registered = true;
+            }
+            Obtained::Panicked => {
+                shared.set().unusable(endpoint);
+                return Poll::Ready(None);
+            }
+            // Shut, and the gate says so: the next pick passes it by.
+            Obtained::Busy | Obtained::Never => return Poll::Ready(None),
+        }
     }
 }
 
@@ -344,17 +414,17 @@ fn poll_abort<S>(
     admitted: &Option<Admitted<S>>,
     set: &EndpointSet<S>,
     cx: &mut Context<'_>,
-) -> Poll<CallError> {
+) -> Poll<Box<CallError>> {
     let (Some(&after), Some(admitted)) = (set.hub.abort_after.get(), admitted) else {
         return Poll::Pending;
     };
     let endpoint = admitted.endpoint();
     ready!(abort.poll(endpoint, after, cx));
-    Poll::Ready(CallError::Aborted {
+    Poll::Ready(Box::new(CallError::Aborted {
         service: set.service().clone(),
         instance: endpoint.address(),
         after,
-    })
+    }))
 }
 
 #[pin_project::pinned_drop]
@@ -386,4 +456,4 @@ where
 }
 
 /// How often a request moves on after an instance said that it did not process it.
-const MOST_REFUSALS: usize = 3;
+const MOST_REFUSALS: u8 = 3;

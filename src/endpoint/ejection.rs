@@ -83,7 +83,7 @@ impl Ejection {
         record.cause = Cause::Outlier;
         record.times = record.times.saturating_add(1);
         let rest = rules.base.saturating_mul(record.times).min(rules.longest);
-        record.due = now.checked_add(rest);
+        record.due = now.checked_add(rest.min(ENDLESS));
     }
 
     /// It was reached, or let back in: what was counted is void, but for how often it was ejected
@@ -170,6 +170,8 @@ pub(crate) fn now() -> Instant {
 
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// What longer rests are cut to, so that there is an instant at which they end.
+const ENDLESS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// A server whose keep-alive is shorter than ours loses no more than one connection in such a time
 /// to a race; one that breaks them as it answers does.
 const FORGIVEN_EACH: Duration = Duration::from_secs(10);

@@ -129,12 +129,11 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
     /// one on the caller's runtime, or here and now if there is no runtime either.
     #[inline]
     pub(crate) fn tend(self: &Arc<Self>) {
-        let hub = &self.hub;
-        if hub.untidy.load(Ordering::Relaxed)
-            && hub.untidy.swap(false, Ordering::AcqRel)
+        if let Some(now) = self.hub.take_duty()
             && !janitor::spawn(self)
         {
-            self.tidy(ejection::now(), None);
+            let next = self.tidy(now, None);
+            self.hub.put_off(next);
         }
     }
 }

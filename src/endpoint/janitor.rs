@@ -2,6 +2,7 @@ use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak, atomic::Ordering},
+    thread,
 };
 
 use tokio::{runtime::Handle, time::Instant};
@@ -19,12 +20,15 @@ use crate::{
 };
 
 /// Starts the task of a set on the runtime that this is called on, unless there is one already.
-/// False if there is no runtime.
+/// False if there is no runtime, or one panicked before: on a runtime without a timer, say.
 pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) -> bool {
     let Ok(runtime) = Handle::try_current() else {
         return false;
     };
     let hub = Arc::clone(&set.hub);
+    if hub.unfit.load(Ordering::Relaxed) {
+        return false;
+    }
     let weak = Arc::downgrade(set);
     if hub.tended.swap(true, Ordering::AcqRel) {
         hub.bell.notify_one();
@@ -90,8 +94,10 @@ struct OnDuty<S>(Weak<EndpointSet<S>>);
 impl<S> Drop for OnDuty<S> {
     fn drop(&mut self) {
         if let Some(set) = self.0.upgrade() {
-            set.hub.tended.store(false, Ordering::Release);
-            set.hub.untidy.store(true, Ordering::Release);
+            set.hub
+                .unfit
+                .fetch_or(thread::panicking(), Ordering::Relaxed);
+            set.hub.leave_untended();
             set.waiters.wake_all();
         }
     }

@@ -1,4 +1,5 @@
 use std::{
+    num::NonZeroU64,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -19,14 +20,21 @@ pub(crate) struct Timing {
     pub(crate) penalty: Duration,
 }
 
+/// When a call began: ns since the epoch, plus one. An `Option` of it is one word, which calls carry
+/// about also when they are not timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Mark(NonZeroU64);
+
 /// The smoothed latency of one endpoint: seconds as an `f32` in the upper half of the word, the
-/// time of the last sample in ms since the epoch, plus one, in the lower; 0 before the first.
+/// time of the last sample in ms since the epoch in the lower, which begins anew every 49.7 days; 0
+/// before the first.
 #[derive(Debug, Default)]
 pub(crate) struct Latency(AtomicU64);
 
 impl Latency {
     /// A call took so long. A longer one than expected counts in full at once, a shorter one as
     /// much as the time since the last sample says.
+    #[inline]
     pub(crate) fn observe(&self, took: Duration, now: Instant, timing: &Timing) {
         let took = took.as_secs_f32();
         let at = timing.stamp(now);
@@ -35,7 +43,7 @@ impl Latency {
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
                 let (known, since) = match unpack(word) {
-                    Some((known, stamp)) => (known, at.saturating_sub(stamp)),
+                    Some((known, stamp)) => (known, elapsed(stamp, at)),
                     None => (timing.default.as_secs_f32(), 0),
                 };
                 let keep = timing.kept(since);
@@ -52,10 +60,11 @@ impl Latency {
 
     /// The expected latency in seconds; drifts towards 0 while nothing is heard, so that a slow
     /// instance is tried again.
+    #[inline]
     pub(crate) fn expected(&self, now: Instant, timing: &Timing) -> f64 {
         match unpack(self.0.load(Ordering::Relaxed)) {
             Some((known, stamp)) => {
-                let since = timing.stamp(now).saturating_sub(stamp);
+                let since = elapsed(stamp, timing.stamp(now));
                 f64::from((known * timing.kept(since)).max(FLOOR))
             }
             None => timing.default.as_secs_f64().max(f64::from(FLOOR)),
@@ -64,11 +73,21 @@ impl Latency {
 }
 
 impl Timing {
-    fn stamp(&self, now: Instant) -> u32 {
-        let ms = now.saturating_duration_since(self.epoch).as_millis();
-        u32::try_from(ms + 1).unwrap_or(u32::MAX)
+    /// This moment, in one word.
+    #[inline]
+    pub(super) fn mark(&self, now: Instant) -> Mark {
+        let ns = now.saturating_duration_since(self.epoch).as_nanos();
+        let ns = u64::try_from(ns).unwrap_or(u64::MAX);
+        Mark(NonZeroU64::MIN.saturating_add(ns))
     }
 
+    #[inline]
+    fn stamp(&self, now: Instant) -> u32 {
+        let ms = now.saturating_duration_since(self.epoch).as_millis();
+        (ms as u32).max(1)
+    }
+
+    #[inline]
     fn kept(&self, ms: u32) -> f32 {
         if ms == 0 {
             return 1.0; // the usual case under load
@@ -78,12 +97,28 @@ impl Timing {
     }
 }
 
+impl Mark {
+    #[inline]
+    pub(super) const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+/// The ms from one stamp to another. One that is a little earlier is told late, not months ahead.
+const fn elapsed(from: u32, to: u32) -> u32 {
+    let ms = to.wrapping_sub(from);
+    if ms > u32::MAX - TOLD_LATE { 0 } else { ms }
+}
+
+#[inline]
 fn unpack(word: u64) -> Option<(f32, u32)> {
     (word != 0).then_some((f32::from_bits((word >> 32) as u32), word as u32))
 }
 
 /// Below this, differences say more about the clock than about the instance.
 const FLOOR: f32 = 1e-6;
+/// In ms: how late a caller may be with a sample.
+const TOLD_LATE: u32 = 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -111,5 +146,29 @@ mod tests {
         latency.observe(Duration::from_millis(10), later, &timing);
         let smoothed = latency.expected(later, &timing);
         assert!((0.15..0.25).contains(&smoothed), "{smoothed}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peak_fades_also_in_a_process_that_has_run_for_months() {
+        let epoch = crate::endpoint::ejection::now();
+        let timing = timing(epoch);
+        for days in [1, 49, 50, 60, 99, 100, 700] {
+            let latency = Latency::default();
+            let start = epoch + Duration::from_secs(days * 24 * 3600);
+            latency.observe(Duration::from_millis(500), start, &timing);
+            let later = start + Duration::from_secs(20);
+            let faded = latency.expected(later, &timing);
+            assert!(faded < 0.1, "after {days} days {faded}");
+            latency.observe(Duration::from_millis(10), later, &timing);
+            assert!(latency.expected(later, &timing) < 0.1, "after {days} days");
+            // Over the moment at which its stamps begin anew.
+            let wrap = epoch + Duration::from_millis(u64::from(u32::MAX)) - Duration::from_secs(5);
+            latency.observe(Duration::from_millis(500), wrap, &timing);
+            let faded = latency.expected(wrap + Duration::from_secs(20), &timing);
+            assert!(faded < 0.1, "{faded}");
+            // One that is told a little late is no reason to forget.
+            let early = wrap - Duration::from_millis(3);
+            assert!((latency.expected(early, &timing) - 0.5).abs() < 1e-6);
+        }
     }
 }

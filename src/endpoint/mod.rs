@@ -80,27 +80,30 @@ pub(crate) use self::{
 
 /// One generation of one instance, as one consumer holds it.
 ///
-/// Aligned, so that what neighbours write does not slow each other down: 128 bytes beside the
-/// `Arc`'s own line.
-#[repr(align(64))]
+/// In this order, so that what calls write lies beside the `Arc`'s counts, in a line or two; not
+/// aligned, since that would give the counts a line of their own, one more to miss. What calls only
+/// read keeps the next endpoint's, which is a whole line away, from being written beside this one's.
+#[repr(C)]
 pub(crate) struct Endpoint<S> {
+    // What a pick reads and a call writes, in one line.
     pub(crate) gate: Gate,
-    /// Calls that wait for the service to be made or to become ready; not admitted.
-    waiting: AtomicU32,
-    /// The bits of an `f64`.
-    weight: AtomicU64,
-    generation: Generation,
-    instance: Published<Instance>,
-    hub: Arc<Hub>,
-    pub(crate) slot: Slot<S>,
-    pub(crate) ejection: Ejection,
-    wakers: Wakers,
-    latency: Latency,
     /// Calls that were let in so far, in the lower 48 bits; how many bad answers there were in a
     /// row, if answers count, in the others.
     calls: AtomicU64,
-    /// How many of them failed.
+    /// The bits of an `f64`.
+    weight: AtomicU64,
+    generation: Generation,
+    /// Calls that wait for the service to be made or to become ready; not admitted.
+    waiting: AtomicU32,
+    /// How many of the calls failed.
     failures: AtomicU32,
+    // What is mostly read.
+    pub(crate) slot: Slot<S>,
+    instance: Published<Instance>,
+    hub: Arc<Hub>,
+    pub(crate) ejection: Ejection,
+    wakers: Wakers,
+    latency: Latency,
 }
 
 impl<S> Endpoint<S> {
@@ -218,6 +221,5 @@ mod size {
             "{}",
             size_of::<Endpoint<()>>()
         );
-        assert_eq!(align_of::<Endpoint<()>>(), 64);
     }
 }

@@ -59,7 +59,8 @@ impl<S> EndpointSet<S> {
         let Some(rules) = self.hub.outliers.get() else {
             return;
         };
-        if outcome != Outcome::Failure || endpoint.gate.state().is_ejected() {
+        let gate = endpoint.gate.state();
+        if outcome != Outcome::Failure || gate.is_ejected() || gate.is_evicted() {
             return;
         }
         let streak = endpoint.calls.fetch_add(STREAK, Ordering::Relaxed) / STREAK + 1;
@@ -72,6 +73,10 @@ impl<S> EndpointSet<S> {
 
     /// Ejects an outlier, if that is not one too many.
     fn misbehaved(&self, endpoint: &Arc<Endpoint<S>>, rules: &Outliers) {
+        let version = self.version();
+        if self.hub.spared.load(Ordering::Relaxed) == version {
+            return; // one would have been too many, and nobody has come or gone since
+        }
         {
             let mut state = self.lock();
             let (out, callable) = state.out(|_| true);
@@ -79,12 +84,17 @@ impl<S> EndpointSet<S> {
             let outliers = known.filter(|e| e.ejection.is_outlier()).count();
             let part = |count: usize| count as f64 / callable as f64;
             let spared = part(outliers + 1) > rules.most || part(out + 1) > rules.panic;
-            if spared || out + 1 >= callable || state.abandoned || !endpoint.gate.eject() {
+            if spared || out + 1 >= callable {
+                self.hub.spared.store(version, Ordering::Relaxed);
+                return;
+            }
+            if state.abandoned || !endpoint.gate.eject() {
                 return;
             }
             endpoint.ejection.misbehaved(ejection::now(), rules);
             state.ejected.push(Arc::clone(endpoint));
         }
+        self.hub.count_outlier();
         let service = self.service();
         tracing::info!(
             namespace = &**service.namespace(),
@@ -109,6 +119,15 @@ impl<S> EndpointSet<S> {
             (lifted, out < callable)
         };
         for endpoint in &lifted {
+            self.hub.count_restoration();
+            let service = self.service();
+            tracing::info!(
+                namespace = &**service.namespace(),
+                group = &**service.group(),
+                service = &**service.name(),
+                instance = %endpoint.address(),
+                "too many are out: an instance that was ejected for its answers is let back in"
+            );
             self.stir(endpoint);
         }
         some_in
@@ -118,19 +137,20 @@ impl<S> EndpointSet<S> {
 impl<S> State<S> {
     /// How many of the callable instances that `allow` says yes to are out, and how many there are.
     fn out(&self, allow: impl Fn(&Endpoint<S>) -> bool) -> (usize, usize) {
-        let (mut out, mut callable) = (0, 0);
-        for entry in self.latest.callable() {
-            let Some(endpoint) = self.endpoints.get(entry.instance().address()) else {
-                callable += 1; // never looked at, so it is not out
-                continue;
-            };
+        let (mut out, mut others) = (0, 0);
+        for endpoint in self.endpoints.values() {
+            let gate = endpoint.gate.state();
+            if gate.is_closed() || gate.is_evicted() {
+                continue; // not callable
+            }
             if allow(endpoint) {
-                callable += 1;
-                let gate = endpoint.gate.state();
                 out += usize::from(gate.is_ejected() || gate.is_unusable());
+            } else {
+                others += 1;
             }
         }
-        (out, callable)
+        // What was never looked at is not out.
+        (out, self.latest.callable_len().saturating_sub(others))
     }
 
     fn relieve(

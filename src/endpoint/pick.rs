@@ -23,8 +23,8 @@ pub(crate) enum Picked<S> {
     Place(Place<S>),
     /// There is none now, and there may be one after the set's next change.
     Wait,
-    /// There is none.
-    Nobody(CallError),
+    /// There is none. Boxed, so that what is handed on at each call stays in registers.
+    Nobody(Box<CallError>),
 }
 
 /// Any open instance.
@@ -37,47 +37,51 @@ pub(crate) struct OwnFirst<S, R, C, V> {
     pub(crate) own: Option<Arc<Endpoint<S>>>,
 }
 
-/// The instances that one call was refused by.
-pub(crate) struct Tried {
+/// The instances that one call was refused by. Costs a word until there is one.
+#[derive(Default)]
+pub(crate) struct Tried(Option<Box<Refusers>>);
+
+struct Refusers {
     /// The first `len` count.
     generations: [Generation; MOST_TRIES],
     len: usize,
 }
 
 impl Tried {
+    #[cold]
     pub(crate) fn push(&mut self, generation: Generation) {
-        if let Some(place) = self.generations.get_mut(self.len) {
+        let list = self.0.get_or_insert_with(|| {
+            Box::new(Refusers {
+                generations: [Generation(0); MOST_TRIES],
+                len: 0,
+            })
+        });
+        if let Some(place) = list.generations.get_mut(list.len) {
             *place = generation;
-            self.len += 1;
+            list.len += 1;
         }
     }
 
     #[inline]
     pub(crate) fn contains(&self, generation: Generation) -> bool {
-        self.generations[..self.len].contains(&generation)
+        self.0.is_some() && self.all().contains(&generation)
     }
 
     /// Whether one more try would be too many.
     #[inline]
-    pub(crate) const fn is_full(&self) -> bool {
-        self.len == MOST_TRIES
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.is_some() && self.all().len() == MOST_TRIES
     }
-}
 
-impl Default for Tried {
-    #[inline]
-    fn default() -> Self {
-        Self {
-            generations: [Generation(0); MOST_TRIES],
-            len: 0,
-        }
+    fn all(&self) -> &[Generation] {
+        let list = self.0.as_ref();
+        list.map_or(&[], |list| &list.generations[..list.len])
     }
 }
 
 impl fmt::Debug for Tried {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tried = &self.generations[..self.len];
-        f.debug_tuple("Tried").field(&tried).finish()
+        f.debug_tuple("Tried").field(&self.all()).finish()
     }
 }
 

@@ -13,6 +13,9 @@ impl<S> EndpointSet<S> {
         reason: &str,
         lost: bool,
     ) {
+        if endpoint.gate.state().is_evicted() {
+            return; // nobody is sent there any more
+        }
         let first = endpoint.gate.eject();
         if !first && !probe {
             return; // one failure told by several calls

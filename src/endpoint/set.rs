@@ -331,7 +331,8 @@ impl<S> EndpointSet<S> {
             return Picked::Place(Place::new(endpoint, probe));
         }
         if !self.is_tended() {
-            self.tidy(ejection::now(), None);
+            let next = self.tidy(ejection::now(), None);
+            self.hub.put_off(next);
         }
         let left = |e: &Endpoint<S>| !tried.contains(e.generation()) && allow(e);
         for _ in 0..MOST_LOOKS {
@@ -351,7 +352,7 @@ impl<S> EndpointSet<S> {
                 Found::Nobody => break,
             }
         }
-        Picked::Nobody(self.nobody())
+        Picked::Nobody(Box::new(self.nobody()))
     }
 
     /// Why there is nobody to call.
@@ -448,7 +449,7 @@ impl<S> EndpointSet<S> {
     /// The last user has gone: gives up all that is theirs.
     pub(super) fn abandon(&self) {
         #[cfg(feature = "metrics")]
-        self.tell();
+        self.tell_at_last();
         let (endpoints, evicted) = {
             let mut state = self.lock();
             #[cfg(feature = "metrics")]

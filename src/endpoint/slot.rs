@@ -44,14 +44,23 @@ impl<S> Slot<S> {
         }
     }
 
-    /// Clones the service; makes it first if nobody has.
+    /// Clones the service, if it is there.
     #[inline]
+    pub(crate) fn get(&self) -> Option<S>
+    where
+        S: Clone,
+    {
+        let idle = self.idle.load();
+        idle.get().map(|service| (**service).clone())
+    }
+
+    /// Clones the service; makes it first if nobody has.
     pub(crate) fn obtain(&self, make: impl FnOnce() -> S) -> Obtained<S>
     where
         S: Clone,
     {
-        if let Some(service) = self.idle.load().get() {
-            return Obtained::Idle((**service).clone());
+        if let Some(service) = self.get() {
+            return Obtained::Idle(service);
         }
         if let Some(not) = self.begin() {
             return not;

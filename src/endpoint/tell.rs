@@ -1,5 +1,5 @@
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
     time::Duration,
 };
 
@@ -22,22 +22,35 @@ pub(super) type Gone = [u64; 2];
 impl<S> EndpointSet<S> {
     /// Tells what changed since the last time, without a lock that a call or the directory takes.
     pub(super) fn tell(&self) {
-        let Ok(mut told) = self.telling.told.try_lock() else {
-            return; // somebody is at it
-        };
+        let told = &self.telling.told;
+        match told.try_lock() {
+            Ok(told) => self.tell_into(told),
+            Err(TryLockError::Poisoned(told)) => self.tell_into(told.into_inner()),
+            Err(TryLockError::WouldBlock) => {} // somebody is at it
+        }
+    }
+
+    fn tell_into(&self, mut told: MutexGuard<'_, CallMetrics>) {
         let (counts, gauges) = self.lock().measure();
         let hub = &self.hub;
-        let scans = self.scans().unwrap_or_else(|| told.counts()[5]);
+        let scans = self.scans().unwrap_or_else(|| told.counts()[6]);
         let [calls, failures] = counts;
         let counts: CallCounts = [
             calls,
             failures,
             self.calls_after_eviction(),
             hub.ejections(),
+            hub.outlier_ejections(),
             hub.restorations(),
             scans,
         ];
         told.tell(self.service(), counts, gauges);
+    }
+
+    /// Tells the last of it: no call will.
+    pub(super) fn tell_at_last(&self) {
+        let told = self.telling.told.lock();
+        self.tell_into(told.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The last user has gone: nothing is in flight for anybody.

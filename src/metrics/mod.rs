@@ -30,14 +30,18 @@
 //! | `tower_nacos_calls_total` | counter | `namespace`, `group`, `service` | calls let in to instances |
 //! | `tower_nacos_calls_failed_total` | counter | `namespace`, `group`, `service` | calls that failed at their instance |
 //! | `tower_nacos_calls_after_evict_total` | counter | `namespace`, `group`, `service` | calls let in to an instance after its eviction: 0, by the gates |
-//! | `tower_nacos_ejections_total` | counter | `namespace`, `group`, `service` | times an instance was left out because it could not be reached |
-//! | `tower_nacos_restorations_total` | counter | `namespace`, `group`, `service` | times such an instance was reached again |
-//! | `tower_nacos_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the next open one was looked for |
+//! | `tower_nacos_ejections_total` | counter | `namespace`, `group`, `service` | times an instance was left out because it could not be reached, or answered badly |
+//! | `tower_nacos_outlier_ejections_total` | counter | `namespace`, `group`, `service` | those that were for its answers |
+//! | `tower_nacos_restorations_total` | counter | `namespace`, `group`, `service` | times such an instance was let back in |
+//! | `tower_nacos_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the open ones were looked through |
 //! | `tower_nacos_calls_in_flight` | gauge | `namespace`, `group`, `service` | calls in flight |
 //! | `tower_nacos_calls_waiting` | gauge | `namespace`, `group`, `service` | calls that wait for an instance's service to be made or to become ready |
-//! | `tower_nacos_instances_ejected` | gauge | `namespace`, `group`, `service` | instances left out because they cannot be reached, once for each balancer |
+//! | `tower_nacos_instances_ejected` | gauge | `namespace`, `group`, `service` | instances left out so, once for each balancer |
 
-use std::sync::Once;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Once,
+};
 
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
@@ -131,7 +135,7 @@ static GAUGES: [Named; 4] = [
 ];
 
 /// Of a balancer, in the order of [`CallCounts`].
-static CALLS: [Named; 6] = [
+static CALLS: [Named; 7] = [
     ("tower_nacos_calls_total", "calls let in to instances"),
     (
         "tower_nacos_calls_failed_total",
@@ -143,15 +147,19 @@ static CALLS: [Named; 6] = [
     ),
     (
         "tower_nacos_ejections_total",
-        "times an instance was left out because it could not be reached",
+        "times an instance was left out because it could not be reached, or answered badly",
+    ),
+    (
+        "tower_nacos_outlier_ejections_total",
+        "those that were for its answers",
     ),
     (
         "tower_nacos_restorations_total",
-        "times such an instance was reached again",
+        "times such an instance was let back in",
     ),
     (
         "tower_nacos_scans_total",
-        "calls whose policy found no open instance, so that the next open one was looked for",
+        "calls whose policy found no open instance, so that the open ones were looked through",
     ),
 ];
 
@@ -164,7 +172,7 @@ static CALL_GAUGES: [Named; 3] = [
     ),
     (
         "tower_nacos_instances_ejected",
-        "instances left out because they cannot be reached, once for each balancer",
+        "instances left out so, once for each balancer",
     ),
 ];
 
@@ -194,7 +202,19 @@ pub fn describe() {
 
 pub(crate) fn describe_once() {
     static DESCRIBED: Once = Once::new();
-    DESCRIBED.call_once(describe);
+    DESCRIBED.call_once(|| guarded(describe));
+}
+
+/// Tells the recorder, which is not ours: what it panics of ends neither a client nor a call.
+fn guarded(tell: impl FnOnce()) {
+    static SAID: Once = Once::new();
+    if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+        SAID.call_once(|| {
+            tracing::warn!(
+                "the metrics recorder panicked; its numbers are incomplete, and this is said once"
+            );
+        });
+    }
 }
 
 /// What has been told of a client.
@@ -219,7 +239,7 @@ impl ClientMetrics {
         for (at, (name, _)) in CLIENT.into_iter().enumerate() {
             let more = counts[at].saturating_sub(self.counts[at]);
             if more > 0 {
-                counter!(name, "namespace" => self.namespace.clone()).increment(more);
+                guarded(|| counter!(name, "namespace" => self.namespace.clone()).increment(more));
             }
         }
         self.counts = counts;
@@ -230,12 +250,14 @@ impl ClientMetrics {
             return;
         }
         self.connected = connected;
-        let gauge = gauge!(CONNECTED.0, "namespace" => self.namespace.clone());
-        if connected {
-            gauge.increment(1.0);
-        } else {
-            gauge.decrement(1.0);
-        }
+        guarded(|| {
+            let gauge = gauge!(CONNECTED.0, "namespace" => self.namespace.clone());
+            if connected {
+                gauge.increment(1.0);
+            } else {
+                gauge.decrement(1.0);
+            }
+        });
     }
 }
 
@@ -293,15 +315,15 @@ impl<const C: usize, const G: usize> Told<C, G> {
         for (at, (name, _)) in self.counters.iter().enumerate() {
             let more = counts[at].saturating_sub(self.counts[at]);
             if more > 0 {
-                counter!(*name, &labels()).increment(more);
+                guarded(|| counter!(*name, &labels()).increment(more));
             }
         }
         for (at, (name, _)) in self.gauges.iter().enumerate() {
             let (before, after) = (self.levels[at] as f64, levels[at] as f64);
             if before < after {
-                gauge!(*name, &labels()).increment(after - before);
+                guarded(|| gauge!(*name, &labels()).increment(after - before));
             } else if after < before {
-                gauge!(*name, &labels()).decrement(before - after);
+                guarded(|| gauge!(*name, &labels()).decrement(before - after));
             }
         }
         (self.counts, self.levels) = (counts, levels);

@@ -1,5 +1,6 @@
 use std::{
     fmt, mem,
+    num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, PoisonError},
     task::Waker,
@@ -14,9 +15,10 @@ pub(crate) struct Wakers {
     list: Mutex<Option<Box<List>>>,
 }
 
-/// A place in [`Wakers`], to be given back by [`Wakers::leave`].
+/// A place in [`Wakers`], to be given back by [`Wakers::leave`]. An `Option` of it takes 4 bytes, for
+/// those who carry it about and seldom need it.
 #[derive(Debug)]
-pub(crate) struct Ticket(usize);
+pub(crate) struct Ticket(NonZeroU32);
 
 #[derive(Default)]
 struct List {
@@ -46,12 +48,12 @@ impl Wakers {
             let mut list = self.lock();
             let list = list.get_or_insert_default();
             match ticket {
-                Some(Ticket(at)) => match &mut list.places[*at] {
+                Some(known) => match &mut list.places[known.at()] {
                     Place::Taken(Some(known)) if known.will_wake(waker) => None,
                     place => Some(mem::replace(place, Place::Taken(Some(waker.clone())))),
                 },
                 None => {
-                    *ticket = Some(Ticket(list.add(waker.clone())));
+                    *ticket = Some(Ticket::new(list.add(waker.clone())));
                     None
                 }
             }
@@ -65,8 +67,8 @@ impl Wakers {
             let mut list = self.lock();
             list.as_mut().map(|list| {
                 let place = Place::Free { next: list.free };
-                list.free = Some(ticket.0);
-                mem::replace(&mut list.places[ticket.0], place)
+                list.free = Some(ticket.at());
+                mem::replace(&mut list.places[ticket.at()], place)
             })
         };
         drop(former); // a waker's drop may run anything: not under the lock
@@ -92,6 +94,17 @@ impl Wakers {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Box<List>>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    fn new(at: usize) -> Self {
+        let place = u32::try_from(at + 1).ok().and_then(NonZeroU32::new);
+        Self(place.expect("fewer than 2³² tasks wait"))
+    }
+
+    const fn at(&self) -> usize {
+        self.0.get() as usize - 1
     }
 }
 
@@ -182,7 +195,7 @@ mod tests {
         wakers.wake_all();
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
         wakers.register(&mut a, &waker);
-        assert_eq!(a.as_ref().map(|t| t.0), Some(0));
+        assert_eq!(a.as_ref().map(Ticket::at), Some(0));
         wakers.leave(a.unwrap());
         wakers.leave(b.unwrap());
         assert_eq!(Arc::strong_count(&count), 2, "no waker is kept");
