@@ -87,7 +87,8 @@ impl TransportBuilder {
     }
 
     /// For how long response headers may take over HTTP/1, from the request being handed to a
-    /// connection; `None` for as long as it takes, for long polls. Default: 30 s. Over HTTP/2
+    /// connection, so that sending its body counts too; `None` for as long as it takes, for long
+    /// polls and large uploads. Default: 30 s. Over HTTP/2
     /// there is no such limit: its PING tells a slow instance from a dead one.
     #[must_use]
     pub fn header_timeout(mut self, within: impl Into<Option<Duration>>) -> Self {
