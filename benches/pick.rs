@@ -130,6 +130,28 @@ fn main() {
             });
         }
     }
+    // What our own features cost: ours is with the feature, the peer ours without.
+    let clustered = || {
+        let instances = (0..300).map(|at| {
+            let instance = Instance::parse(&format!("10.0.{}.{}:80", at / 250, at % 250)).unwrap();
+            instance.with_cluster(["HZ", "SH", "BJ"][at % 3])
+        });
+        Balance::builder(&Subscription::fixed(instances))
+    };
+    let make = |_: &Instance| Noop;
+    bench.ratio("p2c_with_tiers_300", bench.rounds, || {
+        let tiers = clustered().prefer_clusters(["HZ", "SH"]).build(make);
+        (calling(tiers, 300), calling(clustered().build(make), 300))
+    });
+    bench.ratio("p2c_absent_hint_300", bench.rounds, || {
+        let hinted = clustered().hints(|_: &u64| Hints::new()).build(make);
+        (calling(hinted, 300), calling(clustered().build(make), 300))
+    });
+    bench.ratio("p2c_prefer_hint_300", bench.rounds, || {
+        let near = Hints::new().cluster("SH");
+        let hinted = clustered().hints(move |_: &u64| near.clone()).build(make);
+        (calling(hinted, 300), calling(clustered().build(make), 300))
+    });
     // The buffer's worker is a task of the runtime, as it always is; the caller is not.
     bench.ratio("call_buffer_balance_30", bench.rounds / 4, || {
         let mut buffer = Buffer::new(Stock::new(pending_requests(30)), 1024);
@@ -192,6 +214,10 @@ fn ours<P: Policy>(
         .hash_key(|request: &u64| Some(stable_hash(&request.to_le_bytes())))
         .build(|_: &Instance| Noop);
     let passing = balance.clone();
+    // Calls take any instance while the janitor is still at the first table; a pass does not.
+    while !passing.pass(&Hints::new()) {
+        std::thread::yield_now();
+    }
     let call = move |calls| {
         let mut cx = Context::from_waker(Waker::noop());
         for request in 0..calls {
@@ -211,9 +237,14 @@ fn ours<P: Policy>(
 
 /// Without a hash key.
 fn plain<P: Policy>(n: usize, policy: P, held: usize) -> Caller {
-    let mut balance = Balance::builder(&orders(n))
-        .policy(policy)
-        .build(|_: &Instance| Noop);
+    let balance = Balance::builder(&orders(n)).policy(policy);
+    calling(balance.build(|_: &Instance| Noop), held)
+}
+
+fn calling<B>(mut balance: B, held: usize) -> Caller
+where
+    B: Service<u64, Response = u64, Error: std::fmt::Debug, Future: 'static> + 'static,
+{
     let held: Vec<_> = (0..held)
         .map(|_| {
             let mut call = Box::pin(balance.call(NEVER));
@@ -226,7 +257,7 @@ fn plain<P: Policy>(n: usize, policy: P, held: usize) -> Caller {
         let mut cx = Context::from_waker(Waker::noop());
         let _held = &held;
         for request in 0..calls {
-            assert!(Service::<u64>::poll_ready(&mut balance, &mut cx).is_ready());
+            assert!(balance.poll_ready(&mut cx).is_ready());
             let answer = pin!(balance.call(request)).poll(&mut cx);
             assert!(black_box(answer).is_ready());
         }

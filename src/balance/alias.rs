@@ -1,9 +1,11 @@
 use crate::balance::{Candidate, Random};
 
 /// Draws by weight in constant time: Walker's alias method, built as Vose says. 8 bytes an
-/// instance.
+/// instance; nothing if all weights are equal, so that there is no line to miss.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Alias {
+    len: usize,
+    /// None if all weights are equal.
     slots: Box<[Slot]>,
 }
 
@@ -28,11 +30,14 @@ impl Alias {
             .collect();
         let total: f64 = scaled.iter().sum();
         let scale = n as f64 / total;
-        if total > 0.0 && scale.is_finite() {
-            scaled.iter_mut().for_each(|w| *w *= scale);
-        } else {
-            scaled.fill(1.0);
+        let apart = scaled.windows(2).any(|two| two[0] != two[1]);
+        if !apart || total <= 0.0 || !scale.is_finite() {
+            return Self {
+                len: n,
+                slots: Box::default(),
+            };
         }
+        scaled.iter_mut().for_each(|w| *w *= scale);
         let mut slots: Box<[Slot]> = (0..n as u32)
             .map(|alias| Slot {
                 up_to: u32::MAX,
@@ -53,24 +58,27 @@ impl Alias {
             }
         }
         // What is left stands at 1, but for rounding.
-        Self { slots }
+        Self { len: n, slots }
     }
 
     /// How many instances it draws from.
     #[inline]
     pub const fn len(&self) -> usize {
-        self.slots.len()
+        self.len
     }
 
     /// Whether there is nothing to draw.
     pub const fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.len == 0
     }
 
     /// How often each is drawn.
     #[cfg(test)]
     pub(super) fn shares(&self) -> Vec<f64> {
         let mut shares = vec![0.0; self.len()];
+        if self.slots.is_empty() {
+            shares.fill(1.0 / self.len() as f64);
+        }
         for (at, slot) in self.slots.iter().enumerate() {
             let own = f64::from(slot.up_to) / SPAN;
             shares[at] += own / self.len() as f64;
@@ -84,7 +92,10 @@ impl Alias {
     pub fn draw(&self, random: &mut Random) -> Option<usize> {
         // One number for both: the upper half says which slot, the lower whether its alias.
         let bits = random.next_u64();
-        let at = (((bits >> 32) * self.slots.len() as u64) >> 32) as usize;
+        let at = (((bits >> 32) * self.len as u64) >> 32) as usize;
+        if self.slots.is_empty() {
+            return (at < self.len).then_some(at);
+        }
         let slot = self.slots.get(at)?;
         let own = (bits as u32) <= slot.up_to && slot.up_to > 0;
         Some(if own { at } else { slot.alias as usize })
