@@ -18,6 +18,7 @@ mod hub;
 mod janitor;
 mod latency;
 mod legacy;
+mod look;
 mod make;
 mod outliers;
 mod pick;
@@ -31,6 +32,7 @@ mod shared;
 mod slot;
 #[cfg(feature = "metrics")]
 mod tell;
+mod view;
 mod waiter;
 
 use std::{

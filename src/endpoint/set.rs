@@ -14,16 +14,8 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     directory::{Entry, Revision, Snapshot},
     endpoint::{
-        CallError, Endpoint, MakeEndpoint,
-        admission::Place,
-        ejection,
-        hub::Hub,
-        janitor,
-        latency::Timing,
-        legacy::Legacies,
-        pick::{Picked, Tried},
-        probes::Prober,
-        roster::{Found, Roster},
+        Endpoint, MakeEndpoint, hub::Hub, janitor, latency::Timing, legacy::Legacies,
+        probes::Prober, roster::Roster,
     },
     model::{Address, ServiceKey},
     sync::{Published, Wakers, guarded},
@@ -40,8 +32,9 @@ pub(crate) struct EndpointSet<S> {
     prefer: Option<Arc<str>>,
     gated: bool,
     /// Taken by the directory at each change and by whoever rebuilds the roster, not by calls.
-    state: Mutex<State<S>>,
-    roster: Published<Roster<S>>,
+    pub(super) state: Mutex<State<S>>,
+    /// The newest roster that was made; see [`roster`](Self::roster).
+    pub(super) published: Published<Roster<S>>,
     /// Rises whenever it may have changed who can be called.
     version: AtomicU64,
     pub(super) hub: Arc<Hub>,
@@ -101,12 +94,6 @@ pub(super) struct State<S> {
     pub(super) abandoned: bool,
 }
 
-/// The newest snapshot of a set, held still, and the endpoints of its instances.
-pub(crate) struct View<'a, S> {
-    state: MutexGuard<'a, State<S>>,
-    hub: &'a Arc<Hub>,
-}
-
 impl<S: Send + Sync + 'static> EndpointSet<S> {
     /// A set that starts from `snapshot` and rings `quiet` when a closed gate has become quiet.
     ///
@@ -142,7 +129,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
                 last_error: None,
                 abandoned: false,
             }),
-            roster: Published::empty(),
+            published: Published::empty(),
             version: AtomicU64::new(1),
             hub: Arc::new(Hub::new(quiet)),
             changed: AtomicWaker::new(),
@@ -297,143 +284,6 @@ impl<S> EndpointSet<S> {
         }
     }
 
-    /// Whether a probe is about to tell of an instance whether it can be called.
-    fn has_suspects(
-        &self,
-        roster: &Roster<S>,
-        tried: &Tried,
-        allow: impl Fn(&Endpoint<S>) -> bool,
-    ) -> bool {
-        roster.endpoints().iter().any(|endpoint| {
-            endpoint.gate.state().is_ejected()
-                && endpoint.ejection.is_suspect()
-                && !tried.contains(endpoint.generation())
-                && allow(endpoint)
-        })
-    }
-
-    /// Why nobody is called, if it is known which instances there are.
-    pub(crate) fn nobody_known(&self) -> Option<CallError> {
-        self.roster(true).known.then(|| self.nobody())
-    }
-
-    /// Holds the newest snapshot still. Nothing of the users' may run meanwhile.
-    pub(crate) fn view(&self) -> View<'_, S> {
-        View {
-            state: self.lock(),
-            hub: &self.hub,
-        }
-    }
-
-    /// An open endpoint that is not among `tried` and that `allow` says yes to.
-    pub(crate) fn pick(&self, tried: &Tried, allow: impl Fn(&Endpoint<S>) -> bool) -> Picked<S> {
-        if let Found::One(endpoint, probe) = self.find(&self.roster(false), tried, &allow) {
-            return Picked::Place(Place::new(endpoint, probe));
-        }
-        if !self.is_tended() {
-            let next = self.tidy(ejection::now(), None);
-            self.hub.put_off(next);
-        }
-        let left = |e: &Endpoint<S>| !tried.contains(e.generation()) && allow(e);
-        for _ in 0..MOST_LOOKS {
-            // No call fails for what others were answered, nor because those who were let back in
-            // were ejected before this could look.
-            let some_in = self.relieve(left);
-            let roster = self.roster(true);
-            // Asked before who is open, lest somebody is let back in between.
-            let suspects = self.has_suspects(&roster, tried, &allow);
-            match self.find(&roster, tried, &allow) {
-                Found::One(endpoint, probe) => {
-                    return Picked::Place(Place::new(endpoint, probe));
-                }
-                Found::Changing => return Picked::Wait,
-                Found::Nobody if !roster.known || suspects => return Picked::Wait,
-                Found::Nobody if some_in => {}
-                Found::Nobody => break,
-            }
-        }
-        Picked::Nobody(Box::new(self.nobody()))
-    }
-
-    /// Why there is nobody to call.
-    pub(crate) fn nobody(&self) -> CallError {
-        self.view().nobody(&self.service)
-    }
-
-    /// The probe that is due, if one is and `allow` says yes to it: it goes before any choice.
-    #[inline]
-    pub(crate) fn probe(
-        &self,
-        tried: &Tried,
-        allow: impl Fn(&Endpoint<S>) -> bool,
-    ) -> Option<Place<S>> {
-        if !self.seek_probes() {
-            return None;
-        }
-        let roster = self.roster(true);
-        let found = roster.find_probe(tried, allow);
-        if roster.offers_probe() {
-            self.hub.probes.store(true, Ordering::Release);
-        }
-        found.map(|endpoint| Place::new(endpoint, true))
-    }
-
-    /// Whether to look for probes. Cleared before the look, so that a probe granted during it is
-    /// not missed for good.
-    #[inline]
-    fn seek_probes(&self) -> bool {
-        self.hub.probes.load(Ordering::Relaxed) && self.hub.probes.swap(false, Ordering::AcqRel)
-    }
-
-    fn find(
-        &self,
-        roster: &Roster<S>,
-        tried: &Tried,
-        allow: impl Fn(&Endpoint<S>) -> bool,
-    ) -> Found<S> {
-        let probes = self.seek_probes();
-        let found = roster.find(tried, probes, self.gated, allow);
-        if probes && roster.offers_probe() {
-            self.hub.probes.store(true, Ordering::Release); // there is another, or this call tried it
-        }
-        found
-    }
-
-    /// The roster, rebuilt if it is stale. Unless the newest is a must, a stale one will do while
-    /// somebody else is at it: the gates are what is trusted.
-    pub(crate) fn roster(&self, newest: bool) -> Arc<Roster<S>> {
-        let known = self.roster.load_full();
-        if let (Some(roster), false) = (&known, newest)
-            && roster.version == self.version()
-        {
-            return Arc::clone(roster);
-        }
-        let state = match (known, newest) {
-            (Some(stale), false) => match self.state.try_lock() {
-                Ok(state) => state,
-                Err(_) => return stale,
-            },
-            _ => self.lock(),
-        };
-        let mut view = View {
-            state,
-            hub: &self.hub,
-        };
-        let version = self.version();
-        let former = self.roster.load_full();
-        let revision = view.snapshot().revision();
-        if let Some(roster) = &former
-            && roster.version == version
-            && roster.revision == revision
-        {
-            return Arc::clone(roster);
-        }
-        let cursor = former.map_or(0, |roster| roster.cursor());
-        let roster = Arc::new(view.roster(version, self.prefer.as_deref(), cursor));
-        self.roster.store(Arc::clone(&roster));
-        roster
-    }
-
     /// Calls that are in flight, entering and waiting, over all endpoints.
     pub(crate) fn counts(&self) -> [u64; 3] {
         let mut counts = [0; 3];
@@ -463,7 +313,7 @@ impl<S> EndpointSet<S> {
                 std::mem::take(&mut state.evicted),
             )
         };
-        let roster = self.roster.swap(None);
+        let roster = self.published.swap(None);
         drop(roster);
         self.hub.bell.notify_one(); // the janitor goes home
         #[cfg(feature = "metrics")]
@@ -493,116 +343,6 @@ impl<S> State<S> {
     pub(super) fn all_out(&self) -> bool {
         self.latest.callable_len() > 0 && self.latest.callable().all(|entry| self.is_out(entry))
     }
-}
-
-impl<S> View<'_, S> {
-    /// The newest snapshot.
-    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.state.latest
-    }
-
-    /// Whether an instance of it is known to be out of reach, or cannot be used.
-    pub(crate) fn is_out(&self, entry: &Entry) -> bool {
-        self.state.is_out(entry)
-    }
-
-    /// The endpoint of an instance of it; made if there is none.
-    pub(crate) fn endpoint(&mut self, entry: &Entry) -> Arc<Endpoint<S>> {
-        let address = entry.instance().address();
-        if let Some(endpoint) = self.state.endpoints.get(address)
-            && endpoint.generation() == entry.generation()
-        {
-            return Arc::clone(endpoint);
-        }
-        let endpoint = Endpoint::new(entry, Arc::clone(self.hub));
-        self.state.legacies.hand_on(&endpoint, ejection::now());
-        let endpoint = Arc::new(endpoint);
-        let former = self
-            .state
-            .endpoints
-            .insert(address.clone(), Arc::clone(&endpoint));
-        if let Some(former) = former {
-            // The directory announces every departure, so there is none; and if there were one,
-            // it would have left.
-            former.gate.evict();
-            self.state.evicted.push(former);
-        }
-        endpoint
-    }
-
-    fn roster(&mut self, version: u64, prefer: Option<&str>, cursor: usize) -> Roster<S> {
-        let snapshot = Arc::clone(self.snapshot());
-        let near = |entry: &&Entry| prefer.is_some_and(|c| **entry.instance().cluster() == *c);
-        let mut endpoints = Vec::with_capacity(snapshot.callable_len());
-        endpoints.extend(snapshot.callable().filter(near).map(|e| self.endpoint(e)));
-        let preferred = endpoints.len();
-        let far = snapshot.callable().filter(|entry| !near(entry));
-        endpoints.extend(far.map(|e| self.endpoint(e)));
-        Roster::new(version, &snapshot, endpoints, preferred, cursor)
-    }
-
-    fn nobody(&self, service: &ServiceKey) -> CallError {
-        let state = &self.state;
-        let service = service.clone();
-        if state.latest.callable_len() == 0 {
-            return CallError::NoInstances {
-                service,
-                reason: vacancy(&state.latest).into(),
-            };
-        }
-        let unusable = state
-            .latest
-            .callable()
-            .filter_map(|entry| state.endpoints.get(entry.instance().address()))
-            .find_map(|endpoint| Some((endpoint.address(), endpoint.slot.unusable()?)));
-        match (&state.last_error, unusable) {
-            (None, Some((instance, reason))) => CallError::Unusable {
-                service,
-                instance,
-                reason,
-            },
-            (last_error, _) => CallError::AllUnreachable {
-                service,
-                last_error: last_error
-                    .clone()
-                    .unwrap_or_else(|| "each of them was tried".into()),
-            },
-        }
-    }
-}
-
-/// Looks for an instance while others are ejected and let back in.
-const MOST_LOOKS: usize = 16;
-
-fn vacancy(snapshot: &Snapshot) -> String {
-    if snapshot.ended {
-        return "the subscription ended before the registry said".to_owned();
-    }
-    if snapshot.entries().is_empty() {
-        return match snapshot.hint() {
-            Some(hint) => format!("the registry lists none; {hint}"),
-            None => "the registry lists none".to_owned(),
-        };
-    }
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for entry in snapshot.entries() {
-        let why = entry.standing().text();
-        match counts.iter_mut().find(|(known, _)| *known == why) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((why, 1)),
-        }
-    }
-    let listed = snapshot.entries().len();
-    let whys: Vec<String> = counts
-        .into_iter()
-        .map(|(why, count)| format!("{count} × {why}"))
-        .collect();
-    let remedy = snapshot.remedy().map(|remedy| format!("; {remedy}"));
-    format!(
-        "{listed} listed: {}{}",
-        whys.join(", "),
-        remedy.unwrap_or_default()
-    )
 }
 
 impl<S> fmt::Debug for EndpointSet<S> {

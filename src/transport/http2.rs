@@ -9,8 +9,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use bytes::Bytes;
-use http::{Request, Response, request::Parts};
+use http::{Request, Response};
 use http_body::Body as _;
 use tokio::{sync::Notify, time::timeout};
 
@@ -23,8 +22,9 @@ use crate::{
         connection::Slot,
         dial::DialError,
         form,
+        judge::{Sent, judge, not_opened},
         resume::Recording,
-        service::{Back, Connected, Connections, Failed, Mode},
+        service::{Connected, Connections, Failed, Mode},
         spawn::spawn,
         upload::{AbortOnDrop, Upload},
     },
@@ -202,145 +202,6 @@ pub(super) enum Held {
     Shared(Arc<Slot>, AbortOnDrop),
 }
 
-/// What of a request's body may be sent again.
-enum Sent {
-    Empty,
-    Full(Bytes),
-    Stream(Arc<Recording>),
-}
-
-/// No stream was opened: row (a).
-fn not_opened(
-    connections: &Connections,
-    slot: &Slot,
-    error: h2::Error,
-    request: Request<Body>,
-) -> Failed {
-    connections.http2.retire(slot.connection());
-    let told = error.is_go_away() && error.is_remote();
-    if !told && !error.is_io() && error.reason().is_none() {
-        let text = "the request cannot be sent";
-        let error = connections
-            .error(ErrorKind::Request, Evidence::Unsent, text)
-            .because(error);
-        return Failed::Error(error);
-    }
-    let fresh = !slot.connection().has_answered();
-    if fresh && told {
-        let text = format!("it sent GOAWAY as soon as it was connected ({error})");
-        let refused = connections.error(ErrorKind::Refused, Evidence::Unsent, text);
-        return Failed::Error(refused.because(error).with_request(Some(request)));
-    }
-    Failed::Back(Box::new(Back {
-        request,
-        cost: 1,
-        evidence: Evidence::Unsent,
-        fresh,
-        why: format!("its connection closed before it took the request ({error})"),
-    }))
-}
-
-/// What the end of an opened stream means.
-fn judge(
-    connections: &Connections,
-    slot: &Slot,
-    error: h2::Error,
-    unwritten: bool,
-    parts: Parts,
-    sent: Sent,
-) -> Failed {
-    let new = |kind, evidence, text: String| connections.error(kind, evidence, text);
-    let unknown = |kind, text: String| new(kind, Evidence::Unknown, text);
-    if let Sent::Stream(recording) = &sent
-        && let Some(failure) = recording.failure()
-    {
-        let text = "the request's body failed".to_owned();
-        return Failed::Error(unknown(ErrorKind::Body, text).because(failure));
-    }
-    if unwritten {
-        connections.http2.retire(slot.connection());
-        let why = format!("its connection closed before the request was written ({error})");
-        let Some(body) = sent.take_back() else {
-            let error = new(ErrorKind::Unsent, Evidence::Unsent, why).because(error);
-            return Failed::Error(error);
-        };
-        return Failed::Back(Box::new(Back {
-            request: Request::from_parts(parts, body),
-            cost: 1,
-            evidence: Evidence::Unsent,
-            fresh: !slot.connection().has_answered(),
-            why,
-        }));
-    }
-    if let Some(silent) = slot.connection().silence() {
-        let lost = unknown(ErrorKind::Lost, silent.to_owned()).ejecting();
-        return Failed::Error(lost.timing_out().because(error));
-    }
-    let reason = error.reason().unwrap_or(h2::Reason::NO_ERROR);
-    let left_out = error.is_go_away() && error.is_remote();
-    let refused = error.is_reset() && error.is_remote() && reason == h2::Reason::REFUSED_STREAM;
-    if left_out {
-        connections.http2.retire(slot.connection());
-    }
-    if left_out || refused {
-        let why = if refused {
-            "it refused the call (REFUSED_STREAM)".to_owned()
-        } else {
-            format!("it closes the connection and left the call out (GOAWAY, {reason})")
-        };
-        let Some(body) = sent.take_back() else {
-            let text = format!(
-                "{why}, and more of the request's body was sent than is kept to send it again"
-            );
-            let error = new(ErrorKind::Refused, Evidence::Refused, text).because(error);
-            return Failed::Error(error);
-        };
-        let request = Request::from_parts(parts, body);
-        // A connection that was to end does not mean that the instance is: another one will do.
-        if left_out && reason == h2::Reason::NO_ERROR {
-            return Failed::Back(Box::new(Back {
-                request,
-                cost: if slot.connection().has_answered() {
-                    1
-                } else {
-                    DEAR
-                },
-                evidence: Evidence::Refused,
-                fresh: false,
-                why,
-            }));
-        }
-        let failing = left_out && reason != h2::Reason::ENHANCE_YOUR_CALM;
-        let error = new(ErrorKind::Refused, Evidence::Refused, why)
-            .because(error)
-            .with_request(Some(request));
-        return Failed::Error(if failing { error.ejecting() } else { error });
-    }
-    Failed::Error(if error.is_reset() && error.is_remote() {
-        let text = format!("it gave the call up ({reason})");
-        unknown(ErrorKind::Reset, text).because(error)
-    } else if error.is_reset() {
-        let text = format!("what it answered breaks HTTP/2's rules ({reason})");
-        unknown(ErrorKind::Protocol, text).because(error)
-    } else if error.is_go_away() {
-        let text = format!("what it sent breaks HTTP/2's rules ({reason})");
-        unknown(ErrorKind::Protocol, text).ejecting().because(error)
-    } else {
-        let text = "the connection was lost with the request on its way".to_owned();
-        unknown(ErrorKind::Lost, text).losing().because(error)
-    })
-}
-
-impl Sent {
-    fn take_back(self) -> Option<Body> {
-        match self {
-            Self::Empty => Some(Body::empty()),
-            Self::Full(bytes) => Some(bytes.into()),
-            Self::Stream(recording) => recording.take_back(),
-        }
-    }
-}
-
 impl Held {
     /// Shares it with a task that ends when this is dropped, unless it [`end`](Self::end)ed.
     fn share(self, task: impl FnOnce(Arc<Slot>) -> AbortOnDrop) -> Self {
@@ -415,7 +276,7 @@ impl Pool {
     }
 
     /// No further call takes this connection.
-    fn retire(&self, connection: &Arc<Connection>) {
+    pub(super) fn retire(&self, connection: &Arc<Connection>) {
         connection.close();
         let _state = self.lock();
         self.prune();
@@ -540,7 +401,5 @@ impl Default for Pool {
 
 /// How often a call dials, as long as that succeeds.
 const MOST_DIALS: u32 = 16;
-/// What another connection costs when this one said goodbye without having answered anything.
-const DEAR: u32 = 4;
 /// Streams have odd ids below 2^31; the last million is left.
 const LAST_STREAM: u32 = (1 << 31) - (1 << 20);

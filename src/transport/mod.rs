@@ -33,6 +33,7 @@ mod error;
 mod form;
 mod http1;
 mod http2;
+mod judge;
 mod options;
 mod patient;
 mod resolve;
