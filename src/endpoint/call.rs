@@ -24,7 +24,8 @@ use crate::endpoint::{
 /// poll of this future unless something has to be waited for.
 ///
 /// While it waits it is admitted nowhere, and whatever shuts the gate that it waits at wakes it to
-/// pick another. Allocates nothing. Dropped at any point it leaves all counts as they were.
+/// pick another. Allocates nothing unless an instance fails, or it waits and is watched for
+/// `abort_in_flight_after`. Dropped at any point it leaves all counts as they were.
 #[pin_project(PinnedDrop, project = CallProjection)]
 pub(crate) struct Call<P, S, Req, R, C, V>
 where
