@@ -13,7 +13,8 @@ use crate::{
 ///
 /// The call counts as in flight at the instance until this is dropped: keep it until the answer is
 /// read, its body included. The instance was callable when it was picked; a lease that is kept back
-/// is a call in flight that may outlive the instance, which [`is_evicted`](Self::is_evicted) tells.
+/// is a call in flight that may outlive the instance, which [`is_evicted`](Self::is_evicted) tells,
+/// and keeps its picker and the subscription alive.
 ///
 /// Say how it went with [`succeeded`](Self::succeeded) or [`failed`](Self::failed); the first
 /// report counts. Dropped without one it counts as a call that was given up, which says nothing

@@ -3,7 +3,9 @@
 //! Install any recorder (a Prometheus exporter, say); the names are these. Counters are told as
 //! they rise, gauges as they change, so that several clients in one process add up. Nothing is told
 //! by a call: what calls counted anyway is read when something changes, and every 10 s where the
-//! balancer was built on a runtime.
+//! balancer was built on a runtime. The recorder runs in the client's task: one that panics costs a
+//! warning, and one that blocks holds up that client's updates (see
+//! [`Builder::own_thread`](crate::client::Builder::own_thread)).
 //!
 //! | name | kind | labels | meaning |
 //! |---|---|---|---|
