@@ -38,14 +38,16 @@
 //!   instance that is not callable in it: not through a stock balancer that has already chosen it,
 //!   not out of a full `Buffer`, not while no request flows.
 //! * **It holds while idle.** An evicted instance's service is dropped, and so are its
-//!   connections, as soon as its calls in flight have ended. Those are never cut.
+//!   connections, as soon as its calls in flight have ended. Those are not cut unless you ask for it.
 //! * **Losing the registry never loses the instances.** The last-known set serves without limit;
 //!   after a reconnect a server that comes back empty does not empty its clients
 //!   ([`directory::Options`]).
 //!
 //! What the registry has not noticed yet it cannot tell: a Nacos server needs 0.6 s to push a
-//! change, and minutes to miss a lost rack. Give [`discover_with`](Subscription::discover_with) a
-//! `classify`, and an instance whose connection fails gets no calls until a probe succeeds.
+//! change, and minutes to miss a lost rack. The connection knows first: over HTTP and gRPC
+//! ([`http::Client`], [`grpc::Channel`]) an instance whose connection fails gets no calls until a probe
+//! succeeds, and a request that was not processed moves to another instance. Over services of your
+//! own, give [`discover_with`](Subscription::discover_with) or [`Balance`] a `classify`.
 //!
 //! # What it is not
 //!
@@ -55,24 +57,25 @@
 //! # The way of the data
 //!
 //! ```text
-//! bytes ─► wire ─► session ─► directory ─► discover ─► endpoint ─► your service
-//! frame   decode   protocol   admit,       Change      gate,
-//!                  machine    snapshot,    stream      call engine
+//! bytes ─► wire ─► session ─► directory ─► { discover │ balance } ─► endpoint ─► transport, or
+//! frame   decode   protocol   admit,         Change      pick         gate,        your service
+//!                  machine    snapshot,      stream                   call engine
 //!                             publish
 //! ```
 //!
 //! Which way in and which policy to take: [`guide`].
 //!
 //! [`client`] is the connection and the one task behind it, [`directory`] the local copy of the
-//! registry, [`discover`] the stream of changes that tower's balancers take, [`endpoint`] one
-//! instance as a caller holds it, [`model`] the plain values that all of them share. [`http`] calls
-//! services by name over connections of its own ([`transport`]).
+//! registry, [`discover`] the stream of changes that tower's balancers take, [`balance`] our own
+//! balancer, [`endpoint`] one instance as a caller holds it, [`model`] the plain values that all of
+//! them share. [`http`] and [`grpc`] call services by name over connections of their own
+//! ([`transport`]).
 //!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `tls` | off | `client::Tls`: TLS and mutual TLS to the registry, by rustls |
+//! | `tls` | off | `client::Tls`, `transport::Tls`: TLS and mutual TLS to the registry and to instances, by rustls |
 //! | `metrics` | off | `metrics`: what happens, told through the [metrics](https://docs.rs/metrics) facade; one table names it all |
 //! | `testing` | off | `testing`: a Nacos registry in this process, over real sockets, with scripted faults |
 //!
