@@ -160,7 +160,6 @@ pub(super) async fn exchange(
         };
         return Err(Failed::Back(Box::new(Back {
             request,
-            cost: 1,
             evidence: Evidence::Unsent,
             fresh,
             why: why.to_owned(),

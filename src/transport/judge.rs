@@ -19,6 +19,10 @@ pub(super) enum Sent {
     Stream(Arc<Recording>),
 }
 
+/// How often a request was refused so far, by whomever. Goes with it from instance to instance.
+#[derive(Clone, Copy, Default)]
+struct Refusals(u32);
+
 /// No stream was opened: row (a).
 pub(super) fn not_opened(
     connections: &Connections,
@@ -43,7 +47,6 @@ pub(super) fn not_opened(
     }
     Failed::Back(Box::new(Back {
         request,
-        cost: 1,
         evidence: Evidence::Unsent,
         fresh,
         why: format!("its connection closed before it took the request ({error})"),
@@ -76,7 +79,6 @@ pub(super) fn judge(
         };
         return Failed::Back(Box::new(Back {
             request: Request::from_parts(parts, body),
-            cost: 1,
             evidence: Evidence::Unsent,
             fresh: !slot.connection().has_answered(),
             why,
@@ -105,16 +107,18 @@ pub(super) fn judge(
             let error = new(ErrorKind::Refused, Evidence::Refused, text).because(error);
             return Failed::Error(error);
         };
-        let request = Request::from_parts(parts, body);
+        let mut request = Request::from_parts(parts, body);
+        let times = request.extensions_mut().get_or_insert_default::<Refusals>();
+        times.0 += 1;
+        if times.0 > MOST_REFUSALS {
+            let text = format!("{why}, and so did the {MOST_REFUSALS} before it");
+            let error = new(ErrorKind::Refused, Evidence::Refused, text).because(error);
+            return Failed::Error(error);
+        }
         // A connection that was to end does not mean that the instance is: another one will do.
         if left_out && reason == h2::Reason::NO_ERROR {
             return Failed::Back(Box::new(Back {
                 request,
-                cost: if slot.connection().has_answered() {
-                    1
-                } else {
-                    DEAR
-                },
                 evidence: Evidence::Refused,
                 fresh: false,
                 why,
@@ -151,5 +155,6 @@ impl Sent {
     }
 }
 
-/// What another connection costs when this one said goodbye without having answered anything.
-const DEAR: u32 = 4;
+/// After so many refusals a request goes nowhere else, neither to another connection of the same
+/// instance nor to another instance: who is refused everywhere is to slow down.
+const MOST_REFUSALS: u32 = 3;

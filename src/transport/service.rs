@@ -102,8 +102,6 @@ pub(super) struct Back {
     pub(super) request: Request<Body>,
     /// Whether the connection had been made for it: then it is the instance's fault.
     pub(super) fresh: bool,
-    /// How much of what one call may turn to other connections of the same instance this took.
-    pub(super) cost: u32,
     /// How it is known that it was not processed.
     pub(super) evidence: Evidence,
     pub(super) why: String,
@@ -266,7 +264,7 @@ impl Connections {
             // A connection that had lain idle and closed says nothing about the instance: another
             // one to it is as good as another instance.
             let retired = self.is_retired() && !orphan;
-            if retired || back.fresh || renewed + back.cost > MOST_RENEWALS {
+            if retired || back.fresh || renewed == MOST_RENEWALS {
                 let kind = match back.evidence {
                     Evidence::Refused => ErrorKind::Refused,
                     _ => ErrorKind::Unsent,
@@ -275,7 +273,7 @@ impl Connections {
                 let error = error.with_request(Some(back.request));
                 return Err(if back.fresh { error.ejecting() } else { error });
             }
-            renewed += back.cost;
+            renewed += 1;
             request = back.request;
         }
     }

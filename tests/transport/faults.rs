@@ -1,6 +1,12 @@
 //! Each row of the signal table: which calls failed, which moved, and what the servers saw.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
@@ -305,13 +311,13 @@ async fn row_b_a_refused_stream_moves_with_its_body_and_the_instance_stays() {
 #[tokio::test]
 async fn row_b_what_a_goaway_leaves_out_is_sent_once_more_and_the_rest_is_answered() {
     for reason in [0, 2] {
-        let served = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let log = std::sync::Arc::clone(&served);
-        let go = std::sync::Arc::new(tokio::sync::Notify::new());
-        let going = std::sync::Arc::clone(&go);
+        let served = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let log = Arc::clone(&served);
+        let go = Arc::new(tokio::sync::Notify::new());
+        let going = Arc::clone(&go);
         let bad = Peer::start(move |socket, at| {
-            let log = std::sync::Arc::clone(&log);
-            let going = std::sync::Arc::clone(&going);
+            let log = Arc::clone(&log);
+            let going = Arc::clone(&going);
             async move {
                 let mut frames = Frames::accept(socket).await.unwrap();
                 let mut complete = Vec::new();
@@ -371,6 +377,43 @@ async fn row_b_what_a_goaway_leaves_out_is_sent_once_more_and_the_rest_is_answer
         let expected = if reason == 0 { (10, 0) } else { (5, 5) };
         assert_eq!((here, there.len()), expected, "reason {reason}: {there:?}");
         assert!(there.values().all(|times| *times == 1));
+        assert_eq!(balance.counts(), [0, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn what_everybody_refuses_goes_to_three_more_and_then_nowhere() {
+    for with_goodbye in [true, false] {
+        let tries = Arc::new(AtomicUsize::new(0));
+        let mut peers = Vec::new();
+        for _ in 0..6 {
+            let tries = Arc::clone(&tries);
+            let peer = Peer::start(move |socket, _| {
+                let tries = Arc::clone(&tries);
+                async move {
+                    let mut frames = Frames::accept(socket).await.unwrap();
+                    while let Some(frame) = frames.next().await {
+                        if frame.flags & END_STREAM != 0 {
+                            tries.fetch_add(1, Ordering::SeqCst);
+                            if with_goodbye {
+                                frames.go_away(0, 0).await;
+                            } else {
+                                frames.reset(frame.stream, REFUSED_STREAM).await;
+                            }
+                        }
+                    }
+                }
+            });
+            peers.push(peer.await);
+        }
+        let addresses: Vec<_> = peers.iter().map(|peer| peer.address).collect();
+        let balance = rotating(&addresses, builder(Protocol::Http2));
+        let error = call(&balance, post(1, "x")).await.unwrap_err();
+        assert!(
+            inner(&error).is_refused() && inner(&error).is_unprocessed(),
+            "{error:?}"
+        );
+        assert_eq!(tries.load(Ordering::SeqCst), 4, "goodbye: {with_goodbye}");
         assert_eq!(balance.counts(), [0, 0, 0]);
     }
 }
