@@ -40,7 +40,7 @@ pub(super) struct Outside;
 /// let mut lease = picker.pick().await?;
 /// match get(format!("http://{}/v1/items/7", lease.address())).await {
 ///     Ok(_) => lease.succeeded(),
-///     Err(error) => lease.failed(Verdict::unreachable(error)), // nobody else is sent there for now
+///     Err(error) => lease.failed(Verdict::unreachable(error)), // nobody is sent there until it is back
 /// }
 /// # Ok(())
 /// # }
