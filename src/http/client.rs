@@ -21,7 +21,7 @@ use crate::{
 /// An HTTP client that calls services by their names; see [the module](crate::http).
 ///
 /// Cheap to clone, and clones share everything. Also a tower [`Service`] of
-/// [`http::Request`](::http::Request)s, always ready. Dropping the last clone unsubscribes from
+/// [requests](::http::Request), always ready. Dropping the last clone unsubscribes from
 /// all services; calls in flight go on.
 pub struct Client<P: Policy = P2c> {
     pool: Arc<Pool<Balanced<P>>>,

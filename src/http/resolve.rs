@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Puts an instance's address in place of a service's name, over any HTTP client that is a tower
-/// [`Service`] of [`http::Request`](::http::Request)s and `Clone`.
+/// [`Service`] of [requests](::http::Request) and `Clone`.
 ///
 /// `nacos://[group@]service/path` becomes `http://ip:port/path`, or `https://` where the instance's
 /// metadata says `secure=true`. Everything that [`Client`](crate::http::Client) says of addresses,
