@@ -91,6 +91,21 @@ pub enum RequestError {
         "this client already registers {0} in this service, and a Nacos server keeps one instance per connection and service: deregister it first, or register from a second client"
     )]
     AlreadyRegistered(Address),
+    /// The instance is marked as persistent, and this registers ephemeral ones. Nothing was sent.
+    #[error(
+        "instance {0} is marked as persistent (`ephemeral: false`), but a client registers ephemeral instances, which live as long as it: leave the mark out"
+    )]
+    NotEphemeral(Address),
+    /// The connection was lost before the registry confirmed that the instance is gone: it may list
+    /// it until it notices that, within 30 s as a rule (26 s measured for a client that froze), and
+    /// 180 s if its node was lost as well. Nothing is left that could be repeated.
+    #[error(
+        "the connection was lost before the registry confirmed that {instance} is gone: it may list it until it notices that, within 30 s as a rule, and 180 s if its node was lost, too"
+    )]
+    Unconfirmed {
+        /// Its address.
+        instance: Address,
+    },
     /// This client registers nothing in the service.
     #[error("this client registers nothing in this service")]
     NotRegistered,
@@ -206,6 +221,7 @@ impl From<OperationError> for RequestError {
             },
             OperationError::AlreadyRegistered(address) => Self::AlreadyRegistered(address),
             OperationError::NotRegistered => Self::NotRegistered,
+            OperationError::Unconfirmed(instance) => Self::Unconfirmed { instance },
             OperationError::Closed => Self::Closed,
             other => Self::Failed(other.to_string()),
         }
@@ -221,7 +237,9 @@ impl fmt::Display for CloseError {
         for (at, key) in self.still_registered.iter().enumerate() {
             write!(f, "{}{key}", if at == 0 { "" } else { ", " })?;
         }
-        Ok(())
+        f.write_str(
+            ": it may list this client's instances there until it notices that the connection is gone, within 30 s as a rule, and 180 s if its node was lost, too",
+        )
     }
 }
 

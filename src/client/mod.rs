@@ -3,7 +3,8 @@
 pub(crate) mod auth;
 mod builder;
 mod config;
-pub(crate) mod copies;
+mod copies;
+pub(crate) mod core;
 mod counters;
 mod driver;
 mod error;
@@ -208,13 +209,17 @@ impl Client {
     /// lives; registered anew after each reconnect.
     ///
     /// A Nacos server keeps one instance per connection and service, so a client registers one
-    /// instance of a service. Consumers hear of it about 0.5 s after this returns.
+    /// instance of a service. Another weight, cluster, metadata or `enabled` of the same address
+    /// take the place of what is registered, and consumers see them change in place; the same again
+    /// is the same call. This returns when the server acknowledged it; consumers hear of it about
+    /// 0.5 s later.
     ///
     /// # Errors
     ///
-    /// When another instance of this service is registered by this client, the instance has port
-    /// 0, or the server refuses: nothing changed then. When no answer came in time, the registration stays wanted and is
-    /// carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
+    /// When another address is registered in this service by this client, the instance has port
+    /// 0 or is marked as persistent, or the server refuses: nothing changed then, and what it had
+    /// confirmed before stays registered. When no answer came in time, the registration stays wanted
+    /// and is carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
     pub async fn register<N>(&self, service: N, instance: Instance) -> Result<(), RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
@@ -222,6 +227,9 @@ impl Client {
         let key = self.key(service)?;
         if instance.address().port() == 0 {
             return Err(RequestError::NoPort(instance.address().clone()));
+        }
+        if !instance.is_ephemeral() {
+            return Err(RequestError::NotEphemeral(instance.address().clone()));
         }
         if instance.weight().is_zero() {
             tracing::warn!(
@@ -232,7 +240,7 @@ impl Client {
                 "registered with weight 0: it gets no calls"
             );
         }
-        let instance = Box::new(instance.with_ephemeral(true));
+        let instance = Box::new(instance);
         let done = |ticket, reply| Operation::Register {
             ticket,
             key,
@@ -249,8 +257,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When nothing is registered. When no answer came in time, it stays withdrawn and the server
-    /// is told when it is back.
+    /// When nothing is registered. [`Unconfirmed`](RequestError::Unconfirmed) when the connection
+    /// that carried it was lost before the server said that it is gone: only the server can end it
+    /// then, so go on serving until it has. When no answer came in time, it stays withdrawn, the
+    /// server is asked again, and lists it until then.
     pub async fn deregister<N>(&self, service: N) -> Result<(), RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
@@ -353,8 +363,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Names what could not be done in time; the connection is closed all the same, and the
-    /// server drops what was left when it notices. A second call while one is under way waits for
+    /// Names the services whose deregistration the server did not confirm, in time and on a
+    /// connection that stands; the connection is closed all the same, and the server drops what was
+    /// left when it notices, within 30 s as a rule, and 180 s if its node was lost, too. A second call while one is under way waits for
     /// that one, whatever its own deadline, and returns the same; later ones have nothing to do.
     pub async fn close(&self, deadline: Duration) -> Result<(), CloseError> {
         let (reply, done) = oneshot::channel();

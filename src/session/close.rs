@@ -1,5 +1,7 @@
 //! The end that the user asked for.
 
+use std::time::Instant;
+
 use super::{
     error::OperationError,
     event::{Command, Operation, Output, State},
@@ -23,7 +25,7 @@ impl Session {
             .collect()
     }
 
-    pub(super) fn close(&mut self) {
+    pub(super) fn close(&mut self, now: Instant) {
         self.life = Life::Closing;
         self.timers.stop(&Timer::Redial);
         self.drop_attempt();
@@ -33,7 +35,7 @@ impl Session {
             self.done(ticket, Err(OperationError::Closed));
         }
         for key in self.publications.keys().cloned().collect::<Vec<_>>() {
-            self.withdraw(&key, None);
+            self.withdraw(&key, None, now);
         }
         for key in self.subscriptions.keys().cloned().collect::<Vec<_>>() {
             self.unsubscribe(&key);

@@ -4,6 +4,9 @@ use rand::{RngExt, rngs::StdRng};
 
 use super::{error::OperationError, event::CallId};
 
+/// No handler for this type of request.
+const UNKNOWN_TYPE: i32 = 302;
+
 /// How an item (a subscription, a publication, a read) stands with the present connection: at
 /// most one request of it is under way, and a failed one waits before the next.
 #[derive(Debug, Default)]
@@ -27,17 +30,25 @@ impl Effort {
         self.call.is_none() && !self.queued && !self.waiting && !self.blocked
     }
 
+    /// What is wanted changed, or somebody asks again: past failures no longer count.
+    pub(super) const fn begin_anew(&mut self) {
+        self.waiting = false;
+        self.blocked = false;
+        self.failures = 0;
+    }
+
     /// Takes note of a failure: how long to wait, or `None` for never on this connection.
     pub(super) fn fail(&mut self, error: &OperationError, rng: &mut StdRng) -> Option<Duration> {
-        if error.is_permanent() {
-            self.blocked = true;
-            return None;
-        }
+        let seldom = (Duration::from_secs(5), Duration::from_secs(60));
         let (first, cap) = match error {
-            // Neither credentials nor sizes change by asking; new headers wake the item at once.
-            OperationError::Denied(_) | OperationError::TooLarge(_) => {
-                (Duration::from_secs(5), Duration::from_secs(60))
+            // A server that is starting may not know the type yet.
+            OperationError::Refused(error) if error.code == UNKNOWN_TYPE => seldom,
+            error if error.is_permanent() => {
+                self.blocked = true;
+                return None;
             }
+            // Neither credentials nor sizes change by asking; new headers wake the item at once.
+            OperationError::Denied(_) | OperationError::TooLarge(_) => seldom,
             // Over a limit; the server held even this answer back for a second.
             OperationError::Refused(error) if error.code == 503 => {
                 (Duration::from_secs(1), Duration::from_secs(10))

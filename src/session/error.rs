@@ -140,6 +140,11 @@ pub(crate) enum OperationError {
     NotRegistered,
     #[error("deregistered before a server confirmed the registration")]
     Superseded,
+    /// The address that may still be listed.
+    #[error(
+        "the connection was lost before the registry confirmed that {0} is gone: it may list it until it notices that, within 30 s as a rule, and 180 s if its node was lost, too"
+    )]
+    Unconfirmed(Address),
     #[error("the client is closed")]
     Closed,
 }
@@ -178,15 +183,23 @@ impl OperationError {
     }
 
     /// Whether the same request can only fail the same way on this server: a bad parameter (400),
-    /// an unknown type (302), a message that it cannot read (502).
+    /// an unknown type (302, which a server that is starting says as well, so it is asked again,
+    /// seldom), a message that it cannot read (502).
     pub(crate) const fn is_permanent(&self) -> bool {
         match self {
             Self::Refused(error) => matches!(error.code, 302 | 400 | 502),
-            Self::AlreadyRegistered(_) | Self::NotRegistered | Self::Superseded | Self::Closed => {
-                true
-            }
+            Self::AlreadyRegistered(_)
+            | Self::NotRegistered
+            | Self::Superseded
+            | Self::Unconfirmed(_)
+            | Self::Closed => true,
             _ => false,
         }
+    }
+
+    /// Whether the server answered no: nothing changed there.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Denied(_))
     }
 
     /// Whether the server wants other credentials.

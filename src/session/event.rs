@@ -2,13 +2,20 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::error::{OperationError, ServerFailure};
 use crate::{
-    model::{Host, Instance, Listing, ServiceKey},
+    model::{Host, Instance, Listing, Origin, ServiceKey},
     wire::Payload,
 };
 
 /// One attempt to connect and the connection that comes of it. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct LinkId(pub(super) u64);
+
+impl LinkId {
+    /// Its number: later connections have higher ones.
+    pub(crate) const fn number(self) -> u64 {
+        self.0
+    }
+}
 
 /// One unary call. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,8 +94,9 @@ pub(crate) enum Output {
     },
     /// Close the connection, or stop dialling. Nothing more is said of this link.
     Hangup { link: LinkId },
-    /// A list of a service that is wanted.
+    /// A list of a service that is wanted, and the connection that it came on.
     Listing {
+        link: LinkId,
         key: ServiceKey,
         listing: Listing,
         origin: Origin,
@@ -121,19 +129,6 @@ pub(crate) enum Output {
     State(State),
 }
 
-/// Where a list came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// The server sent it by itself. May be the first list on its connection, if it overtook the
-    /// answer to the subscription, which is dropped then.
-    Push,
-    /// The answer to the subscription, being the first list of this service on this connection or
-    /// since the service was subscribed.
-    FirstAnswer,
-    /// The answer to a later read on the same connection, with no push near it.
-    Read,
-}
-
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -155,6 +150,7 @@ pub(crate) enum State {
     },
     /// Registered with a server. Said again when the session moved to another one.
     Connected {
+        link: LinkId,
         server: SocketAddr,
         connection_id: Option<String>,
     },

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use super::{
     dialer::around,
     error::OperationError,
-    event::{Operation, Origin, Output},
+    event::{Operation, Output},
     machine::Session,
     timers::Timer,
 };
 use crate::{
-    model::{Listing, ServiceKey},
+    model::{Listing, Origin, ServiceKey},
     wire::Answer,
 };
 
@@ -68,6 +68,9 @@ impl Session {
     }
 
     fn deliver(&mut self, key: &ServiceKey, listing: Listing, origin: Origin, now: Instant) {
+        let Some(link) = self.current.as_ref().map(|link| link.id) else {
+            return;
+        };
         if let Some(subscription) = self.subscriptions.get_mut(key) {
             subscription.listed = true;
         }
@@ -76,6 +79,7 @@ impl Session {
             self.timers.set(Timer::SafetyRead(key.clone()), at);
         }
         self.outputs.push_back(Output::Listing {
+            link,
             key: key.clone(),
             listing,
             origin,
@@ -102,10 +106,7 @@ impl Session {
             if !subscription.wanted {
                 continue;
             }
-            // Not so near to the last good push that the answer would have to be dropped.
-            let after_push = subscription
-                .last_push
-                .map(|push| push + self.config.read_guard + Duration::from_millis(1));
+            let after_push = subscription.clear_of_push(self.config.read_guard);
             let after_read = subscription.last_reread.map(|at| at + REREAD_INTERVAL);
             let at = [after_push, after_read].into_iter().flatten().max();
             subscription.reread = Some(at.map_or(now, |at| at.max(now)));
@@ -131,11 +132,13 @@ impl Session {
             return;
         };
         subscription.effort.call = None;
-        match verdict {
+        match verdict.and_then(|answer| answer.about(key)) {
             Ok(answer) => {
                 subscription.effort.failures = 0;
+                // Asked for by the subscription of before, it is no first answer of this one.
                 if let Some(listing) = listing_of(answer)
                     && subscription.wanted
+                    && subscription.listed
                 {
                     self.list_came(key, listing, sent, now);
                 }
@@ -160,7 +163,10 @@ impl Session {
             if !subscription.listed {
                 return self.begin_anew(key); // the first answer, without further waits
             }
-            subscription.reread = Some(now);
+            // Not so near to the last push that the answer would have to be dropped.
+            subscription.reread = subscription
+                .clear_of_push(self.config.read_guard)
+                .max(Some(now));
             self.touch_subscription(key);
         }
     }
@@ -177,7 +183,22 @@ impl Session {
 
 pub(super) fn listing_of(answer: Answer) -> Option<Listing> {
     match answer {
-        Answer::Subscribe(listing) | Answer::Query(listing) => listing,
+        Answer::Subscribe { listing, .. } | Answer::Query { listing, .. } => listing,
         _ => None,
+    }
+}
+
+impl Answer {
+    /// Itself, if it does not say that it is about another service than was asked about.
+    pub(super) fn about(self, key: &ServiceKey) -> Result<Self, OperationError> {
+        match &self {
+            Self::Subscribe { service, .. } | Self::Query { service, .. } => match service {
+                Some(other) if other != key.service() => Err(OperationError::Undecodable(format!(
+                    "it is about another service, {other}"
+                ))),
+                _ => Ok(self),
+            },
+            _ => Ok(self),
+        }
     }
 }

@@ -37,7 +37,7 @@ use crate::{model::ServiceKey, wire::Payload};
 pub(crate) struct Session {
     pub(super) config: Config,
     pub(super) rng: StdRng,
-    pub(super) timers: Timers,
+    pub(super) timers: Timers<Timer>,
     pub(super) outputs: VecDeque<Output>,
     pub(super) dialer: Dialer,
     /// The connection in the making. Beside a current link only while the server has asked us to
@@ -120,8 +120,8 @@ impl Session {
                 ticket,
                 key,
                 instance,
-            } => self.register(ticket, key, *instance),
-            Command::Deregister { ticket, key } => self.deregister(ticket, &key),
+            } => self.register(ticket, key, *instance, now),
+            Command::Deregister { ticket, key } => self.deregister(ticket, &key, now),
             Command::Query { ticket, key } => self.read(ticket, ReadRequest::Query(key)),
             Command::List {
                 ticket,
@@ -137,7 +137,7 @@ impl Session {
                 self.read(ticket, request);
             }
             Command::Cancel(ticket) => self.cancel(ticket),
-            Command::Close => self.close(),
+            Command::Close => self.close(now),
         }
         self.pump(now);
     }
@@ -145,7 +145,7 @@ impl Session {
     /// Other headers for naming requests, a new token for one. What was denied is tried again.
     pub(crate) fn handle_headers(&mut self, headers: HashMap<String, String>, now: Instant) {
         self.config.headers = Headers(headers);
-        self.wake_waiting();
+        self.wake_waiting(now);
         self.pump(now);
     }
 
@@ -224,7 +224,7 @@ impl Session {
                 Timer::Call(call) => self.call_ended(call, Err(CallFailure::Timeout), now),
                 Timer::Subscription(key) => self.subscription_due(&key),
                 Timer::SafetyRead(key) => self.safety_read_due(&key, now),
-                Timer::Publication(key) => self.publication_due(&key),
+                Timer::Publication(key) => self.publication_due(&key, now),
                 Timer::Read(ticket) => self.read_due(ticket),
             }
         }
@@ -306,7 +306,7 @@ impl Session {
             server: Some(link.server),
             error,
         });
-        self.forget_confirmations();
+        self.forget_confirmations(now);
         if self.life == Life::Open {
             self.say_connecting();
             if self.attempt.is_none() && !self.timers.is_running(&Timer::Redial) {
@@ -359,9 +359,9 @@ impl Session {
     /// A new connection: nothing is confirmed there, everything is asked for at once.
     /// Publications go first: others wait for them.
     pub(super) fn redo(&mut self, now: Instant) {
-        self.forget_confirmations();
+        self.forget_confirmations(now);
         for key in self.publications.keys().cloned().collect::<Vec<_>>() {
-            self.touch_publication(&key);
+            self.touch_publication(&key, now);
         }
         for key in self.subscriptions.keys().cloned().collect::<Vec<_>>() {
             self.touch_subscription(&key);
@@ -372,10 +372,10 @@ impl Session {
         self.pump(now);
     }
 
-    fn forget_confirmations(&mut self) {
+    fn forget_confirmations(&mut self, now: Instant) {
         self.queue.clear();
         self.late.forget();
-        self.forget_publications();
+        self.forget_publications(now);
         self.forget_subscriptions();
         self.forget_reads();
     }

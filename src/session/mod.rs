@@ -40,8 +40,9 @@ mod timers;
 pub(crate) use self::{
     config::{Config, Server},
     error::{CallFailure, DialError, OperationError},
-    event::{CallId, Command, Counters, LinkId, Operation, Origin, Outcome, Output, State, Ticket},
+    event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
     machine::Session,
+    timers::Timers,
 };
 
 #[cfg(test)]

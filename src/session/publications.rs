@@ -1,6 +1,6 @@
 //! What this client publishes, and what the server has confirmed of that.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     calls::Purpose,
@@ -8,27 +8,48 @@ use super::{
     error::OperationError,
     event::{Operation, Outcome, Output, Ticket},
     late::Kind,
-    machine::{Job, Session},
+    machine::{Job, Life, Session},
     timers::Timer,
 };
 use crate::{
-    model::{Instance, ServiceKey},
+    model::{Address, Instance, ServiceKey},
     wire::{Answer, Request},
 };
 
 /// The one instance of this client in one service: a server keeps no more per connection.
+///
+/// What is wanted carries a version. A server holds one, or nothing, or nobody knows; what is
+/// confirmed or refused is told from what was wanted since by its version alone.
 #[derive(Debug)]
 pub(super) struct Publication {
-    wanted: bool,
-    instance: Instance,
-    /// Counts the registrations, so that what is confirmed can be told from what came after.
-    version: u64,
+    /// What is to be listed; `None` for nothing.
+    wanted: Option<Version>,
+    /// The newest that a server confirmed while it was wanted: it is wanted again if what was asked
+    /// for instead is refused.
+    confirmed: Option<Version>,
     held: Held,
-    /// Who waits for a registration to be confirmed.
-    joining: Option<Ticket>,
-    /// Who waits for it to be gone.
+    /// What a server lists as far as is known: what a deregistration names.
+    listed: Instance,
+    /// What the registration under way names.
+    sent: Option<Instance>,
+    /// The last version.
+    last: u64,
+    /// The last version that a deregistration took back.
+    withdrawn: u64,
+    /// Who waits for a version, or a later one, to be confirmed.
+    joining: Vec<(u64, Ticket)>,
+    /// Who waits for the former registration to be gone.
     leaving: Vec<Ticket>,
+    /// When a connection was lost that may have carried it, unless a later one confirmed how things
+    /// stand.
+    lost: Option<Instant>,
     effort: Effort,
+}
+
+#[derive(Clone, Debug)]
+struct Version {
+    number: u64,
+    instance: Instance,
 }
 
 /// What the server holds for us on the current connection.
@@ -40,14 +61,34 @@ enum Held {
     Unknown,
 }
 
+/// After so long no server lists what a lost connection carried, not even one that was lost with
+/// its node (measured: 180 s; 26 s for a client that froze).
+const FORGOTTEN: Duration = Duration::from_secs(180);
+
 impl Publication {
+    fn new(instance: Instance) -> Self {
+        Self {
+            wanted: None,
+            confirmed: None,
+            held: Held::Nothing,
+            listed: instance,
+            sent: None,
+            last: 0,
+            withdrawn: 0,
+            joining: Vec::new(),
+            leaving: Vec::new(),
+            lost: None,
+            effort: Effort::default(),
+        }
+    }
+
     /// What is to be asked next: to hold a version, or nothing.
     fn next(&self) -> Option<Option<u64>> {
-        match (self.wanted, self.held) {
-            (true, Held::Version(version)) if version == self.version => None,
-            (true, _) => Some(Some(self.version)),
-            (false, Held::Nothing) => None,
-            (false, _) => Some(None),
+        match (&self.wanted, self.held) {
+            (Some(wanted), Held::Version(held)) if held == wanted.number => None,
+            (Some(wanted), _) => Some(Some(wanted.number)),
+            (None, Held::Nothing) => None,
+            (None, _) => Some(None),
         }
     }
 
@@ -55,70 +96,117 @@ impl Publication {
     pub(super) fn is_settled(&self) -> bool {
         self.next().is_none() || self.effort.blocked
     }
+
+    /// Whether a server may list it, although the current one holds nothing.
+    fn may_be_listed(&self, now: Instant) -> bool {
+        self.lost.is_some_and(|lost| now < lost + FORGOTTEN)
+    }
+
+    /// `instance` is wanted from now on.
+    fn want(&mut self, instance: Instance) {
+        self.last += 1;
+        self.wanted = Some(Version {
+            number: self.last,
+            instance,
+        });
+    }
+
+    /// A server confirmed `version`, which is what it lists now, or that it holds nothing: who
+    /// hears of it.
+    fn confirm(&mut self, version: Option<u64>) -> Vec<Ticket> {
+        self.held = version.map_or(Held::Nothing, Held::Version);
+        self.lost = None;
+        let wanted = self.wanted.as_ref().map(|wanted| wanted.number);
+        let mut done = Vec::new();
+        if let Some(version) = version {
+            if version > self.withdrawn {
+                self.confirmed = Some(Version {
+                    number: version,
+                    instance: self.listed.clone(),
+                });
+            }
+            let joined = self.joining.extract_if(.., |(of, _)| *of <= version);
+            done.extend(joined.map(|(_, ticket)| ticket));
+        }
+        // Gone, or replaced by what was wanted since.
+        if version.is_none() || version == wanted {
+            done.append(&mut self.leaving);
+        }
+        done
+    }
+
+    /// What is wanted is refused for good: what a server confirmed before is wanted again, or
+    /// nothing. Whether that is something else.
+    fn fall_back(&mut self) -> bool {
+        let number = |version: &Option<Version>| version.as_ref().map(|version| version.number);
+        let other = number(&self.confirmed) != number(&self.wanted);
+        self.wanted.clone_from(&self.confirmed);
+        other
+    }
 }
 
 impl Session {
-    pub(super) fn register(&mut self, ticket: Ticket, key: ServiceKey, instance: Instance) {
-        match self.publications.get_mut(&key) {
-            Some(publication) if publication.wanted => {
-                let address = publication.instance.address().clone();
+    /// Publishes `instance`, in place of what is registered at the same address.
+    pub(super) fn register(
+        &mut self,
+        ticket: Ticket,
+        key: ServiceKey,
+        instance: Instance,
+        now: Instant,
+    ) {
+        let publication = self
+            .publications
+            .entry(key.clone())
+            .or_insert_with(|| Publication::new(instance.clone()));
+        match &publication.wanted {
+            Some(wanted) if wanted.instance.address() != instance.address() => {
+                let address = wanted.instance.address().clone();
                 return self.done(ticket, Err(OperationError::AlreadyRegistered(address)));
             }
-            Some(publication) => {
-                publication.wanted = true;
-                publication.instance = instance;
-                publication.version += 1;
-                publication.joining = Some(ticket);
+            Some(wanted) if wanted.instance == instance => {
+                if publication.held == Held::Version(wanted.number) {
+                    return self.done(ticket, Ok(Outcome::Done)); // it is so
+                }
             }
-            None => {
-                let publication = Publication {
-                    wanted: true,
-                    instance,
-                    version: 1,
-                    held: Held::Nothing,
-                    joining: Some(ticket),
-                    leaving: Vec::new(),
-                    effort: Effort::default(),
-                };
-                self.publications.insert(key.clone(), publication);
-            }
+            _ => publication.want(instance),
         }
-        self.publish_anew(&key);
+        publication.joining.push((publication.last, ticket));
+        self.publish_anew(&key, now);
     }
 
-    pub(super) fn deregister(&mut self, ticket: Ticket, key: &ServiceKey) {
+    pub(super) fn deregister(&mut self, ticket: Ticket, key: &ServiceKey, now: Instant) {
         if self.publications.contains_key(key) {
-            self.withdraw(key, Some(ticket));
+            self.withdraw(key, Some(ticket), now);
         } else {
             self.done(ticket, Err(OperationError::NotRegistered));
         }
     }
 
-    pub(super) fn withdraw(&mut self, key: &ServiceKey, ticket: Option<Ticket>) {
+    pub(super) fn withdraw(&mut self, key: &ServiceKey, ticket: Option<Ticket>, now: Instant) {
         let Some(publication) = self.publications.get_mut(key) else {
             return;
         };
-        publication.wanted = false;
+        publication.wanted = None;
+        publication.confirmed = None;
+        publication.withdrawn = publication.last;
         publication.leaving.extend(ticket);
-        if let Some(ticket) = publication.joining.take() {
+        for (_, ticket) in std::mem::take(&mut publication.joining) {
             self.done(ticket, Err(OperationError::Superseded));
         }
-        self.publish_anew(key);
+        self.publish_anew(key, now);
     }
 
     /// What is wanted changed: past failures no longer count.
-    fn publish_anew(&mut self, key: &ServiceKey) {
+    fn publish_anew(&mut self, key: &ServiceKey, now: Instant) {
         if let Some(publication) = self.publications.get_mut(key) {
             self.timers.stop(&Timer::Publication(key.clone()));
-            publication.effort.waiting = false;
-            publication.effort.blocked = false;
-            publication.effort.failures = 0;
-            self.touch_publication(key);
+            publication.effort.begin_anew();
+            self.touch_publication(key, now);
         }
     }
 
     /// Queues the publication if there is something to send, drops it if it is over.
-    pub(super) fn touch_publication(&mut self, key: &ServiceKey) {
+    pub(super) fn touch_publication(&mut self, key: &ServiceKey, now: Instant) {
         let connected = self.current.is_some();
         let Some(publication) = self.publications.get_mut(key) else {
             return;
@@ -129,17 +217,28 @@ impl Session {
                 self.queue.push_back(Job::Publication(key.clone()));
             }
             Some(_) => {}
-            None if publication.wanted || publication.effort.call.is_some() => {}
-            None => self.drop_publication(key, Ok(Outcome::Done)),
+            None if publication.wanted.is_some() || publication.effort.call.is_some() => {}
+            None => self.end_publication(key, now),
         }
     }
 
-    fn drop_publication(&mut self, key: &ServiceKey, outcome: Result<Outcome, OperationError>) {
+    /// Nothing is wanted, and the current server holds nothing. What an earlier one lists nobody
+    /// can take back.
+    fn end_publication(&mut self, key: &ServiceKey, now: Instant) {
         self.timers.stop(&Timer::Publication(key.clone()));
-        if let Some(publication) = self.publications.remove(key) {
-            for ticket in publication.joining.into_iter().chain(publication.leaving) {
-                self.done(ticket, outcome.clone());
+        let Some(publication) = self.publications.remove(key) else {
+            return;
+        };
+        let outcome = if publication.may_be_listed(now) {
+            if self.life == Life::Closing {
+                self.unfinished.push((Operation::Deregister, key.clone()));
             }
+            Err(OperationError::unconfirmed(publication.listed.address()))
+        } else {
+            Ok(Outcome::Done)
+        };
+        for ticket in publication.leaving {
+            self.done(ticket, outcome.clone());
         }
     }
 
@@ -154,9 +253,14 @@ impl Session {
             return; // of an item that ended and began again meanwhile
         }
         let Some(version) = publication.next() else {
-            return self.touch_publication(key);
+            return self.touch_publication(key, now);
         };
-        let (instance, key) = (publication.instance.clone(), key.clone());
+        publication.sent = publication
+            .wanted
+            .as_ref()
+            .map(|wanted| wanted.instance.clone());
+        let instance = publication.sent.as_ref().unwrap_or(&publication.listed);
+        let (instance, key) = (instance.clone(), key.clone());
         let purpose = Purpose::Publish {
             key: key.clone(),
             version,
@@ -184,45 +288,38 @@ impl Session {
         verdict: Result<Answer, OperationError>,
         now: Instant,
     ) {
-        let on = version.is_some();
-        let confirm = self.confirm_again(Kind::Publication, key, on, now);
+        let confirm = self.confirm_again(Kind::Publication, key, version, now);
         let Some(publication) = self.publications.get_mut(key) else {
             return;
         };
         publication.effort.call = None;
+        if let Some(sent) = publication.sent.take()
+            && !verdict.as_ref().is_err_and(OperationError::is_refusal)
+        {
+            publication.listed = sent;
+        }
         match verdict {
             Ok(_) => {
                 publication.effort.failures = 0;
-                publication.held = version.map_or(Held::Nothing, Held::Version);
-                let confirmed = publication.next().is_none();
-                let replaced = publication.wanted || version.is_none();
-                let joined = publication.joining.take_if(|_| confirmed);
-                let left = if replaced {
-                    std::mem::take(&mut publication.leaving)
-                } else {
-                    Vec::new()
-                };
-                if let Some(at) = confirm.filter(|_| confirmed) {
+                let done = publication.confirm(version);
+                if let Some(at) = confirm.filter(|_| publication.next().is_none()) {
                     publication.held = Held::Unknown;
                     publication.effort.waiting = true;
                     self.timers.set(Timer::Publication(key.clone()), at);
                 }
-                for ticket in joined.into_iter().chain(left) {
+                for ticket in done {
                     self.done(ticket, Ok(Outcome::Done));
                 }
             }
             Err(error) => {
-                if !matches!(
-                    error,
-                    OperationError::Refused(_) | OperationError::Denied(_)
-                ) {
+                if !error.is_refusal() {
                     publication.held = Held::Unknown;
-                    self.late.note(Kind::Publication, key, on, now);
+                    self.late.note(Kind::Publication, key, version, now);
                 }
                 self.publication_failed(key, version, error, now);
             }
         }
-        self.touch_publication(key);
+        self.touch_publication(key, now);
     }
 
     fn publication_failed(
@@ -232,39 +329,45 @@ impl Session {
         error: OperationError,
         now: Instant,
     ) {
-        let operation = if version.is_some() {
-            Operation::Register
-        } else {
-            Operation::Deregister
-        };
-        // A registration that was under way as the close began and went unanswered may be listed.
-        let refused = matches!(
-            error,
-            OperationError::Refused(_) | OperationError::Denied(_)
-        );
-        let left = if refused {
-            operation
-        } else {
-            Operation::Deregister
-        };
-        if self.gives_up(left, key) {
-            return self.drop_publication(key, Err(error));
+        if self.life == Life::Closing {
+            return self.publication_failed_at_last(key, version, error);
         }
+        let credentials = self.config.credentials;
         let Some(publication) = self.publications.get_mut(key) else {
             return;
         };
         if publication.next() != Some(version) {
             return; // something else is wanted by now
         }
-        let may_be_answered = self.config.credentials && publication.effort.failures == 0;
+        let may_be_answered = credentials && publication.effort.failures == 0;
         let is_final = error.is_permanent() || (error.is_denied() && !may_be_answered);
-        let somebody_waits = match version {
-            Some(_) => publication.joining.is_some(),
-            None => !publication.leaving.is_empty(),
+        let (operation, waiting) = match version {
+            Some(_) => {
+                let joining = publication.joining.iter().map(|(_, ticket)| *ticket);
+                (Operation::Register, joining.collect())
+            }
+            None => (Operation::Deregister, publication.leaving.clone()),
         };
-        if is_final && somebody_waits {
-            return self.drop_publication(key, Err(error)); // theirs to try again
+        if is_final && !waiting.is_empty() {
+            // Theirs to try again. What the server may hold is still ours to take back.
+            let other = version.is_some() && publication.fall_back();
+            match version {
+                Some(_) => publication.joining.clear(),
+                None => publication.leaving.clear(),
+            }
+            if other {
+                publication.effort.begin_anew();
+            }
+            for ticket in waiting {
+                self.done(ticket, Err(error.clone()));
+            }
+            if other {
+                return;
+            }
         }
+        let Some(publication) = self.publications.get_mut(key) else {
+            return;
+        };
         let wait = publication.effort.fail(&error, &mut self.rng);
         if let Some(wait) = wait {
             self.timers.set(Timer::Publication(key.clone()), now + wait);
@@ -277,23 +380,50 @@ impl Session {
         });
     }
 
-    /// The retry timer of a publication.
-    pub(super) fn publication_due(&mut self, key: &ServiceKey) {
-        if let Some(publication) = self.publications.get_mut(key) {
-            publication.effort.waiting = false;
-            self.touch_publication(key);
+    /// While closing nothing is tried twice. A registration that was under way as the close began
+    /// and is refused changed nothing: what was held before is still to be deregistered.
+    fn publication_failed_at_last(
+        &mut self,
+        key: &ServiceKey,
+        version: Option<u64>,
+        error: OperationError,
+    ) {
+        if version.is_some() && error.is_refusal() {
+            return;
+        }
+        self.unfinished.push((Operation::Deregister, key.clone()));
+        self.timers.stop(&Timer::Publication(key.clone()));
+        if let Some(publication) = self.publications.remove(key) {
+            for ticket in publication.leaving {
+                self.done(ticket, Err(error.clone()));
+            }
         }
     }
 
-    /// The connection is another: what was published on the last one goes with it.
-    pub(super) fn forget_publications(&mut self) {
+    /// The retry timer of a publication.
+    pub(super) fn publication_due(&mut self, key: &ServiceKey, now: Instant) {
+        if let Some(publication) = self.publications.get_mut(key) {
+            publication.effort.waiting = false;
+            self.touch_publication(key, now);
+        }
+    }
+
+    /// The connection is another. What was published on the last one goes with it, once its server
+    /// notices; who waits for that to be confirmed waits in vain.
+    pub(super) fn forget_publications(&mut self, now: Instant) {
         for key in self.publications.keys().cloned().collect::<Vec<_>>() {
             self.timers.stop(&Timer::Publication(key.clone()));
             if let Some(publication) = self.publications.get_mut(&key) {
+                if publication.held != Held::Nothing || publication.effort.call.is_some() {
+                    publication.lost = Some(now);
+                    if let Some(sent) = publication.sent.take() {
+                        publication.listed = sent;
+                    }
+                }
                 publication.held = Held::Nothing;
                 publication.effort = Effort::default();
-                if !publication.wanted {
-                    self.drop_publication(&key, Ok(Outcome::Done));
+                if publication.wanted.is_none() {
+                    self.end_publication(&key, now);
                 }
             }
         }
@@ -302,8 +432,16 @@ impl Session {
     /// Nobody waits for the registration any longer. It stays wanted.
     pub(super) fn forget_ticket(&mut self, ticket: Ticket) {
         for publication in self.publications.values_mut() {
-            publication.joining.take_if(|waiting| *waiting == ticket);
+            publication
+                .joining
+                .retain(|(_, waiting)| *waiting != ticket);
             publication.leaving.retain(|waiting| *waiting != ticket);
         }
+    }
+}
+
+impl OperationError {
+    fn unconfirmed(address: &Address) -> Self {
+        Self::Unconfirmed(address.clone())
     }
 }

@@ -108,8 +108,14 @@ impl Session {
             return; // cancelled
         };
         read.effort.call = None;
+        let verdict = match &read.request {
+            ReadRequest::Query(key) => verdict.and_then(|answer| answer.about(key)),
+            ReadRequest::List { .. } => verdict,
+        };
         let outcome = match (verdict, &read.request) {
-            (Ok(Answer::Query(listing)), ReadRequest::Query(_)) => Ok(Outcome::Listing(listing)),
+            (Ok(Answer::Query { listing, .. }), ReadRequest::Query(_)) => {
+                Ok(Outcome::Listing(listing))
+            }
             (Ok(Answer::List { count, names }), ReadRequest::List { .. }) => {
                 Ok(Outcome::Names { count, names })
             }

@@ -1,6 +1,6 @@
 //! Which services' lists are wanted, and what the server has confirmed of that.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     calls::Purpose,
@@ -51,6 +51,11 @@ enum Next {
 }
 
 impl Subscription {
+    /// From when on a read is not so near to the last push that its answer is dropped.
+    pub(super) fn clear_of_push(&self, guard: Duration) -> Option<Instant> {
+        Some(self.last_push? + guard + Duration::from_millis(1))
+    }
+
     fn next(&self) -> Option<Next> {
         match (self.wanted, self.held) {
             (true, Held::No | Held::Unknown) => Some(Next::Subscribe),
@@ -87,9 +92,7 @@ impl Session {
     pub(super) fn begin_anew(&mut self, key: &ServiceKey) {
         if let Some(subscription) = self.subscriptions.get_mut(key) {
             self.timers.stop(&Timer::Subscription(key.clone()));
-            subscription.effort.waiting = false;
-            subscription.effort.blocked = false;
-            subscription.effort.failures = 0;
+            subscription.effort.begin_anew();
             self.touch_subscription(key);
         }
     }
@@ -169,12 +172,12 @@ impl Session {
         verdict: Result<Answer, OperationError>,
         now: Instant,
     ) {
-        let confirm = self.confirm_again(Kind::Subscription, key, on, now);
+        let confirm = self.confirm_again(Kind::Subscription, key, on.then_some(0), now);
         let Some(subscription) = self.subscriptions.get_mut(key) else {
             return;
         };
         subscription.effort.call = None;
-        match verdict {
+        match verdict.and_then(|answer| answer.about(key)) {
             Ok(answer) => {
                 subscription.held = if on { Held::Yes } else { Held::No };
                 if let Some(at) = confirm.filter(|_| subscription.wanted == on) {
@@ -199,12 +202,10 @@ impl Session {
                 }
             }
             Err(error) => {
-                if !matches!(
-                    error,
-                    OperationError::Refused(_) | OperationError::Denied(_)
-                ) {
+                if !error.is_refusal() {
                     subscription.held = Held::Unknown;
-                    self.late.note(Kind::Subscription, key, on, now);
+                    self.late
+                        .note(Kind::Subscription, key, on.then_some(0), now);
                 }
                 let operation = if on {
                     Operation::Subscribe
@@ -273,10 +274,10 @@ impl Session {
     }
 
     /// What waits for a retry does not wait any longer.
-    pub(super) fn wake_waiting(&mut self) {
+    pub(super) fn wake_waiting(&mut self, now: Instant) {
         for key in self.publications.keys().cloned().collect::<Vec<_>>() {
             self.timers.stop(&Timer::Publication(key.clone()));
-            self.publication_due(&key);
+            self.publication_due(&key, now);
         }
         for key in self.subscriptions.keys().cloned().collect::<Vec<_>>() {
             self.timers.stop(&Timer::Subscription(key.clone()));
