@@ -476,10 +476,10 @@ impl SimClient {
                 Note::Connected(server)
             }
             State::Connecting { last_error, .. } => {
-                if std::mem::take(&mut self.connected) {
-                    if let Some(auth) = &mut self.auth {
-                        auth.disconnected();
-                    }
+                if std::mem::take(&mut self.connected)
+                    && let Some(auth) = &mut self.auth
+                {
+                    auth.disconnected();
                 }
                 Note::Connecting(last_error.map(|e| e.to_string()).unwrap_or_default())
             }

@@ -14,7 +14,14 @@ const LATE: Duration = Duration::from_secs(20);
 
 /// What unanswered requests were about, on the current connection.
 #[derive(Debug, Default)]
-pub(super) struct Late(BTreeMap<(Kind, ServiceKey), Vec<(Option<u64>, Instant)>>);
+pub(super) struct Late(BTreeMap<(Kind, ServiceKey), Vec<Unanswered>>);
+
+#[derive(Debug)]
+struct Unanswered {
+    /// The version that was asked for, or the end.
+    what: Option<u64>,
+    until: Instant,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -27,12 +34,13 @@ impl Late {
     /// that was done.
     pub(super) fn note(&mut self, kind: Kind, key: &ServiceKey, what: Option<u64>, now: Instant) {
         self.0.retain(|_, unanswered| {
-            unanswered.retain(|(_, at)| now < *at + LATE);
+            unanswered.retain(|request| now < request.until);
             !unanswered.is_empty()
         });
         let unanswered = self.0.entry((kind, key.clone())).or_default();
-        unanswered.retain(|(other, _)| *other != what);
-        unanswered.push((what, now));
+        unanswered.retain(|request| request.what != what);
+        let until = now + LATE;
+        unanswered.push(Unanswered { what, until });
     }
 
     /// The connection is another, and so is what the server does.
@@ -42,7 +50,7 @@ impl Late {
 
     fn undoes(&self, kind: Kind, key: &ServiceKey, what: Option<u64>, now: Instant) -> bool {
         let mut unanswered = self.0.get(&(kind, key.clone())).into_iter().flatten();
-        unanswered.any(|(other, at)| *other != what && now < *at + LATE)
+        unanswered.any(|request| request.what != what && now < request.until)
     }
 }
 
