@@ -55,7 +55,7 @@ pub(crate) struct Client {
 #[derive(Clone, Debug)]
 pub(crate) enum Ticket {
     Register(usize, Instance),
-    Deregister(usize),
+    Deregister,
     Query,
 }
 

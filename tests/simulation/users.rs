@@ -88,7 +88,7 @@ impl World {
         let c = &mut self.clients[client];
         c.publishes.remove(&service);
         c.confirmed.remove(&service);
-        c.tickets.insert(ticket, (now, Ticket::Deregister(service)));
+        c.tickets.insert(ticket, (now, Ticket::Deregister));
         c.unit.deregister(ticket, &key, now);
     }
 
