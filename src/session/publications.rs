@@ -3,16 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    calls::Purpose,
-    effort::Effort,
     error::OperationError,
-    event::{Operation, Outcome, Output, Ticket},
-    late::Kind,
-    machine::{Job, Life, Session},
-    timers::Timer,
+    event::{Operation, Outcome, Ticket},
+    item::{Asked, Context, Id, Kind, Next, Then},
+    machine::Session,
 };
 use crate::{
-    model::{Address, Instance, ServiceKey},
+    model::{Instance, ServiceKey},
     wire::{Answer, Request},
 };
 
@@ -43,7 +40,6 @@ pub(super) struct Publication {
     /// When a connection was lost that may have carried it, unless a later one confirmed how things
     /// stand.
     lost: Option<Instant>,
-    effort: Effort,
 }
 
 #[derive(Clone, Debug)]
@@ -78,23 +74,17 @@ impl Publication {
             joining: Vec::new(),
             leaving: Vec::new(),
             lost: None,
-            effort: Effort::default(),
         }
     }
 
     /// What is to be asked next: to hold a version, or nothing.
-    fn next(&self) -> Option<Option<u64>> {
+    pub(super) fn next(&self) -> Next {
         match (&self.wanted, self.held) {
-            (Some(wanted), Held::Version(held)) if held == wanted.number => None,
-            (Some(wanted), _) => Some(Some(wanted.number)),
-            (None, Held::Nothing) => None,
-            (None, _) => Some(None),
+            (Some(wanted), Held::Version(held)) if held == wanted.number => Next::Rest,
+            (Some(wanted), _) => Next::Ask(Asked::Publish(Some(wanted.number))),
+            (None, Held::Nothing) => Next::Over,
+            (None, _) => Next::Ask(Asked::Publish(None)),
         }
-    }
-
-    /// Whether there is nothing left to do, or nothing that the server would do.
-    pub(super) fn is_settled(&self) -> bool {
-        self.next().is_none() || self.effort.blocked
     }
 
     /// Whether a server may list it, although the current one holds nothing.
@@ -143,6 +133,137 @@ impl Publication {
         self.wanted.clone_from(&self.confirmed);
         other
     }
+
+    pub(super) fn request(&mut self, key: &ServiceKey, asked: Asked) -> Request {
+        let key = key.clone();
+        match (asked, &self.wanted) {
+            (Asked::Publish(Some(_)), Some(wanted)) => {
+                let instance = wanted.instance.clone();
+                self.sent = Some(instance.clone());
+                Request::Register { key, instance }
+            }
+            _ => {
+                self.sent = None;
+                let instance = self.listed.clone();
+                Request::Deregister { key, instance }
+            }
+        }
+    }
+
+    /// Nobody knows what the server holds.
+    pub(super) const fn unanswered(&mut self) {
+        self.held = Held::Unknown;
+    }
+
+    /// What was confirmed may be undone, and is asked for again.
+    pub(super) fn doubt(&mut self) -> bool {
+        let agreed = matches!(self.next(), Next::Rest | Next::Over);
+        if agreed {
+            self.held = Held::Unknown;
+        }
+        agreed
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        key: &ServiceKey,
+        asked: Asked,
+        verdict: Result<Answer, OperationError>,
+        cx: &mut Context<'_>,
+    ) -> Then {
+        let Asked::Publish(version) = asked else {
+            return Then::Moot;
+        };
+        if let Some(sent) = self.sent.take()
+            && !verdict.as_ref().is_err_and(OperationError::is_refusal)
+        {
+            self.listed = sent;
+        }
+        match verdict {
+            Ok(_) => {
+                for ticket in self.confirm(version) {
+                    cx.done(ticket, Ok(Outcome::Done));
+                }
+                Then::Settled
+            }
+            Err(error) if cx.closing => self.failed_at_last(key, version, &error, cx),
+            Err(_) if self.next() != Next::Ask(asked) => Then::Moot,
+            Err(error) => self.failed(version, error, cx),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        version: Option<u64>,
+        error: OperationError,
+        cx: &mut Context<'_>,
+    ) -> Then {
+        let may_be_answered = cx.config.credentials && cx.failures == 0;
+        let is_final = error.is_permanent() || (error.is_denied() && !may_be_answered);
+        let waiting = match version {
+            _ if !is_final => Vec::new(),
+            Some(_) => self.joining.drain(..).map(|(_, ticket)| ticket).collect(),
+            None => std::mem::take(&mut self.leaving),
+        };
+        // Theirs to try again. What the server may hold is still ours to take back.
+        let other = !waiting.is_empty() && version.is_some() && self.fall_back();
+        for ticket in waiting {
+            cx.done(ticket, Err(error.clone()));
+        }
+        if other {
+            Then::Anew
+        } else {
+            Then::Failed(error)
+        }
+    }
+
+    /// While closing nothing is tried twice. A registration that was under way as the close began
+    /// and is refused changed nothing: what was held before is still to be deregistered.
+    fn failed_at_last(
+        &mut self,
+        key: &ServiceKey,
+        version: Option<u64>,
+        error: &OperationError,
+        cx: &mut Context<'_>,
+    ) -> Then {
+        if version.is_some() && error.is_refusal() {
+            return Then::Moot;
+        }
+        cx.unfinished.push((Operation::Deregister, key.clone()));
+        for ticket in self.leaving.drain(..) {
+            cx.done(ticket, Err(error.clone()));
+        }
+        Then::Gone
+    }
+
+    /// The connection is another. What was published on the last one goes with it, once its server
+    /// notices; who waits for that to be confirmed waits in vain.
+    pub(super) fn lost(&mut self, under_way: bool, now: Instant) {
+        if self.held != Held::Nothing || under_way {
+            self.lost = Some(now);
+            if let Some(sent) = self.sent.take() {
+                self.listed = sent;
+            }
+        }
+        self.held = Held::Nothing;
+    }
+
+    /// Nothing is wanted, and the current server holds nothing. What an earlier one lists nobody
+    /// can take back.
+    pub(super) fn end(self, key: &ServiceKey, cx: &mut Context<'_>) {
+        let outcome = if self.may_be_listed(cx.now) {
+            if cx.closing {
+                cx.unfinished.push((Operation::Deregister, key.clone()));
+            }
+            let address = self.listed.address().clone();
+            Err(OperationError::Unconfirmed(address))
+        } else {
+            Ok(Outcome::Done)
+        };
+        for ticket in self.leaving {
+            cx.done(ticket, outcome.clone());
+        }
+    }
 }
 
 impl Session {
@@ -154,10 +275,15 @@ impl Session {
         instance: Instance,
         now: Instant,
     ) {
-        let publication = self
-            .publications
-            .entry(key.clone())
-            .or_insert_with(|| Publication::new(instance.clone()));
+        let id = Id::Publication(key.clone());
+        if !self.items.contains(&id) {
+            let publication = Publication::new(instance.clone());
+            self.items
+                .insert(id.clone(), Kind::Publication(publication));
+        }
+        let Some(publication) = self.items.publication(&key) else {
+            return;
+        };
         match &publication.wanted {
             Some(wanted) if wanted.instance.address() != instance.address() => {
                 let address = wanted.instance.address().clone();
@@ -171,11 +297,11 @@ impl Session {
             _ => publication.want(instance),
         }
         publication.joining.push((publication.last, ticket));
-        self.publish_anew(&key, now);
+        self.begin_anew(&id, now);
     }
 
     pub(super) fn deregister(&mut self, ticket: Ticket, key: &ServiceKey, now: Instant) {
-        if self.publications.contains_key(key) {
+        if self.items.publication(key).is_some() {
             self.withdraw(key, Some(ticket), now);
         } else {
             self.done(ticket, Err(OperationError::NotRegistered));
@@ -183,7 +309,7 @@ impl Session {
     }
 
     pub(super) fn withdraw(&mut self, key: &ServiceKey, ticket: Option<Ticket>, now: Instant) {
-        let Some(publication) = self.publications.get_mut(key) else {
+        let Some(publication) = self.items.publication(key) else {
             return;
         };
         publication.wanted = None;
@@ -193,255 +319,16 @@ impl Session {
         for (_, ticket) in std::mem::take(&mut publication.joining) {
             self.done(ticket, Err(OperationError::Superseded));
         }
-        self.publish_anew(key, now);
-    }
-
-    /// What is wanted changed: past failures no longer count.
-    fn publish_anew(&mut self, key: &ServiceKey, now: Instant) {
-        if let Some(publication) = self.publications.get_mut(key) {
-            self.timers.stop(&Timer::Publication(key.clone()));
-            publication.effort.begin_anew();
-            self.touch_publication(key, now);
-        }
-    }
-
-    /// Queues the publication if there is something to send, drops it if it is over.
-    pub(super) fn touch_publication(&mut self, key: &ServiceKey, now: Instant) {
-        let connected = self.current.is_some();
-        let Some(publication) = self.publications.get_mut(key) else {
-            return;
-        };
-        match publication.next() {
-            Some(_) if connected && publication.effort.is_idle() => {
-                publication.effort.queued = true;
-                self.queue.push_back(Job::Publication(key.clone()));
-            }
-            Some(_) => {}
-            None if publication.wanted.is_some() || publication.effort.call.is_some() => {}
-            None => self.end_publication(key, now),
-        }
-    }
-
-    /// Nothing is wanted, and the current server holds nothing. What an earlier one lists nobody
-    /// can take back.
-    fn end_publication(&mut self, key: &ServiceKey, now: Instant) {
-        self.timers.stop(&Timer::Publication(key.clone()));
-        let Some(publication) = self.publications.remove(key) else {
-            return;
-        };
-        let outcome = if publication.may_be_listed(now) {
-            if self.life == Life::Closing {
-                self.unfinished.push((Operation::Deregister, key.clone()));
-            }
-            Err(OperationError::unconfirmed(publication.listed.address()))
-        } else {
-            Ok(Outcome::Done)
-        };
-        for ticket in publication.leaving {
-            self.done(ticket, outcome.clone());
-        }
-    }
-
-    pub(super) fn send_publication(&mut self, key: &ServiceKey, now: Instant) {
-        let Some(link) = self.current.as_ref().map(|link| link.id) else {
-            return;
-        };
-        let Some(publication) = self.publications.get_mut(key) else {
-            return;
-        };
-        if !std::mem::take(&mut publication.effort.queued) {
-            return; // of an item that ended and began again meanwhile
-        }
-        let Some(version) = publication.next() else {
-            return self.touch_publication(key, now);
-        };
-        publication.sent = publication
-            .wanted
-            .as_ref()
-            .map(|wanted| wanted.instance.clone());
-        let instance = publication.sent.as_ref().unwrap_or(&publication.listed);
-        let (instance, key) = (instance.clone(), key.clone());
-        let purpose = Purpose::Publish {
-            key: key.clone(),
-            version,
-        };
-        let request = match version {
-            Some(_) => Request::Register {
-                key: key.clone(),
-                instance,
-            },
-            None => Request::Deregister {
-                key: key.clone(),
-                instance,
-            },
-        };
-        let call = self.call(link, &request, purpose, now);
-        if let Some(publication) = self.publications.get_mut(&key) {
-            publication.effort.call = Some(call);
-        }
-    }
-
-    pub(super) fn publication_answered(
-        &mut self,
-        key: &ServiceKey,
-        version: Option<u64>,
-        verdict: Result<Answer, OperationError>,
-        now: Instant,
-    ) {
-        let confirm = self.confirm_again(Kind::Publication, key, version, now);
-        let Some(publication) = self.publications.get_mut(key) else {
-            return;
-        };
-        publication.effort.call = None;
-        if let Some(sent) = publication.sent.take()
-            && !verdict.as_ref().is_err_and(OperationError::is_refusal)
-        {
-            publication.listed = sent;
-        }
-        match verdict {
-            Ok(_) => {
-                publication.effort.failures = 0;
-                let done = publication.confirm(version);
-                if let Some(at) = confirm.filter(|_| publication.next().is_none()) {
-                    publication.held = Held::Unknown;
-                    publication.effort.waiting = true;
-                    self.timers.set(Timer::Publication(key.clone()), at);
-                }
-                for ticket in done {
-                    self.done(ticket, Ok(Outcome::Done));
-                }
-            }
-            Err(error) => {
-                if !error.is_refusal() {
-                    publication.held = Held::Unknown;
-                    self.late.note(Kind::Publication, key, version, now);
-                }
-                self.publication_failed(key, version, error, now);
-            }
-        }
-        self.touch_publication(key, now);
-    }
-
-    fn publication_failed(
-        &mut self,
-        key: &ServiceKey,
-        version: Option<u64>,
-        error: OperationError,
-        now: Instant,
-    ) {
-        if self.life == Life::Closing {
-            return self.publication_failed_at_last(key, version, error);
-        }
-        let credentials = self.config.credentials;
-        let Some(publication) = self.publications.get_mut(key) else {
-            return;
-        };
-        if publication.next() != Some(version) {
-            return; // something else is wanted by now
-        }
-        let may_be_answered = credentials && publication.effort.failures == 0;
-        let is_final = error.is_permanent() || (error.is_denied() && !may_be_answered);
-        let (operation, waiting) = match version {
-            Some(_) => {
-                let joining = publication.joining.iter().map(|(_, ticket)| *ticket);
-                (Operation::Register, joining.collect())
-            }
-            None => (Operation::Deregister, publication.leaving.clone()),
-        };
-        if is_final && !waiting.is_empty() {
-            // Theirs to try again. What the server may hold is still ours to take back.
-            let other = version.is_some() && publication.fall_back();
-            match version {
-                Some(_) => publication.joining.clear(),
-                None => publication.leaving.clear(),
-            }
-            if other {
-                publication.effort.begin_anew();
-            }
-            for ticket in waiting {
-                self.done(ticket, Err(error.clone()));
-            }
-            if other {
-                return;
-            }
-        }
-        let Some(publication) = self.publications.get_mut(key) else {
-            return;
-        };
-        let wait = publication.effort.fail(&error, &mut self.rng);
-        if let Some(wait) = wait {
-            self.timers.set(Timer::Publication(key.clone()), now + wait);
-        }
-        self.outputs.push_back(Output::Failed {
-            key: key.clone(),
-            operation,
-            error,
-            retries: wait.is_some(),
-        });
-    }
-
-    /// While closing nothing is tried twice. A registration that was under way as the close began
-    /// and is refused changed nothing: what was held before is still to be deregistered.
-    fn publication_failed_at_last(
-        &mut self,
-        key: &ServiceKey,
-        version: Option<u64>,
-        error: OperationError,
-    ) {
-        if version.is_some() && error.is_refusal() {
-            return;
-        }
-        self.unfinished.push((Operation::Deregister, key.clone()));
-        self.timers.stop(&Timer::Publication(key.clone()));
-        if let Some(publication) = self.publications.remove(key) {
-            for ticket in publication.leaving {
-                self.done(ticket, Err(error.clone()));
-            }
-        }
-    }
-
-    /// The retry timer of a publication.
-    pub(super) fn publication_due(&mut self, key: &ServiceKey, now: Instant) {
-        if let Some(publication) = self.publications.get_mut(key) {
-            publication.effort.waiting = false;
-            self.touch_publication(key, now);
-        }
-    }
-
-    /// The connection is another. What was published on the last one goes with it, once its server
-    /// notices; who waits for that to be confirmed waits in vain.
-    pub(super) fn forget_publications(&mut self, now: Instant) {
-        for key in self.publications.keys().cloned().collect::<Vec<_>>() {
-            self.timers.stop(&Timer::Publication(key.clone()));
-            if let Some(publication) = self.publications.get_mut(&key) {
-                if publication.held != Held::Nothing || publication.effort.call.is_some() {
-                    publication.lost = Some(now);
-                    if let Some(sent) = publication.sent.take() {
-                        publication.listed = sent;
-                    }
-                }
-                publication.held = Held::Nothing;
-                publication.effort = Effort::default();
-                if publication.wanted.is_none() {
-                    self.end_publication(&key, now);
-                }
-            }
-        }
+        self.begin_anew(&Id::Publication(key.clone()), now);
     }
 
     /// Nobody waits for the registration any longer. It stays wanted.
     pub(super) fn forget_ticket(&mut self, ticket: Ticket) {
-        for publication in self.publications.values_mut() {
+        for publication in self.items.publications() {
             publication
                 .joining
                 .retain(|(_, waiting)| *waiting != ticket);
             publication.leaving.retain(|waiting| *waiting != ticket);
         }
-    }
-}
-
-impl OperationError {
-    fn unconfirmed(address: &Address) -> Self {
-        Self::Unconfirmed(address.clone())
     }
 }

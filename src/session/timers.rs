@@ -3,7 +3,10 @@ use std::{
     time::Instant,
 };
 
-use super::event::{CallId, LinkId, Ticket};
+use super::{
+    event::{CallId, LinkId},
+    item::Id,
+};
 use crate::model::ServiceKey;
 
 /// Everything that the session may wait for.
@@ -25,14 +28,10 @@ pub(super) enum Timer {
     Handover,
     /// When a unary call counts as unanswered.
     Call(CallId),
-    /// When to try a subscription, or a delayed read of it, again.
-    Subscription(ServiceKey),
+    /// When to try an item again.
+    Item(Id),
     /// When to read a subscribed service that no push came for.
     SafetyRead(ServiceKey),
-    /// When to try a publication again.
-    Publication(ServiceKey),
-    /// When to try a read again.
-    Read(Ticket),
 }
 
 /// Which timers run, each once, by time. Each operation is O(log n).

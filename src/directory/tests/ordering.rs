@@ -27,6 +27,11 @@ fn what_was_pushed_on_the_last_connection_spoils_no_first_answer_of_the_next() {
     script.push(all([1, 2, 3]));
     script.reconnect(0.3).first(all([1, 2, 3, 4]));
     assert_eq!(script.callable(), addresses(1..=4));
+    // Nor when one connection takes over from another.
+    script.after(0.1).push(all([1, 2, 3, 4]));
+    script.writer.handle_connected(script.now);
+    script.after(0.1).first(all(1..=5));
+    assert_eq!(script.callable(), addresses(1..=5));
     assert_eq!(script.writer.counters().reads_dropped, 0);
 }
 

@@ -100,7 +100,7 @@ fn a_late_registration_does_not_outlive_its_deregistration() {
     world.run(4 * SEC);
     assert!(world.peers[&link].published.is_empty());
     world.run(60 * SEC);
-    assert!(world.session.publications.is_empty(), "it is kept for ever");
+    assert!(world.session.items.is_empty(), "it is kept for ever");
 }
 
 #[test]

@@ -207,7 +207,7 @@ fn what_a_server_holds_is_taken_back_whatever_it_refuses() {
     world.run(10 * SEC);
     assert_eq!(world.done[&2].1, Ok(Outcome::Done));
     assert!(world.peers[&world.link()].published.is_empty());
-    assert!(world.session.publications.is_empty());
+    assert!(world.session.items.is_empty());
     let last = world
         .sent_of("InstanceRequest")
         .last()
@@ -235,7 +235,7 @@ fn a_registration_that_was_carried_out_unanswered_and_then_refused_is_taken_back
     assert!(matches!(&world.done[&1].1, Err(OperationError::Refused(e)) if e.code == 400));
     assert!(world.peers[&link].published.is_empty());
     world.run(30 * SEC);
-    assert!(world.session.publications.is_empty(), "it is kept for ever");
+    assert!(world.session.items.is_empty(), "it is kept for ever");
 }
 
 #[test]

@@ -285,10 +285,7 @@ fn d14_unsubscribing_is_sent_and_its_answer_is_not_news() {
     assert_eq!(world.listed.len(), 1);
     world.run(200 * SEC);
     assert!(world.sent_of("ServiceQueryRequest").is_empty());
-    assert!(
-        world.session.subscriptions.is_empty(),
-        "it is kept for ever"
-    );
+    assert!(world.session.items.is_empty(), "it is kept for ever");
     world.end_stream("OK");
     world.run(SEC);
     assert_eq!(world.sent_of("SubscribeServiceRequest").len(), 2);
@@ -382,7 +379,7 @@ fn a_dropped_subscription_whose_request_went_unanswered_is_unsubscribed() {
         "again while the first may still be carried out: {}",
         asked.len()
     );
-    assert!(world.session.subscriptions.is_empty());
+    assert!(world.session.items.is_empty());
 }
 
 #[test]
