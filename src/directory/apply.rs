@@ -102,6 +102,7 @@ impl State {
 
         let transitions = self.advance(admitted, force, Some(now), options, out);
         self.note_outcome(origin, transitions.as_deref(), newly_held, now, out);
+        self.keep_the_last(options, now, out);
         self.expire(options, now, out);
     }
 
@@ -121,6 +122,20 @@ impl State {
         self.answered = true;
         self.known = true;
         self.advance(admitted, true, None, options, out);
+    }
+
+    /// Few were held for a moment, and now they are all there is to be called.
+    fn keep_the_last(&mut self, options: &Options, now: Instant, out: &mut Outbox) {
+        if !(self.guard.is_brief() && self.guard.is_holding()) {
+            return;
+        }
+        let snapshot = self.root.snapshot();
+        if snapshot.callable().all(|entry| entry.held) {
+            self.guard.lengthen(options);
+            self.counters.collapses += 1;
+            let instances = self.guard.len();
+            self.warn(Warning::Holding, Note::Holding { instances }, now, out);
+        }
     }
 
     /// Takes note that a list came; returns whether the set became known by it.

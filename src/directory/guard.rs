@@ -157,6 +157,12 @@ impl Guard {
         }
     }
 
+    /// Who is held is all there is by now, and not few that probably left: the holds last longer.
+    pub(super) fn lengthen(&mut self, options: &Options) {
+        (self.idle, self.brief) = (options.hold, false);
+        self.asked = None;
+    }
+
     /// When to ask the registry once more before the next hold ends: the push that would have ended
     /// it well may be lost. `None` if that was done.
     pub(super) fn next_read(&self, options: &Options) -> Option<Instant> {

@@ -95,6 +95,25 @@ fn r4_each_growth_starts_the_moment_anew_and_the_registry_is_asked_half_way() {
 }
 
 #[test]
+fn the_few_that_are_held_stay_for_longer_when_nobody_else_is_left() {
+    // Seed 1300 of the simulation: the other one is taken out by its operator meanwhile.
+    let mut script = Script::listing(all([1, 2]));
+    script.reconnect(1.0).first(all([2]));
+    script.after(1.0).push(vec![a(2).with_weight(0.0)]);
+    script.pass(10.0);
+    assert_eq!(script.callable(), addresses([1]));
+    script.push(vec![a(1), a(2).with_weight(0.0)]);
+    assert_eq!(script.sub.status(), Status::Fresh);
+    let mut script = Script::listing(all([1, 2]));
+    script.reconnect(1.0).first(all([2]));
+    script.after(1.0).push(all([]));
+    script.pass(58.9);
+    assert_eq!(script.callable(), addresses([1]));
+    script.pass(0.2);
+    assert_eq!(script.callable(), [], "a minute after the first answer");
+}
+
+#[test]
 fn the_moment_is_an_option_and_zero_believes_at_once() {
     let mut script = Script::with(Options::default().believed_hold(Duration::ZERO));
     script.push(all([1, 2]));
