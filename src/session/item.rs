@@ -37,7 +37,7 @@ pub(super) struct Item {
 /// What differs from item to item.
 #[derive(Debug)]
 pub(super) enum Kind {
-    Publication(Publication),
+    Publication(Box<Publication>),
     Subscription(Subscription),
     Read(Read),
 }
@@ -179,7 +179,7 @@ impl Item {
     }
 
     /// Nobody knows whether what was asked is carried out, now or later.
-    pub(super) const fn unanswered(&mut self) {
+    pub(super) fn unanswered(&mut self) {
         match &mut self.kind {
             Kind::Publication(publication) => publication.unanswered(),
             Kind::Subscription(subscription) => subscription.unanswered(),

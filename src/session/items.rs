@@ -67,7 +67,7 @@ impl Items {
 
     pub(super) fn publication(&mut self, key: &ServiceKey) -> Option<&mut Publication> {
         match &mut self.table.get_mut(&Id::Publication(key.clone()))?.kind {
-            Kind::Publication(publication) => Some(publication),
+            Kind::Publication(publication) => Some(&mut **publication),
             _ => None,
         }
     }
@@ -76,7 +76,7 @@ impl Items {
         self.table
             .values_mut()
             .filter_map(|item| match &mut item.kind {
-                Kind::Publication(publication) => Some(publication),
+                Kind::Publication(publication) => Some(&mut **publication),
                 _ => None,
             })
     }

@@ -256,10 +256,8 @@ impl Session {
         if self.draining.is_some() && self.is_settled(now) {
             self.hang_up_draining();
         }
-        if self.life == Life::Closing {
-            if self.items.is_empty() || self.current.is_none() {
-                self.finish_close();
-            }
+        if self.life == Life::Closing && (self.items.is_empty() || self.current.is_none()) {
+            self.finish_close();
         }
     }
 

@@ -279,7 +279,7 @@ impl Session {
         if !self.items.contains(&id) {
             let publication = Publication::new(instance.clone());
             self.items
-                .insert(id.clone(), Kind::Publication(publication));
+                .insert(id.clone(), Kind::Publication(Box::new(publication)));
         }
         let Some(publication) = self.items.publication(&key) else {
             return;
