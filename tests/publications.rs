@@ -97,7 +97,7 @@ async fn a_deregistration_that_nobody_heard_is_an_error_that_names_what_may_be_l
     let (result, ()) = within(async { tokio::join!(&mut deregister, lost) }).await;
     let error = result.unwrap_err();
     assert!(
-        matches!(&error, RequestError::Unconfirmed { instance: at } if at == instance().address())
+        matches!(&error, RequestError::Unconfirmed { instances } if instances == &[instance().address().clone()])
     );
     let text = error.to_string();
     assert!(
@@ -155,4 +155,64 @@ async fn what_keeps_the_first_list_away_is_named_where_it_is_missing() {
         };
         assert!(timeout(HANG, named).await.is_ok(), "{code}");
     }
+}
+
+fn addresses(registry: &Registry, service: &str) -> Vec<String> {
+    registry.inspect(|view| view.addresses(service))
+}
+
+#[tokio::test]
+async fn a_batch_is_one_registration() {
+    let registry = Registry::start().await.unwrap();
+    let provider = Client::connect(registry.addr()).await.unwrap();
+    let at = |port| Instance::parse(&format!("127.0.0.1:{port}")).unwrap();
+    let batch = [at(1001), at(1002), at(1003)];
+    within(provider.register_batch("orders", batch.clone()))
+        .await
+        .unwrap();
+    assert_eq!(addresses(&registry, "orders").len(), 3);
+    let sent = registry.inspect(|view| view.count("BatchInstanceRequest"));
+    within(provider.register_batch("orders", batch))
+        .await
+        .unwrap();
+    let again = registry.inspect(|view| view.count("BatchInstanceRequest"));
+    assert_eq!(again, sent, "the same again is the same call");
+    // One of it is not all of it, and would end the others.
+    let error = within(provider.register("orders", at(1001)))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RequestError::AlreadyRegistered(_)));
+    // Another batch takes its place, and is what the next connection gets.
+    within(provider.register_batch("orders", [at(1002), at(1004)]))
+        .await
+        .unwrap();
+    registry.kill_all();
+    registry
+        .wait_until(|view| view.addresses("orders") == ["127.0.0.1:1002", "127.0.0.1:1004"])
+        .await;
+    within(provider.deregister("orders")).await.unwrap();
+    assert!(addresses(&registry, "orders").is_empty());
+    let error = within(provider.register_batch("orders", [])).await;
+    assert!(matches!(error, Err(RequestError::EmptyBatch)));
+}
+
+#[tokio::test]
+async fn a_persistent_instance_outlives_its_client_until_it_is_taken_back() {
+    let registry = Registry::start().await.unwrap();
+    let provider = Client::connect(registry.addr()).await.unwrap();
+    within(provider.register_persistent("db", instance()))
+        .await
+        .unwrap();
+    within(provider.close(HANG)).await.unwrap();
+    assert_eq!(addresses(&registry, "db"), ["127.0.0.1:1001"]);
+    let other = Client::connect(registry.addr()).await.unwrap();
+    let error = within(other.register("db", instance())).await.unwrap_err();
+    assert!(
+        matches!(error, RequestError::Refused { code: 400, .. }),
+        "{error}"
+    );
+    within(other.deregister_persistent("db", instance()))
+        .await
+        .unwrap();
+    assert!(addresses(&registry, "db").is_empty());
 }

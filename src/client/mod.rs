@@ -225,26 +225,100 @@ impl Client {
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
         let key = self.key(service)?;
-        if instance.address().port() == 0 {
-            return Err(RequestError::NoPort(instance.address().clone()));
-        }
-        if !instance.is_ephemeral() {
-            return Err(RequestError::NotEphemeral(instance.address().clone()));
-        }
-        if instance.weight().is_zero() {
-            tracing::warn!(
-                namespace = &**key.namespace(),
-                group = &**key.group(),
-                service = &**key.name(),
-                instance = %instance.address(),
-                "registered with weight 0: it gets no calls"
-            );
-        }
+        check(&key, &instance, true)?;
         let instance = Box::new(instance);
         let done = |ticket, reply| Operation::Register {
             ticket,
             key,
             instance,
+            reply,
+        };
+        self.handle.request(done).await.map(|_| ())
+    }
+
+    /// Registers several addresses of `service`, as ephemeral instances, in place of whatever this
+    /// client registers there; for as long as this client lives. Servers from 2.1.1 on.
+    ///
+    /// It is one registration: another batch takes its place as a whole, the same again is the same
+    /// call, and [`deregister`](Self::deregister) withdraws all of it.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`register`](Self::register), and when there is no instance at all.
+    pub async fn register_batch<N>(
+        &self,
+        service: N,
+        instances: impl IntoIterator<Item = Instance>,
+    ) -> Result<(), RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        let key = self.key(service)?;
+        let instances: Vec<Instance> = instances.into_iter().collect();
+        if instances.is_empty() {
+            return Err(RequestError::EmptyBatch);
+        }
+        for instance in &instances {
+            check(&key, instance, true)?;
+        }
+        let done = |ticket, reply| Operation::RegisterBatch {
+            ticket,
+            key,
+            instances,
+            reply,
+        };
+        self.handle.request(done).await.map(|_| ())
+    }
+
+    /// Registers `instance` as a persistent instance of `service`: the registry keeps it when this
+    /// client is gone, and says by its own checks whether it is healthy. It lasts until
+    /// [`deregister_persistent`](Self::deregister_persistent), from whichever client. Servers from
+    /// 2.3 on.
+    ///
+    /// # Errors
+    ///
+    /// When the instance has port 0, or the server refuses: a service is ephemeral or persistent as
+    /// a whole (400 for the other kind). When no answer came in time, it may be registered.
+    pub async fn register_persistent<N>(
+        &self,
+        service: N,
+        instance: Instance,
+    ) -> Result<(), RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        self.persist(self.key(service)?, instance, true).await
+    }
+
+    /// Takes a persistent instance back, whoever registered it.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses. When no answer came in time, it may be gone or not: ask again.
+    pub async fn deregister_persistent<N>(
+        &self,
+        service: N,
+        instance: Instance,
+    ) -> Result<(), RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        self.persist(self.key(service)?, instance, false).await
+    }
+
+    async fn persist(
+        &self,
+        key: ServiceKey,
+        instance: Instance,
+        on: bool,
+    ) -> Result<(), RequestError> {
+        check(&key, &instance, false)?;
+        let instance = Box::new(instance.with_ephemeral(false));
+        let done = |ticket, reply| Operation::Persist {
+            ticket,
+            key,
+            instance,
+            on,
             reply,
         };
         self.handle.request(done).await.map(|_| ())
@@ -402,6 +476,26 @@ impl Client {
     }
 }
 
+/// What can be told of an instance before anything is sent.
+fn check(key: &ServiceKey, instance: &Instance, ephemeral: bool) -> Result<(), RequestError> {
+    if instance.address().port() == 0 {
+        return Err(RequestError::NoPort(instance.address().clone()));
+    }
+    if ephemeral && !instance.is_ephemeral() {
+        return Err(RequestError::NotEphemeral(instance.address().clone()));
+    }
+    if instance.weight().is_zero() {
+        tracing::warn!(
+            namespace = &**key.namespace(),
+            group = &**key.group(),
+            service = &**key.name(),
+            instance = %instance.address(),
+            "registered with weight 0: it gets no calls"
+        );
+    }
+    Ok(())
+}
+
 impl Handle {
     fn subscribe(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
         if self.is_over() {
@@ -539,6 +633,9 @@ const _: () = {
     fn futures(client: &Client, subscription: &Subscription, instance: Instance) {
         future(&Client::connect(""));
         future(&client.subscribe(""));
+        future(&client.register_batch("", [instance.clone()]));
+        future(&client.register_persistent("", instance.clone()));
+        future(&client.deregister_persistent("", instance.clone()));
         future(&client.register("", instance));
         future(&client.deregister(""));
         future(&client.instances(""));

@@ -51,6 +51,8 @@ impl Session {
     pub(super) fn refuse(&mut self, command: &Command) {
         match command {
             Command::Register { ticket, .. }
+            | Command::RegisterBatch { ticket, .. }
+            | Command::Persist { ticket, .. }
             | Command::Deregister { ticket, .. }
             | Command::Query { ticket, .. }
             | Command::List { ticket, .. } => self.done(*ticket, Err(OperationError::Closed)),

@@ -37,15 +37,28 @@ pub(crate) enum Command {
     Refresh(ServiceKey),
     /// From now on they are not.
     Unsubscribe(ServiceKey),
-    /// Publish `instance` as the one instance of this client in `key`. The ticket is done when a
-    /// server confirmed it; from then on it is redone on each new connection.
+    /// Publish `instance` as the one instance of this client in `key`, in place of what it
+    /// publishes at the same address. The ticket is done when a server confirmed it; from then on it is redone on each new connection.
     Register {
         ticket: Ticket,
         key: ServiceKey,
         instance: Box<Instance>,
     },
-    /// The ticket is done when the server confirmed that it is gone, or when the connection that
-    /// carried the publication is.
+    /// Publish exactly these in `key`, in place of whatever this client publishes there.
+    RegisterBatch {
+        ticket: Ticket,
+        key: ServiceKey,
+        instances: Vec<Instance>,
+    },
+    /// Register a persistent instance, or take it back; once, since servers keep it.
+    Persist {
+        ticket: Ticket,
+        key: ServiceKey,
+        instance: Box<Instance>,
+        on: bool,
+    },
+    /// The ticket is done when the server confirmed that it is gone, and fails when the connection
+    /// that carried the publication is lost before.
     Deregister { ticket: Ticket, key: ServiceKey },
     /// Read a list once, subscribed or not.
     Query { ticket: Ticket, key: ServiceKey },

@@ -103,6 +103,17 @@ impl Session {
                 key,
                 instance,
             } => self.register(ticket, key, *instance, now),
+            Command::RegisterBatch {
+                ticket,
+                key,
+                instances,
+            } => self.register_batch(ticket, key, instances, now),
+            Command::Persist {
+                ticket,
+                key,
+                instance,
+                on,
+            } => self.read(ticket, ReadRequest::Persist { key, instance, on }, now),
             Command::Deregister { ticket, key } => self.deregister(ticket, &key, now),
             Command::Query { ticket, key } => self.read(ticket, ReadRequest::Query(key), now),
             Command::List {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    error::OperationError,
+    error::{Addresses, OperationError},
     event::{Operation, Outcome, Ticket},
     item::{Asked, Context, Id, Kind, Next, Then},
     machine::Session,
@@ -13,7 +13,8 @@ use crate::{
     wire::{Answer, Request},
 };
 
-/// The one instance of this client in one service: a server keeps no more per connection.
+/// What this client publishes in one service: one instance, or one batch, since a server keeps one
+/// publication per connection and service.
 ///
 /// What is wanted carries a version. A server holds one, or nothing, or nobody knows; what is
 /// confirmed or refused is told from what was wanted since by its version alone.
@@ -26,9 +27,9 @@ pub(super) struct Publication {
     confirmed: Option<Version>,
     held: Held,
     /// What a server lists as far as is known: what a deregistration names.
-    listed: Instance,
+    listed: Vec<Instance>,
     /// What the registration under way names.
-    sent: Option<Instance>,
+    sent: Option<Vec<Instance>>,
     /// The last version.
     last: u64,
     /// The last version that a deregistration took back.
@@ -45,7 +46,15 @@ pub(super) struct Publication {
 #[derive(Clone, Debug)]
 struct Version {
     number: u64,
-    instance: Instance,
+    /// Never empty.
+    instances: Vec<Instance>,
+}
+
+impl Version {
+    /// Whether `instance` would change this in place.
+    fn is_at(&self, instance: &Instance) -> bool {
+        matches!(&self.instances[..], [only] if only.address() == instance.address())
+    }
 }
 
 /// What the server holds for us on the current connection.
@@ -62,12 +71,12 @@ enum Held {
 const FORGOTTEN: Duration = Duration::from_secs(180);
 
 impl Publication {
-    fn new(instance: Instance) -> Self {
+    fn new(instances: Vec<Instance>) -> Self {
         Self {
             wanted: None,
             confirmed: None,
             held: Held::Nothing,
-            listed: instance,
+            listed: instances,
             sent: None,
             last: 0,
             withdrawn: 0,
@@ -92,12 +101,12 @@ impl Publication {
         self.lost.is_some_and(|lost| now < lost + FORGOTTEN)
     }
 
-    /// `instance` is wanted from now on.
-    fn want(&mut self, instance: Instance) {
+    /// These are wanted from now on.
+    fn want(&mut self, instances: Vec<Instance>) {
         self.last += 1;
         self.wanted = Some(Version {
             number: self.last,
-            instance,
+            instances,
         });
     }
 
@@ -112,7 +121,7 @@ impl Publication {
             if version > self.withdrawn {
                 self.confirmed = Some(Version {
                     number: version,
-                    instance: self.listed.clone(),
+                    instances: self.listed.clone(),
                 });
             }
             let joined = self.joining.extract_if(.., |(of, _)| *of <= version);
@@ -138,13 +147,21 @@ impl Publication {
         let key = key.clone();
         match (asked, &self.wanted) {
             (Asked::Publish(Some(_)), Some(wanted)) => {
-                let instance = wanted.instance.clone();
-                self.sent = Some(instance.clone());
-                Request::Register { key, instance }
+                self.sent = Some(wanted.instances.clone());
+                match &wanted.instances[..] {
+                    [instance] => Request::Register {
+                        key,
+                        instance: instance.clone(),
+                    },
+                    instances => Request::RegisterBatch {
+                        key,
+                        instances: instances.to_vec(),
+                    },
+                }
             }
             _ => {
                 self.sent = None;
-                let instance = self.listed.clone();
+                let instance = self.listed[0].clone(); // any of them stands for all
                 Request::Deregister { key, instance }
             }
         }
@@ -255,8 +272,7 @@ impl Publication {
             if cx.closing {
                 cx.unfinished.push((Operation::Deregister, key.clone()));
             }
-            let address = self.listed.address().clone();
-            Err(OperationError::Unconfirmed(address))
+            Err(OperationError::Unconfirmed(Addresses::of(&self.listed)))
         } else {
             Ok(Outcome::Done)
         };
@@ -275,26 +291,40 @@ impl Session {
         instance: Instance,
         now: Instant,
     ) {
+        if let Some(publication) = self.items.publication(&key)
+            && let Some(wanted) = &publication.wanted
+            && !wanted.is_at(&instance)
+        {
+            let registered = Addresses::of(&wanted.instances);
+            return self.done(ticket, Err(OperationError::AlreadyRegistered(registered)));
+        }
+        self.register_batch(ticket, key, vec![instance], now);
+    }
+
+    /// Publishes exactly these, of which there is at least one, in place of what is registered.
+    pub(super) fn register_batch(
+        &mut self,
+        ticket: Ticket,
+        key: ServiceKey,
+        instances: Vec<Instance>,
+        now: Instant,
+    ) {
         let id = Id::Publication(key.clone());
         if !self.items.contains(&id) {
-            let publication = Publication::new(instance.clone());
-            self.items
-                .insert(id.clone(), Kind::Publication(Box::new(publication)));
+            let publication = Publication::new(instances.clone());
+            let publication = Kind::Publication(Box::new(publication));
+            self.items.insert(id.clone(), publication);
         }
         let Some(publication) = self.items.publication(&key) else {
             return;
         };
         match &publication.wanted {
-            Some(wanted) if wanted.instance.address() != instance.address() => {
-                let address = wanted.instance.address().clone();
-                return self.done(ticket, Err(OperationError::AlreadyRegistered(address)));
-            }
-            Some(wanted) if wanted.instance == instance => {
+            Some(wanted) if wanted.instances == instances => {
                 if publication.held == Held::Version(wanted.number) {
                     return self.done(ticket, Ok(Outcome::Done)); // it is so
                 }
             }
-            _ => publication.want(instance),
+            _ => publication.want(instances),
         }
         publication.joining.push((publication.last, ticket));
         self.begin_anew(&id, now);

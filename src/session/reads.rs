@@ -1,4 +1,4 @@
-//! Reads that somebody waits for: a list, a page of names.
+//! What is asked once, for somebody who waits: a list, a page of names, a persistent instance.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,7 +10,7 @@ use super::{
     machine::Session,
 };
 use crate::{
-    model::ServiceKey,
+    model::{Instance, ServiceKey},
     wire::{Answer, Request},
 };
 
@@ -27,6 +27,12 @@ pub(super) enum ReadRequest {
         group: Arc<str>,
         page: u32,
         page_size: u32,
+    },
+    /// A persistent instance comes or goes. The server keeps it, whatever becomes of us.
+    Persist {
+        key: ServiceKey,
+        instance: Box<Instance>,
+        on: bool,
     },
 }
 
@@ -47,6 +53,11 @@ impl Read {
                 page,
                 page_size,
             },
+            ReadRequest::Persist { key, instance, on } => Request::Persist {
+                key,
+                instance: *instance,
+                on,
+            },
         }
     }
 
@@ -58,7 +69,7 @@ impl Read {
     ) -> Then {
         let verdict = match &self.request {
             ReadRequest::Query(key) => verdict.and_then(|answer| answer.about(key)),
-            ReadRequest::List { .. } => verdict,
+            ReadRequest::List { .. } | ReadRequest::Persist { .. } => verdict,
         };
         // New headers may come, so that a denial is not yet the end.
         let is_last = |error: &OperationError| {
@@ -74,6 +85,7 @@ impl Read {
             (Ok(Answer::List { count, names }), ReadRequest::List { .. }) => {
                 Ok(Outcome::Names { count, names })
             }
+            (Ok(Answer::Done), ReadRequest::Persist { .. }) => Ok(Outcome::Done),
             (Ok(_), _) => {
                 let text = "it is of another type than was asked for".to_owned();
                 Err(OperationError::Undecodable(text))
@@ -91,6 +103,16 @@ impl Read {
             ReadRequest::Query(key) => Some(Output::Failed {
                 key: key.clone(),
                 operation: Operation::Read,
+                error,
+                retries: true,
+            }),
+            ReadRequest::Persist { key, on, .. } => Some(Output::Failed {
+                key: key.clone(),
+                operation: if *on {
+                    Operation::Register
+                } else {
+                    Operation::Deregister
+                },
                 error,
                 retries: true,
             }),

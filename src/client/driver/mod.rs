@@ -310,6 +310,35 @@ impl Driver {
                     instance,
                 }
             }
+            Operation::RegisterBatch {
+                ticket,
+                key,
+                instances,
+                reply,
+            } => {
+                self.replies.insert(ticket, reply);
+                self.registered.insert(key.clone());
+                Command::RegisterBatch {
+                    ticket,
+                    key,
+                    instances,
+                }
+            }
+            Operation::Persist {
+                ticket,
+                key,
+                instance,
+                on,
+                reply,
+            } => {
+                self.replies.insert(ticket, reply);
+                Command::Persist {
+                    ticket,
+                    key,
+                    instance,
+                    on,
+                }
+            }
             Operation::Deregister { ticket, key, reply } => {
                 self.replies.insert(ticket, reply);
                 self.registered.remove(&key);
