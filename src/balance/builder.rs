@@ -10,8 +10,8 @@ use crate::{
     },
     directory::Subscription,
     endpoint::{
-        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Outcome, Shared, Unclassified, Verdict,
-        WithOutcomes,
+        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Outcome, Shared, Unclassified,
+        Verdict, WithOutcomes,
     },
     model::Instance,
 };

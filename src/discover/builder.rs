@@ -7,7 +7,9 @@ use crate::endpoint::Bare;
 use crate::{
     directory::Subscription,
     discover::Discovery,
-    endpoint::{EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Shared, Unclassified, Verdict},
+    endpoint::{
+        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Shared, Unclassified, Verdict,
+    },
 };
 
 /// A [`Discovery`] with options.

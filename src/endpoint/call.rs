@@ -341,8 +341,7 @@ where
         let more = self.tried.push_full(room.place.endpoint().generation());
         self.rooms.push(room);
         // What was looked at before has this task's waker; what is new has it through the set.
-        self.waiter
-            .register(self.pick.shared().set(), cx.waker());
+        self.waiter.register(self.pick.shared().set(), cx.waker());
         if more { Poll::Ready(()) } else { Poll::Pending }
     }
 

@@ -128,12 +128,7 @@ impl<S> EndpointSet<S> {
 
     /// Whether it is about to be known if one of those that cannot be called now can be reached.
     /// What was not dialled lately is, for whoever asks.
-    fn ask(
-        &self,
-        roster: &Roster<S>,
-        tried: &Tried,
-        left: impl Fn(&Endpoint<S>) -> bool,
-    ) -> bool {
+    fn ask(&self, roster: &Roster<S>, tried: &Tried, left: impl Fn(&Endpoint<S>) -> bool) -> bool {
         let shut = roster.endpoints().iter().filter(|endpoint| {
             let gate = endpoint.gate.state();
             (gate.is_ejected() || gate.is_suspect()) && gate.admits_probe() && left(endpoint)
@@ -143,9 +138,9 @@ impl<S> EndpointSet<S> {
         let (mut awaited, mut refused, mut asked) = (0, 0, false);
         for endpoint in shut {
             let look = |endpoint: &Endpoint<S>| {
-                endpoint.health.read(|health| {
-                    (health.prospect(now, since, rules), health.is_awaited())
-                })
+                endpoint
+                    .health
+                    .read(|health| (health.prospect(now, since, rules), health.is_awaited()))
             };
             match look(endpoint) {
                 (Prospect::Awaited, false) if awaited < MOST_ASKED => {

@@ -108,8 +108,7 @@ impl Gate {
     /// [`grant_probe`](Self::grant_probe).
     pub(crate) fn eject(&self) {
         self.word.fetch_or(EJECTED, Ordering::Relaxed);
-        self.word
-            .fetch_and(!(SUSPECT | PROBE), Ordering::Relaxed);
+        self.word.fetch_and(!(SUSPECT | PROBE), Ordering::Relaxed);
     }
 
     /// Keeps all but a probe out until it is known whether the instance can be reached.

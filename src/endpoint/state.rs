@@ -100,7 +100,8 @@ impl<S> State<S> {
         if ails && !self.abandoned && !self.ailing.iter().any(is_it) {
             self.ailing.push(Arc::clone(endpoint));
         } else if !ails {
-            self.ailing.retain(|other| !is_it(other) || ails_still(other));
+            self.ailing
+                .retain(|other| !is_it(other) || ails_still(other));
             self.forget_error();
         }
     }

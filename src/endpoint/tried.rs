@@ -47,10 +47,7 @@ impl Tried {
     /// It waits for one that can be reached, from now on unless it did already.
     #[cold]
     pub(crate) fn wait_since(&mut self, now: Instant) {
-        self.0
-            .get_or_insert_default()
-            .since
-            .get_or_insert(now);
+        self.0.get_or_insert_default().since.get_or_insert(now);
     }
 
     /// Since when it does.

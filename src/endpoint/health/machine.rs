@@ -73,17 +73,28 @@ enum Probe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// No connection could be had, or one fell silent.
-    Unreachable { probe: bool },
+    Unreachable {
+        probe: bool,
+    },
     /// A connection ended with a call on it.
-    Lost { probe: bool },
+    Lost {
+        probe: bool,
+    },
     /// An answer came.
-    Answered { probe: bool, how: Answer },
+    Answered {
+        probe: bool,
+        how: Answer,
+    },
     /// It did badly once too often in a row, and may be ejected for it.
-    Condemned { for_losses: bool },
+    Condemned {
+        for_losses: bool,
+    },
     /// Too many are out for it to be an outlier.
     Pardoned,
     /// A call has nobody to go to, and waits since then, if it does.
-    Asked { since: Option<Instant> },
+    Asked {
+        since: Option<Instant>,
+    },
     /// The next call is to be the probe.
     ProbeOffered,
     /// A call is.
@@ -432,7 +443,9 @@ impl Health {
             {
                 self.open(now);
             }
-            (Standing::Ejected, Probe::Call(since)) if for_so_long(since) >= rules.probe_timeout => {
+            (Standing::Ejected, Probe::Call(since))
+                if for_so_long(since) >= rules.probe_timeout =>
+            {
                 self.probe = Probe::Nobody;
                 self.dial_failed(now);
             }
