@@ -135,7 +135,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peak_counts_at_once_and_fades() {
-        let start = crate::endpoint::ejection::now();
+        let start = crate::endpoint::clock::now();
         let (latency, timing) = (Latency::default(), timing(start));
         assert!((latency.expected(start, &timing) - 0.03).abs() < 1e-6);
         latency.observe(Duration::from_millis(500), start, &timing);
@@ -150,7 +150,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peak_fades_also_in_a_process_that_has_run_for_months() {
-        let epoch = crate::endpoint::ejection::now();
+        let epoch = crate::endpoint::clock::now();
         let timing = timing(epoch);
         for days in [1, 49, 50, 60, 99, 100, 700] {
             let latency = Latency::default();

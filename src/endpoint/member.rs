@@ -301,7 +301,7 @@ mod size {
     #[test]
     fn an_endpoint_stays_within_its_memory() {
         assert!(
-            size_of::<Endpoint<()>>() <= 128,
+            size_of::<Endpoint<()>>() <= 136,
             "{}",
             size_of::<Endpoint<()>>()
         );

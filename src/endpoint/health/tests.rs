@@ -235,7 +235,7 @@ fn rests_double_and_a_dial_that_succeeds_does_not_end_that() {
 fn five_calls_lost_in_a_row_are_too_many_and_an_answer_between_begins_anew() {
     let mut health = Health::default();
     let start = crate::endpoint::clock::now();
-    let mut lose = |health: &mut Health| {
+    let lose = |health: &mut Health| {
         let lost = health.apply(Event::Lost { probe: false }, start, &RULES, &OUTLIERS);
         // A dial that succeeds is no answer.
         for event in [Event::ProbeBegan, Event::ProbeSucceeded] {
