@@ -215,6 +215,22 @@ impl SimClient {
         self.command(command, now);
     }
 
+    /// Registers several instances as one publication.
+    pub fn register_batch(
+        &mut self,
+        ticket: u64,
+        key: &ServiceKey,
+        instances: Vec<Instance>,
+        now: Instant,
+    ) {
+        let command = Command::RegisterBatch {
+            ticket: Ticket(ticket),
+            key: key.clone(),
+            instances,
+        };
+        self.command(command, now);
+    }
+
     /// Takes back what was registered.
     pub fn deregister(&mut self, ticket: u64, key: &ServiceKey, now: Instant) {
         let command = Command::Deregister {

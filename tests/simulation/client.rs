@@ -27,9 +27,9 @@ pub(crate) struct Client {
     pub(crate) wires: BTreeMap<Link, Wire>,
     pub(crate) subs: BTreeMap<usize, Watched>,
     /// What it wants published, by service.
-    pub(crate) publishes: BTreeMap<usize, Instance>,
+    pub(crate) publishes: BTreeMap<usize, Vec<Instance>>,
     /// What of that a server confirmed last: it stands if what is asked for instead is refused.
-    pub(crate) confirmed: BTreeMap<usize, Instance>,
+    pub(crate) confirmed: BTreeMap<usize, Vec<Instance>>,
     /// Whether a server refused something for good: the next connection asks again.
     pub(crate) refused: bool,
     /// The connection in use.
@@ -54,7 +54,7 @@ pub(crate) struct Client {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Ticket {
-    Register(usize, Instance),
+    Register(usize, Vec<Instance>),
     Deregister,
     Query,
 }
@@ -298,12 +298,12 @@ impl Client {
         let Some((_, what)) = self.tickets.remove(&ticket) else {
             return Err(format!("ticket {ticket} was done twice"));
         };
-        if let Ticket::Register(service, instance) = what
+        if let Ticket::Register(service, instances) = what
             && self.publishes.contains_key(&service)
         {
             if ok {
-                self.confirmed.insert(service, instance);
-            } else if self.publishes[&service] == instance {
+                self.confirmed.insert(service, instances);
+            } else if self.publishes[&service] == instances {
                 match self.confirmed.get(&service) {
                     Some(before) => self.publishes.insert(service, before.clone()),
                     None => self.publishes.remove(&service),

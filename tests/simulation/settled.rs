@@ -114,8 +114,10 @@ impl World {
             let listed = self.addresses(server, service);
             for port in [80, 81] {
                 let own = users::own(client, service, port);
-                let published = c.publishes.get(&service).map(Instance::address);
-                let wanted = published == Some(own.address());
+                let published = c.publishes.get(&service).into_iter().flatten();
+                let wanted = published
+                    .map(Instance::address)
+                    .any(|address| address == own.address());
                 let has = listed.contains(&own.address().to_string());
                 ensure(wanted == has, || {
                     format!(
@@ -126,7 +128,8 @@ impl World {
             }
         }
         for (service, watched) in &c.subs {
-            for other in self.clients.iter().filter_map(|c| c.publishes.get(service)) {
+            let publishes = self.clients.iter().filter_map(|c| c.publishes.get(service));
+            for other in publishes.flatten() {
                 let snapshot = watched.sub.snapshot();
                 let seen = snapshot
                     .find(other.address())

@@ -46,40 +46,51 @@ impl World {
         let (now, key) = (self.now, self.keys[service].clone());
         let now_published = self.clients[client].publishes.get(&service).cloned();
         let what = self.rng.random_range(0..6);
-        if let Some(instance) = now_published {
+        if let Some(instances) = now_published {
             match what {
+                // Both addresses at once, or the one again.
+                0 if self.rng.random_bool(0.5) => {
+                    let both = [80, 81].map(|port| own(client, service, port));
+                    self.publish(client, service, both.to_vec(), now);
+                }
                 // Another weight, the same again, or back to the one before.
                 0 | 1 => {
-                    let weight = f64::from(self.rng.random_range(1..4));
-                    let instance = instance.with_weight(Weight::new(weight));
-                    self.publish(client, service, instance, now);
+                    let weight = Weight::new(f64::from(self.rng.random_range(1..4)));
+                    let instances = instances.into_iter();
+                    let instances = instances.map(|i| i.with_weight(weight)).collect();
+                    self.publish(client, service, instances, now);
                 }
                 2 | 3 => self.withdraw(client, service, now),
                 // To another address.
                 _ => {
-                    let port = 161 - instance.address().port(); // 80 and 81
+                    let port = 161 - instances[0].address().port(); // 80 and 81
                     self.withdraw(client, service, now);
                     if what == 5 {
                         self.after(client, Came::Other)?;
                     }
-                    self.publish(client, service, own(client, service, port), now);
+                    self.publish(client, service, vec![own(client, service, port)], now);
                 }
             }
         } else {
-            self.publish(client, service, own(client, service, 80), now);
+            self.publish(client, service, vec![own(client, service, 80)], now);
         }
         self.log(|| format!("client {client} changes its publication in {key}: {what}"));
         self.after(client, Came::Other)
     }
 
-    fn publish(&mut self, client: usize, service: usize, instance: Instance, now: Instant) {
+    fn publish(&mut self, client: usize, service: usize, wanted: Vec<Instance>, now: Instant) {
         self.last_ticket += 1;
         let (ticket, key) = (self.last_ticket, self.keys[service].clone());
         let c = &mut self.clients[client];
-        c.publishes.insert(service, instance.clone());
-        let what = Ticket::Register(service, instance.clone());
+        let before = c.publishes.insert(service, wanted.clone());
+        let what = Ticket::Register(service, wanted.clone());
         c.tickets.insert(ticket, (now, what));
-        c.unit.register(ticket, &key, instance, now);
+        match &wanted[..] {
+            [one] if before.is_none_or(|before| before.len() == 1) => {
+                c.unit.register(ticket, &key, one.clone(), now);
+            }
+            _ => c.unit.register_batch(ticket, &key, wanted, now),
+        }
     }
 
     fn withdraw(&mut self, client: usize, service: usize, now: Instant) {

@@ -527,7 +527,8 @@ impl World {
             .collect();
         for (n, client) in self.clients.iter().enumerate() {
             let here = self.is_connected_to(n).is_some_and(|(s, _)| s == server);
-            instances.extend(client.publishes.get(&service).filter(|_| here).cloned());
+            let published = client.publishes.get(&service).filter(|_| here);
+            instances.extend(published.into_iter().flatten().cloned());
         }
         truth::callable(instances.iter())
     }
