@@ -252,7 +252,7 @@ impl<S> Endpoint<S> {
     #[inline]
     pub(super) fn observe_usual(&self, since: Mark) {
         let known = self.usual.load(Ordering::Relaxed);
-        if known == 0 || self.calls.load(Ordering::Relaxed) % 8 == 0 {
+        if known == 0 || self.calls.load(Ordering::Relaxed).is_multiple_of(8) {
             let took = self.age(since).as_micros();
             let took = u32::try_from(took).unwrap_or(u32::MAX).max(1);
             let usual = match known {
