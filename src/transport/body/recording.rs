@@ -12,10 +12,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::BoxError;
 
-use crate::transport::{
-    Body,
-    body::request::{Kind, Stream},
-};
+use crate::transport::body::request::{Body, Kind, Stream};
 
 /// A stream that is being sent, and what it yielded so far. Shared by the task that sends it and
 /// the call that may have to take it back.
