@@ -10,23 +10,19 @@ use crate::transport::{
     error::{Error, ErrorKind, Evidence},
     http1::{self, connection::Http1Connection, pool::NoConnection},
     http2::{self, pool::Place},
-    retry::Retry,
 };
 
 /// One call: finds a connection, and another one where the first did not take it.
 pub(super) async fn call(
     connections: Arc<Connections>,
-    retry: Option<Retry>,
     mut request: Request<Body>,
     permit: Option<OwnedSemaphorePermit>,
     mut place: Option<Place>,
 ) -> Result<Response<ResponseBody>, Error> {
     // Polled for the first time after the last handle went: nobody can evict it any more.
     let orphan = connections.is_retired();
-    let spare = retry.and_then(|retry| {
-        let spare = retry.spare(&mut request)?;
-        Some((retry, spare))
-    });
+    let retry = connections.retry.as_ref();
+    let spare = retry.and_then(|retry| Some((retry, retry.spare(&mut request)?)));
     let mut renewed = 0;
     // Whether the request is on its way a second time, though the first may have been processed.
     let mut once_more = false;
@@ -90,7 +86,7 @@ pub(super) async fn call(
 }
 
 /// One that lies idle, unless the request was lost on such a one.
-fn http1_connection(connections: &Connections, once_more: bool) -> Option<Http1Connection> {
+fn http1_connection(connections: &Connections, once_more: bool) -> Option<Box<Http1Connection>> {
     if once_more {
         return None;
     }

@@ -23,6 +23,7 @@ use crate::transport::{
     },
     peer::Peer,
     queue::Reply,
+    retry::Retry,
     spawn::spawn,
 };
 
@@ -30,6 +31,7 @@ use crate::transport::{
 pub(super) struct Connections {
     pub(super) peer: Arc<Peer>,
     pub(super) dialler: Dialler,
+    pub(super) retry: Option<Retry>,
     pub(super) http1: Arc<Http1Pool>,
     pub(super) http2: Arc<Http2Pool>,
     mode: AtomicU8,
@@ -39,7 +41,7 @@ pub(super) struct Connections {
 
 /// A connection.
 enum Connected {
-    Http1(Http1Connection),
+    Http1(Box<Http1Connection>),
     Http2(Http2Connection),
 }
 
@@ -56,6 +58,7 @@ impl Connections {
     pub(super) fn new(
         peer: Peer,
         dialler: Dialler,
+        retry: Option<Retry>,
         http1: impl FnOnce(Arc<Peer>) -> Http1Pool,
         http2: impl FnOnce(Arc<Peer>) -> Http2Pool,
     ) -> Self {
@@ -70,6 +73,7 @@ impl Connections {
         let peer = Arc::new(peer);
         Self {
             dialler,
+            retry,
             http1: Arc::new(http1(Arc::clone(&peer))),
             http2: Arc::new(http2(Arc::clone(&peer))),
             peer,
@@ -157,7 +161,7 @@ impl Connections {
     pub(super) async fn http1(
         self: &Arc<Self>,
         orphan: bool,
-    ) -> Result<Option<Http1Connection>, NoConnection> {
+    ) -> Result<Option<Box<Http1Connection>>, NoConnection> {
         let mut before = None;
         loop {
             let (wait, turn) = match self.http1.wait(before, orphan) {
@@ -193,7 +197,7 @@ impl Connections {
     pub(super) async fn new_http1(
         self: &Arc<Self>,
         orphan: bool,
-    ) -> Result<Option<Http1Connection>, NoConnection> {
+    ) -> Result<Option<Box<Http1Connection>>, NoConnection> {
         match self.connect_unless_retired(orphan).await? {
             Connected::Http1(connection) => Ok(Some(connection)),
             Connected::Http2(connection) => {

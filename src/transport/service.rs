@@ -79,7 +79,6 @@ enum Room {
 struct Handle {
     connections: Arc<Connections>,
     limit: Option<Arc<Semaphore>>,
-    retry: Option<Retry>,
 }
 
 /// What is to be called, and how.
@@ -118,6 +117,7 @@ impl Plan {
         Connections::new(
             peer,
             dialler,
+            settings.retry.clone(),
             |peer| Http1Pool::new(peer, settings.http1.clone()),
             |peer| Http2Pool::new(peer, settings.http2.clone()),
         )
@@ -132,12 +132,10 @@ impl Transport {
 
     pub(super) fn new(plan: Plan) -> Self {
         let limit = plan.settings.max_in_flight;
-        let retry = plan.settings.retry.clone();
         Self {
             handle: Arc::new(Handle {
                 connections: Arc::new(plan.connections()),
                 limit: limit.map(|calls| Arc::new(Semaphore::new(calls))),
-                retry,
             }),
             permit: Permit::None,
             room: Room::None,
@@ -249,8 +247,7 @@ impl Service<Request<Body>> for Transport {
             _ => None,
         };
         let connections = Arc::clone(&self.handle.connections);
-        let retry = self.handle.retry.clone();
-        let call = call::call(connections, retry, request, permit, place);
+        let call = call::call(connections, request, permit, place);
         ResponseFuture(Box::pin(call))
     }
 }
@@ -310,7 +307,7 @@ mod size {
         };
         let connections = Arc::new(plan.connections());
         let request = Request::new(Body::empty());
-        let call = size_of_val(&call::call(connections, None, request, None, None));
+        let call = size_of_val(&call::call(connections, request, None, None));
         assert!(call <= 2048, "{call}");
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -6,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName};
+use http::{Extensions, HeaderMap, HeaderName, Request};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use crate::{
     tls::Socket,
     transport::{
-        body::request::Body,
+        body::request::{Body, Kind},
         dial::error::DialError,
         http1::{io::Http1Io, options::Http1Options},
         spawn::spawn,
@@ -29,9 +30,9 @@ pub(in crate::transport) struct Http1Connection {
     reads: Arc<AtomicU64>,
     /// For how long the server says it keeps it idle.
     pub(in crate::transport) kept_for: Option<Duration>,
-    /// The headers of the request on it, in case that has to be sent once more. Kept for the next:
-    /// a copy into a map that has the room allocates nothing.
-    pub(in crate::transport) headers: HeaderMap,
+    /// The request on it, in case that has to be sent once more. Kept for the next: a copy into a
+    /// map of headers that has the room allocates nothing.
+    spare: Request<Body>,
 }
 
 /// Counts a connection, and says when it ends.
@@ -43,7 +44,7 @@ pub(in crate::transport) async fn shake_hands(
     options: &Http1Options,
     open: &Arc<AtomicUsize>,
     ended: impl FnOnce() + Send + 'static,
-) -> Result<Http1Connection, DialError> {
+) -> Result<Box<Http1Connection>, DialError> {
     let reads = Arc::new(AtomicU64::new(0));
     let io = Http1Io::new(io, Arc::clone(&reads), options.user_timeout);
     let mut builder = http1::Builder::new();
@@ -59,13 +60,13 @@ pub(in crate::transport) async fn shake_hands(
         drop(connection.with_upgrades().await);
         drop(open);
     });
-    Ok(Http1Connection {
+    Ok(Box::new(Http1Connection {
         sender,
         fresh: true,
         reads,
         kept_for: None,
-        headers: HeaderMap::new(),
-    })
+        spare: Request::default(),
+    }))
 }
 
 impl Http1Connection {
@@ -79,12 +80,31 @@ impl Http1Connection {
         self.sender.is_closed()
     }
 
-    /// Keeps a copy of these.
-    pub(in crate::transport) fn copy(&mut self, headers: &HeaderMap) {
-        self.headers.clear();
-        for (name, value) in headers {
-            self.headers.append(name.clone(), value.clone());
+    /// Keeps a copy of a request whose body is there; its URI is kept by who forms it.
+    pub(in crate::transport) fn copy(&mut self, request: &mut Request<Body>) {
+        let spare = &mut self.spare;
+        *spare.method_mut() = request.method().clone();
+        *spare.body_mut() = match &request.body().0 {
+            Kind::Full(bytes) => bytes.clone().into(),
+            _ => Body::empty(),
+        };
+        // Not copied: nobody below looks at them.
+        *spare.extensions_mut() = mem::take(request.extensions_mut());
+        spare.headers_mut().clear();
+        for (name, value) in request.headers() {
+            spare.headers_mut().append(name.clone(), value.clone());
         }
+    }
+
+    /// The copy.
+    pub(in crate::transport) fn copied(&mut self) -> Request<Body> {
+        mem::take(&mut self.spare)
+    }
+
+    /// The copy is not needed any more.
+    pub(in crate::transport) fn forget(&mut self) {
+        *self.spare.body_mut() = Body::empty();
+        *self.spare.extensions_mut() = Extensions::new();
     }
 
     /// Notes for how long the server says that it keeps the connection.

@@ -1,14 +1,14 @@
 use std::{mem, sync::Arc, time::Duration};
 
-use http::{Extensions, Method, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::transport::{
     attempt::{Back, Failed, is_sent_once_more, may_be_sent_once_more},
-    body::request::{Body, Kind},
+    body::request::Body,
     error::{Error, ErrorKind, Evidence},
-    form::{self, Former},
+    form,
     http1::{
         connection::Http1Connection,
         failure,
@@ -17,24 +17,18 @@ use crate::transport::{
     peer::Peer,
 };
 
-/// What of a request hyper keeps, for another try; its headers are with the connection.
-struct Copy {
-    method: Method,
-    body: Body,
-    extensions: Extensions,
-    /// How often the connection had given bytes before.
-    reads: u64,
-}
-
 /// Sends the request and waits for the response's headers.
 pub(in crate::transport) async fn exchange(
     pool: &Arc<Http1Pool>,
-    mut connection: Http1Connection,
+    mut connection: Box<Http1Connection>,
     mut request: Request<Body>,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let fresh = mem::replace(&mut connection.fresh, false);
     let once_more = pool.options.once_more && !fresh && may_be_sent_once_more(&request);
-    let copy = once_more.then(|| Copy::of(&mut request, &mut connection));
+    let reads = connection.reads();
+    if once_more {
+        connection.copy(&mut request);
+    }
     let former = form::for_http1(&mut request, &pool.peer.named);
     let sending = connection.sender.try_send_request(request);
     let sent = match pool.options.header_timeout {
@@ -47,6 +41,9 @@ pub(in crate::transport) async fn exchange(
     let mut failure = match sent {
         Ok(response) => {
             connection.heed(response.headers());
+            if once_more {
+                connection.forget();
+            }
             let pool = Arc::clone(pool);
             return Ok((response, Lease { connection, pool }));
         }
@@ -54,8 +51,8 @@ pub(in crate::transport) async fn exchange(
     };
     if let Some(mut request) = failure.take_message() {
         former.restore(&mut request);
-        if let Some(copy) = copy {
-            *request.extensions_mut() = copy.extensions;
+        if once_more {
+            *request.extensions_mut() = mem::take(connection.copied().extensions_mut());
         }
         let why = if fresh {
             "it closed the connection before it took the request"
@@ -70,12 +67,12 @@ pub(in crate::transport) async fn exchange(
         })));
     }
     let error = failure.into_error();
-    if let Some(copy) = copy
-        && copy.reads == connection.reads()
-        && failure::is_lost(&error)
-    {
+    if once_more && reads == connection.reads() && failure::is_lost(&error) {
+        let mut request = connection.copied();
+        former.restore(&mut request);
+        is_sent_once_more(&mut request);
         return Err(Failed::Back(Box::new(Back {
-            request: copy.restore(&mut connection, former),
+            request,
             evidence: Evidence::Unknown,
             fresh: false,
             why: format!("a kept connection was lost with the request on its way ({error})"),
@@ -83,33 +80,6 @@ pub(in crate::transport) async fn exchange(
     }
     let max = pool.options.max_header_size;
     Err(Failed::Error(failure::explain(&pool.peer, max, error)))
-}
-
-impl Copy {
-    fn of(request: &mut Request<Body>, connection: &mut Http1Connection) -> Self {
-        connection.copy(request.headers());
-        let body = match &request.body().0 {
-            Kind::Full(bytes) => bytes.clone().into(),
-            _ => Body::empty(),
-        };
-        Self {
-            method: request.method().clone(),
-            body,
-            // Not copied: nobody below looks at them.
-            extensions: mem::take(request.extensions_mut()),
-            reads: connection.reads(),
-        }
-    }
-
-    fn restore(self, connection: &mut Http1Connection, former: Former) -> Request<Body> {
-        let mut request = Request::new(self.body);
-        *request.method_mut() = self.method;
-        *request.headers_mut() = mem::take(&mut connection.headers);
-        *request.extensions_mut() = self.extensions;
-        former.restore(&mut request);
-        is_sent_once_more(&mut request);
-        request
-    }
 }
 
 fn late(peer: &Peer, within: Duration) -> Error {

@@ -38,8 +38,8 @@ pub(in crate::transport) struct Http1Pool {
 struct State {
     /// With when each has lain idle too long; the one used last on top, so that those not needed
     /// grow old.
-    idle: Vec<(Http1Connection, Instant)>,
-    queue: Queue<Http1Connection, NoConnection>,
+    idle: Vec<(Box<Http1Connection>, Instant)>,
+    queue: Queue<Box<Http1Connection>, NoConnection>,
     /// Whether somebody closes what lies idle too long.
     swept: bool,
     closed: bool,
@@ -59,7 +59,7 @@ pub(in crate::transport) struct NoConnection {
 
 /// What a call that needs a connection is to do.
 pub(in crate::transport) enum Need {
-    Have(Http1Connection),
+    Have(Box<Http1Connection>),
     /// Wait, and dial if there is a turn to.
     Wait(Wait, Option<Turn>),
     /// The instance left.
@@ -69,7 +69,7 @@ pub(in crate::transport) enum Need {
 /// A call that waits for a connection. What it was given when it is dropped is for the next.
 pub(in crate::transport) struct Wait {
     pool: Arc<Http1Pool>,
-    joined: Joined<Http1Connection, NoConnection>,
+    joined: Joined<Box<Http1Connection>, NoConnection>,
 }
 
 /// A turn to dial; dropped without an outcome it was given up.
@@ -86,7 +86,7 @@ struct Sweeping(Weak<Http1Pool>);
 
 /// A call's place on its connection, until its response has ended.
 pub(in crate::transport) struct Lease {
-    pub(in crate::transport) connection: Http1Connection,
+    pub(in crate::transport) connection: Box<Http1Connection>,
     pub(in crate::transport) pool: Arc<Http1Pool>,
 }
 
@@ -108,7 +108,7 @@ impl Http1Pool {
     }
 
     /// The idle connection that was used last.
-    pub(in crate::transport) fn take(&self) -> Option<Http1Connection> {
+    pub(in crate::transport) fn take(&self) -> Option<Box<Http1Connection>> {
         self.lock().take()
     }
 
@@ -156,7 +156,7 @@ impl Http1Pool {
     pub(in crate::transport) async fn shake_hands(
         self: &Arc<Self>,
         io: Socket,
-    ) -> Result<Http1Connection, DialError> {
+    ) -> Result<Box<Http1Connection>, DialError> {
         let pool = Arc::downgrade(self);
         let ended = move || {
             if let Some(pool) = pool.upgrade() {
@@ -166,7 +166,7 @@ impl Http1Pool {
         connection::shake_hands(io, &self.options, &self.open, ended).await
     }
 
-    fn put(self: &Arc<Self>, connection: Http1Connection) {
+    fn put(self: &Arc<Self>, connection: Box<Http1Connection>) {
         let idle_for = self.idle_for(&connection);
         let mut state = self.lock();
         state.alive += 1;
@@ -192,7 +192,7 @@ impl Http1Pool {
     fn keep(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
-        connection: Http1Connection,
+        connection: Box<Http1Connection>,
         idle_for: Duration,
     ) {
         if state.closed || state.idle.len() >= self.options.max_idle || idle_for.is_zero() {
@@ -232,7 +232,7 @@ impl Http1Pool {
 }
 
 impl State {
-    fn take(&mut self) -> Option<Http1Connection> {
+    fn take(&mut self) -> Option<Box<Http1Connection>> {
         loop {
             let (connection, _) = self.idle.pop()?;
             if !connection.is_closed() {
@@ -256,7 +256,7 @@ impl State {
 
 impl Turn {
     /// It came to a connection.
-    pub(in crate::transport) fn connected(mut self, connection: Http1Connection) {
+    pub(in crate::transport) fn connected(mut self, connection: Box<Http1Connection>) {
         self.over = true;
         let idle_for = self.pool.idle_for(&connection);
         let mut state = self.pool.lock();
@@ -313,7 +313,7 @@ impl Wait {
 }
 
 impl Future for Wait {
-    type Output = Reply<Http1Connection, NoConnection>;
+    type Output = Reply<Box<Http1Connection>, NoConnection>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let reply = ready!(Pin::new(&mut self.joined.reply).poll(cx));

@@ -131,7 +131,8 @@ impl Future for Driver {
         }
         let limit = this.connection.max_concurrent_send_streams();
         let limit = limit.min(this.most_streams);
-        if limit > this.state.limit.swap(limit, Ordering::Relaxed) {
+        let before = this.state.limit.swap(limit, Ordering::Relaxed);
+        if limit > before || limit == 0 && before > 0 {
             (this.changed)();
         }
         if limit > 0

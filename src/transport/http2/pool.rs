@@ -146,8 +146,12 @@ impl Http2Pool {
     }
 
     /// Whether all places on as many connections as there may be are taken.
+    /// One that takes no stream at all is not full but as good as gone: a call finds out.
     pub(in crate::transport) fn is_full(&self) -> bool {
-        self.open() >= self.options.max_connections
+        let list = self.list.load();
+        let list = list.get().map_or(&[][..], |list| list);
+        let open = list.iter().filter(|c| !c.is_closed() && !c.takes_none());
+        open.count() >= self.options.max_connections
     }
 
     /// Gives those who wait what places there are. One that is left over since they are gone is
@@ -229,6 +233,8 @@ impl Http2Pool {
         let left = self.serve(&mut state);
         if !state.dialling && self.open() < self.options.max_connections {
             state.queue.let_dial();
+        } else if !state.dialling && !self.is_full() {
+            state.queue.tell_all(|| Reply::Again);
         }
         drop(state);
         drop((gone, left));
