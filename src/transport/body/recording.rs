@@ -261,6 +261,17 @@ mod tests {
     }
 
     #[test]
+    fn a_body_is_given_up_beyond_256_pieces() {
+        for (pieces, kept) in [(256, true), (257, false)] {
+            let recording = recording(std::iter::repeat_n("x", pieces + 1));
+            for _ in 0..pieces {
+                let _ = step(&recording);
+            }
+            assert_eq!(recording.take_back().is_some(), kept, "{pieces} pieces");
+        }
+    }
+
+    #[test]
     fn the_streams_own_failure_is_kept_for_the_call() {
         let recording = Recording::new(Box::pin(Pieces([Err("no disk".into())].into())));
         assert!(matches!(step(&recording), Poll::Ready(Some(Err(())))));
