@@ -18,7 +18,11 @@ use tower::Service;
 use crate::{
     balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy},
     directory::Subscription,
-    grpc::{Error, ResponseBody, body::Deadline, deadline},
+    grpc::{
+        body::{Deadline, ResponseBody},
+        deadline,
+        error::Error,
+    },
     model::{Address, ServiceKey},
     transport::{Body, Purpose, Rules, Transport, TransportBuilder},
 };

@@ -10,7 +10,11 @@ use tower::Service;
 
 use crate::{
     balance::{InExtensions, P2c, Policy},
-    http::{Deadline, Error, HttpBalance, deadline::Timer},
+    http::{
+        balanced::HttpBalance,
+        deadline::{Deadline, Timer},
+        error::Error,
+    },
     transport::{Body, ResponseBody},
 };
 

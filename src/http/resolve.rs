@@ -18,12 +18,11 @@ use crate::{
     directory::Subscription,
     endpoint::{Classify, Unclassified, Verdict},
     http::{
-        Error,
-        builder::{IDLE_RELEASE, MAX_SERVICES},
-        client::origin,
+        error::Error,
         name::Asked,
         pool::Pool,
         services::{Busy, Limits},
+        target::origin,
     },
     model::Instance,
 };
@@ -134,15 +133,11 @@ impl<P: Policy> ResolveLayer<P> {
         nacos: &client::Client,
         balance: impl Fn(BalanceBuilder) -> BalanceBuilder<P> + Send + Sync + 'static,
     ) -> Self {
-        let limits = Limits {
-            most: MAX_SERVICES,
-            idle_release: IDLE_RELEASE,
-        };
         let make = move |subscription: Subscription| {
             balance(crate::balance::Balance::builder(&subscription)).picker()
         };
         Self {
-            pool: Pool::new(nacos, limits, make),
+            pool: Pool::new(nacos, Limits::default(), make),
             classify: Unclassified::default(),
             completion: CompleteOnResponse::default(),
         }
