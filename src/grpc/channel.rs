@@ -3,7 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use crate::{
         error::Error,
     },
     model::{Address, ServiceKey},
+    sync::poll_budget,
     transport::{Body, Purpose, Rules, Transport, TransportBuilder},
 };
 
@@ -234,6 +235,7 @@ impl<P: Policy> Future for ResponseFuture<P> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Timer::Within(Duration::ZERO) = this.deadline {
+            ready!(poll_budget(cx));
             // What is too late already is not begun: an instance might process it.
             let late = Error::deadline(Duration::ZERO, &this.call.progress());
             return Poll::Ready(Err(late));

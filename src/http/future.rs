@@ -1,7 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use ::http::{Request, Response};
@@ -15,6 +15,7 @@ use crate::{
         deadline::{Deadline, Timer},
         error::Error,
     },
+    sync::poll_budget,
     transport::{Body, ResponseBody},
 };
 
@@ -69,6 +70,7 @@ impl<P: Policy> Future for ResponseFuture<P> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             Stage::Failed(error) => {
+                ready!(poll_budget(cx));
                 let error = error.take();
                 Poll::Ready(Err(error.expect("polled again after it was ready")))
             }

@@ -25,6 +25,7 @@ use crate::{
         target::origin,
     },
     model::Instance,
+    sync::poll_budget,
 };
 
 /// Puts an instance's address in place of a service's name, over any HTTP client that is a tower
@@ -244,6 +245,7 @@ where
         loop {
             match this.state.as_mut().project() {
                 Stage::Failed(error) => {
+                    ready!(poll_budget(cx));
                     let error = error.take();
                     return Poll::Ready(Err(error.expect("polled again after it was ready")));
                 }
