@@ -44,6 +44,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "directory",
             "client",
             "model",
+            "sync",
         ],
     ),
     ("provider", &["client", "model"]),

@@ -38,7 +38,7 @@ enum Entry {
 }
 
 impl Passage {
-    /// Counts the call against the limit, if there is one; once.
+    /// Counts the call against the limit, if there is one; once, and again if there was no room.
     #[inline]
     pub(super) fn enter<S, P: Policy, R, C, V>(
         &mut self,
@@ -56,7 +56,6 @@ impl Passage {
             .in_flight
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         if entered.is_err() {
-            self.entry = Entry::Free;
             return Err(CallError::Overloaded {
                 service: core.set().service().clone(),
                 reason: format!("{limit} calls in flight (max_in_flight)").into(),

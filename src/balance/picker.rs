@@ -13,6 +13,7 @@ use crate::{
     directory::Subscription,
     endpoint::{self, CallError, NeverRecover, Pick, Picked, Place, Tried, Waiter},
     model::Address,
+    sync::poll_budget,
 };
 
 /// What an instance of a [`Picker`] is called with: nothing of ours.
@@ -190,6 +191,7 @@ impl<P: Policy> Future for Picking<P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        ready!(poll_budget(cx));
         this.enter()?;
         let mut registered = false;
         let result = loop {

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::time::timeout;
+use tokio::{task::coop::consume_budget, time::timeout};
 
 #[cfg(feature = "tls")]
 use super::tls::Tls;
@@ -365,6 +365,7 @@ impl Builder {
     ///
     /// As [`Client::connect`].
     pub async fn connect(self) -> Result<Client, ConnectError> {
+        consume_budget().await; // what is refused at once is no reason to hold others up
         let after = self.connect_timeout;
         let client = self.connect_lazy()?;
         let mut state = client.watch_state();

@@ -34,6 +34,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::coop::consume_budget,
     time::timeout,
 };
 
@@ -162,6 +163,7 @@ impl Client {
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
         let subscription = self.handle.subscribe(key.clone())?;
         // What could not be read before this call is asked for anew.
@@ -224,6 +226,7 @@ impl Client {
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
         check(&key, &instance, true)?;
         let instance = Box::new(instance);
@@ -339,6 +342,7 @@ impl Client {
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
         let done = |ticket, reply| Operation::Deregister { ticket, key, reply };
         self.handle.request(done).await.map(|_| ())
@@ -356,6 +360,7 @@ impl Client {
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
         match self
             .handle
@@ -377,6 +382,7 @@ impl Client {
     /// When the group breaks Nacos's rules, the server refuses, or no answer comes in time.
     pub async fn services(&self, group: &str) -> Result<Vec<String>, RequestError> {
         const PAGE: u32 = 500;
+        consume_budget().await;
         let group = ServiceName::new(group, "any").map_err(RequestError::InvalidName)?;
         let group = group.group();
         let mut all = Vec::new();
@@ -442,6 +448,7 @@ impl Client {
     /// left when it notices, within 30 s as a rule, and 180 s if its node was lost, too. A second call while one is under way waits for
     /// that one, whatever its own deadline, and returns the same; later ones have nothing to do.
     pub async fn close(&self, deadline: Duration) -> Result<(), CloseError> {
+        consume_budget().await;
         let (reply, done) = oneshot::channel();
         let sent = self.handle.send(Operation::Close { deadline, reply });
         match (sent, done.await) {
