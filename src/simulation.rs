@@ -3,7 +3,7 @@
 //! The session's machine and the local copies, wired as the driver wires them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{
     client::{
-        auth::{Auth, Denied, Subject},
+        auth::{self, Auth, Denied, Failed, Subject},
         copies::Copies,
     },
     directory::{self, Options, Subscription},
@@ -248,7 +248,8 @@ impl SimClient {
         self.pump(now);
     }
 
-    /// A dial succeeded, and so did the login that belongs to it.
+    /// A dial succeeded, and so did the login that belongs to it, whose token counts unless there is
+    /// one that may still hold: then the driver would not have logged in.
     pub fn handle_connected(
         &mut self,
         link: Link,
@@ -256,10 +257,13 @@ impl SimClient {
         token: Option<Token>,
         now: Instant,
     ) {
-        if let (Some((_, ttl)), Some(auth)) = (&token, &mut self.auth) {
-            auth.offered(*ttl, now);
+        let mut headers = None;
+        if let (Some((text, ttl)), Some(auth)) = (token, &mut self.auth) {
+            if auth.headers(now).is_none() {
+                auth.learned(auth::Token::new(text, ttl), link.0, now);
+            }
+            headers = auth.headers(now);
         }
-        let headers = token.map(headers);
         self.session.handle_connected(link.0, local, headers, now);
         self.pump(now);
     }
@@ -269,11 +273,16 @@ impl SimClient {
         let Some(auth) = &mut self.auth else { return };
         if self.session.current_link() == Some(link.0) {
             match token {
-                Some(token) => {
-                    auth.renewed(token.1, now);
-                    self.session.handle_headers(headers(token), now);
+                Some((text, ttl)) => {
+                    auth.learned(auth::Token::new(text, ttl), link.0, now);
+                    let headers = auth.headers(now).unwrap_or_default();
+                    self.session.handle_headers(headers, now);
                 }
-                None => drop(auth.failed(now)),
+                None if auth.failed(now) == Failed::Leave => {
+                    let error = DialError::LoginDoubted("the login failed".to_owned());
+                    self.session.handle_login_failed(link.0, error, now);
+                }
+                None => {}
             }
         }
         self.pump(now);
@@ -414,6 +423,9 @@ impl SimClient {
                     listing,
                     origin,
                 } => {
+                    if let Some(auth) = &mut self.auth {
+                        auth.accepted();
+                    }
                     self.copies.apply(&key, listing, origin, now);
                     let origin = match origin {
                         session::Origin::Push => directory::Origin::Push,
@@ -443,10 +455,15 @@ impl SimClient {
                     });
                 }
                 Output::ListDenied { group } => self.denied(&Subject::List(group), now),
-                Output::Done { ticket, outcome } => self.notes.push_back(Note::Done {
-                    ticket: ticket.0,
-                    result: outcome.map(drop).map_err(|error| error.to_string()),
-                }),
+                Output::Done { ticket, outcome } => {
+                    if let (Ok(_), Some(auth)) = (&outcome, &mut self.auth) {
+                        auth.accepted();
+                    }
+                    self.notes.push_back(Note::Done {
+                        ticket: ticket.0,
+                        result: outcome.map(drop).map_err(|error| error.to_string()),
+                    });
+                }
                 Output::LoginRefused(_) => {} // for who waits to be connected
                 Output::State(state) => self.state(state, now),
             }
@@ -473,8 +490,8 @@ impl SimClient {
         self.notes.push_back(match state {
             State::Connected { server, .. } => {
                 self.connected = true;
-                if let Some(auth) = &mut self.auth {
-                    auth.connected();
+                if let (Some(auth), Some(link)) = (&mut self.auth, self.session.current_link()) {
+                    auth.connected(link, now);
                 }
                 self.copies.handle_connected(now);
                 Note::Connected(server)
@@ -494,10 +511,6 @@ impl SimClient {
             }
         });
     }
-}
-
-fn headers((token, _): Token) -> HashMap<String, String> {
-    HashMap::from([("accessToken".to_owned(), token)])
 }
 
 fn decode(bytes: Bytes) -> Result<Payload, String> {

@@ -30,11 +30,11 @@ pub enum ConnectError {
     /// The thread that the client was to have for itself (`own_thread`) could not be started.
     #[error("a client's own thread could not be started: {0}")]
     NoThread(Arc<str>),
-    /// Every server was tried, and the user name or the password is refused. Never shows the
-    /// password.
+    /// Every server was tried, and the user name or the password is refused: in words that no
+    /// starting server has, or until the time was over. Never shows the password.
     #[error("no connection to the registry: {message}")]
     LoginRefused {
-        /// Which server refused, and in which words.
+        /// What each server said.
         message: Arc<str>,
     },
     /// No server could be connected to in time.
@@ -76,7 +76,7 @@ pub enum RequestError {
         message: String,
     },
     /// No answer in time.
-    #[error("{}", timed_out("no answer from the registry", *after, last_error.as_deref()))]
+    #[error("{}", timed_out("the registry did not fulfil the request", *after, last_error.as_deref()))]
     TimedOut {
         /// How long was waited.
         after: Duration,

@@ -49,7 +49,7 @@ pub use self::{
 use self::{
     counters::Tally,
     lease::Subscriptions,
-    operations::{Operation, Reply},
+    operations::{Operation, Reply, Unconnected},
 };
 use crate::{
     directory::{ReadyError, Subscription},
@@ -103,7 +103,7 @@ impl Client {
     /// Connects to a server, or one of several, in namespace `public`, and waits for it.
     ///
     /// `servers` is `"host:port"` with the server's *main* port (8848), several of them separated
-    /// by commas, or a list of such texts; see [`ServerAddress`] for the forms.
+    /// by commas or spaces, or a list of such texts; see [`ServerAddress`] for the forms.
     ///
     /// # Errors
     ///
@@ -186,7 +186,7 @@ impl Client {
             Ok(Ok(())) => Ok(subscription),
             Ok(Err(error)) => Err(error),
             Err(_) => {
-                let trouble = self.handle.diagnose(Some(key)).await;
+                let trouble = self.handle.diagnose(key).await;
                 Err(self.handle.timed_out_on(subscription.hint().or(trouble)))
             }
         }
@@ -435,13 +435,22 @@ impl Handle {
         std::future::pending().await
     }
 
-    /// Why there is no list of a service, or no connection.
-    async fn diagnose(&self, key: Option<ServiceKey>) -> Option<Arc<str>> {
-        let (reply, why) = oneshot::channel();
-        self.send(Operation::Diagnose { key, reply }).ok()?;
-        // The driver answers at once, unless its runtime stands still.
-        let why = timeout(Duration::from_secs(1), why).await;
-        why.ok()?.ok()?.map(Into::into)
+    /// Why there is no list of a service.
+    async fn diagnose(&self, key: ServiceKey) -> Option<Arc<str>> {
+        let why = self.ask(|reply| Operation::Diagnose { key, reply }).await;
+        why.flatten().map(Into::into)
+    }
+
+    /// Why there is no connection.
+    async fn why_unconnected(&self) -> Option<Unconnected> {
+        self.ask(Operation::WhyUnconnected).await
+    }
+
+    /// Asks the driver, which answers at once unless its runtime stands still.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Operation) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(question(reply)).ok()?;
+        timeout(Duration::from_secs(1), answer).await.ok()?.ok()
     }
 
     fn send(&self, operation: Operation) -> Result<(), RequestError> {

@@ -63,6 +63,30 @@ impl ServerAddress {
     }
 }
 
+/// Several addresses in one text, with commas, semicolons or white space between them. One at either
+/// end is let pass, as lists that are put together have it; two with nothing between them are not: a
+/// server that should stand there may be missing.
+pub(super) fn list(text: &str) -> Result<Vec<ServerAddress>, InvalidServer> {
+    let is_separator = |c: char| matches!(c, ',' | ';') || c.is_whitespace();
+    let trimmed = text.trim_matches(is_separator);
+    if trimmed.is_empty() {
+        return Err(InvalidServer::none());
+    }
+    let mut servers = Vec::new();
+    for part in trimmed.split([',', ';']) {
+        if part.trim().is_empty() {
+            return Err(InvalidServer {
+                text: text.to_owned(),
+                what: "two separators follow each other with no server between them".to_owned(),
+            });
+        }
+        for one in part.split_whitespace() {
+            servers.push(one.parse()?);
+        }
+    }
+    Ok(servers)
+}
+
 impl InvalidServer {
     pub(super) fn none() -> Self {
         Self {
@@ -93,12 +117,19 @@ impl FromStr for ServerAddress {
             .unwrap_or(text)
             .trim_end_matches('/');
         if text.starts_with("https://") {
-            return Err(invalid(&"TLS is not chosen by the address's scheme"));
+            return Err(invalid(
+                &"TLS is not chosen by the address's scheme but by `Builder::tls`, or tls=true",
+            ));
         }
         if text.starts_with("nacos://") {
             return Err(invalid(&"a nacos:// URL is read by `Client::from_url`"));
         }
         let (text, grpc) = match text.split_once('/') {
+            Some((_, path)) if !path.starts_with(|c: char| c.is_ascii_digit()) => {
+                return Err(invalid(&format_args!(
+                    "it has a path, /{path}: leave that out (behind the slash stands a gRPC port); the paths of the servers begin with /nacos, or with what `context_path` says"
+                )));
+            }
             Some((text, grpc)) => (text, Some(port(grpc).map_err(|e| invalid(&e))?)),
             None => (text, None),
         };
@@ -161,6 +192,34 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_read_however_it_was_put_together() {
+        for text in [
+            "a,b",
+            "a, b",
+            "a b",
+            "a;b",
+            " a\tb ",
+            "a,b,",
+            ",a,b",
+            "a\nb\n",
+            "a ,\n b ,",
+        ] {
+            let servers = list(text).unwrap();
+            let shown: Vec<_> = servers.iter().map(ToString::to_string).collect();
+            assert_eq!(shown, ["a:8848/9848", "b:8848/9848"], "{text:?}");
+        }
+        for text in ["", ",", " ; "] {
+            let error = list(text).unwrap_err().to_string();
+            assert!(error.contains("no server is given"), "{error}");
+        }
+        let error = list("a,,b").unwrap_err().to_string();
+        assert!(
+            error.contains("\"a,,b\"") && error.contains("two separators"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_bad_address_says_what_is_wrong() {
         for (text, what) in [
             ("", "the host is empty"),
@@ -171,6 +230,8 @@ mod tests {
             ("https://nacos:8848", "TLS is not chosen"),
             ("nacos://nacos:8848", "`Client::from_url`"),
             ("nacos://jo:s3cret@nacos:8848", "\"…@nacos:8848\""),
+            ("http://nacos:8848/nacos", "leave that out"),
+            ("http://nacos:8848/nacos/", "leave that out"),
             ("na cos:8848", "neither an IP address nor a host name"),
         ] {
             let error = text.parse::<ServerAddress>().unwrap_err().to_string();

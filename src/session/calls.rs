@@ -28,6 +28,8 @@ pub(super) struct Call {
 pub(super) enum Purpose {
     Check,
     Poll,
+    /// Whether a server that refused the login wants one.
+    Trial,
     Health,
     Subscribe {
         key: ServiceKey,
@@ -68,7 +70,7 @@ impl Calls {
 
 impl Purpose {
     const fn is_item(&self) -> bool {
-        !matches!(self, Self::Check | Self::Poll | Self::Health)
+        !matches!(self, Self::Check | Self::Poll | Self::Trial | Self::Health)
     }
 }
 
@@ -151,6 +153,7 @@ impl Session {
         match call.purpose {
             Purpose::Check => self.checked(call.link, result, now),
             Purpose::Poll => self.polled(id, call.link, result, now),
+            Purpose::Trial => self.tried_without_login(call.link, result, now),
             _ => self.link_answered(&call, result, now),
         }
     }
@@ -202,7 +205,7 @@ impl Session {
             link.answered(now);
         }
         match &call.purpose {
-            Purpose::Check | Purpose::Poll | Purpose::Health => {}
+            Purpose::Check | Purpose::Poll | Purpose::Trial | Purpose::Health => {}
             Purpose::Subscribe { key, on } => {
                 self.subscription_answered(key, *on, call.sent, verdict, now);
             }
