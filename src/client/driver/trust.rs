@@ -43,17 +43,19 @@ impl Driver {
             }
             _ => None,
         };
-        self.session.handle_connected(link, local, headers, now);
+        self.core
+            .session_mut()
+            .handle_connected(link, local, headers, now);
         if let Some(error) = failed {
             let told = error.to_dial_error();
-            self.session.handle_login_failed(link, told, now);
+            self.core.session_mut().handle_login_failed(link, told, now);
             self.without_login = Some((link, error));
         }
     }
 
     /// The connection made last is the one in use.
     pub(super) fn trust_connection(&mut self, now: Instant) {
-        let Some((auth, link)) = self.auth.as_mut().zip(self.session.current_link()) else {
+        let Some((auth, link)) = self.auth.as_mut().zip(self.core.session().current_link()) else {
             return;
         };
         auth.connected(link, now);
@@ -127,7 +129,7 @@ impl Driver {
 
     /// Begins a login at the server that we are connected to.
     pub(super) fn log_in(&mut self) {
-        let link = self.session.current_link();
+        let link = self.core.session().current_link();
         let begun = link.is_some_and(|link| self.links.log_in(link));
         if !begun {
             // The next connection is asked with what there is.
@@ -144,7 +146,7 @@ impl Driver {
         now: Instant,
     ) {
         let Some(auth) = &mut self.auth else { return };
-        if self.session.current_link() != Some(link) {
+        if self.core.session().current_link() != Some(link) {
             return; // of a connection that is being left: the new one has its own
         }
         match result {
@@ -152,7 +154,7 @@ impl Driver {
                 tracing::debug!(namespace = &*self.namespace, ttl = ?token.ttl, "logged in again");
                 auth.learned(token, link, now);
                 let headers = auth.headers(now).unwrap_or_default();
-                self.session.handle_headers(headers, now);
+                self.core.session_mut().handle_headers(headers, now);
             }
             Err(error) => {
                 let failed = auth.failed(now);
@@ -165,7 +167,10 @@ impl Driver {
                     Failed::Again(waiting) => waiting,
                     Failed::Leave => {
                         let error = error.to_dial_error();
-                        return self.session.handle_login_failed(link, error, now);
+                        return self
+                            .core
+                            .session_mut()
+                            .handle_login_failed(link, error, now);
                     }
                 };
                 let error = RequestError::Denied {
