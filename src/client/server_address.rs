@@ -67,6 +67,9 @@ impl ServerAddress {
 /// end is let pass, as lists that are put together have it; two with nothing between them are not: a
 /// server that should stand there may be missing.
 pub(super) fn list(text: &str) -> Result<Vec<ServerAddress>, InvalidServer> {
+    if let Some((_, host)) = text.rsplit_once('@') {
+        return Err(InvalidServer::with_user(host)); // a password may hold any separator
+    }
     let is_separator = |c: char| matches!(c, ',' | ';') || c.is_whitespace();
     let trimmed = text.trim_matches(is_separator);
     if trimmed.is_empty() {
@@ -88,6 +91,14 @@ pub(super) fn list(text: &str) -> Result<Vec<ServerAddress>, InvalidServer> {
 }
 
 impl InvalidServer {
+    /// An address with an `@`: what stands before it may be a password.
+    fn with_user(host: &str) -> Self {
+        Self {
+            text: format!("…@{host}"),
+            what: "user and password are no part of an address; use `Client::from_url` or `Builder::login`".to_owned(),
+        }
+    }
+
     pub(super) fn none() -> Self {
         Self {
             text: String::new(),
@@ -105,11 +116,7 @@ impl FromStr for ServerAddress {
             what: what.to_string(),
         };
         if let Some((_, host)) = given.rsplit_once('@') {
-            // What stands before it may be a password.
-            return Err(InvalidServer {
-                text: format!("…@{host}"),
-                what: "user and password are no part of an address; use `Client::from_url` or `Builder::login`".to_owned(),
-            });
+            return Err(InvalidServer::with_user(host));
         }
         let text = given.trim();
         let text = text
@@ -211,6 +218,10 @@ mod tests {
         for text in ["", ",", " ; "] {
             let error = list(text).unwrap_err().to_string();
             assert!(error.contains("no server is given"), "{error}");
+        }
+        for text in ["jo:s3 cret@a,,b", "a,jo:s3,cret@b", "a jo:s3;cret@b"] {
+            let error = list(text).unwrap_err().to_string();
+            assert!(!error.contains("s3") && !error.contains("cret"), "{error}");
         }
         let error = list("a,,b").unwrap_err().to_string();
         assert!(
