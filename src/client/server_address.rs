@@ -235,7 +235,8 @@ mod tests {
         for (text, what) in [
             ("", "the host is empty"),
             ("nacos:0", "a port is not"),
-            ("nacos:8848/x", "a port is not"),
+            ("nacos:8848/x", "it has a path, /x"),
+            ("nacos:8848/0", "a port is not"),
             ("nacos:65000", "+ 1000 is no port"),
             ("::1", "needs brackets"),
             ("https://nacos:8848", "TLS is not chosen"),
