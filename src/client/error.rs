@@ -86,6 +86,15 @@ pub enum RequestError {
     /// The instance has port 0, which nobody can call. Nothing was sent.
     #[error("instance {0} has port 0; register the port that is listened on")]
     NoPort(Address),
+    /// The instance has an address that nobody can call: unspecified (`0.0.0.0`, `[::]`),
+    /// link-local, or a group's. Nothing was sent.
+    #[error("instance {address} cannot be called by anybody: {what}")]
+    Uncallable {
+        /// Its address.
+        address: Address,
+        /// What is wrong with it, and what to do.
+        what: &'static str,
+    },
     /// This client registers another instance in the service. Nothing changed.
     #[error(
         "this client already registers {0} in this service, and a Nacos server keeps one instance per connection and service: deregister it first, or register from a second client"

@@ -16,6 +16,7 @@ mod links;
 mod login;
 mod nearest;
 mod operations;
+mod reach;
 mod secret;
 mod server_address;
 mod state;
@@ -480,6 +481,20 @@ impl Client {
 fn check(key: &ServiceKey, instance: &Instance, ephemeral: bool) -> Result<(), RequestError> {
     if instance.address().port() == 0 {
         return Err(RequestError::NoPort(instance.address().clone()));
+    }
+    let ip = instance.address().host().ip();
+    if let Some(what) = ip.and_then(reach::objection) {
+        let address = instance.address().clone();
+        return Err(RequestError::Uncallable { address, what });
+    }
+    if ip.is_some_and(|ip| ip.to_canonical().is_loopback()) {
+        tracing::warn!(
+            namespace = &**key.namespace(),
+            group = &**key.group(),
+            service = &**key.name(),
+            instance = %instance.address(),
+            "registered with a loopback address: only this machine can call it"
+        );
     }
     if ephemeral && !instance.is_ephemeral() {
         return Err(RequestError::NotEphemeral(instance.address().clone()));
