@@ -16,6 +16,7 @@ mod links;
 mod login;
 mod nearest;
 mod operations;
+mod reach;
 mod secret;
 mod server_address;
 mod state;
@@ -51,7 +52,7 @@ pub use self::{
 use self::{
     counters::Tally,
     lease::Subscriptions,
-    operations::{Operation, Reply},
+    operations::{Operation, Reply, Unconnected},
 };
 use crate::{
     directory::{ReadyError, Subscription},
@@ -105,7 +106,7 @@ impl Client {
     /// Connects to a server, or one of several, in namespace `public`, and waits for it.
     ///
     /// `servers` is `"host:port"` with the server's *main* port (8848), several of them separated
-    /// by commas, or a list of such texts; see [`ServerAddress`] for the forms.
+    /// by commas or spaces, or a list of such texts; see [`ServerAddress`] for the forms.
     ///
     /// # Errors
     ///
@@ -189,7 +190,7 @@ impl Client {
             Ok(Ok(())) => Ok(subscription),
             Ok(Err(error)) => Err(error),
             Err(_) => {
-                let trouble = self.handle.diagnose(Some(key)).await;
+                let trouble = self.handle.diagnose(key).await;
                 Err(self.handle.timed_out_on(subscription.hint().or(trouble)))
             }
         }
@@ -488,6 +489,20 @@ fn check(key: &ServiceKey, instance: &Instance, ephemeral: bool) -> Result<(), R
     if instance.address().port() == 0 {
         return Err(RequestError::NoPort(instance.address().clone()));
     }
+    let ip = instance.address().host().ip();
+    if let Some(what) = ip.and_then(reach::objection) {
+        let address = instance.address().clone();
+        return Err(RequestError::Uncallable { address, what });
+    }
+    if ip.is_some_and(|ip| ip.to_canonical().is_loopback()) {
+        tracing::warn!(
+            namespace = &**key.namespace(),
+            group = &**key.group(),
+            service = &**key.name(),
+            instance = %instance.address(),
+            "registered with a loopback address: only this machine can call it"
+        );
+    }
     if ephemeral && !instance.is_ephemeral() {
         return Err(RequestError::NotEphemeral(instance.address().clone()));
     }
@@ -547,13 +562,22 @@ impl Handle {
         std::future::pending().await
     }
 
-    /// Why there is no list of a service, or no connection.
-    async fn diagnose(&self, key: Option<ServiceKey>) -> Option<Arc<str>> {
-        let (reply, why) = oneshot::channel();
-        self.send(Operation::Diagnose { key, reply }).ok()?;
-        // The driver answers at once, unless its runtime stands still.
-        let why = timeout(Duration::from_secs(1), why).await;
-        why.ok()?.ok()?.map(Into::into)
+    /// Why there is no list of a service.
+    async fn diagnose(&self, key: ServiceKey) -> Option<Arc<str>> {
+        let why = self.ask(|reply| Operation::Diagnose { key, reply }).await;
+        why.flatten().map(Into::into)
+    }
+
+    /// Why there is no connection.
+    async fn why_unconnected(&self) -> Option<Unconnected> {
+        self.ask(Operation::WhyUnconnected).await
+    }
+
+    /// Asks the driver, which answers at once unless its runtime stands still.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Operation) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(question(reply)).ok()?;
+        timeout(Duration::from_secs(1), answer).await.ok()?.ok()
     }
 
     fn send(&self, operation: Operation) -> Result<(), RequestError> {
