@@ -34,6 +34,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_always_ready_lets_others_go_now_and_then() {
+        #[expect(clippy::disallowed_methods, reason = "a test owns its tasks")]
         let other = tokio::spawn(async {});
         let mut rounds = 0;
         while !other.is_finished() {

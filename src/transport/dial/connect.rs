@@ -119,8 +119,6 @@ const SILENT: Duration = Duration::from_millis(300);
 mod tests {
     use std::sync::Mutex;
 
-    use tokio::time::Instant;
-
     use super::*;
 
     fn addresses(count: u8) -> Vec<SocketAddr> {
@@ -134,7 +132,7 @@ mod tests {
         count: u8,
         answer: impl Fn(usize) -> (u64, bool),
     ) -> (Vec<(u8, u128)>, Result<usize, DialError>) {
-        let (begun, log) = (Instant::now(), Mutex::new(Vec::new()));
+        let (begun, log) = (crate::endpoint::now(), Mutex::new(Vec::new()));
         let dial = |address: SocketAddr| {
             let SocketAddr::V4(v4) = address else {
                 unreachable!()

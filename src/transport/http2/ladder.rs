@@ -153,7 +153,7 @@ mod tests {
 
     /// The times of PINGs, in seconds, while the peer acknowledges and says nothing.
     fn pings(first: Duration, until: u64) -> Vec<u64> {
-        let begun = Instant::now();
+        let begun = crate::endpoint::now();
         let mut ladder = Ladder::new(first, WITHIN, begun);
         let (mut now, mut pings) = (begun, Vec::new());
         while now < begun + Duration::from_secs(until) {
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_stream_silent_for_an_hour_lives_at_every_server() {
         for mut budget in budgets() {
-            let begun = Instant::now();
+            let begun = crate::endpoint::now();
             for at in pings(FIRST, 3600) {
                 let well = budget.ping(begun + Duration::from_secs(at));
                 assert!(well, "{budget:?} at {at}");
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_frozen_peer_is_found_in_eight_seconds() {
-        let begun = Instant::now();
+        let begun = crate::endpoint::now();
         let mut ladder = Ladder::new(FIRST, WITHIN, begun);
         let opened = begun + Duration::from_secs(100);
         assert_eq!(ladder.step(begun, false), Step::Rest(None));
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_the_peer_says_begins_anew_and_an_acknowledgement_does_not() {
-        let begun = Instant::now();
+        let begun = crate::endpoint::now();
         let at = |s| begun + Duration::from_secs(s);
         let mut ladder = Ladder::new(FIRST, WITHIN, begun);
         ladder.step(at(0), true);
@@ -220,7 +220,7 @@ mod tests {
             steps in prop::collection::vec((0_u64..400, 0_u8..4), 1..60),
         ) {
             for mut budget in budgets() {
-                let begun = Instant::now();
+                let begun = crate::endpoint::now();
                 let mut ladder = Ladder::new(FIRST, WITHIN, begun);
                 let (mut now, mut open) = (begun, false);
                 for (rest, what) in &steps {
