@@ -91,6 +91,25 @@ pub enum RequestError {
         "this client already registers {0} in this service, and a Nacos server keeps one instance per connection and service: deregister it first, or register from a second client"
     )]
     AlreadyRegistered(Address),
+    /// The instance is marked as persistent, and this registers ephemeral ones. Nothing was sent.
+    #[error(
+        "instance {0} is marked as persistent (`ephemeral: false`), but this registers ephemeral instances, which live as long as the client: leave the mark out, or use `register_persistent`"
+    )]
+    NotEphemeral(Address),
+    /// The connection was lost before the registry confirmed that the instance is gone: it may list
+    /// it until it notices that, within 30 s as a rule (26 s measured for a client that froze), and
+    /// 180 s if its node was lost as well. Nothing is left that could be repeated.
+    #[error(
+        "the connection was lost before the registry confirmed that {} is gone: it may list it until it notices that, within 30 s as a rule, and 180 s if its node was lost, too",
+        listed(instances)
+    )]
+    Unconfirmed {
+        /// What may still be listed: the address, or those of a batch.
+        instances: Vec<Address>,
+    },
+    /// A batch without instances, which a server would ignore: deregister instead. Nothing was sent.
+    #[error("a batch of no instances; to register nothing, deregister")]
+    EmptyBatch,
     /// This client registers nothing in the service.
     #[error("this client registers nothing in this service")]
     NotRegistered,
@@ -204,8 +223,16 @@ impl From<OperationError> for RequestError {
                 after,
                 last_error: None,
             },
-            OperationError::AlreadyRegistered(address) => Self::AlreadyRegistered(address),
+            OperationError::AlreadyRegistered(addresses) => {
+                let text = OperationError::AlreadyRegistered(addresses.clone()).to_string();
+                addresses
+                    .into_first()
+                    .map_or(Self::Failed(text), Self::AlreadyRegistered)
+            }
             OperationError::NotRegistered => Self::NotRegistered,
+            OperationError::Unconfirmed(addresses) => Self::Unconfirmed {
+                instances: addresses.into_all(),
+            },
             OperationError::Closed => Self::Closed,
             other => Self::Failed(other.to_string()),
         }
@@ -221,11 +248,18 @@ impl fmt::Display for CloseError {
         for (at, key) in self.still_registered.iter().enumerate() {
             write!(f, "{}{key}", if at == 0 { "" } else { ", " })?;
         }
-        Ok(())
+        f.write_str(
+            ": it may list this client's instances there until it notices that the connection is gone, within 30 s as a rule, and 180 s if its node was lost, too",
+        )
     }
 }
 
 impl std::error::Error for CloseError {}
+
+fn listed(addresses: &[Address]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(", ")
+}
 
 fn timed_out(what: &str, after: Duration, last_error: Option<&str>) -> String {
     match last_error {

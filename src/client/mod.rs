@@ -3,7 +3,8 @@
 pub(crate) mod auth;
 mod builder;
 mod config;
-pub(crate) mod copies;
+mod copies;
+pub(crate) mod core;
 mod counters;
 mod driver;
 mod error;
@@ -208,35 +209,116 @@ impl Client {
     /// lives; registered anew after each reconnect.
     ///
     /// A Nacos server keeps one instance per connection and service, so a client registers one
-    /// instance of a service. Consumers hear of it about 0.5 s after this returns.
+    /// instance of a service. Another weight, cluster, metadata or `enabled` of the same address
+    /// take the place of what is registered, and consumers see them change in place; the same again
+    /// is the same call. This returns when the server acknowledged it; consumers hear of it about
+    /// 0.5 s later.
     ///
     /// # Errors
     ///
-    /// When another instance of this service is registered by this client, the instance has port
-    /// 0, or the server refuses: nothing changed then. When no answer came in time, the registration stays wanted and is
-    /// carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
+    /// When another address is registered in this service by this client, the instance has port
+    /// 0 or is marked as persistent, or the server refuses: nothing changed then, and what it had
+    /// confirmed before stays registered. When no answer came in time, the registration stays wanted
+    /// and is carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
     pub async fn register<N>(&self, service: N, instance: Instance) -> Result<(), RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
         let key = self.key(service)?;
-        if instance.address().port() == 0 {
-            return Err(RequestError::NoPort(instance.address().clone()));
-        }
-        if instance.weight().is_zero() {
-            tracing::warn!(
-                namespace = &**key.namespace(),
-                group = &**key.group(),
-                service = &**key.name(),
-                instance = %instance.address(),
-                "registered with weight 0: it gets no calls"
-            );
-        }
-        let instance = Box::new(instance.with_ephemeral(true));
+        check(&key, &instance, true)?;
+        let instance = Box::new(instance);
         let done = |ticket, reply| Operation::Register {
             ticket,
             key,
             instance,
+            reply,
+        };
+        self.handle.request(done).await.map(|_| ())
+    }
+
+    /// Registers several addresses of `service`, as ephemeral instances, in place of whatever this
+    /// client registers there; for as long as this client lives. Servers from 2.1.1 on.
+    ///
+    /// It is one registration: another batch takes its place as a whole, the same again is the same
+    /// call, and [`deregister`](Self::deregister) withdraws all of it.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`register`](Self::register), and when there is no instance at all.
+    pub async fn register_batch<N>(
+        &self,
+        service: N,
+        instances: impl IntoIterator<Item = Instance>,
+    ) -> Result<(), RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        let key = self.key(service)?;
+        let instances: Vec<Instance> = instances.into_iter().collect();
+        if instances.is_empty() {
+            return Err(RequestError::EmptyBatch);
+        }
+        for instance in &instances {
+            check(&key, instance, true)?;
+        }
+        let done = |ticket, reply| Operation::RegisterBatch {
+            ticket,
+            key,
+            instances,
+            reply,
+        };
+        self.handle.request(done).await.map(|_| ())
+    }
+
+    /// Registers `instance` as a persistent instance of `service`: the registry keeps it when this
+    /// client is gone, and says by its own checks whether it is healthy. It lasts until
+    /// [`deregister_persistent`](Self::deregister_persistent), from whichever client. Servers from
+    /// 2.3 on.
+    ///
+    /// # Errors
+    ///
+    /// When the instance has port 0, or the server refuses: a service is ephemeral or persistent as
+    /// a whole (400 for the other kind). When no answer came in time, it may be registered.
+    pub async fn register_persistent<N>(
+        &self,
+        service: N,
+        instance: Instance,
+    ) -> Result<(), RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        self.persist(self.key(service)?, instance, true).await
+    }
+
+    /// Takes a persistent instance back, whoever registered it.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses. When no answer came in time, it may be gone or not: ask again.
+    pub async fn deregister_persistent<N>(
+        &self,
+        service: N,
+        instance: Instance,
+    ) -> Result<(), RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        self.persist(self.key(service)?, instance, false).await
+    }
+
+    async fn persist(
+        &self,
+        key: ServiceKey,
+        instance: Instance,
+        on: bool,
+    ) -> Result<(), RequestError> {
+        check(&key, &instance, false)?;
+        let instance = Box::new(instance.with_ephemeral(false));
+        let done = |ticket, reply| Operation::Persist {
+            ticket,
+            key,
+            instance,
+            on,
             reply,
         };
         self.handle.request(done).await.map(|_| ())
@@ -249,8 +331,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When nothing is registered. When no answer came in time, it stays withdrawn and the server
-    /// is told when it is back.
+    /// When nothing is registered. [`Unconfirmed`](RequestError::Unconfirmed) when the connection
+    /// that carried it was lost before the server said that it is gone: only the server can end it
+    /// then, so go on serving until it has. When no answer came in time, it stays withdrawn, the
+    /// server is asked again, and lists it until then.
     pub async fn deregister<N>(&self, service: N) -> Result<(), RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
@@ -353,8 +437,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Names what could not be done in time; the connection is closed all the same, and the
-    /// server drops what was left when it notices. A second call while one is under way waits for
+    /// Names the services whose deregistration the server did not confirm, in time and on a
+    /// connection that stands; the connection is closed all the same, and the server drops what was
+    /// left when it notices, within 30 s as a rule, and 180 s if its node was lost, too. A second call while one is under way waits for
     /// that one, whatever its own deadline, and returns the same; later ones have nothing to do.
     pub async fn close(&self, deadline: Duration) -> Result<(), CloseError> {
         let (reply, done) = oneshot::channel();
@@ -389,6 +474,26 @@ impl Client {
     pub(crate) fn subscribe_key(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
         self.handle.subscribe(key)
     }
+}
+
+/// What can be told of an instance before anything is sent.
+fn check(key: &ServiceKey, instance: &Instance, ephemeral: bool) -> Result<(), RequestError> {
+    if instance.address().port() == 0 {
+        return Err(RequestError::NoPort(instance.address().clone()));
+    }
+    if ephemeral && !instance.is_ephemeral() {
+        return Err(RequestError::NotEphemeral(instance.address().clone()));
+    }
+    if instance.weight().is_zero() {
+        tracing::warn!(
+            namespace = &**key.namespace(),
+            group = &**key.group(),
+            service = &**key.name(),
+            instance = %instance.address(),
+            "registered with weight 0: it gets no calls"
+        );
+    }
+    Ok(())
 }
 
 impl Handle {
@@ -528,6 +633,9 @@ const _: () = {
     fn futures(client: &Client, subscription: &Subscription, instance: Instance) {
         future(&Client::connect(""));
         future(&client.subscribe(""));
+        future(&client.register_batch("", [instance.clone()]));
+        future(&client.register_persistent("", instance.clone()));
+        future(&client.deregister_persistent("", instance.clone()));
         future(&client.register("", instance));
         future(&client.deregister(""));
         future(&client.instances(""));

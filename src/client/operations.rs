@@ -30,6 +30,20 @@ pub(super) enum Operation {
         instance: Box<Instance>,
         reply: Reply,
     },
+    RegisterBatch {
+        ticket: Ticket,
+        key: ServiceKey,
+        instances: Vec<Instance>,
+        reply: Reply,
+    },
+    /// A persistent instance comes or goes.
+    Persist {
+        ticket: Ticket,
+        key: ServiceKey,
+        instance: Box<Instance>,
+        on: bool,
+        reply: Reply,
+    },
     Deregister {
         ticket: Ticket,
         key: ServiceKey,

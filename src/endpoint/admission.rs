@@ -1,6 +1,6 @@
 use std::{
     fmt, mem,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -48,6 +48,7 @@ trait Finish: Send + Sync {
     /// All that there is to do in the end, so that little is left to do where a handle is dropped.
     fn finish(self: Arc<Self>, since: Option<Mark>, abort: Abort);
     fn poll_abort(&self, abort: &mut Abort, cx: &mut Context<'_>) -> Poll<()>;
+    fn lost(&self, reason: &str);
 }
 
 impl<S> Endpoint<S> {
@@ -253,6 +254,16 @@ impl InFlight {
             None => Poll::Pending,
         }
     }
+
+    /// The response broke off in its body, for this reason: the connection ended with the call on
+    /// it. Says of the instance what [`Verdict::Lost`](crate::endpoint::Verdict::Lost) says, and
+    /// counts as that does. For whoever keeps this beside a response's body; where that ends as it
+    /// should, dropping this is all there is to do.
+    pub fn lost(&self, reason: &str) {
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.lost(reason);
+        }
+    }
 }
 
 impl<S: Send + Sync> Finish for Endpoint<S> {
@@ -265,6 +276,14 @@ impl<S: Send + Sync> Finish for Endpoint<S> {
         match self.hub.abort_after.get() {
             Some(after) => abort.poll(self, *after, cx),
             None => Poll::Pending,
+        }
+    }
+
+    #[cold]
+    fn lost(&self, reason: &str) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        if let Some(reports) = self.hub.reports.get().and_then(Weak::upgrade) {
+            reports.lost(&self.address(), self.generation, reason);
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -8,7 +8,17 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use crate::endpoint::{ejection, latency::Timing, outliers::Outliers};
+use crate::{
+    directory::Generation,
+    endpoint::{ejection, latency::Timing, outliers::Outliers},
+    model::Address,
+};
+
+/// Who is told what an endpoint learns outside of a call's future: the set.
+pub(crate) trait Reports: Send + Sync {
+    /// A response of this instance broke off in its body, for this reason.
+    fn lost(&self, instance: &Address, generation: Generation, reason: &str);
+}
 
 /// Where the endpoints of one consumer report to.
 pub(crate) struct Hub {
@@ -37,6 +47,8 @@ pub(crate) struct Hub {
     ejections: AtomicU64,
     outlier_ejections: AtomicU64,
     restorations: AtomicU64,
+    /// Set once, by the set that this is of.
+    pub(crate) reports: OnceLock<Weak<dyn Reports>>,
     /// Calls that were let in at an evicted gate: none, unless gates are off.
     pub(crate) after_eviction: AtomicU64,
     /// Requests that set out for another instance.
@@ -60,6 +72,7 @@ impl Hub {
             ejections: AtomicU64::new(0),
             outlier_ejections: AtomicU64::new(0),
             restorations: AtomicU64::new(0),
+            reports: OnceLock::new(),
             after_eviction: AtomicU64::new(0),
             moved: AtomicU64::new(0),
         }

@@ -1,6 +1,20 @@
 use std::sync::Arc;
 
-use crate::endpoint::{Endpoint, EndpointSet, ejection};
+use crate::{
+    directory::Generation,
+    endpoint::{Endpoint, EndpointSet, ejection, hub::Reports},
+    model::Address,
+};
+
+impl<S: Send + Sync> Reports for EndpointSet<S> {
+    fn lost(&self, instance: &Address, generation: Generation, reason: &str) {
+        let endpoint = self.find_endpoint(instance);
+        let endpoint = endpoint.filter(|endpoint| endpoint.generation() == generation);
+        if let Some(endpoint) = endpoint {
+            self.failed(&endpoint, false, reason, true);
+        }
+    }
+}
 
 impl<S> EndpointSet<S> {
     /// A call found that the instance cannot be reached: no other call goes there until a probe

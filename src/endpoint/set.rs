@@ -141,6 +141,8 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             prober: OnceLock::new(),
             maker: OnceLock::new(),
         });
+        let reports: Weak<Self> = Arc::downgrade(&set);
+        let _ = set.hub.reports.set(reports);
         janitor::spawn(&set);
         set
     }

@@ -5,14 +5,12 @@ use std::{
 
 use super::{
     error::{CallFailure, LinkError, OperationError},
-    event::{CallId, LinkId, Output, Ticket},
+    event::{CallId, LinkId, Output},
+    item::{Asked, Id},
     machine::Session,
     timers::Timer,
 };
-use crate::{
-    model::ServiceKey,
-    wire::{Answer, Head, Payload, Request, ServerError},
-};
+use crate::wire::{Answer, Head, Payload, Request, ServerError};
 
 /// A unary call under way.
 #[derive(Debug)]
@@ -29,19 +27,7 @@ pub(super) enum Purpose {
     Check,
     Poll,
     Health,
-    Subscribe {
-        key: ServiceKey,
-        on: bool,
-    },
-    Reread {
-        key: ServiceKey,
-    },
-    /// Of the publication's version, or its end.
-    Publish {
-        key: ServiceKey,
-        version: Option<u64>,
-    },
-    Read(Ticket),
+    Item(Id, Asked),
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +54,7 @@ impl Calls {
 
 impl Purpose {
     const fn is_item(&self) -> bool {
-        !matches!(self, Self::Check | Self::Poll | Self::Health)
+        matches!(self, Self::Item(..))
     }
 }
 
@@ -203,14 +189,7 @@ impl Session {
         }
         match &call.purpose {
             Purpose::Check | Purpose::Poll | Purpose::Health => {}
-            Purpose::Subscribe { key, on } => {
-                self.subscription_answered(key, *on, call.sent, verdict, now);
-            }
-            Purpose::Reread { key } => self.reread_answered(key, call.sent, verdict, now),
-            Purpose::Publish { key, version } => {
-                self.publication_answered(key, *version, verdict, now);
-            }
-            Purpose::Read(ticket) => self.read_answered(*ticket, verdict, now),
+            Purpose::Item(id, asked) => self.item_answered(id, *asked, call.sent, verdict, now),
         }
         if unanswered {
             self.check_health(now);

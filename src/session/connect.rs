@@ -24,6 +24,9 @@ use crate::{
 /// How clients of this kind introduce themselves; servers read name and version from it.
 const CLIENT_VERSION: &str = concat!("Nacos-Rust-Client:v", env!("CARGO_PKG_VERSION"));
 
+/// So often a server is asked at the shortest interval whether it registered us.
+const EAGER_POLLS: u32 = 10;
+
 impl Session {
     /// Looks for addresses, which are resolved anew each time.
     pub(super) fn start_attempt(&mut self, now: Instant) {
@@ -241,6 +244,7 @@ impl Session {
             let id = self.call(link, &Request::HealthCheck, Purpose::Poll, now);
             if let Some(attempt) = &mut self.attempt {
                 attempt.poll = Some(id);
+                attempt.polls += 1;
             }
         }
     }
@@ -252,7 +256,7 @@ impl Session {
         result: Result<Payload, CallFailure>,
         now: Instant,
     ) {
-        let again = now + self.config.registration_poll;
+        let poll = self.config.registration_poll;
         let Some(attempt) = self.attempt_at(link, Step::Register) else {
             return;
         };
@@ -260,6 +264,9 @@ impl Session {
         if is_latest {
             attempt.poll = None;
         }
+        // Most servers are ready by then; one that is not is not hammered.
+        let doublings = attempt.polls.saturating_sub(EAGER_POLLS).min(3);
+        let again = now + poll.saturating_mul(1 << doublings);
         let error = match result.map(|payload| Answer::decode(&payload)) {
             Ok(Ok(Ok(_))) if attempt.acknowledged || !attempt.negotiates => {
                 return self.promote(now);
@@ -389,6 +396,7 @@ impl Session {
         }
         self.said = None; // another connection, even if to the same server
         self.say(State::Connected {
+            link: attempt.id,
             server: candidate.addr,
             connection_id: attempt.connection_id,
         });

@@ -31,6 +31,8 @@ pub(super) struct Attempt {
     pub(super) acknowledged: bool,
     /// The health check under way, that asks whether the connection is registered.
     pub(super) poll: Option<CallId>,
+    /// How often that was asked.
+    pub(super) polls: u32,
 }
 
 /// How far an attempt has come; the order is that of time.
@@ -78,6 +80,7 @@ impl Attempt {
             negotiates: false,
             acknowledged: false,
             poll: None,
+            polls: 0,
         }
     }
 }

@@ -10,7 +10,7 @@ use tower::BoxError;
 use crate::{
     endpoint::{Recovered, Verdict},
     model::Address,
-    transport::{Body, dial::DialError},
+    transport::{Body, dial::dialler::DialError},
 };
 
 /// Why a call to an instance failed, and what is known about the request.

@@ -27,37 +27,28 @@
 //! moves only if it is idempotent and [`Retry`] is given.
 
 mod body;
-mod connection;
 mod dial;
 mod error;
 mod form;
 mod http1;
 mod http2;
-mod judge;
 mod options;
-mod patient;
-mod resolve;
-mod response;
-mod resume;
 mod retry;
 mod rules;
 mod service;
 mod spawn;
-mod target;
-#[cfg(feature = "tls")]
-mod tls;
-mod upload;
 
 #[cfg(feature = "tls")]
-pub use self::tls::{InvalidTls, Tls};
+pub use self::dial::tls::{InvalidTls, Tls};
 pub use self::{
-    body::Body,
+    body::{request::Body, response::ResponseBody},
+    dial::{
+        resolve::{Resolve, SystemResolver},
+        target::{Protocol, Purpose, Target},
+    },
     error::{Error, ErrorKind, Evidence},
     options::{MakeTransport, TransportBuilder},
-    resolve::{Resolve, SystemResolver},
-    response::ResponseBody,
     retry::{Idempotent, Retry},
     rules::{Rules, classify},
     service::{ResponseFuture, Transport},
-    target::{Protocol, Purpose, Target},
 };

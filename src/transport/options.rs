@@ -27,7 +27,7 @@ pub(super) struct Options {
     pub(super) retry: Option<Retry>,
     pub(super) resolver: Arc<dyn Resolve>,
     #[cfg(feature = "tls")]
-    pub(super) tls: crate::transport::tls::Lazy,
+    pub(super) tls: crate::transport::dial::tls::Lazy,
 }
 
 type Rule = Arc<dyn Fn(&Instance, Purpose) -> Result<Target, String> + Send + Sync>;
@@ -274,7 +274,7 @@ impl Default for Options {
             retry: None,
             resolver: Arc::new(SystemResolver),
             #[cfg(feature = "tls")]
-            tls: crate::transport::tls::Lazy::default(),
+            tls: crate::transport::dial::tls::Lazy::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     endpoint,
-    transport::{Body, Error, ErrorKind, body::Kind},
+    transport::{Body, Error, ErrorKind, body::request::Kind},
 };
 
 /// Sends idempotent requests again that were lost, for

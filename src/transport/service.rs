@@ -18,10 +18,10 @@ use crate::{
     model::Address,
     transport::{
         Body, Error, ErrorKind, Evidence, Protocol, ResponseBody, Target, TransportBuilder,
-        dial::{self, DialError, Dialled},
+        dial::dialler::{self as dial, DialError, Dialled},
         form::Named,
-        http1::{self, Pool as Pool1},
-        http2::{self, Pool as Pool2},
+        http1::exchange::{self as http1, Pool as Pool1},
+        http2::exchange::{self as http2, Pool as Pool2},
         options::Options,
         spawn::spawn,
     },

@@ -15,14 +15,14 @@ use super::paths::{Path, Source};
 /// and one that is mended has to go.
 const RINGS: &[(&str, usize)] = &[
     ("balance", 6),
-    ("client", 7),
-    ("directory", 5),
-    ("endpoint", 15),
-    ("http", 4),
+    ("client", 9),
+    ("directory", 7),
+    ("endpoint", 24),
+    ("http", 8),
     ("link", 2),
-    ("session", 7),
-    ("testing", 13),
-    ("transport", 12),
+    ("session", 10),
+    ("testing", 14),
+    ("transport", 16),
 ];
 
 /// A room's files by their modules: `["driver", "news"]`.

@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     CloseError, ConnectError, ConnectionState, ENDLESS, Handle, RequestError,
     auth::Auth,
-    copies::Copies,
+    core::{Core, News},
     counters::Teller,
     hints::Hints,
     home::Home,
@@ -30,7 +30,7 @@ use super::{
 use crate::{
     directory::Options,
     model::ServiceKey,
-    session::{self, Command, Config, Output, Session, Ticket},
+    session::{self, Command, Config, Output, Ticket},
 };
 
 /// How long the farewell takes at most when nobody waits for it.
@@ -44,10 +44,11 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 enum Cause {
     Unreadable,
     Lost,
+    Unanswered,
 }
 
 pub(super) struct Driver {
-    session: Session,
+    core: Core,
     links: Links,
     /// If there is a user to log in as.
     auth: Option<Auth>,
@@ -55,7 +56,6 @@ pub(super) struct Driver {
     subscriptions: Arc<Subscriptions>,
     state: watch::Sender<ConnectionState>,
     namespace: Arc<str>,
-    copies: Copies,
     services: HashMap<ServiceKey, Service>,
     replies: HashMap<Ticket, Reply>,
     /// Who wants to know if the login is refused.
@@ -68,7 +68,7 @@ pub(super) struct Driver {
     spare_ticket: u64,
     closing: Option<Closing>,
     /// When the last warning of each cause was given.
-    warned: [Option<Instant>; 2],
+    warned: [Option<Instant>; 3],
     /// When the last byte of the message being handled left the socket.
     received: Option<Instant>,
     hints: Hints,
@@ -129,14 +129,13 @@ impl Driver {
         let teller = Teller::new(&namespace);
         let tally = teller.tally().clone();
         let driver = Self {
-            session: Session::new(config, rng, now()),
+            core: Core::new(config, rng, now()),
             links: Links::new(network),
             auth,
             operations,
             subscriptions: subscriptions.clone(),
             state,
             namespace: namespace.clone(),
-            copies: Copies::default(),
             services: HashMap::new(),
             replies: HashMap::new(),
             awaiting_login: Vec::new(),
@@ -144,7 +143,7 @@ impl Driver {
             registered: HashSet::new(),
             spare_ticket: u64::MAX,
             closing: None,
-            warned: [None; 2],
+            warned: [None; 3],
             received: None,
             hints: Hints::default(),
             teller,
@@ -166,7 +165,7 @@ impl Driver {
         loop {
             self.pump();
             let connected = self.state.borrow().is_connected();
-            self.teller.tell(&self.session.counters(), connected);
+            self.teller.tell(&self.core.session().counters(), connected);
             if self.is_over() {
                 break;
             }
@@ -197,8 +196,7 @@ impl Driver {
     fn next_timeout(&self) -> Option<Instant> {
         let closing = self.closing.as_ref().map(|closing| closing.until);
         [
-            self.copies.poll_timeout(),
-            self.session.poll_timeout(),
+            self.core.poll_timeout(),
             self.auth.as_ref().and_then(Auth::poll_timeout),
             closing,
         ]
@@ -209,16 +207,13 @@ impl Driver {
 
     fn handle_timeout(&mut self) {
         let now = now();
-        self.session.handle_timeout(now);
+        self.core.handle_timeout(now);
         if self
             .auth
             .as_mut()
             .is_some_and(|auth| auth.handle_timeout(now))
         {
             self.log_in();
-        }
-        for key in self.copies.handle_timeout(now) {
-            self.session.handle_command(Command::Refresh(key), now);
         }
     }
 
@@ -230,19 +225,25 @@ impl Driver {
                 server,
                 result,
             } => {
-                self.session.handle_resolved(link, server, result, now);
+                self.core
+                    .session_mut()
+                    .handle_resolved(link, server, result, now);
             }
             Event::Connected { link, local, token } => {
                 if let (Some(token), Some(auth)) = (&token, &mut self.auth) {
                     auth.offered(token.ttl, now);
                 }
                 let headers = token.as_ref().map(trust::headers);
-                self.session.handle_connected(link, local, headers, now);
+                self.core
+                    .session_mut()
+                    .handle_connected(link, local, headers, now);
             }
             Event::LoggedIn { link, result } => self.logged_in(link, result, now),
-            Event::DialFailed { link, error } => self.session.handle_dial_failed(link, error, now),
+            Event::DialFailed { link, error } => {
+                self.core.session_mut().handle_dial_failed(link, error, now)
+            }
             Event::Answered { call, result, .. } => {
-                self.session.handle_answer(call, result, now);
+                self.core.session_mut().handle_answer(call, result, now);
             }
             Event::Message {
                 link,
@@ -250,12 +251,14 @@ impl Driver {
                 received,
             } => {
                 self.received = received;
-                self.session.handle_stream(link, &payload, now);
+                self.core.session_mut().handle_stream(link, &payload, now);
                 self.pump();
                 self.received = None;
             }
             Event::StreamEnded { link, reason } => {
-                self.session.handle_stream_ended(link, reason, now);
+                self.core
+                    .session_mut()
+                    .handle_stream_ended(link, reason, now);
             }
         }
     }
@@ -264,17 +267,15 @@ impl Driver {
         let now = now();
         let command = match operation {
             Operation::Subscribe { key, writer } => {
-                self.copies.open(key.clone(), writer, now);
                 self.services.insert(key.clone(), Service::default());
-                Command::Subscribe(key)
+                return self.core.subscribe(key, writer, now);
             }
             Operation::Release(key, slot) => {
                 if !self.subscriptions.release(&key, slot) {
                     return; // somebody holds it again
                 }
                 self.services.remove(&key);
-                self.copies.close(&key);
-                Command::Unsubscribe(key)
+                return self.core.unsubscribe(key, now);
             }
             Operation::Await { key, reply } => {
                 let Some(service) = self.services.get_mut(&key) else {
@@ -291,7 +292,7 @@ impl Driver {
             Operation::Diagnose { key, reply } => {
                 let _ = reply.send(match key {
                     Some(key) => self.services.get(&key).and_then(|s| s.trouble.clone()),
-                    None => Some(self.session.connect_error().to_string()),
+                    None => Some(self.core.session().connect_error().to_string()),
                 });
                 return;
             }
@@ -307,6 +308,35 @@ impl Driver {
                     ticket,
                     key,
                     instance,
+                }
+            }
+            Operation::RegisterBatch {
+                ticket,
+                key,
+                instances,
+                reply,
+            } => {
+                self.replies.insert(ticket, reply);
+                self.registered.insert(key.clone());
+                Command::RegisterBatch {
+                    ticket,
+                    key,
+                    instances,
+                }
+            }
+            Operation::Persist {
+                ticket,
+                key,
+                instance,
+                on,
+                reply,
+            } => {
+                self.replies.insert(ticket, reply);
+                Command::Persist {
+                    ticket,
+                    key,
+                    instance,
+                    on,
                 }
             }
             Operation::Deregister { ticket, key, reply } => {
@@ -340,14 +370,13 @@ impl Driver {
             Operation::Withdraw => {
                 for key in std::mem::take(&mut self.registered) {
                     let ticket = self.spare_ticket();
-                    self.session
-                        .handle_command(Command::Deregister { ticket, key }, now);
+                    self.core.command(Command::Deregister { ticket, key }, now);
                 }
                 return;
             }
             Operation::Close { deadline, reply } => return self.begin_close(deadline, Some(reply)),
         };
-        self.session.handle_command(command, now);
+        self.core.command(command, now);
     }
 
     fn begin_close(
@@ -360,12 +389,25 @@ impl Driver {
             until: now + deadline.min(ENDLESS),
             replies: Vec::from_iter(reply),
         });
-        self.session.handle_command(Command::Close, now);
+        self.core.command(Command::Close, now);
     }
 
     /// Carries out everything the session wants.
     fn pump(&mut self) {
-        while let Some(output) = self.session.poll_output() {
+        let received = self.received;
+        while let Some(news) = self.core.poll(received.unwrap_or_else(now), now()) {
+            let output = match news {
+                News::Output(output) => output,
+                News::Listed {
+                    key,
+                    origin,
+                    nothing,
+                    unusable,
+                } => {
+                    self.listed(&key, origin, nothing, unusable);
+                    continue;
+                }
+            };
             match output {
                 Output::Resolve {
                     link,
@@ -392,11 +434,7 @@ impl Driver {
                     self.links.call(link, call, payload, timeout);
                 }
                 Output::Hangup { link } => self.links.hang_up(link),
-                Output::Listing {
-                    key,
-                    listing,
-                    origin,
-                } => self.apply(&key, listing, origin),
+                Output::Listing { .. } => {} // told above
                 Output::Undecodable { key, reason } => self.undecodable(key.as_ref(), &reason),
                 Output::Failed {
                     key,
@@ -416,14 +454,14 @@ impl Driver {
 
     /// The farewell is over, done or not: nobody is left waiting.
     fn end(mut self) {
-        let unfinished = self.session.unfinished().into_iter();
+        let unfinished = self.core.session().unfinished().into_iter();
         let still_registered: Vec<ServiceKey> = unfinished
             .filter(|(operation, _)| *operation == session::Operation::Deregister)
             .map(|(_, key)| key)
             .collect();
         // First, so that whoever wakes because a subscription ended finds out why.
         self.state.send_replace(ConnectionState::Closed);
-        self.copies.close_all();
+        self.core.close_all();
         self.services.clear();
         for (_, reply) in self.replies.drain() {
             let _ = reply.send(Err(RequestError::Closed));

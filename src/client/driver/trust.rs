@@ -74,7 +74,7 @@ impl Driver {
 
     /// Begins a login at the server that we are connected to.
     pub(super) fn log_in(&mut self) {
-        let link = self.session.current_link();
+        let link = self.core.session().current_link();
         let begun = link.is_some_and(|link| self.links.log_in(link));
         if let Some(auth) = self.auth.as_mut().filter(|_| !begun) {
             auth.disconnected(); // the next connection brings a token
@@ -88,14 +88,14 @@ impl Driver {
         now: Instant,
     ) {
         let Some(auth) = &mut self.auth else { return };
-        if self.session.current_link() != Some(link) {
+        if self.core.session().current_link() != Some(link) {
             return; // of a connection that is being left: the new one has its own
         }
         match result {
             Ok(token) => {
                 tracing::debug!(namespace = &*self.namespace, ttl = ?token.ttl, "logged in again");
                 auth.renewed(token.ttl, now);
-                self.session.handle_headers(headers(&token), now);
+                self.core.session_mut().handle_headers(headers(&token), now);
             }
             Err(error) => {
                 let waiting = auth.failed(now);

@@ -13,7 +13,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     endpoint::InFlight,
-    transport::{Error, ErrorKind, Evidence, http1::Lease, http2::Held, service::Connections},
+    transport::{
+        Error, ErrorKind, Evidence, http1::exchange::Lease, http2::exchange::Held,
+        service::Connections,
+    },
 };
 
 /// The body of an instance's response.
@@ -39,7 +42,7 @@ enum Kind {
 }
 
 impl ResponseBody {
-    pub(super) fn http1(incoming: Incoming, lease: Lease) -> Self {
+    pub(in crate::transport) fn http1(incoming: Incoming, lease: Lease) -> Self {
         let mut body = Self {
             kind: Kind::Http1(incoming, lease),
             with: With::default(),
@@ -48,7 +51,7 @@ impl ResponseBody {
         body
     }
 
-    pub(super) fn http2(stream: RecvStream, held: Held) -> Self {
+    pub(in crate::transport) fn http2(stream: RecvStream, held: Held) -> Self {
         let mut body = Self {
             kind: Kind::Http2(stream, held),
             with: With::default(),
@@ -58,14 +61,14 @@ impl ResponseBody {
     }
 
     /// Keeps the call's place among those that the instance may have.
-    pub(super) fn hold(&mut self, permit: Option<OwnedSemaphorePermit>) {
+    pub(in crate::transport) fn hold(&mut self, permit: Option<OwnedSemaphorePermit>) {
         if !matches!(self.kind, Kind::Ended) {
             self.with.permit = permit;
         }
     }
 
     /// Keeps the call counted.
-    pub(super) fn track(&mut self, in_flight: InFlight) {
+    pub(in crate::transport) fn track(&mut self, in_flight: InFlight) {
         if !matches!(self.kind, Kind::Ended) {
             self.with.in_flight = Some(in_flight);
         }

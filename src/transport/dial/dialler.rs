@@ -20,14 +20,14 @@ use crate::{
     model::{Address, Host},
     tls::Socket,
     transport::{
+        dial::target::{Protocol, Target, why_not},
         options::Options,
-        target::{Protocol, Target, why_not},
     },
 };
 
 /// Why there is no connection. Shared by all who waited for it.
 #[derive(Clone, Debug)]
-pub(super) struct DialError(Arc<Failure>);
+pub(in crate::transport) struct DialError(Arc<Failure>);
 
 #[derive(Debug)]
 struct Failure {
@@ -39,18 +39,18 @@ struct Failure {
 }
 
 /// What came of a dial.
-pub(super) struct Dialled {
-    pub(super) io: Socket,
+pub(in crate::transport) struct Dialled {
+    pub(in crate::transport) io: Socket,
     /// Whether HTTP/2 is to be spoken on it.
-    pub(super) http2: bool,
+    pub(in crate::transport) http2: bool,
 }
 
 impl DialError {
-    pub(super) fn new(text: impl Into<String>) -> Self {
+    pub(in crate::transport) fn new(text: impl Into<String>) -> Self {
         Self::of(text.into(), false, None)
     }
 
-    pub(super) fn late(text: String) -> Self {
+    pub(in crate::transport) fn late(text: String) -> Self {
         Self::of(text, true, None)
     }
 
@@ -65,7 +65,7 @@ impl DialError {
     }
 
     #[cfg(feature = "tls")]
-    pub(super) fn tls(text: String, timeout: bool) -> Self {
+    pub(in crate::transport) fn tls(text: String, timeout: bool) -> Self {
         Self(Arc::new(Failure {
             text,
             tls: true,
@@ -76,7 +76,7 @@ impl DialError {
     }
 
     /// The instance is not dialled any more.
-    pub(super) fn retired() -> Self {
+    pub(in crate::transport) fn retired() -> Self {
         Self(Arc::new(Failure {
             text: "it left while it was being dialled".to_owned(),
             tls: false,
@@ -86,21 +86,21 @@ impl DialError {
         }))
     }
 
-    pub(super) fn is_retirement(&self) -> bool {
+    pub(in crate::transport) fn is_retirement(&self) -> bool {
         self.0.retirement
     }
 
-    pub(super) fn is_tls(&self) -> bool {
+    pub(in crate::transport) fn is_tls(&self) -> bool {
         self.0.tls
     }
 
-    pub(super) fn is_timeout(&self) -> bool {
+    pub(in crate::transport) fn is_timeout(&self) -> bool {
         self.0.timeout
     }
 }
 
 /// Connects, and shakes hands if it is to be TLS.
-pub(super) async fn dial(
+pub(in crate::transport) async fn dial(
     target: &Result<Target, String>,
     options: &Options,
 ) -> Result<Dialled, DialError> {
@@ -120,7 +120,7 @@ pub(super) async fn dial(
     }
     #[cfg(feature = "tls")]
     {
-        crate::transport::tls::shake_hands(socket, target, options).await
+        crate::transport::dial::tls::shake_hands(socket, target, options).await
     }
     #[cfg(not(feature = "tls"))]
     {
@@ -238,7 +238,7 @@ fn tune(stream: &TcpStream) {
 
 /// For how long the peer may leave unacknowledged, or refuse, what was written. Other systems than
 /// Linux have limits of their own.
-pub(super) fn be_patient(stream: &TcpStream, within: Duration) {
+pub(in crate::transport) fn be_patient(stream: &TcpStream, within: Duration) {
     #[cfg(target_os = "linux")]
     let _ = SockRef::from(stream).set_tcp_user_timeout(Some(within));
     #[cfg(not(target_os = "linux"))]
@@ -275,4 +275,4 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// As long as HTTP/2 waits before its PING.
 const SILENCE: Duration = Duration::from_secs(5);
 /// That, and the time to answer.
-pub(super) const UNACKNOWLEDGED: Duration = Duration::from_secs(8);
+pub(in crate::transport) const UNACKNOWLEDGED: Duration = Duration::from_secs(8);

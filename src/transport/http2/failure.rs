@@ -7,13 +7,13 @@ use http::{Request, request::Parts};
 
 use crate::transport::{
     Body, ErrorKind, Evidence,
-    connection::Slot,
-    resume::Recording,
+    body::recording::Recording,
+    http2::connection::Slot,
     service::{Back, Connections, Failed},
 };
 
 /// What of a request's body may be sent again.
-pub(super) enum Sent {
+pub(in crate::transport) enum Sent {
     Empty,
     Full(Bytes),
     Stream(Arc<Recording>),
@@ -24,7 +24,7 @@ pub(super) enum Sent {
 struct Refusals(u32);
 
 /// No stream was opened: row (a).
-pub(super) fn not_opened(
+pub(in crate::transport) fn not_opened(
     connections: &Connections,
     slot: &Slot,
     error: h2::Error,
@@ -54,7 +54,7 @@ pub(super) fn not_opened(
 }
 
 /// What the end of an opened stream means.
-pub(super) fn judge(
+pub(in crate::transport) fn judge(
     connections: &Connections,
     slot: &Slot,
     error: h2::Error,

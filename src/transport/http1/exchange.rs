@@ -19,9 +19,9 @@ use crate::{
     tls::Socket,
     transport::{
         Body, Error, ErrorKind, Evidence, ResponseBody,
-        dial::DialError,
+        dial::dialler::DialError,
         form,
-        patient::Patient,
+        http1::patient::Patient,
         service::{Back, Connected, Connections, Failed, Mode},
         spawn::spawn,
     },
@@ -29,7 +29,7 @@ use crate::{
 
 /// The idle connections, the one used last on top, so that those not needed grow old.
 #[derive(Default)]
-pub(super) struct Pool(Mutex<Idle>);
+pub(in crate::transport) struct Pool(Mutex<Idle>);
 
 #[derive(Default)]
 struct Idle {
@@ -45,7 +45,7 @@ struct Idle {
 }
 
 /// The way into one connection.
-pub(super) struct Sender {
+pub(in crate::transport) struct Sender {
     sender: SendRequest<Body>,
     fresh: bool,
 }
@@ -54,12 +54,12 @@ pub(super) struct Sender {
 struct Tending(Weak<Connections>);
 
 /// A call's place on its connection, until its response has ended.
-pub(super) struct Lease {
+pub(in crate::transport) struct Lease {
     sender: Sender,
     connections: Arc<Connections>,
 }
 
-pub(super) async fn shake_hands(io: Socket) -> Result<Sender, DialError> {
+pub(in crate::transport) async fn shake_hands(io: Socket) -> Result<Sender, DialError> {
     let shaken = http1::handshake(TokioIo::new(Patient::new(io))).await;
     let (sender, connection) = shaken.map_err(|error| DialError::new(error.to_string()))?;
     // Ends when the socket does, or when its sender is dropped and nothing is in flight. What goes
@@ -73,7 +73,7 @@ pub(super) async fn shake_hands(io: Socket) -> Result<Sender, DialError> {
 
 impl Pool {
     /// The idle connection that was used last.
-    pub(super) fn take(&self) -> Option<Sender> {
+    pub(in crate::transport) fn take(&self) -> Option<Sender> {
         let mut idle = self.lock();
         loop {
             let (sender, _) = idle.connections.pop()?;
@@ -85,7 +85,7 @@ impl Pool {
 }
 
 /// A new connection; none if it came to HTTP/2.
-pub(super) async fn connect(
+pub(in crate::transport) async fn connect(
     connections: &Arc<Connections>,
     orphan: bool,
 ) -> Result<Option<Sender>, DialError> {
@@ -119,14 +119,14 @@ pub(super) async fn connect(
 }
 
 /// A connection ahead of the first call.
-pub(super) async fn warm_up(connections: Arc<Connections>) {
+pub(in crate::transport) async fn warm_up(connections: Arc<Connections>) {
     if let Ok(Some(sender)) = connect(&connections, false).await {
         Pool::put(&connections, sender);
     }
 }
 
 /// Sends the request and waits for the response's headers.
-pub(super) async fn exchange(
+pub(in crate::transport) async fn exchange(
     connections: &Arc<Connections>,
     mut sender: Sender,
     mut request: Request<Body>,
@@ -205,12 +205,12 @@ fn late(connections: &Connections, within: Duration) -> Error {
 }
 
 impl Lease {
-    pub(super) const fn connections(&self) -> &Arc<Connections> {
+    pub(in crate::transport) const fn connections(&self) -> &Arc<Connections> {
         &self.connections
     }
 
     /// The response has ended: the connection is for the next call.
-    pub(super) fn give_back(self) {
+    pub(in crate::transport) fn give_back(self) {
         let Self {
             mut sender,
             connections,
@@ -232,7 +232,7 @@ impl Lease {
 
     /// The response was given up. If it was all there, the connection is as good as new; else it
     /// closes, since there is no other way to end a call.
-    pub(super) fn give_up(self) {
+    pub(in crate::transport) fn give_up(self) {
         if self.sender.sender.is_ready() {
             Pool::put(&self.connections, self.sender);
         }
@@ -260,7 +260,7 @@ impl Pool {
     }
 
     /// Takes in a connection that was just made.
-    pub(super) fn lend(&self, sender: Sender) {
+    pub(in crate::transport) fn lend(&self, sender: Sender) {
         let mut idle = self.lock();
         idle.runtime = Handle::try_current().ok();
         idle.connections.push((sender, endpoint::now()));
@@ -305,7 +305,7 @@ impl Pool {
     }
 
     /// Closes what is idle, and what will be.
-    pub(super) fn close(&self) {
+    pub(in crate::transport) fn close(&self) {
         let mut idle = self.lock();
         idle.closed = true;
         let closing = mem::take(&mut idle.connections);

@@ -9,21 +9,24 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use tokio::task::AbortHandle;
 
-use crate::transport::resume::Recording;
+use crate::transport::body::recording::Recording;
 
 /// Sends a body on its stream, as fast as the peer takes it. Ready when it is sent, or when there
 /// is nobody to send it to; the response tells which. Dropped before, it resets the stream.
-pub(super) struct Upload {
+pub(in crate::transport) struct Upload {
     recording: Arc<Recording>,
     stream: SendStream<Bytes>,
     done: bool,
 }
 
 /// Aborts a task unless told that it may go on.
-pub(super) struct AbortOnDrop(Option<AbortHandle>);
+pub(in crate::transport) struct AbortOnDrop(Option<AbortHandle>);
 
 impl Upload {
-    pub(super) const fn new(recording: Arc<Recording>, stream: SendStream<Bytes>) -> Self {
+    pub(in crate::transport) const fn new(
+        recording: Arc<Recording>,
+        stream: SendStream<Bytes>,
+    ) -> Self {
         Self {
             recording,
             stream,
@@ -31,7 +34,7 @@ impl Upload {
         }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::transport) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_send(cx));
         self.done = true;
         Poll::Ready(())
@@ -105,11 +108,11 @@ impl Drop for Upload {
 }
 
 impl AbortOnDrop {
-    pub(super) const fn new(task: AbortHandle) -> Self {
+    pub(in crate::transport) const fn new(task: AbortHandle) -> Self {
         Self(Some(task))
     }
 
-    pub(super) fn disarm(mut self) {
+    pub(in crate::transport) fn disarm(mut self) {
         self.0 = None;
     }
 }

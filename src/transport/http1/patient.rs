@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     tls::Socket,
-    transport::dial::{UNACKNOWLEDGED, be_patient},
+    transport::dial::dialler::{UNACKNOWLEDGED, be_patient},
 };
 
 /// An HTTP/1 connection that leaves a peer time to take a large body.
@@ -18,14 +18,14 @@ use crate::{
 /// looks like one that is gone: both let the time limit on what was written pass. Below what fits
 /// into any peer's buffers it can only be gone; beyond, it is given longer, until it answers.
 /// HTTP/2 has windows of its own for that, and its peers read always.
-pub(super) struct Patient {
+pub(in crate::transport) struct Patient {
     io: Socket,
     /// How much was written since something was read.
     written: usize,
 }
 
 impl Patient {
-    pub(super) const fn new(io: Socket) -> Self {
+    pub(in crate::transport) const fn new(io: Socket) -> Self {
         Self { io, written: 0 }
     }
 

@@ -14,12 +14,12 @@ use tower::BoxError;
 
 use crate::transport::{
     Body,
-    body::{Kind, Stream},
+    body::request::{Kind, Stream},
 };
 
 /// A stream that is being sent, and what it yielded so far. Shared by the task that sends it and
 /// the call that may have to take it back.
-pub(super) struct Recording(Mutex<State>);
+pub(in crate::transport) struct Recording(Mutex<State>);
 
 struct State {
     /// `None` once it was taken back.
@@ -49,7 +49,7 @@ struct Resumed {
 }
 
 impl Recording {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(in crate::transport) fn new(stream: Stream) -> Self {
         Self(Mutex::new(State {
             rest: Some(stream),
             frames: VecDeque::new(),
@@ -61,7 +61,7 @@ impl Recording {
     }
 
     /// The next frame. An error is kept for the call, and told here only as such.
-    pub(super) fn poll_frame(
+    pub(in crate::transport) fn poll_frame(
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ()>>> {
@@ -83,7 +83,7 @@ impl Recording {
         })
     }
 
-    pub(super) fn is_end_stream(&self) -> bool {
+    pub(in crate::transport) fn is_end_stream(&self) -> bool {
         self.lock()
             .rest
             .as_ref()
@@ -91,26 +91,26 @@ impl Recording {
     }
 
     /// Response headers came: it will not be sent again.
-    pub(super) fn settle(&self) {
+    pub(in crate::transport) fn settle(&self) {
         let mut state = self.lock();
         state.keeping = Keeping::No;
         state.forget();
     }
 
     /// Nobody sends it any more, though it has not ended.
-    pub(super) fn give_up(&self) {
+    pub(in crate::transport) fn give_up(&self) {
         let mut state = self.lock();
         let why = || "it panicked, or the runtime that sent it has ended".into();
         state.failure.get_or_insert_with(why);
     }
 
     /// What the stream failed with, if it did.
-    pub(super) fn failure(&self) -> Option<BoxError> {
+    pub(in crate::transport) fn failure(&self) -> Option<BoxError> {
         self.lock().failure.take()
     }
 
     /// The body as it was before it was sent; none if too much of it was yielded to be kept.
-    pub(super) fn take_back(&self) -> Option<Body> {
+    pub(in crate::transport) fn take_back(&self) -> Option<Body> {
         let mut state = self.lock();
         let rest = state.rest.take()?;
         if state.keeping != Keeping::Yes {

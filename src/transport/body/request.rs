@@ -20,10 +20,10 @@ use tower::BoxError;
 /// not sent again: that call fails with an error that
 /// [`is_unprocessed`](crate::transport::Error::is_unprocessed).
 #[derive(Default)]
-pub struct Body(pub(super) Kind);
+pub struct Body(pub(in crate::transport) Kind);
 
 #[derive(Default)]
-pub(super) enum Kind {
+pub(in crate::transport) enum Kind {
     #[default]
     Empty,
     Full(Bytes),
@@ -31,7 +31,8 @@ pub(super) enum Kind {
 }
 
 /// A body whose bytes are still to come.
-pub(super) type Stream = Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>;
+pub(in crate::transport) type Stream =
+    Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>;
 
 impl Body {
     /// No body.

@@ -13,25 +13,25 @@ use http::{Request, Response};
 use http_body::Body as _;
 use tokio::{sync::Notify, time::timeout};
 
-pub(super) use crate::transport::connection::{Connection, shake_hands};
+pub(in crate::transport) use crate::transport::http2::connection::{Connection, shake_hands};
 use crate::{
     sync::Published,
     transport::{
         Body, ErrorKind, Evidence, ResponseBody,
-        body::Kind,
-        connection::Slot,
-        dial::DialError,
+        body::recording::Recording,
+        body::request::Kind,
+        dial::dialler::DialError,
         form,
-        judge::{Sent, judge, not_opened},
-        resume::Recording,
+        http2::connection::Slot,
+        http2::failure::{Sent, judge, not_opened},
+        http2::upload::{AbortOnDrop, Upload},
         service::{Connected, Connections, Failed, Mode},
         spawn::spawn,
-        upload::{AbortOnDrop, Upload},
     },
 };
 
 /// The connections to one instance.
-pub(super) struct Pool {
+pub(in crate::transport) struct Pool {
     list: Published<Vec<Arc<Connection>>>,
     state: Mutex<State>,
     /// Calls that wait for a place on a connection.
@@ -48,7 +48,7 @@ struct State {
 
 /// One dial, for all who wait.
 #[derive(Default)]
-pub(super) struct Dial(OnceLock<Result<(), DialError>>);
+pub(in crate::transport) struct Dial(OnceLock<Result<(), DialError>>);
 
 /// Ends a dial, also when it panicked.
 struct Dialling {
@@ -61,7 +61,7 @@ struct Waiting<'a>(&'a AtomicUsize);
 
 /// Waits for a place on a connection, and dials if there are too few; none if the instance turned
 /// out to speak HTTP/1.
-pub(super) async fn acquire(
+pub(in crate::transport) async fn acquire(
     connections: &Arc<Connections>,
     orphan: bool,
 ) -> Result<Option<Slot>, DialError> {
@@ -118,7 +118,7 @@ pub(super) async fn acquire(
 }
 
 /// Sends the request and waits for the response's headers.
-pub(super) async fn exchange(
+pub(in crate::transport) async fn exchange(
     connections: &Arc<Connections>,
     slot: Slot,
     request: Request<Body>,
@@ -196,7 +196,7 @@ pub(super) async fn exchange(
 }
 
 /// A place on a connection, perhaps shared with the task that still sends the request's body.
-pub(super) enum Held {
+pub(in crate::transport) enum Held {
     Own(Slot),
     /// With what ends that task when this is dropped.
     Shared(Arc<Slot>, AbortOnDrop),
@@ -214,13 +214,13 @@ impl Held {
     }
 
     /// All of the response came: what is still sent may go on.
-    pub(super) fn end(self) {
+    pub(in crate::transport) fn end(self) {
         if let Self::Shared(_, uploading) = self {
             uploading.disarm();
         }
     }
 
-    pub(super) fn slot(&self) -> &Slot {
+    pub(in crate::transport) fn slot(&self) -> &Slot {
         match self {
             Self::Own(slot) => slot,
             Self::Shared(slot, _) => slot,
@@ -230,7 +230,7 @@ impl Held {
 
 impl Pool {
     /// A place on a connection that has one.
-    pub(super) fn try_acquire(&self, connections: &Arc<Connections>) -> Option<Slot> {
+    pub(in crate::transport) fn try_acquire(&self, connections: &Arc<Connections>) -> Option<Slot> {
         let list = self.list.load();
         let mut list = list.get()?.iter();
         list.find_map(|connection| Slot::take(connection, connections))
@@ -243,7 +243,7 @@ impl Pool {
     }
 
     /// Joins the dial that is going on, or begins one unless there are connections enough.
-    pub(super) fn dial(&self, connections: &Arc<Connections>) -> Option<Arc<Dial>> {
+    pub(in crate::transport) fn dial(&self, connections: &Arc<Connections>) -> Option<Arc<Dial>> {
         let mut state = self.lock();
         if let Some(dial) = &state.dialling {
             return Some(Arc::clone(dial));
@@ -265,7 +265,7 @@ impl Pool {
     }
 
     /// Takes in a connection.
-    pub(super) fn add(&self, connection: Connection) {
+    pub(in crate::transport) fn add(&self, connection: Connection) {
         let state = self.lock();
         if state.closed {
             return;
@@ -276,7 +276,7 @@ impl Pool {
     }
 
     /// No further call takes this connection.
-    pub(super) fn retire(&self, connection: &Arc<Connection>) {
+    pub(in crate::transport) fn retire(&self, connection: &Arc<Connection>) {
         connection.close();
         let _state = self.lock();
         self.prune();
@@ -293,7 +293,7 @@ impl Pool {
         }
     }
 
-    pub(super) const fn changed(&self) -> &Arc<Notify> {
+    pub(in crate::transport) const fn changed(&self) -> &Arc<Notify> {
         &self.changed
     }
 
@@ -315,14 +315,14 @@ impl Pool {
     }
 
     /// A place was given back.
-    pub(super) fn freed(&self) {
+    pub(in crate::transport) fn freed(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.changed.notify_one();
         }
     }
 
     /// Lets go of all connections: each closes once its calls have ended.
-    pub(super) fn close(&self) {
+    pub(in crate::transport) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         let list = self.list.swap(None);

@@ -106,7 +106,7 @@ impl Target {
 }
 
 /// Why an address is not called.
-pub(super) fn why_not(ip: IpAddr) -> Option<&'static str> {
+pub(in crate::transport) fn why_not(ip: IpAddr) -> Option<&'static str> {
     let ip = ip.to_canonical();
     let link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),

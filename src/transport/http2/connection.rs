@@ -24,17 +24,17 @@ use tokio::{
 use crate::{
     endpoint,
     tls::Socket,
-    transport::{dial::DialError, options::Options, service::Connections, spawn::spawn},
+    transport::{dial::dialler::DialError, options::Options, service::Connections, spawn::spawn},
 };
 
 /// One HTTP/2 connection. It closes when this is dropped and its streams have ended.
-pub(super) struct Connection {
+pub(in crate::transport) struct Connection {
     sender: SendRequest<Bytes>,
     shared: Arc<Shared>,
 }
 
 /// A stream's place on a connection: counted until dropped.
-pub(super) struct Slot {
+pub(in crate::transport) struct Slot {
     connection: Arc<Connection>,
     connections: Arc<Connections>,
 }
@@ -92,7 +92,7 @@ struct Listened {
 /// and how many streams it takes.
 ///
 /// `changed` is told when it takes more streams than before, and of its end.
-pub(super) async fn shake_hands(
+pub(in crate::transport) async fn shake_hands(
     io: Socket,
     options: &Options,
     changed: &Arc<Notify>,
@@ -164,54 +164,54 @@ fn not_http2(error: &h2::Error) -> DialError {
 }
 
 impl Connection {
-    pub(super) fn sender(&self) -> SendRequest<Bytes> {
+    pub(in crate::transport) fn sender(&self) -> SendRequest<Bytes> {
         self.sender.clone()
     }
 
     /// No further call takes it.
-    pub(super) fn close(&self) {
+    pub(in crate::transport) fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
     }
 
     /// Whether the peer takes no stream at all.
-    pub(super) fn takes_none(&self) -> bool {
+    pub(in crate::transport) fn takes_none(&self) -> bool {
         self.shared.limit.load(Ordering::Relaxed) == 0
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::transport) fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
     }
 
     /// A call is about to be begun.
-    pub(super) fn beginning(&self) {
+    pub(in crate::transport) fn beginning(&self) {
         self.shared.begun.store(true, Ordering::Release);
     }
 
     /// A response came.
-    pub(super) fn answered(&self) {
+    pub(in crate::transport) fn answered(&self) {
         if !self.has_answered() {
             self.shared.answered.store(true, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn has_answered(&self) -> bool {
+    pub(in crate::transport) fn has_answered(&self) -> bool {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
     /// How often something was written. What was handed to the connection after a look at this
     /// was not written for as long as another look says the same.
-    pub(super) fn writes(&self) -> u64 {
+    pub(in crate::transport) fn writes(&self) -> u64 {
         self.shared.writes.load(Ordering::Acquire)
     }
 
     /// That it was given up since a PING was not answered.
-    pub(super) fn silence(&self) -> Option<&str> {
+    pub(in crate::transport) fn silence(&self) -> Option<&str> {
         self.shared.silence.get().map(|text| &**text)
     }
 }
 
 impl Slot {
-    pub(super) fn take(
+    pub(in crate::transport) fn take(
         connection: &Arc<Connection>,
         connections: &Arc<Connections>,
     ) -> Option<Self> {
@@ -230,11 +230,11 @@ impl Slot {
         })
     }
 
-    pub(super) const fn connection(&self) -> &Arc<Connection> {
+    pub(in crate::transport) const fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
 
-    pub(super) const fn connections(&self) -> &Arc<Connections> {
+    pub(in crate::transport) const fn connections(&self) -> &Arc<Connections> {
         &self.connections
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     tls::{Socket, TlsParts, explain},
     transport::{
         Protocol, Target,
-        dial::{DialError, Dialled},
+        dial::dialler::{DialError, Dialled},
         options::Options,
     },
 };
@@ -34,7 +34,7 @@ pub struct InvalidTls(String);
 
 /// TLS made ready when it is first needed.
 #[derive(Clone, Default)]
-pub(super) struct Lazy(Arc<Cell>);
+pub(in crate::transport) struct Lazy(Arc<Cell>);
 
 #[derive(Default)]
 struct Cell {
@@ -127,7 +127,7 @@ impl From<Tls> for Lazy {
     }
 }
 
-pub(super) async fn shake_hands(
+pub(in crate::transport) async fn shake_hands(
     socket: TcpStream,
     target: &Target,
     options: &Options,
