@@ -6,8 +6,15 @@ use crate::balance::{Alias, Candidate, Loads, PickContext, Policy, Random, Timin
 /// calls in flight (the one to come included), divided by the weight.
 ///
 /// Reacts to a slow instance with the first slow answer, and forgets over 10 s (Finagle's "Peak
-/// EWMA"). Costs two looks at the clock a call. A call has ended when the balancer's `completion`
-/// says so, with the response by default.
+/// EWMA"). Costs two looks at the clock a call. The latency is the time to the response, to its head
+/// for HTTP and gRPC: how long a body or a stream goes on is no latency, though the call counts as
+/// in flight until the balancer's `completion` says that it has ended. A [`Lease`]'s is from the pick
+/// to the failure's report or the drop.
+///
+/// Who has not answered yet, or not lately, is taken for a little less than what calls to all
+/// instances took of late. So a new instance gets its part, and one that was slow is tried again.
+///
+/// [`Lease`]: crate::balance::Lease
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PeakEwma {
     timing: Timing,
@@ -26,8 +33,8 @@ impl PeakEwma {
         self
     }
 
-    /// What an instance without a measurement is taken for; at least 1 ms, so that not all calls
-    /// go there.
+    /// What an instance without a measurement is taken for while no other has one either; at least
+    /// 1 ms.
     #[must_use]
     pub fn default_latency(mut self, latency: Duration) -> Self {
         self.timing.default = latency.max(Duration::from_millis(1));

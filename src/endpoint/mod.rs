@@ -70,7 +70,7 @@ pub(crate) use self::{
     admission::{Admitted, Place},
     call::Call,
     ejection::now,
-    latency::Timing,
+    latency::{Timing, Usual},
     outliers::Outliers,
     pick::{OwnFirst, Pick, Picked, Tried},
     progress::Progress,

@@ -79,13 +79,15 @@ impl Source {
                     at += 1;
                     continue;
                 }
-                "crate" | "self" | "super" if !follows("$") && !follows("::") => {
-                    if tokens.get(at + 1).is_some_and(|t| t.text == "::") {
-                        let mut found = Vec::new();
-                        at = tree(&tokens, at, &mut Vec::new(), &mut found);
-                        source.paths.extend(found.into_iter().map(|(path, _)| path));
-                        continue;
-                    }
+                "crate" | "self" | "super"
+                    if !follows("$")
+                        && !follows("::")
+                        && tokens.get(at + 1).is_some_and(|t| t.text == "::") =>
+                {
+                    let mut found = Vec::new();
+                    at = tree(&tokens, at, &mut Vec::new(), &mut found);
+                    source.paths.extend(found.into_iter().map(|(path, _)| path));
+                    continue;
                 }
                 word if is_word(word) && !follows(".") && !follows("::") => {
                     if depth == 0

@@ -157,8 +157,8 @@ fn rings(name: &str, room: &Room) -> Vec<(usize, String)> {
     let paths: Vec<_> = room.values().map(|(path, _)| path).collect();
     let mut rings = Vec::new();
     let mut told = BTreeSet::new();
-    for one in 0..n {
-        let others = (0..n).filter(|other| reaches[one][*other] && reaches[*other][one]);
+    for (one, reached) in reaches.iter().enumerate() {
+        let others = (0..n).filter(|other| reached[*other] && reaches[*other][one]);
         let ring: Vec<_> = others.collect();
         if ring.is_empty() || !told.insert(ring.clone()) {
             continue;
