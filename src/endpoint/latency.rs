@@ -53,11 +53,11 @@ impl Latency {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
                 let (known, since) = match unpack(word) {
                     Some((known, stamp)) => (known, elapsed(stamp, at)),
-                    None => (timing.default.as_secs_f32(), 0),
+                    None => return Some(pack(took, at)),
                 };
                 let keep = timing.kept(since);
                 let smoothed = took.max(known * keep + took * (1.0 - keep));
-                Some(u64::from(smoothed.to_bits()) << 32 | u64::from(at))
+                Some(pack(smoothed, at))
             });
     }
 
@@ -75,7 +75,12 @@ impl Latency {
         let expected = match unpack(self.0.load(Ordering::Relaxed)) {
             Some((known, stamp)) => {
                 let kept = timing.kept(elapsed(stamp, timing.stamp(now)));
-                known * kept + timing.elsewhere() * (1.0 - kept)
+                let elsewhere = timing.elsewhere();
+                if known > elsewhere {
+                    (known * kept).max(elsewhere)
+                } else {
+                    known * kept + elsewhere * (1.0 - kept)
+                }
             }
             None => timing.elsewhere(),
         };
@@ -98,7 +103,7 @@ impl Usual {
             }
             None => took,
         };
-        let next = u64::from(usual.to_bits()) << 32 | u64::from(at);
+        let next = pack(usual, at);
         // What another call writes meanwhile is as good.
         let _ = self
             .0
@@ -154,6 +159,11 @@ const fn elapsed(from: u32, to: u32) -> u32 {
 }
 
 #[inline]
+fn pack(seconds: f32, stamp: u32) -> u64 {
+    u64::from(seconds.to_bits()) << 32 | u64::from(stamp)
+}
+
+#[inline]
 fn unpack(word: u64) -> Option<(f32, u32)> {
     (word != 0).then_some((f32::from_bits((word >> 32) as u32), word as u32))
 }
@@ -191,9 +201,7 @@ mod tests {
         assert!((latency.expected(start, &timing) - 0.5).abs() < 1e-6);
         let later = start + Duration::from_secs(10);
         let faded = latency.expected(later, &timing);
-        let part = 1.0 / std::f64::consts::E;
-        let expected = 0.5 * part + 0.03 * (1.0 - part);
-        assert!((faded - expected).abs() < 1e-3, "{faded}");
+        assert!((faded - 0.5 / std::f64::consts::E).abs() < 1e-3, "{faded}");
         latency.observe(Duration::from_millis(10), later, &timing);
         let smoothed = latency.expected(later, &timing);
         assert!((0.15..0.25).contains(&smoothed), "{smoothed}");
