@@ -118,6 +118,7 @@ where
                 decay: timing.decay,
                 default: timing.default,
                 penalty: timing.penalty,
+                usual: endpoint::Usual::default(),
             });
         }
         let core = Arc::new(Self {

@@ -41,14 +41,12 @@ pub(crate) struct Place<S> {
 pub struct InFlight {
     /// `None` once it has ended.
     endpoint: Option<Arc<dyn Finish>>,
-    /// When it began, if calls are timed.
-    since: Option<Mark>,
     abort: Abort,
 }
 
 trait Finish: Send + Sync {
     /// All that there is to do in the end, so that little is left to do where a handle is dropped.
-    fn finish(self: Arc<Self>, since: Option<Mark>, abort: Abort);
+    fn finish(self: Arc<Self>, abort: Abort);
     fn poll_abort(&self, abort: &mut Abort, cx: &mut Context<'_>) -> Poll<()>;
     fn lost(&self, reason: &str);
 }
@@ -91,9 +89,19 @@ impl<S> Endpoint<S> {
     #[inline]
     fn end(&self, since: Option<Mark>) {
         if let Some(since) = since {
-            self.observe(since, Duration::ZERO);
+            self.answered(since);
         }
         self.gate.finish();
+    }
+
+    /// A timed call was answered, or is over: that makes what is usual, too.
+    fn answered(&self, since: Mark) {
+        if let Some(timing) = self.hub.settings.timing() {
+            let now = clock::now();
+            let took = self.hub.mark(now).since(since);
+            self.latency.observe(took, now, timing);
+            timing.usual.observe(took, now, timing);
+        }
     }
 
     /// A timed call has ended; it counts as having taken `at_least` so long.
@@ -255,9 +263,13 @@ impl<S: Send + Sync + 'static> Admitted<S> {
     pub(crate) fn hand_over(&mut self) -> InFlight {
         let endpoint = self.endpoint.take();
         let endpoint = endpoint.expect("only this method takes it, after which it is dropped");
+        if let Some(since) = self.since {
+            // What counts is the time to the response's head: how long a body or a stream is says
+            // nothing of how fast its instance is.
+            endpoint.answered(since);
+        }
         InFlight {
             endpoint: Some(endpoint),
-            since: self.since,
             abort: Abort::default(),
         }
     }
@@ -288,9 +300,9 @@ impl InFlight {
 }
 
 impl<S: Send + Sync> Finish for Endpoint<S> {
-    fn finish(self: Arc<Self>, since: Option<Mark>, mut abort: Abort) {
+    fn finish(self: Arc<Self>, mut abort: Abort) {
         abort.leave(&self);
-        self.end(since);
+        self.end(None);
     }
 
     fn poll_abort(&self, abort: &mut Abort, cx: &mut Context<'_>) -> Poll<()> {
@@ -344,7 +356,7 @@ impl Drop for InFlight {
     #[inline]
     fn drop(&mut self) {
         if let Some(endpoint) = self.endpoint.take() {
-            endpoint.finish(self.since, mem::take(&mut self.abort));
+            endpoint.finish(mem::take(&mut self.abort));
         }
     }
 }

@@ -69,7 +69,7 @@ pub(crate) use self::{
         rules::{HealthRules, Outliers},
     },
     helpers::Upkeep,
-    latency::Timing,
+    latency::{Timing, Usual},
     member::Endpoint,
     pick::{OwnFirst, Pick},
     progress::Progress,
