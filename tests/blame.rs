@@ -15,9 +15,11 @@ mod blame {
     mod grpc;
     mod matrix;
     mod odds;
+    mod peers;
     mod provider;
     mod wire;
 }
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
 #[path = "../examples/greeter/greeter.rs"]
 mod greeter;
+mod peer_processes;

@@ -158,7 +158,7 @@ async fn a_bad_request_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn a_nul_in_a_head_over_http2_costs_only_its_stream() {
+async fn a_nul_in_a_head_over_http2_costs_only_its_connection() {
     let mut cells = Vec::new();
     for n in [1, 3] {
         let mut servers = Vec::new();
@@ -179,7 +179,8 @@ async fn a_nul_in_a_head_over_http2_costs_only_its_stream() {
                 all_safe: true,
             };
             let name = format!("NUL: {n} instances, {share} %:");
-            cells.push(load.cell(name, Promise::Innocent, &addresses, Http2).await);
+            // h2 takes it for an error of the connection, at both.
+            cells.push(load.cell(name, Promise::Shared, &addresses, Http2).await);
         }
     }
     judge(cells);
