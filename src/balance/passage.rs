@@ -124,7 +124,10 @@ impl Passage {
             return Poll::Pending;
         }
         if let Some(error) = core.set().nobody_known() {
-            return Poll::Ready(error); // a probe takes its time
+            if core.set().awaits_probe() {
+                return Poll::Pending; // which ends, and wakes this
+            }
+            return Poll::Ready(error);
         }
         let subscription = core.shared.subscription();
         if matches!(subscription.status(), Status::Fresh) {

@@ -174,6 +174,12 @@ where
     pub(crate) fn progress(&self) -> Progress<'_> {
         self.call.progress()
     }
+
+    /// A deadline that is ours has passed: gives the call up, which counts against the instance
+    /// that has not answered it, where outcomes count.
+    pub(crate) fn expire(self: Pin<&mut Self>) {
+        self.project().call.expire();
+    }
 }
 
 impl<S, P: Policy, R, C, V, K> Clone for Balance<S, P, R, C, V, K> {

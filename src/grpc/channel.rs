@@ -3,7 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -242,9 +242,10 @@ impl<P: Policy> Future for ResponseFuture<P> {
                 Err(error) => Err(Error::call(error)),
             });
         }
-        this.deadline
-            .poll_passed(cx)
-            .map(|timeout| Err(Error::deadline(timeout, &this.call.progress())))
+        let timeout = ready!(this.deadline.poll_passed(cx));
+        let error = Error::deadline(timeout, &this.call.progress());
+        this.call.expire();
+        Poll::Ready(Err(error))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use ::http::{Request, Response};
@@ -75,9 +75,10 @@ impl<P: Policy> Future for ResponseFuture<P> {
                 {
                     return Poll::Ready(result.map_err(Error::from));
                 }
-                timer
-                    .poll_passed(cx)
-                    .map(|after| Err(Error::deadline(after, &call.progress())))
+                let after = ready!(timer.poll_passed(cx));
+                let error = Error::deadline(after, &call.progress());
+                call.expire();
+                Poll::Ready(Err(error))
             }
         }
     }
