@@ -43,6 +43,7 @@ pub(crate) struct Failure {
     pub(crate) text: String,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a few stand in each test")]
 pub(crate) enum Caller {
     Ours(HttpBalance<WeightedRoundRobin>),
     Peer(Peer),
