@@ -165,9 +165,11 @@ fn left_out_of(place: &Place, error: h2::Error, parts: Parts, sent: Sent) -> Fai
     if is_complaint(&error) {
         why += "; it says `too_many_pings`: the next connection to it is asked half as often";
     }
-    // A connection that was to end does not mean that the instance is: another one will do.
+    // A connection that was to end does not mean that the instance is: another one will do. Nor does
+    // one that was too much for it: that speaks of what was sent on it, by somebody else perhaps.
+    let of_the_connection = matches!(reason, h2::Reason::NO_ERROR | h2::Reason::ENHANCE_YOUR_CALM);
     let request = match again(&why, parts, sent) {
-        Ok(request) if reason == h2::Reason::NO_ERROR => {
+        Ok(request) if of_the_connection => {
             return Failed::Back(Box::new(Back {
                 request,
                 evidence: Evidence::Refused,
