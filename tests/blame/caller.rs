@@ -118,9 +118,11 @@ async fn ours(balance: &HttpBalance<WeightedRoundRobin>, ask: &Ask) -> Result<u1
     let request = ask.request(Uri::from_static(ask.path), ask.body.clone().into());
     let response = balance.clone().oneshot(request).await;
     let response = response.map_err(|error: CallError| Failure {
-        unsent: error
-            .inner::<transport::Error>()
-            .is_none_or(|error| error.evidence() != Evidence::Unknown),
+        // Three refusals are the limit that is promised.
+        unsent: error.inner::<transport::Error>().is_none_or(|error| {
+            error.evidence() != Evidence::Unknown
+                && !error.to_string().contains("so did the 3 before it")
+        }),
         text: chain(&error),
     })?;
     let status = response.status().as_u16();
