@@ -237,6 +237,28 @@ async fn bodies_that_nobody_reads_hold_up_no_other_call() {
     }
 }
 
+/// A connection takes no more streams than its window has room for: who would be one too many has
+/// another connection.
+#[tokio::test]
+async fn a_small_connection_window_means_more_connections_and_no_call_held_up() {
+    let server = Server::start().await;
+    let options = builder(Protocol::Http2)
+        .stream_window(256 * 1024)
+        .connection_window(512 * 1024);
+    let transport = alone(server.address, options);
+    let mut unread = Vec::new();
+    for at in 0..4 {
+        let large = post(at, Bytes::from(vec![b'x'; 4 << 20]));
+        let answered = soon("a head", transport.clone().oneshot(large)).await;
+        unread.push(answered.unwrap());
+    }
+    let call = transport.clone().oneshot(post(9, vec![b'y'; 300_000]));
+    let response = soon("another call", call).await.unwrap();
+    let body = soon("its body", response.into_body().collect()).await;
+    assert_eq!(body.unwrap().to_bytes().len(), 300_000);
+    assert_eq!(server.log.connections.load(Ordering::SeqCst), 3);
+}
+
 #[tokio::test]
 async fn an_old_or_idle_http2_connection_takes_no_more_calls() {
     let server = Server::start().await;
