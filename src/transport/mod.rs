@@ -42,6 +42,7 @@ mod http1;
 mod http2;
 mod options;
 mod peer;
+mod plan;
 mod queue;
 mod read_first;
 mod retry;

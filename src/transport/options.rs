@@ -11,8 +11,9 @@ use crate::{
             target::{Protocol, Purpose, Target},
         },
         http2::options::MAX_WINDOW,
+        plan::{Plan, Settings},
         retry::Retry,
-        service::{Plan, Settings, Transport},
+        service::Transport,
     },
 };
 
@@ -41,6 +42,13 @@ pub struct MakeTransport {
     protocol: Option<Protocol>,
     secure: bool,
     warm: bool,
+}
+
+impl Transport {
+    /// Options, and then what makes a transport for each instance.
+    pub fn builder() -> TransportBuilder {
+        TransportBuilder::new()
+    }
 }
 
 impl TransportBuilder {

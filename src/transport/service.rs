@@ -18,18 +18,11 @@ use crate::{
         body::{request::Body, response::ResponseBody},
         call,
         connections::{Connections, Mode},
-        dial::{dialler::Dialler, options::DialOptions, target::Target},
+        dial::target::Target,
         error::Error,
-        form::Named,
-        http1::{options::Http1Options, pool::Http1Pool},
-        http2::{
-            options::Http2Options,
-            pool::{self, Http2Pool, Place},
-        },
-        options::TransportBuilder,
-        peer::Peer,
+        http2::pool::{self, Place},
+        plan::Plan,
         queue::Reply,
-        retry::Retry,
     },
 };
 
@@ -81,55 +74,7 @@ struct Handle {
     limit: Option<Arc<Semaphore>>,
 }
 
-/// What is to be called, and how.
-pub(super) struct Plan {
-    pub(super) instance: Address,
-    pub(super) target: Result<Target, String>,
-    pub(super) settings: Arc<Settings>,
-}
-
-/// How instances are called: shared by all transports of a balancer.
-#[derive(Clone, Default)]
-pub(super) struct Settings {
-    pub(super) dial: DialOptions,
-    pub(super) http1: Http1Options,
-    pub(super) http2: Http2Options,
-    pub(super) max_in_flight: Option<usize>,
-    pub(super) retry: Option<Retry>,
-}
-
-impl Plan {
-    /// No connection is made yet.
-    pub(super) fn connections(self) -> Connections {
-        let settings = &*self.settings;
-        let peer = Peer {
-            named: Named::new(match &self.target {
-                Ok(target) => &target.address,
-                Err(_) => &self.instance,
-            }),
-            secure: self.target.as_ref().is_ok_and(|target| target.tls),
-            instance: self.instance,
-        };
-        let dialler = Dialler {
-            target: self.target,
-            options: settings.dial.clone(),
-        };
-        Connections::new(
-            peer,
-            dialler,
-            settings.retry.clone(),
-            |peer| Http1Pool::new(peer, settings.http1.clone()),
-            |peer| Http2Pool::new(peer, settings.http2.clone()),
-        )
-    }
-}
-
 impl Transport {
-    /// Options, and then what makes a transport for each instance.
-    pub fn builder() -> TransportBuilder {
-        TransportBuilder::new()
-    }
-
     pub(super) fn new(plan: Plan) -> Self {
         let limit = plan.settings.max_in_flight;
         Self {
@@ -228,8 +173,8 @@ impl Service<Request<Body>> for Transport {
     type Future = ResponseFuture;
 
     /// Ready unless the instance is full: it has as many calls as it may
-    /// ([`max_in_flight`](TransportBuilder::max_in_flight)), or all streams of as many HTTP/2
-    /// connections as there may be ([`max_connections`](TransportBuilder::max_connections)) are
+    /// ([`max_in_flight`](crate::transport::TransportBuilder::max_in_flight)), or all streams of as many HTTP/2
+    /// connections as there may be ([`max_connections`](crate::transport::TransportBuilder::max_connections)) are
     /// taken. Who waits longest has the first room that appears; room that a clone holds goes to
     /// the next when that is dropped.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -20,7 +20,6 @@ const RINGS: &[(&str, usize)] = &[
     ("link", 2),
     ("session", 10),
     ("testing", 14),
-    ("transport", 16),
 ];
 
 /// A room's files by their modules: `["driver", "news"]`.

@@ -49,8 +49,9 @@ impl Dialler {
         }
         #[cfg(feature = "tls")]
         {
-            let (io, http2) =
-                crate::transport::dial::tls::shake_hands(socket, target, &self.options).await?;
+            let (tls, within) = (&self.options.tls, self.options.handshake_timeout);
+            let shaking = crate::transport::dial::tls::shake_hands(socket, target, tls, within);
+            let (io, http2) = shaking.await?;
             Ok(Dialled { io, http2 })
         }
         #[cfg(not(feature = "tls"))]

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -12,7 +13,6 @@ use crate::{
     tls::{Socket, TlsParts, explain},
     transport::dial::{
         error::DialError,
-        options::DialOptions,
         target::{Protocol, Target},
     },
 };
@@ -131,9 +131,10 @@ impl From<Tls> for Lazy {
 pub(in crate::transport) async fn shake_hands(
     socket: TcpStream,
     target: &Target,
-    options: &DialOptions,
+    tls: &Lazy,
+    within: Duration,
 ) -> Result<(Socket, bool), DialError> {
-    let ready = options.tls.ready()?;
+    let ready = tls.ready()?;
     let at = match target.protocol {
         Protocol::Auto => 0,
         Protocol::Http1 => 1,
@@ -149,7 +150,6 @@ pub(in crate::transport) async fn shake_hands(
             DialError::tls(why, false)
         })?,
     };
-    let within = options.handshake_timeout;
     let shaking = TlsConnector::from(Arc::clone(&ready.configs[at])).connect(name, socket);
     let stream = match timeout(within, shaking).await {
         Ok(Ok(stream)) => stream,

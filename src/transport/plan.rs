@@ -1,0 +1,57 @@
+use std::sync::Arc;
+
+use crate::{
+    model::Address,
+    transport::{
+        connections::Connections,
+        dial::{dialler::Dialler, options::DialOptions, target::Target},
+        form::Named,
+        http1::{options::Http1Options, pool::Http1Pool},
+        http2::{options::Http2Options, pool::Http2Pool},
+        peer::Peer,
+        retry::Retry,
+    },
+};
+
+/// What is to be called, and how.
+pub(super) struct Plan {
+    pub(super) instance: Address,
+    pub(super) target: Result<Target, String>,
+    pub(super) settings: Arc<Settings>,
+}
+
+/// How instances are called: shared by all transports of a balancer.
+#[derive(Clone, Default)]
+pub(super) struct Settings {
+    pub(super) dial: DialOptions,
+    pub(super) http1: Http1Options,
+    pub(super) http2: Http2Options,
+    pub(super) max_in_flight: Option<usize>,
+    pub(super) retry: Option<Retry>,
+}
+
+impl Plan {
+    /// No connection is made yet.
+    pub(super) fn connections(self) -> Connections {
+        let settings = &*self.settings;
+        let peer = Peer {
+            named: Named::new(match &self.target {
+                Ok(target) => &target.address,
+                Err(_) => &self.instance,
+            }),
+            secure: self.target.as_ref().is_ok_and(|target| target.tls),
+            instance: self.instance,
+        };
+        let dialler = Dialler {
+            target: self.target,
+            options: settings.dial.clone(),
+        };
+        Connections::new(
+            peer,
+            dialler,
+            settings.retry.clone(),
+            |peer| Http1Pool::new(peer, settings.http1.clone()),
+            |peer| Http2Pool::new(peer, settings.http2.clone()),
+        )
+    }
+}
