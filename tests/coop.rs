@@ -24,14 +24,15 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     runtime::{Builder, Runtime},
 };
-use tower::{BoxError, Layer, Service, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_nacos::{
     Balance, Client, Instance, ServiceKey, Subscription,
     directory::{self, StatusChanges},
     endpoint::Verdict,
     grpc::Channel,
-    http::{self, Deadline, ResolveLayer},
+    http::{self, BuildHttp, Deadline, ResolveLayer},
     testing::Registry,
+    transport::{Body, Rules, Transport, classify},
 };
 
 /// What only a hang reaches.
@@ -155,6 +156,45 @@ fn fixed(address: SocketAddr) -> Subscription {
 const MANY: usize = 2_000;
 
 #[test]
+fn a_balancer_recovers() {
+    recovers(MANY, |address| async move {
+        let balance = Balance::builder(&fixed(address)).build_http(Transport::builder().build());
+        Box::new(move |told: Told| -> BoxFuture<'static, ()> {
+            let mut balance = balance.clone();
+            Box::pin(told.until_answered(move || balance.call(Request::new(Body::empty()))))
+        }) as Box<dyn Fn(_) -> _ + Send>
+    });
+}
+
+#[test]
+fn an_http_client_recovers() {
+    let registered = Registered::new();
+    recovers(MANY, move |address| {
+        let (server, uri) = registered.list(address);
+        async move {
+            let nacos = Client::connect(server).await.unwrap();
+            let http = http::Client::new(&nacos);
+            Box::new(move |told: Told| -> BoxFuture<'static, ()> {
+                let (http, uri) = (http.clone(), uri.clone());
+                Box::pin(told.until_answered(move || http.get(&uri).send()))
+            }) as Box<dyn Fn(_) -> _ + Send>
+        }
+    });
+}
+
+#[test]
+fn a_grpc_channel_recovers() {
+    recovers(MANY, |address| async move {
+        let channel = Channel::new(&fixed(address));
+        Box::new(move |told: Told| -> BoxFuture<'static, ()> {
+            let mut channel = channel.clone();
+            let request = || Request::new(tonic::body::Body::empty());
+            Box::pin(told.until_answered(move || channel.call(request())))
+        }) as Box<dyn Fn(_) -> _ + Send>
+    });
+}
+
+#[test]
 fn a_picker_recovers() {
     recovers(MANY, |address| async move {
         let picker = Balance::builder(&fixed(address)).picker();
@@ -196,6 +236,30 @@ fn a_client_behind_the_layer_recovers() {
                 Box::pin(told.until_answered(move || client.call(of(&uri))))
             }) as Box<dyn Fn(_) -> _ + Send>
         }
+    });
+}
+
+#[test]
+fn towers_own_balancer_over_our_discovery_recovers() {
+    // It waits for an instance that is out, and does not fail: once is enough.
+    recovers(1, |address| async move {
+        Box::new(move |told: Told| -> BoxFuture<'static, ()> {
+            let discover = fixed(address).discover_with().recover(Rules::default());
+            let discover = discover.classify(classify);
+            let discover = discover.build(Transport::builder().build());
+            let mut balance = tower::balance::p2c::Balance::new(discover);
+            Box::pin(async move {
+                loop {
+                    let answered = match balance.ready().await {
+                        Ok(ready) => ready.call(Request::new(Body::empty())).await.is_ok(),
+                        Err(_) => false,
+                    };
+                    if told.of(answered) {
+                        return;
+                    }
+                }
+            })
+        }) as Box<dyn Fn(_) -> _ + Send>
     });
 }
 
@@ -299,6 +363,9 @@ async fn calls_beyond_a_limit_let_others_run() {
 #[tokio::test]
 async fn services_without_instances_let_others_run() {
     let nobody = Subscription::fixed([]);
+    let answering = service_fn(async |()| Ok::<_, BoxError>(()));
+    let mut balance = Balance::builder(&nobody).build(move |_: &Instance| answering);
+    lets_others_run("a call to nobody", || balance.call(())).await;
     let picker = Balance::builder(&nobody).picker();
     lets_others_run("a pick of nobody", || picker.pick()).await;
 }

@@ -18,6 +18,7 @@ use tower::Service;
 use crate::{
     balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy},
     directory::Subscription,
+    endpoint,
     grpc::{
         body::{Deadline, ResponseBody},
         deadline,
@@ -25,7 +26,7 @@ use crate::{
     },
     model::{Address, ServiceKey},
     sync::poll_budget,
-    transport::{Body, Purpose, Rules, Transport, TransportBuilder},
+    transport::{Body, Purpose, Rules, TimeLeft, Transport, TransportBuilder},
 };
 
 /// The instances of a service as one channel: what a client that tonic generated is made with.
@@ -148,8 +149,8 @@ impl<P: Policy> ChannelBuilder<P> {
         self
     }
 
-    /// The longest that a call may take, streams to their end included; sent along as
-    /// `grpc-timeout`. A call's own [`set_timeout`](tonic::Request::set_timeout) holds if it is
+    /// The longest that a call may take, streams to their end included; what is left of it is sent
+    /// along as `grpc-timeout` with each attempt. A call's own [`set_timeout`](tonic::Request::set_timeout) holds if it is
     /// shorter. Default: none, as everywhere in gRPC.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -220,6 +221,10 @@ impl<P: Policy> Service<Request<tonic::body::Body>> for Channel<P> {
         headers.insert(USER_AGENT, user_agent);
         if let Some(origin) = &self.shared.origin {
             headers.insert(HOST, origin.clone());
+        }
+        if let Some(until) = timeout.and_then(|timeout| endpoint::now().checked_add(timeout)) {
+            let header = deadline::header;
+            request.extensions_mut().insert(TimeLeft { until, header });
         }
         ResponseFuture {
             call: self.balance.start(request),

@@ -21,6 +21,11 @@ pub(super) fn agree(headers: &mut HeaderMap, own: Option<Duration>) -> Option<Du
     }
 }
 
+/// The header of an attempt that may last so long.
+pub(super) fn header(left: Duration) -> (HeaderName, HeaderValue) {
+    (GRPC_TIMEOUT, render(left.max(Duration::from_nanos(1))))
+}
+
 /// At most 8 digits and a unit.
 fn parse(value: &HeaderValue) -> Option<Duration> {
     let text = value.to_str().ok()?;

@@ -19,7 +19,8 @@
 //! that left the registry gets no call, and one whose connection failed gets none until a probe
 //! succeeds; a call that an instance provably did not process moves to another
 //! ([`transport`](crate::transport) says what counts as proof); and a deadline, the channel's or a
-//! call's own ([`tonic::Request::set_timeout`]), is sent as `grpc-timeout` and kept here as well, to
+//! call's own ([`tonic::Request::set_timeout`]), is sent as `grpc-timeout`, less
+//! what is over of it at each attempt, and kept here as well, to
 //! the end of the response's stream. Every error is a [`tonic::Status`] with the code and the
 //! message that help; [`Error::of`] finds in it what happened.
 //!

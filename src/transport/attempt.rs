@@ -49,7 +49,7 @@ fn is_known_again(request: &Request<Body>) -> bool {
 }
 
 /// It is sent once more now, and not again.
-pub(super) fn is_sent_once_more(request: &mut Request<Body>) {
+pub(super) fn is_sent_once_more<B>(request: &mut Request<B>) {
     request.extensions_mut().insert(SentOnceMore);
 }
 

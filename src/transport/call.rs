@@ -22,7 +22,7 @@ pub(super) async fn call(
     // Polled for the first time after the last handle went: nobody can evict it any more.
     let orphan = connections.is_retired();
     let retry = connections.retry.as_ref();
-    let spare = retry.and_then(|retry| Some((retry, retry.spare(&mut request)?)));
+    let mut spare = retry.and_then(|retry| Some((retry, retry.spare(&mut request)?)));
     let mut renewed = 0;
     // Whether the request is on its way a second time, though the first may have been processed.
     let mut once_more = false;
@@ -60,9 +60,12 @@ pub(super) async fn call(
                 Err(none) => return Err(not_connected(&connections, &none, once_more, request)),
             }
         };
-        let back = match came {
+        let mut back = match came {
             Ok(mut response) => {
                 response.body_mut().hold(permit);
+                if let Some((_, spare)) = &spare {
+                    spare.settle();
+                }
                 return Ok(response);
             }
             Err(Failed::Error(error)) => {
@@ -73,6 +76,14 @@ pub(super) async fn call(
             }
             Err(Failed::Back(back)) => *back,
         };
+        if let (Evidence::Unknown, Some((retry, spare))) = (back.evidence, &mut spare)
+            && !retry.admits_once_more(spare, &mut back.request)
+        {
+            let lost = connections
+                .peer
+                .error(ErrorKind::Lost, Evidence::Unknown, back.why);
+            return Err(lost.losing());
+        }
         // A connection that had lain idle and closed says nothing about the instance: another
         // one to it is as good as another instance.
         let retired = connections.is_retired() && !orphan;

@@ -138,6 +138,12 @@ impl Error {
         self.with_request(Some(request))
     }
 
+    /// Says so besides.
+    pub(super) fn saying(mut self, more: &str) -> Self {
+        self.0.text.push_str(more);
+        self
+    }
+
     /// The instance.
     pub const fn instance(&self) -> &Address {
         &self.0.instance

@@ -1,5 +1,7 @@
 //! What a request looks like on the wire, set for each attempt and taken back after it.
 
+use std::time::Duration;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
@@ -7,8 +9,9 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body as _;
+use tokio::time::Instant;
 
-use crate::{model::Address, transport::body::request::Body};
+use crate::{endpoint, model::Address, transport::body::request::Body};
 
 /// Who an instance is asked as unless the caller says: ip:port, as it is registered.
 #[derive(Clone, Debug)]
@@ -35,6 +38,14 @@ impl Named {
             host: host.unwrap_or_else(|_| HeaderValue::from_static("instance")),
         }
     }
+}
+
+/// In a request's extensions: when its caller stops waiting, and the header that says at each
+/// attempt how long that is.
+#[derive(Clone, Copy)]
+pub(crate) struct TimeLeft {
+    pub(crate) until: Instant,
+    pub(crate) header: fn(Duration) -> (HeaderName, HeaderValue),
 }
 
 /// Origin-form and a Host.
@@ -89,6 +100,10 @@ pub(super) fn for_http2(
     let uri = Uri::from_parts(uri).map_err(|_| "its URI cannot be written")?;
     let mut headers = parts.headers.clone();
     strip(&mut headers);
+    if let Some(left) = parts.extensions.get::<TimeLeft>() {
+        let (name, value) = (left.header)(left.until.saturating_duration_since(endpoint::now()));
+        headers.insert(name, value);
+    }
     if let Some(length) = body.size_hint().exact()
         && (length > 0 || matches!(parts.method, Method::POST | Method::PUT | Method::PATCH))
         && !headers.contains_key(CONTENT_LENGTH)

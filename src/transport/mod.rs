@@ -52,6 +52,7 @@ mod spawn;
 
 #[cfg(feature = "tls")]
 pub use self::dial::tls::{InvalidTls, Tls};
+pub(crate) use self::form::TimeLeft;
 pub use self::{
     body::{request::Body, response::ResponseBody},
     dial::{

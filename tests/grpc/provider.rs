@@ -1,9 +1,19 @@
 //! A greeter that does what the name it is to greet asks for.
 
-use std::{net::SocketAddr, pin::Pin, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{LazyLock, Mutex},
+    time::Duration,
+};
 
 use futures_util::{Stream, StreamExt, stream};
-use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot};
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    sync::{oneshot, watch},
+};
 use tonic::{
     Request, Response, Status, Streaming,
     codec::CompressionEncoding,
@@ -18,6 +28,8 @@ use crate::greeter::{
 
 pub(crate) struct Provider {
     pub(crate) address: SocketAddr,
+    /// How many it greeted.
+    pub(crate) served: watch::Receiver<usize>,
     /// A runtime of its own, whose end cuts all connections.
     runtime: Option<Runtime>,
     stop: Option<oneshot::Sender<()>>,
@@ -25,6 +37,26 @@ pub(crate) struct Provider {
 
 struct Polite {
     address: SocketAddr,
+    served: watch::Sender<usize>,
+}
+
+/// Where names that are noted arrived, and with which `grpc-timeout`. A test has its own names.
+type Arrivals = HashMap<String, Vec<(SocketAddr, String)>>;
+
+static ARRIVALS: LazyLock<Mutex<Arrivals>> = LazyLock::new(Mutex::default);
+
+/// Where this name arrived so far, and with which `grpc-timeout`.
+pub(crate) fn arrivals(name: &str) -> Vec<(SocketAddr, String)> {
+    let arrivals = ARRIVALS.lock().unwrap();
+    arrivals.get(name).cloned().unwrap_or_default()
+}
+
+/// Whether it is the first to come.
+fn note(name: &str, at: SocketAddr, timeout: String) -> bool {
+    let mut arrivals = ARRIVALS.lock().unwrap();
+    let arrived = arrivals.entry(name.to_owned()).or_default();
+    arrived.push((at, timeout));
+    arrived.len() == 1
 }
 
 impl Provider {
@@ -32,7 +64,12 @@ impl Provider {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let service = GreeterServer::new(Polite { address })
+        let (greeted, served) = watch::channel(0);
+        let polite = Polite {
+            address,
+            served: greeted,
+        };
+        let service = GreeterServer::new(polite)
             .accept_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Gzip);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -51,6 +88,7 @@ impl Provider {
         });
         Self {
             address,
+            served,
             runtime: Some(runtime),
             stop: Some(stop),
         }
@@ -119,6 +157,16 @@ impl Greeter for Polite {
         };
         match &*name {
             "hang" => std::future::pending().await,
+            name if name.starts_with("first hangs")
+                && note(name, self.address, header("grpc-timeout")) =>
+            {
+                std::future::pending().await
+            }
+            "a moment" => {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                self.served.send_modify(|served| *served += 1);
+                Ok(Response::new(self.reply("hello")))
+            }
             "refuse" => Err(Status::invalid_argument("no such name")),
             "my headers" => {
                 let [agent, timeout, own] = ["user-agent", "grpc-timeout", "x-own"].map(header);
@@ -157,6 +205,9 @@ impl Greeter for Polite {
         let mut names = request.into_inner();
         let mut all = Vec::new();
         while let Some(request) = names.message().await? {
+            if request.name.starts_with("seen") {
+                note(&request.name, self.address, String::new());
+            }
             all.push(request.name);
         }
         Ok(Response::new(
@@ -170,9 +221,12 @@ impl Greeter for Polite {
         &self,
         request: Request<Streaming<HelloRequest>>,
     ) -> Result<Response<Replies>, Status> {
-        let address = self.address;
+        let (address, served) = (self.address, self.served.clone());
         let replies = request.into_inner().map(move |request| {
-            let polite = Self { address };
+            let polite = Self {
+                address,
+                served: served.clone(),
+            };
             request.map(|request| polite.reply(format!("hello {}", request.name)))
         });
         Ok(Response::new(Box::pin(replies)))

@@ -10,6 +10,7 @@ mod calls;
 mod faults;
 mod layer;
 mod provider;
+mod retry;
 mod services;
 
 use std::{future::Future, time::Duration};

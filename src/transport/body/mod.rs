@@ -3,3 +3,4 @@
 pub(in crate::transport) mod recording;
 pub(in crate::transport) mod request;
 pub(in crate::transport) mod response;
+pub(in crate::transport) mod tape;

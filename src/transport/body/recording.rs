@@ -189,9 +189,9 @@ impl HttpBody for Resumed {
 
 /// How much of a body is kept, in bytes: what most requests are below, and little beside what a
 /// connection's own buffers take.
-const MOST_KEPT: usize = 64 * 1024;
+pub(in crate::transport) const MOST_KEPT: usize = 64 * 1024;
 /// And in how many pieces: a piece keeps alive whatever buffer it is a part of.
-const MOST_FRAMES: usize = 256;
+pub(in crate::transport) const MOST_FRAMES: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,8 @@ use tower::BoxError;
 /// that can happen there; over HTTP/2 what it yielded is kept, by reference, up to 64 KiB and only
 /// until response headers arrive, and the stream goes on from where it was. What yielded more is
 /// not sent again: that call fails with an error that
-/// [`is_unprocessed`](crate::transport::Error::is_unprocessed).
+/// [`is_unprocessed`](crate::transport::Error::is_unprocessed). With
+/// [`Retry`](crate::transport::Retry) the same is kept of an idempotent request over HTTP/1 too, for when it is lost.
 #[derive(Default)]
 pub struct Body(pub(in crate::transport) Kind);
 

@@ -1,0 +1,152 @@
+//! Calls that were lost with their instance, made again.
+
+#![allow(clippy::disallowed_methods, reason = "a test owns its tasks")]
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::stream;
+use tonic::{Code, Request};
+use tower_nacos::{
+    grpc::Channel,
+    transport::{Idempotent, Retry, Transport},
+};
+
+use crate::{
+    failure, fixed,
+    greeter::{HelloRequest, greeter_client::GreeterClient},
+    hello,
+    provider::{Provider, arrivals},
+    within,
+};
+
+type Client = GreeterClient<Channel>;
+
+fn retrying(providers: &[Provider]) -> Client {
+    let transport = Transport::builder().retry(Retry::new().percent(100));
+    let channel = Channel::builder(&fixed(providers)).transport(transport);
+    GreeterClient::new(channel.build())
+}
+
+fn idempotent<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Idempotent::default());
+    request
+}
+
+/// The process of the instance that has the call dies.
+async fn cut_who_has(name: &str, providers: &mut [Provider]) -> SocketAddr {
+    let arrived = async {
+        loop {
+            if let Some((at, _)) = arrivals(name).first() {
+                return *at;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let at = within(arrived).await;
+    let has = providers.iter_mut().find(|provider| provider.address == at);
+    has.expect("one of them").cut();
+    at
+}
+
+#[tokio::test]
+async fn an_idempotent_call_moves_and_its_timeout_is_what_is_left() {
+    let mut providers = Provider::some::<2>().await;
+    let mut client = retrying(&providers);
+    let name = "first hangs: marked";
+    let mut request = idempotent(hello(name));
+    request.set_timeout(Duration::from_secs(60));
+    let call = tokio::spawn(async move { client.say_hello(request).await });
+    let died = cut_who_has(name, &mut providers).await;
+    let reply = within(call).await.unwrap().unwrap().into_inner();
+    assert_ne!(reply.instance, died.to_string());
+    let timeouts: Vec<u64> = arrivals(name)
+        .iter()
+        .map(|(_, timeout)| timeout.strip_suffix('u').unwrap().parse().unwrap())
+        .collect();
+    let [first, second] = timeouts[..] else {
+        panic!("{timeouts:?}");
+    };
+    assert!(second < first && first < 60_000_000, "{timeouts:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_marked_fails_and_is_not_made_again() {
+    let mut providers = Provider::some::<2>().await;
+    let mut client = retrying(&providers);
+    let name = "first hangs: not marked";
+    let call = tokio::spawn(async move { client.say_hello(hello(name)).await });
+    cut_who_has(name, &mut providers).await;
+    let status = failure(async { call.await.unwrap() }).await;
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(!status.message().contains("64 KiB"), "{status}");
+    assert_eq!(arrivals(name).len(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_of_messages_goes_on_elsewhere() {
+    let mut providers = Provider::some::<2>().await;
+    let mut client = retrying(&providers);
+    let (say, said) = tokio::sync::mpsc::unbounded_channel::<HelloRequest>();
+    let said = stream::unfold(said, async |mut said| Some((said.recv().await?, said)));
+    let call = tokio::spawn(async move { client.say_to_all(idempotent(said)).await });
+    say.send(hello("seen: one")).unwrap();
+    let died = cut_who_has("seen: one", &mut providers).await;
+    say.send(hello("two")).unwrap();
+    drop(say);
+    let reply = within(call).await.unwrap().unwrap().into_inner();
+    assert_ne!(reply.instance, died.to_string());
+    assert_eq!(reply.message, "hello seen: one and two");
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_to_be_kept_fails_and_says_so() {
+    let mut providers = Provider::some::<2>().await;
+    let mut client = retrying(&providers);
+    let name = format!("first hangs: {}", "long ".repeat(20_000));
+    let request = idempotent(hello(&name));
+    let call = tokio::spawn(async move { client.say_hello(request).await });
+    cut_who_has(&name, &mut providers).await;
+    let status = failure(async { call.await.unwrap() }).await;
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    let why = "it is not sent again (Retry), since more of its body was sent than the 64 KiB";
+    assert!(status.message().contains(why), "{status}");
+}
+
+#[tokio::test]
+async fn no_call_is_lost_when_one_after_the_other_dies() {
+    let mut providers = Provider::some::<4>().await;
+    let client = retrying(&providers);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let callers: Vec<_> = (0..16)
+        .map(|_| {
+            let (mut client, stopped) = (client.clone(), stopped.clone());
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while !*stopped.borrow() {
+                    let said = client.say_hello(idempotent(hello("a moment"))).await;
+                    said.map_err(|status| format!("call {calls}: {status}"))?;
+                    calls += 1;
+                }
+                Ok::<u32, String>(calls)
+            })
+        })
+        .collect();
+    let [dying @ .., last] = &mut providers;
+    for provider in dying {
+        let mut served = provider.served.clone();
+        within(served.wait_for(|served| *served >= 50))
+            .await
+            .unwrap();
+        provider.cut();
+    }
+    let mut last = last.served.clone();
+    let before = *last.borrow();
+    within(last.wait_for(|served| *served >= before + 200))
+        .await
+        .unwrap();
+    stop.send(true).unwrap();
+    for caller in callers {
+        within(caller).await.unwrap().unwrap();
+    }
+}
