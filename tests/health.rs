@@ -456,3 +456,39 @@ async fn a_call_that_is_admitted_nowhere_is_not_let_in_where_its_instance_was_ej
     writer.publish([instance(A), instance(B)], now());
     assert_eq!(waits.await.unwrap(), B);
 }
+
+#[tokio::test(start_paused = true)]
+async fn load_is_by_weight_for_the_default_policy_and_for_towers_balancers() {
+    use tower::{discover::Change, load::Load};
+
+    let weights = [(A, 1.0), (B, 4.0)];
+    let (mut writer, orders) = registry();
+    let listed = weights.map(|(address, weight)| instance(address).with_weight(weight));
+    writer.publish(listed, now());
+    let world = World::default();
+    world.set(A, Does::Hang);
+    world.set(B, Does::Hang);
+    let balance = Balance::builder(&orders).build(world.clone());
+    let mut calls: Vec<_> = (0..500)
+        .map(|_| Box::pin(balance.clone().oneshot(())))
+        .collect();
+    for call in &mut calls {
+        assert!(call.as_mut().poll(&mut idle_context()).is_pending());
+    }
+    // A fifth of the weight; by calls alone more than a third would go there.
+    assert!((80..=120).contains(&world.called(A)), "{}", world.called(A));
+
+    let mut discovery = pin!(orders.discover_with().build(world.clone()));
+    for _ in weights {
+        let next =
+            std::future::poll_fn(|cx| futures_core::Stream::poll_next(discovery.as_mut(), cx));
+        let Some(Ok(Change::Insert(_, mut guarded))) = next.await else {
+            panic!("two instances");
+        };
+        let mut call = Box::pin(guarded.call(()));
+        let before = world.called(A);
+        assert!(call.as_mut().poll(&mut idle_context()).is_pending());
+        let weight = if world.called(A) > before { 1.0 } else { 4.0 };
+        assert_eq!(guarded.load(), 1.0 / weight);
+    }
+}
