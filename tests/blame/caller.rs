@@ -24,7 +24,7 @@ use tower_nacos::{
 };
 
 /// What no call waits longer for.
-pub(crate) const HANG: Duration = Duration::from_secs(20);
+pub(crate) const HANG: Duration = Duration::from_secs(120);
 
 /// A request of a cell.
 #[derive(Clone, Debug)]
