@@ -398,7 +398,7 @@ async fn a_loop_of_failing_calls_lets_others_work() {
     while !other.is_finished() {
         assert!(balance.clone().oneshot(()).await.is_err());
         calls += 1;
-        assert!(calls < 1_000_000, "the task beside it never ran");
+        assert!(calls < 5_000, "the task beside it never ran"); // for long before a dial is waited for
     }
 }
 
