@@ -10,6 +10,9 @@ use crate::endpoint;
 /// takes as much off again as it put on. It comes back by a single call that goes well; if that one
 /// does not, it counts as the next time. (As Envoy's and gRPC's outlier detection, A50.)
 ///
+/// An instance that loses five calls in a row is one, too, whether answers count or not
+/// ([`max_lost`](crate::balance::BalanceBuilder::max_lost)).
+///
 /// Never for more than half of the callable instances, nor for the last one: when all answer badly,
 /// the fault is more likely ours or a shared one. When more than half are out for any reason,
 /// connections included, all ejections of this kind are lifted. Connections that fail are another

@@ -80,9 +80,9 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
         }
     }
 
-    /// Sets which of the service's errors mean that the instance cannot be reached. Such an
-    /// instance gets no call for 1 s, then 2 s and so on up to 30 s, and comes back by a single
-    /// call that succeeds. Default: none does; an error of `poll_ready` always does.
+    /// Sets what the service's errors say of the instance: that it cannot be reached, or that only a
+    /// connection to it was lost; [`Verdict`] says what follows. Default: nothing; an error of
+    /// `poll_ready` always says that it cannot be reached.
     #[must_use]
     pub fn classify<E, V2>(self, classify: V2) -> DiscoverBuilder<R, C, V2>
     where

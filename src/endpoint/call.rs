@@ -11,22 +11,24 @@ use std::{
 use pin_project::pin_project;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
-use crate::endpoint::{
-    abort::Abort,
-    admission::{Admitted, InFlight, Place},
-    budget::poll_spend,
-    choice::Picked,
-    clock,
-    error::CallError,
-    pick::Pick,
-    progress::Progress,
-    room::Room,
-    rules::{Judge, Outcome, Recover, Recovered, Verdict},
-    set::EndpointSet,
-    shared::Shared,
-    slot::Obtained,
-    tried::Tried,
-    waiter::Waiter,
+use crate::{
+    endpoint::{
+        abort::Abort,
+        admission::{Admitted, InFlight, Place},
+        choice::Picked,
+        clock,
+        error::CallError,
+        pick::Pick,
+        progress::Progress,
+        room::Room,
+        rules::{Judge, Outcome, Recover, Recovered, Verdict},
+        set::EndpointSet,
+        shared::Shared,
+        slot::Obtained,
+        tried::Tried,
+        waiter::Waiter,
+    },
+    sync::poll_budget,
 };
 
 /// One call: pick, make, wait until ready, admit, `Service::call`, first poll, all in the first
@@ -154,7 +156,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = mem::replace(self.as_mut().project().polled, true);
         if polled && self.over {
-            ready!(poll_spend(cx));
+            ready!(poll_budget(cx));
             let failure = self.project().failure.take();
             return Poll::Ready(Err(*failure.expect("polled after it was done")));
         }
@@ -359,7 +361,7 @@ where
         polled: bool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<C::Output, CallError>> {
-        if !polled && poll_spend(cx).is_pending() {
+        if !polled && poll_budget(cx).is_pending() {
             *self.failure = Some(error);
             *self.over = true;
             return Poll::Pending;

@@ -247,3 +247,47 @@ const SHUT: u64 = BARRED | EJECTED | SUSPECT;
 const ENTER: u64 = 1 << 40;
 const IN_FLIGHT: u64 = ENTER - 1;
 const ENTERING: u64 = (SUSPECT - 1) & !IN_FLIGHT;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_shuts_a_gate_refuses_at_admission_and_leaves_no_count() {
+        type Change = fn(&Gate);
+        let shut: [(Change, Change); 4] = [
+            (|gate| drop(gate.close()), Gate::reopen),
+            (Gate::eject, Gate::restore),
+            (Gate::suspect, Gate::restore),
+            (Gate::unusable, Gate::usable),
+        ];
+        for (at, (shut, open)) in shut.into_iter().enumerate() {
+            let gate = Gate::new(true);
+            shut(&gate);
+            assert!(gate.admit().is_err() && !gate.state().is_open(), "{at}");
+            assert_eq!((gate.state().entering(), gate.state().in_flight()), (0, 0));
+            open(&gate);
+            assert!(gate.admit().is_ok(), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_probe_is_let_in_by_what_was_found_out_and_not_by_what_was_listed() {
+        let gate = Gate::new(true);
+        for shut in [Gate::eject, Gate::suspect] {
+            shut(&gate);
+            assert!(!gate.take_probe(), "none was granted");
+            gate.grant_probe();
+            assert!(gate.state().offers_probe() && gate.take_probe() && !gate.take_probe());
+            assert!(gate.admit_probe().is_ok());
+        }
+        gate.grant_probe();
+        gate.eject();
+        assert!(
+            !gate.take_probe(),
+            "who is ejected anew is not probed at once"
+        );
+        let _ = gate.close();
+        assert!(gate.admit_probe().is_err());
+    }
+}

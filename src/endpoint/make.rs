@@ -34,13 +34,15 @@ pub trait MakeEndpoint: Send + Sync + 'static {
         false
     }
 
-    /// Finds out whether an instance that could not be reached can be reached now, off the way of
-    /// calls: by a dial, say. An `Err` says why not.
+    /// Finds out whether an instance that could not be reached, or that lost a connection with a call
+    /// on it, can be reached now, off the way of calls: by a dial, say. An `Err` says why not.
     ///
-    /// `None`, the default: a call finds out, and waits for the instance meanwhile. With a probe of
-    /// one's own no call does. It runs on the balancer's task, at most 16 at a time, after rests of
-    /// 1, 2, 4 to 30 s; one a second while no instance can be reached. It must end by itself, and
-    /// is dropped when the instance leaves. A panic in it counts as a failure.
+    /// `None`, the default: the next call finds out. A probe of one's own runs on the balancer's
+    /// task, at most 16 at a time and one for each instance: at once after a lost connection, after
+    /// rests of 1, 2, 4 to 30 s when none could be had, and for a call that has nobody else as soon as
+    /// the last is 250 ms ago (`redial_after`). All calls that have nobody else wait for the same
+    /// one. It is dropped when the instance leaves, and after 5 s (`probe_timeout`), which counts as
+    /// a failure; so does a panic in it.
     fn probe(&self, instance: &Instance) -> Option<BoxFuture<'static, Result<(), String>>> {
         let _ = instance;
         None

@@ -10,7 +10,6 @@ mod abort;
 mod admission;
 #[cfg(feature = "testing")]
 mod bare;
-mod budget;
 mod call;
 mod choice;
 mod clock;

@@ -38,13 +38,15 @@ pub trait Classify<E> {
 pub enum Verdict {
     /// It could be reached: the error is about this call only.
     Reachable,
-    /// There is no connection to it, for this reason. The instance gets no call until a probe
-    /// succeeds, the first of which is due after 1 s.
+    /// No connection to it can be had, or it fell silent, for this reason. The instance gets no call
+    /// until a probe succeeds: after 1 s, 2 s, 4 s and so on to 30 s, or sooner if a call has nobody
+    /// else. How long it rests begins anew only when a call was answered.
     Unreachable(Arc<str>),
-    /// Its connection broke with the call on it, for this reason. That may be all that is wrong: so
-    /// it looks when a server closes what lay idle just as we write. The instance gets no call until
-    /// a probe succeeds, the first of which is due at once, unless the same happened in the 10 s
-    /// before: then it is as with [`Unreachable`](Self::Unreachable).
+    /// Its connection ended, broke or spoke nonsense with the call on it, for this reason. That
+    /// speaks of the connection, and perhaps of the request: nobody else is refused for it. One dial
+    /// finds out whether the instance can be reached; meanwhile others are preferred, and calls that
+    /// have no other wait for it. Five in a row without an answer between make an outlier, unless
+    /// the balancer's `max_lost` says otherwise.
     Lost(Arc<str>),
 }
 
