@@ -78,7 +78,7 @@ impl Drop for Closer {
 /// How many of so many calls fail, ten at once.
 async fn failed(caller: &Caller, calls: usize) -> usize {
     let calls = (0..calls).map(|number| async move {
-        let method = if number % 2 == 0 {
+        let method = if number.is_multiple_of(2) {
             Method::GET
         } else {
             Method::POST

@@ -80,7 +80,7 @@ impl Load {
 
     /// The good request of that number.
     fn good(&self, number: usize) -> Ask {
-        let safe = self.all_safe || number % 2 == 0;
+        let safe = self.all_safe || number.is_multiple_of(2);
         let method = if safe { Method::GET } else { Method::POST };
         Ask::new(method, "/good")
     }

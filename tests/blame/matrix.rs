@@ -23,7 +23,7 @@ struct Fault {
 /// Both kinds of method: a safe one is sent once more, and does its harm twice.
 fn either(number: usize, path: &'static str) -> Ask {
     Ask::new(
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             Method::GET
         } else {
             Method::POST

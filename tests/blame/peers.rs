@@ -14,7 +14,7 @@ type Fault = (&'static str, fn(usize) -> Ask, bool);
 
 fn at(number: usize, path: &'static str) -> Ask {
     Ask::new(
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             Method::GET
         } else {
             Method::POST
