@@ -8,17 +8,17 @@ use prost::Message;
 use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{
-    directory::{self, Options, Origin, Revision, Subscription, Writer},
+    client::core::{Core, News},
+    directory::{self, Options, Revision, Subscription},
     model::{Host, ServiceKey},
-    session::{Command, Config, Output, Server, Session},
+    session::{Config, Output, Server},
     wire::Payload,
 };
 
-/// A session that is connected and subscribed to one service, and that service's writer.
+/// A client that is connected and subscribed to one service.
 #[derive(Debug)]
 pub struct PushPath {
-    session: Session,
-    writer: Writer,
+    core: Core,
     subscription: Subscription,
     link: crate::session::LinkId,
     now: Instant,
@@ -34,10 +34,12 @@ impl PushPath {
         };
         let mut config = Config::new(vec![server], key.namespace().clone());
         config.safety_read = None;
-        let mut session = Session::new(config, StdRng::seed_from_u64(1), now);
-        session.handle_command(Command::Subscribe(key), now);
+        let mut core = Core::new(config, StdRng::seed_from_u64(1), now);
+        core.subscribe(key, writer, now);
         let mut link = None;
-        while let Some(output) = session.poll_output() {
+        while let Some(news) = core.poll(now, now) {
+            let News::Output(output) = news else { continue };
+            let session = core.session_mut();
             match output {
                 Output::Dial { link: dialled, .. } => {
                     link = Some(dialled);
@@ -57,8 +59,7 @@ impl PushPath {
         }
         let link = link.expect("a fresh session dials at once");
         Self {
-            session,
-            writer,
+            core,
             subscription,
             link,
             now,
@@ -85,13 +86,11 @@ impl PushPath {
     /// Takes a frame from memory to published and acknowledged.
     pub fn push(&mut self, frame: Bytes) -> Revision {
         let payload = Payload::decode(frame).expect("the bench's own frame");
-        self.session.handle_stream(self.link, &payload, self.now);
+        self.core
+            .session_mut()
+            .handle_stream(self.link, &payload, self.now);
         drop(payload);
-        while let Some(output) = self.session.poll_output() {
-            if let Output::Listing { listing, .. } = output {
-                self.writer.apply(listing, Origin::Push, self.now);
-            }
-        }
+        while self.core.poll(self.now, self.now).is_some() {}
         self.subscription.revision()
     }
 }

@@ -3,7 +3,7 @@
 //! The session's machine and the local copies, wired as the driver wires them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -15,14 +15,13 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{
     client::{
-        auth::{Auth, Denied, Subject},
-        copies::Copies,
+        auth::{self, Auth, Denied, Failed, Subject},
+        core::{Core, News},
     },
     directory::{self, Options, Subscription},
-    model::{Host, Instance, ServiceKey},
+    model::{Host, Instance, Origin, ServiceKey},
     session::{
-        self, CallFailure, Command, Config, DialError, Operation, Output, Server, Session, State,
-        Ticket,
+        self, CallFailure, Command, Config, DialError, Operation, Output, Server, State, Ticket,
     },
     wire::Payload,
 };
@@ -103,7 +102,7 @@ pub enum Note {
         /// Of which service.
         key: ServiceKey,
         /// How the session said that it came.
-        origin: directory::Origin,
+        origin: Origin,
     },
     /// An operation ended.
     Done {
@@ -158,8 +157,7 @@ pub type Token = (String, Duration);
 /// [`poll_action`](Self::poll_action) and [`poll_note`](Self::poll_note) until they are empty.
 #[derive(Debug)]
 pub struct SimClient {
-    session: Session,
-    copies: Copies,
+    core: Core,
     auth: Option<Auth>,
     actions: VecDeque<Action>,
     notes: VecDeque<Note>,
@@ -178,8 +176,7 @@ impl SimClient {
             .login
             .then(|| Auth::new(StdRng::seed_from_u64(!seed)));
         let mut client = Self {
-            session: Session::new(config, StdRng::seed_from_u64(seed), now),
-            copies: Copies::default(),
+            core: Core::new(config, StdRng::seed_from_u64(seed), now),
             auth,
             actions: VecDeque::new(),
             notes: VecDeque::new(),
@@ -192,15 +189,20 @@ impl SimClient {
     /// The first handle on a service.
     pub fn subscribe(&mut self, key: &ServiceKey, now: Instant) -> Subscription {
         let (writer, subscription) = directory::channel(key.clone(), Options::default());
-        self.copies.open(key.clone(), writer, now);
-        self.command(Command::Subscribe(key.clone()), now);
+        self.core.subscribe(key.clone(), writer, now);
+        self.pump(now);
         subscription
     }
 
     /// The last handle on a service was dropped.
     pub fn unsubscribe(&mut self, key: &ServiceKey, now: Instant) {
-        self.copies.close(key);
-        self.command(Command::Unsubscribe(key.clone()), now);
+        self.core.unsubscribe(key.clone(), now);
+        self.pump(now);
+    }
+
+    /// How many services' copies there are.
+    pub fn subscribed(&self) -> usize {
+        self.core.subscribed()
     }
 
     /// Registers an instance.
@@ -209,6 +211,22 @@ impl SimClient {
             ticket: Ticket(ticket),
             key: key.clone(),
             instance: Box::new(instance),
+        };
+        self.command(command, now);
+    }
+
+    /// Registers several instances as one publication.
+    pub fn register_batch(
+        &mut self,
+        ticket: u64,
+        key: &ServiceKey,
+        instances: Vec<Instance>,
+        now: Instant,
+    ) {
+        let command = Command::RegisterBatch {
+            ticket: Ticket(ticket),
+            key: key.clone(),
+            instances,
         };
         self.command(command, now);
     }
@@ -244,11 +262,14 @@ impl SimClient {
         result: Result<Vec<SocketAddr>, String>,
         now: Instant,
     ) {
-        self.session.handle_resolved(link.0, server, result, now);
+        self.core
+            .session_mut()
+            .handle_resolved(link.0, server, result, now);
         self.pump(now);
     }
 
-    /// A dial succeeded, and so did the login that belongs to it.
+    /// A dial succeeded, and so did the login that belongs to it, whose token counts unless there is
+    /// one that may still hold: then the driver would not have logged in.
     pub fn handle_connected(
         &mut self,
         link: Link,
@@ -256,24 +277,36 @@ impl SimClient {
         token: Option<Token>,
         now: Instant,
     ) {
-        if let (Some((_, ttl)), Some(auth)) = (&token, &mut self.auth) {
-            auth.offered(*ttl, now);
+        let mut headers = None;
+        if let (Some((text, ttl)), Some(auth)) = (token, &mut self.auth) {
+            if auth.headers(now).is_none() {
+                auth.learned(auth::Token::new(text, ttl), link.0, now);
+            }
+            headers = auth.headers(now);
         }
-        let headers = token.map(headers);
-        self.session.handle_connected(link.0, local, headers, now);
+        self.core
+            .session_mut()
+            .handle_connected(link.0, local, headers, now);
         self.pump(now);
     }
 
     /// A login on a connection that was there already ended.
     pub fn handle_logged_in(&mut self, link: Link, token: Option<Token>, now: Instant) {
         let Some(auth) = &mut self.auth else { return };
-        if self.session.current_link() == Some(link.0) {
+        if self.core.session().current_link() == Some(link.0) {
             match token {
-                Some(token) => {
-                    auth.renewed(token.1, now);
-                    self.session.handle_headers(headers(token), now);
+                Some((text, ttl)) => {
+                    auth.learned(auth::Token::new(text, ttl), link.0, now);
+                    let headers = auth.headers(now).unwrap_or_default();
+                    self.core.session_mut().handle_headers(headers, now);
                 }
-                None => drop(auth.failed(now)),
+                None if auth.failed(now) == Failed::Leave => {
+                    let error = DialError::LoginDoubted("the login failed".to_owned());
+                    self.core
+                        .session_mut()
+                        .handle_login_failed(link.0, error, now);
+                }
+                None => {}
             }
         }
         self.pump(now);
@@ -281,7 +314,8 @@ impl SimClient {
 
     /// A dial was refused.
     pub fn handle_refused(&mut self, link: Link, now: Instant) {
-        self.session
+        self.core
+            .session_mut()
             .handle_dial_failed(link.0, DialError::Refused, now);
         self.pump(now);
     }
@@ -297,22 +331,26 @@ impl SimClient {
                 message: "as scripted".to_owned(),
             }),
         };
-        self.session.handle_answer(call.0, result, now);
+        self.core.session_mut().handle_answer(call.0, result, now);
         self.pump(now);
     }
 
     /// A message came on the stream.
     pub fn handle_stream(&mut self, link: Link, payload: Bytes, now: Instant) {
         match decode(payload) {
-            Ok(payload) => self.session.handle_stream(link.0, &payload, now),
-            Err(reason) => self.session.handle_stream_ended(link.0, reason, now),
+            Ok(payload) => self.core.session_mut().handle_stream(link.0, &payload, now),
+            Err(reason) => self
+                .core
+                .session_mut()
+                .handle_stream_ended(link.0, reason, now),
         }
         self.pump(now);
     }
 
     /// The stream ended.
     pub fn handle_stream_ended(&mut self, link: Link, reason: &str, now: Instant) {
-        self.session
+        self.core
+            .session_mut()
             .handle_stream_ended(link.0, reason.to_owned(), now);
         self.pump(now);
     }
@@ -320,8 +358,7 @@ impl SimClient {
     /// When [`handle_timeout`](Self::handle_timeout) is next of use.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
-            self.session.poll_timeout(),
-            self.copies.poll_timeout(),
+            self.core.poll_timeout(),
             self.auth.as_ref().and_then(Auth::poll_timeout),
         ]
         .into_iter()
@@ -331,14 +368,11 @@ impl SimClient {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.session.handle_timeout(now);
+        self.core.handle_timeout(now);
         if let Some(auth) = &mut self.auth
             && auth.handle_timeout(now)
         {
             self.log_in();
-        }
-        for key in self.copies.handle_timeout(now) {
-            self.session.handle_command(Command::Refresh(key), now);
         }
         self.pump(now);
     }
@@ -355,7 +389,7 @@ impl SimClient {
 
     /// What a close could not deregister.
     pub fn still_registered(&self) -> Vec<ServiceKey> {
-        let unfinished = self.session.unfinished().into_iter();
+        let unfinished = self.core.session().unfinished().into_iter();
         unfinished
             .filter(|(operation, _)| *operation == Operation::Deregister)
             .map(|(_, key)| key)
@@ -363,12 +397,22 @@ impl SimClient {
     }
 
     fn command(&mut self, command: Command, now: Instant) {
-        self.session.handle_command(command, now);
+        self.core.command(command, now);
         self.pump(now);
     }
 
     fn pump(&mut self, now: Instant) {
-        while let Some(output) = self.session.poll_output() {
+        while let Some(news) = self.core.poll(now, now) {
+            let output = match news {
+                News::Output(output) => output,
+                News::Listed { key, origin, .. } => {
+                    if let Some(auth) = &mut self.auth {
+                        auth.accepted();
+                    }
+                    self.notes.push_back(Note::Listed { key, origin });
+                    continue;
+                }
+            };
             match output {
                 Output::Resolve {
                     link,
@@ -409,24 +453,7 @@ impl SimClient {
                 Output::Hangup { link } => {
                     self.actions.push_back(Action::Hangup { link: Link(link) });
                 }
-                Output::Listing {
-                    key,
-                    listing,
-                    origin,
-                } => {
-                    self.copies.apply(&key, listing, origin, now);
-                    let origin = match origin {
-                        session::Origin::Push => directory::Origin::Push,
-                        session::Origin::FirstAnswer => directory::Origin::FirstAnswer,
-                        session::Origin::Read => directory::Origin::Read,
-                    };
-                    self.notes.push_back(Note::Listed { key, origin });
-                }
-                Output::Undecodable { key, reason } => {
-                    if let Some(key) = &key {
-                        self.copies.undecodable(key, &reason, now);
-                    }
-                }
+                Output::Listing { .. } | Output::Undecodable { .. } => {} // the core's
                 Output::Failed {
                     key,
                     operation,
@@ -443,10 +470,15 @@ impl SimClient {
                     });
                 }
                 Output::ListDenied { group } => self.denied(&Subject::List(group), now),
-                Output::Done { ticket, outcome } => self.notes.push_back(Note::Done {
-                    ticket: ticket.0,
-                    result: outcome.map(drop).map_err(|error| error.to_string()),
-                }),
+                Output::Done { ticket, outcome } => {
+                    if let (Ok(_), Some(auth)) = (&outcome, &mut self.auth) {
+                        auth.accepted();
+                    }
+                    self.notes.push_back(Note::Done {
+                        ticket: ticket.0,
+                        result: outcome.map(drop).map_err(|error| error.to_string()),
+                    });
+                }
                 Output::LoginRefused(_) => {} // for who waits to be connected
                 Output::State(state) => self.state(state, now),
             }
@@ -462,7 +494,7 @@ impl SimClient {
     }
 
     fn log_in(&mut self) {
-        match (self.session.current_link(), &mut self.auth) {
+        match (self.core.session().current_link(), &mut self.auth) {
             (Some(link), _) => self.actions.push_back(Action::LogIn { link: Link(link) }),
             (None, Some(auth)) => auth.disconnected(), // the next connection brings a token
             (None, None) => {}
@@ -473,18 +505,18 @@ impl SimClient {
         self.notes.push_back(match state {
             State::Connected { server, .. } => {
                 self.connected = true;
-                if let Some(auth) = &mut self.auth {
-                    auth.connected();
+                if let (Some(auth), Some(link)) =
+                    (&mut self.auth, self.core.session().current_link())
+                {
+                    auth.connected(link, now);
                 }
-                self.copies.handle_connected(now);
                 Note::Connected(server)
             }
             State::Connecting { last_error, .. } => {
-                if std::mem::take(&mut self.connected) {
-                    if let Some(auth) = &mut self.auth {
-                        auth.disconnected();
-                    }
-                    self.copies.handle_disconnected(now);
+                if std::mem::take(&mut self.connected)
+                    && let Some(auth) = &mut self.auth
+                {
+                    auth.disconnected();
                 }
                 Note::Connecting(last_error.map(|e| e.to_string()).unwrap_or_default())
             }
@@ -494,10 +526,6 @@ impl SimClient {
             }
         });
     }
-}
-
-fn headers((token, _): Token) -> HashMap<String, String> {
-    HashMap::from([("accessToken".to_owned(), token)])
 }
 
 fn decode(bytes: Bytes) -> Result<Payload, String> {

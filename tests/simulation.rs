@@ -137,6 +137,11 @@ fn a_hold_ends_only_after_a_read_when_every_push_of_a_restarted_registry_is_lost
 }
 
 #[test]
+fn nobody_is_evicted_by_a_restart_though_it_alone_is_missing_from_the_first_answer() {
+    scenes::restart_with_one_late().unwrap();
+}
+
+#[test]
 fn a_seed_decides_everything() {
     for seed in 0..10 {
         assert_eq!(run(seed, true), run(seed, true));

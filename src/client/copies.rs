@@ -1,31 +1,30 @@
 //! What the session's machine says, told to the local copy of each service. No I/O and no clock,
 //! so that the simulation runs what the driver runs.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Instant,
-};
+use std::{collections::HashMap, time::Instant};
 
 use crate::{
-    directory::{self, Writer},
-    model::{Listing, ServiceKey},
-    session,
+    directory::Writer,
+    model::{Listing, Origin, ServiceKey},
+    session::{LinkId, Timers},
 };
 
 /// The writers of one client's services.
 #[derive(Debug, Default)]
 pub(crate) struct Copies {
     writers: HashMap<ServiceKey, Writer>,
-    /// Services whose writer wants to be woken by time, which is rare.
-    timed: HashSet<ServiceKey>,
-    connected: bool,
+    /// When a service's writer wants to be woken, if it does.
+    timers: Timers<ServiceKey>,
+    /// Services that a writer wants read: what is held there is about to go.
+    reads: Vec<ServiceKey>,
+    link: Option<LinkId>,
 }
 
 impl Copies {
     /// A service is subscribed from now on.
     pub(crate) fn open(&mut self, key: ServiceKey, mut writer: Writer, now: Instant) {
-        if self.connected {
-            writer.handle_connected(now);
+        if let Some(link) = self.link {
+            writer.handle_connection(link.number(), now);
         }
         self.writers.insert(key, writer);
     }
@@ -33,35 +32,36 @@ impl Copies {
     /// A service is no longer subscribed: its copy closes.
     pub(crate) fn close(&mut self, key: &ServiceKey) {
         self.writers.remove(key);
-        self.timed.remove(key);
+        self.timers.stop(key);
     }
 
     /// The end: every copy closes.
     pub(crate) fn close_all(&mut self) {
-        self.timed.clear();
+        self.timers.stop_all();
         for (_, writer) in self.writers.drain() {
             writer.close();
         }
     }
 
-    /// A list came.
+    /// How many there are.
+    #[cfg(feature = "testing")]
+    pub(crate) fn len(&self) -> usize {
+        self.writers.len()
+    }
+
+    /// A list came on `link`.
     pub(crate) fn apply(
         &mut self,
+        link: LinkId,
         key: &ServiceKey,
         listing: Listing,
-        origin: session::Origin,
+        origin: Origin,
         received: Instant,
     ) {
-        let Some(writer) = self.writers.get_mut(key) else {
-            return;
-        };
-        let origin = match origin {
-            session::Origin::Push => directory::Origin::Push,
-            session::Origin::FirstAnswer => directory::Origin::FirstAnswer,
-            session::Origin::Read => directory::Origin::Read,
-        };
-        writer.apply(listing, origin, received);
-        self.note_timer(key);
+        if let Some(writer) = self.writers.get_mut(key) {
+            writer.apply_from(link.number(), listing, origin, received);
+            self.look_after(key);
+        }
     }
 
     /// Something that cannot be read came about a service.
@@ -72,59 +72,65 @@ impl Copies {
     }
 
     /// The session is connected, for the first time, again, or to another server.
-    pub(crate) fn handle_connected(&mut self, now: Instant) {
-        self.connected = true;
-        self.writers
-            .values_mut()
-            .for_each(|writer| writer.handle_connected(now));
-        self.note_timers();
+    pub(crate) fn handle_connected(&mut self, link: LinkId, now: Instant) {
+        self.link = Some(link);
+        for writer in self.writers.values_mut() {
+            writer.handle_connection(link.number(), now);
+        }
+        self.look_after_all();
     }
 
     /// It is not connected any longer.
     pub(crate) fn handle_disconnected(&mut self, now: Instant) {
-        self.connected = false;
-        self.writers
-            .values_mut()
-            .for_each(|writer| writer.handle_disconnected(now));
-        self.note_timers();
+        if self.link.take().is_none() {
+            return; // it has not been since
+        }
+        for writer in self.writers.values_mut() {
+            writer.handle_disconnected(now);
+        }
+        self.look_after_all();
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.timed
-            .iter()
-            .filter_map(|key| self.writers.get(key)?.poll_timeout())
-            .min()
+        self.timers.next()
     }
 
-    /// Time passed. Returns the services to be read, because what is held there is about to go.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<ServiceKey> {
-        let mut reads = Vec::new();
-        for key in self.timed.clone() {
-            if let Some(writer) = self.writers.get_mut(&key)
-                && writer.poll_timeout().is_some_and(|at| at <= now)
-            {
-                writer.handle_timeout(now);
-                if writer.take_read_wanted() {
-                    reads.push(key.clone());
+    /// Time passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(key) = self.timers.expired(now) {
+            if let Some(writer) = self.writers.get_mut(&key) {
+                // What consumers reported since may have made it needless.
+                if writer.poll_timeout().is_some_and(|at| at <= now) {
+                    writer.handle_timeout(now);
                 }
+                self.look_after(&key);
             }
-            self.note_timer(&key);
         }
-        reads
     }
 
-    fn note_timers(&mut self) {
+    /// The next service to be read, until there is none.
+    pub(crate) fn take_read(&mut self) -> Option<ServiceKey> {
+        self.reads.pop()
+    }
+
+    fn look_after_all(&mut self) {
         for key in self.writers.keys().cloned().collect::<Vec<_>>() {
-            self.note_timer(&key);
+            self.look_after(&key);
         }
     }
 
-    fn note_timer(&mut self, key: &ServiceKey) {
-        let timer = self.writers.get(key).and_then(Writer::poll_timeout);
-        match timer {
-            Some(_) => self.timed.insert(key.clone()),
-            None => self.timed.remove(key),
+    /// Whatever happened to a writer, a read may be due, and its timer is another.
+    fn look_after(&mut self, key: &ServiceKey) {
+        let Some(writer) = self.writers.get_mut(key) else {
+            return;
         };
+        if writer.take_read_wanted() {
+            self.reads.push(key.clone());
+        }
+        match writer.poll_timeout() {
+            Some(at) => self.timers.set(key.clone(), at),
+            None => self.timers.stop(key),
+        }
     }
 }

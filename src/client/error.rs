@@ -30,11 +30,11 @@ pub enum ConnectError {
     /// The thread that the client was to have for itself (`own_thread`) could not be started.
     #[error("a client's own thread could not be started: {0}")]
     NoThread(Arc<str>),
-    /// Every server was tried, and the user name or the password is refused. Never shows the
-    /// password.
+    /// Every server was tried, and the user name or the password is refused: in words that no
+    /// starting server has, or until the time was over. Never shows the password.
     #[error("no connection to the registry: {message}")]
     LoginRefused {
-        /// Which server refused, and in which words.
+        /// What each server said.
         message: Arc<str>,
     },
     /// No server could be connected to in time.
@@ -76,7 +76,7 @@ pub enum RequestError {
         message: String,
     },
     /// No answer in time.
-    #[error("{}", timed_out("no answer from the registry", *after, last_error.as_deref()))]
+    #[error("{}", timed_out("the registry did not fulfil the request", *after, last_error.as_deref()))]
     TimedOut {
         /// How long was waited.
         after: Duration,
@@ -86,11 +86,39 @@ pub enum RequestError {
     /// The instance has port 0, which nobody can call. Nothing was sent.
     #[error("instance {0} has port 0; register the port that is listened on")]
     NoPort(Address),
+    /// The instance has an address that nobody can call: unspecified (`0.0.0.0`, `[::]`),
+    /// link-local, or a group's. Nothing was sent.
+    #[error("instance {address} cannot be called by anybody: {what}")]
+    Uncallable {
+        /// Its address.
+        address: Address,
+        /// What is wrong with it, and what to do.
+        what: &'static str,
+    },
     /// This client registers another instance in the service. Nothing changed.
     #[error(
         "this client already registers {0} in this service, and a Nacos server keeps one instance per connection and service: deregister it first, or register from a second client"
     )]
     AlreadyRegistered(Address),
+    /// The instance is marked as persistent, and this registers ephemeral ones. Nothing was sent.
+    #[error(
+        "instance {0} is marked as persistent (`ephemeral: false`), but this registers ephemeral instances, which live as long as the client: leave the mark out, or use `register_persistent`"
+    )]
+    NotEphemeral(Address),
+    /// The connection was lost before the registry confirmed that the instance is gone: it may list
+    /// it until it notices that, within 30 s as a rule (26 s measured for a client that froze), and
+    /// 180 s if its node was lost as well. Nothing is left that could be repeated.
+    #[error(
+        "the connection was lost before the registry confirmed that {} is gone: it may list it until it notices that, within 30 s as a rule, and 180 s if its node was lost, too",
+        listed(instances)
+    )]
+    Unconfirmed {
+        /// What may still be listed: the address, or those of a batch.
+        instances: Vec<Address>,
+    },
+    /// A batch without instances, which a server would ignore: deregister instead. Nothing was sent.
+    #[error("a batch of no instances; to register nothing, deregister")]
+    EmptyBatch,
     /// This client registers nothing in the service.
     #[error("this client registers nothing in this service")]
     NotRegistered,
@@ -204,8 +232,16 @@ impl From<OperationError> for RequestError {
                 after,
                 last_error: None,
             },
-            OperationError::AlreadyRegistered(address) => Self::AlreadyRegistered(address),
+            OperationError::AlreadyRegistered(addresses) => {
+                let text = OperationError::AlreadyRegistered(addresses.clone()).to_string();
+                addresses
+                    .into_first()
+                    .map_or(Self::Failed(text), Self::AlreadyRegistered)
+            }
             OperationError::NotRegistered => Self::NotRegistered,
+            OperationError::Unconfirmed(addresses) => Self::Unconfirmed {
+                instances: addresses.into_all(),
+            },
             OperationError::Closed => Self::Closed,
             other => Self::Failed(other.to_string()),
         }
@@ -221,11 +257,18 @@ impl fmt::Display for CloseError {
         for (at, key) in self.still_registered.iter().enumerate() {
             write!(f, "{}{key}", if at == 0 { "" } else { ", " })?;
         }
-        Ok(())
+        f.write_str(
+            ": it may list this client's instances there until it notices that the connection is gone, within 30 s as a rule, and 180 s if its node was lost, too",
+        )
     }
 }
 
 impl std::error::Error for CloseError {}
+
+fn listed(addresses: &[Address]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(", ")
+}
 
 fn timed_out(what: &str, after: Duration, last_error: Option<&str>) -> String {
     match last_error {

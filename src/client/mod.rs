@@ -3,7 +3,8 @@
 pub(crate) mod auth;
 mod builder;
 mod config;
-pub(crate) mod copies;
+mod copies;
+pub(crate) mod core;
 mod counters;
 mod driver;
 mod error;
@@ -15,6 +16,7 @@ mod links;
 mod login;
 mod nearest;
 mod operations;
+mod reach;
 mod secret;
 mod server_address;
 mod state;
@@ -33,6 +35,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::coop::consume_budget,
     time::timeout,
 };
 
@@ -49,7 +52,7 @@ pub use self::{
 use self::{
     counters::Tally,
     lease::Subscriptions,
-    operations::{Operation, Reply},
+    operations::{Operation, Reply, Unconnected},
 };
 use crate::{
     directory::{ReadyError, Subscription},
@@ -103,7 +106,7 @@ impl Client {
     /// Connects to a server, or one of several, in namespace `public`, and waits for it.
     ///
     /// `servers` is `"host:port"` with the server's *main* port (8848), several of them separated
-    /// by commas, or a list of such texts; see [`ServerAddress`] for the forms.
+    /// by commas or spaces, or a list of such texts; see [`ServerAddress`] for the forms.
     ///
     /// # Errors
     ///
@@ -161,6 +164,7 @@ impl Client {
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
         let subscription = self.handle.subscribe(key.clone())?;
         // What could not be read before this call is asked for anew.
@@ -186,7 +190,7 @@ impl Client {
             Ok(Ok(())) => Ok(subscription),
             Ok(Err(error)) => Err(error),
             Err(_) => {
-                let trouble = self.handle.diagnose(Some(key)).await;
+                let trouble = self.handle.diagnose(key).await;
                 Err(self.handle.timed_out_on(subscription.hint().or(trouble)))
             }
         }
@@ -208,35 +212,117 @@ impl Client {
     /// lives; registered anew after each reconnect.
     ///
     /// A Nacos server keeps one instance per connection and service, so a client registers one
-    /// instance of a service. Consumers hear of it about 0.5 s after this returns.
+    /// instance of a service. Another weight, cluster, metadata or `enabled` of the same address
+    /// take the place of what is registered, and consumers see them change in place; the same again
+    /// is the same call. This returns when the server acknowledged it; consumers hear of it about
+    /// 0.5 s later.
     ///
     /// # Errors
     ///
-    /// When another instance of this service is registered by this client, the instance has port
-    /// 0, or the server refuses: nothing changed then. When no answer came in time, the registration stays wanted and is
-    /// carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
+    /// When another address is registered in this service by this client, the instance has port
+    /// 0 or is marked as persistent, or the server refuses: nothing changed then, and what it had
+    /// confirmed before stays registered. When no answer came in time, the registration stays wanted
+    /// and is carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
     pub async fn register<N>(&self, service: N, instance: Instance) -> Result<(), RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
-        if instance.address().port() == 0 {
-            return Err(RequestError::NoPort(instance.address().clone()));
-        }
-        if instance.weight().is_zero() {
-            tracing::warn!(
-                namespace = &**key.namespace(),
-                group = &**key.group(),
-                service = &**key.name(),
-                instance = %instance.address(),
-                "registered with weight 0: it gets no calls"
-            );
-        }
-        let instance = Box::new(instance.with_ephemeral(true));
+        check(&key, &instance, true)?;
+        let instance = Box::new(instance);
         let done = |ticket, reply| Operation::Register {
             ticket,
             key,
             instance,
+            reply,
+        };
+        self.handle.request(done).await.map(|_| ())
+    }
+
+    /// Registers several addresses of `service`, as ephemeral instances, in place of whatever this
+    /// client registers there; for as long as this client lives. Servers from 2.1.1 on.
+    ///
+    /// It is one registration: another batch takes its place as a whole, the same again is the same
+    /// call, and [`deregister`](Self::deregister) withdraws all of it.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`register`](Self::register), and when there is no instance at all.
+    pub async fn register_batch<N>(
+        &self,
+        service: N,
+        instances: impl IntoIterator<Item = Instance>,
+    ) -> Result<(), RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        let key = self.key(service)?;
+        let instances: Vec<Instance> = instances.into_iter().collect();
+        if instances.is_empty() {
+            return Err(RequestError::EmptyBatch);
+        }
+        for instance in &instances {
+            check(&key, instance, true)?;
+        }
+        let done = |ticket, reply| Operation::RegisterBatch {
+            ticket,
+            key,
+            instances,
+            reply,
+        };
+        self.handle.request(done).await.map(|_| ())
+    }
+
+    /// Registers `instance` as a persistent instance of `service`: the registry keeps it when this
+    /// client is gone, and says by its own checks whether it is healthy. It lasts until
+    /// [`deregister_persistent`](Self::deregister_persistent), from whichever client. Servers from
+    /// 2.3 on.
+    ///
+    /// # Errors
+    ///
+    /// When the instance has port 0, or the server refuses: a service is ephemeral or persistent as
+    /// a whole (400 for the other kind). When no answer came in time, it may be registered.
+    pub async fn register_persistent<N>(
+        &self,
+        service: N,
+        instance: Instance,
+    ) -> Result<(), RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        self.persist(self.key(service)?, instance, true).await
+    }
+
+    /// Takes a persistent instance back, whoever registered it.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses. When no answer came in time, it may be gone or not: ask again.
+    pub async fn deregister_persistent<N>(
+        &self,
+        service: N,
+        instance: Instance,
+    ) -> Result<(), RequestError>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        self.persist(self.key(service)?, instance, false).await
+    }
+
+    async fn persist(
+        &self,
+        key: ServiceKey,
+        instance: Instance,
+        on: bool,
+    ) -> Result<(), RequestError> {
+        check(&key, &instance, false)?;
+        let instance = Box::new(instance.with_ephemeral(false));
+        let done = |ticket, reply| Operation::Persist {
+            ticket,
+            key,
+            instance,
+            on,
             reply,
         };
         self.handle.request(done).await.map(|_| ())
@@ -249,12 +335,15 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When nothing is registered. When no answer came in time, it stays withdrawn and the server
-    /// is told when it is back.
+    /// When nothing is registered. [`Unconfirmed`](RequestError::Unconfirmed) when the connection
+    /// that carried it was lost before the server said that it is gone: only the server can end it
+    /// then, so go on serving until it has. When no answer came in time, it stays withdrawn, the
+    /// server is asked again, and lists it until then.
     pub async fn deregister<N>(&self, service: N) -> Result<(), RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
         let done = |ticket, reply| Operation::Deregister { ticket, key, reply };
         self.handle.request(done).await.map(|_| ())
@@ -272,6 +361,7 @@ impl Client {
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
         match self
             .handle
@@ -293,6 +383,7 @@ impl Client {
     /// When the group breaks Nacos's rules, the server refuses, or no answer comes in time.
     pub async fn services(&self, group: &str) -> Result<Vec<String>, RequestError> {
         const PAGE: u32 = 500;
+        consume_budget().await;
         let group = ServiceName::new(group, "any").map_err(RequestError::InvalidName)?;
         let group = group.group();
         let mut all = Vec::new();
@@ -353,10 +444,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Names what could not be done in time; the connection is closed all the same, and the
-    /// server drops what was left when it notices. A second call while one is under way waits for
+    /// Names the services whose deregistration the server did not confirm, in time and on a
+    /// connection that stands; the connection is closed all the same, and the server drops what was
+    /// left when it notices, within 30 s as a rule, and 180 s if its node was lost, too. A second call while one is under way waits for
     /// that one, whatever its own deadline, and returns the same; later ones have nothing to do.
     pub async fn close(&self, deadline: Duration) -> Result<(), CloseError> {
+        consume_budget().await;
         let (reply, done) = oneshot::channel();
         let sent = self.handle.send(Operation::Close { deadline, reply });
         match (sent, done.await) {
@@ -389,6 +482,40 @@ impl Client {
     pub(crate) fn subscribe_key(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
         self.handle.subscribe(key)
     }
+}
+
+/// What can be told of an instance before anything is sent.
+fn check(key: &ServiceKey, instance: &Instance, ephemeral: bool) -> Result<(), RequestError> {
+    if instance.address().port() == 0 {
+        return Err(RequestError::NoPort(instance.address().clone()));
+    }
+    let ip = instance.address().host().ip();
+    if let Some(what) = ip.and_then(reach::objection) {
+        let address = instance.address().clone();
+        return Err(RequestError::Uncallable { address, what });
+    }
+    if ip.is_some_and(|ip| ip.to_canonical().is_loopback()) {
+        tracing::warn!(
+            namespace = &**key.namespace(),
+            group = &**key.group(),
+            service = &**key.name(),
+            instance = %instance.address(),
+            "registered with a loopback address: only this machine can call it"
+        );
+    }
+    if ephemeral && !instance.is_ephemeral() {
+        return Err(RequestError::NotEphemeral(instance.address().clone()));
+    }
+    if instance.weight().is_zero() {
+        tracing::warn!(
+            namespace = &**key.namespace(),
+            group = &**key.group(),
+            service = &**key.name(),
+            instance = %instance.address(),
+            "registered with weight 0: it gets no calls"
+        );
+    }
+    Ok(())
 }
 
 impl Handle {
@@ -435,13 +562,22 @@ impl Handle {
         std::future::pending().await
     }
 
-    /// Why there is no list of a service, or no connection.
-    async fn diagnose(&self, key: Option<ServiceKey>) -> Option<Arc<str>> {
-        let (reply, why) = oneshot::channel();
-        self.send(Operation::Diagnose { key, reply }).ok()?;
-        // The driver answers at once, unless its runtime stands still.
-        let why = timeout(Duration::from_secs(1), why).await;
-        why.ok()?.ok()?.map(Into::into)
+    /// Why there is no list of a service.
+    async fn diagnose(&self, key: ServiceKey) -> Option<Arc<str>> {
+        let why = self.ask(|reply| Operation::Diagnose { key, reply }).await;
+        why.flatten().map(Into::into)
+    }
+
+    /// Why there is no connection.
+    async fn why_unconnected(&self) -> Option<Unconnected> {
+        self.ask(Operation::WhyUnconnected).await
+    }
+
+    /// Asks the driver, which answers at once unless its runtime stands still.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Operation) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(question(reply)).ok()?;
+        timeout(Duration::from_secs(1), answer).await.ok()?.ok()
     }
 
     fn send(&self, operation: Operation) -> Result<(), RequestError> {
@@ -528,6 +664,9 @@ const _: () = {
     fn futures(client: &Client, subscription: &Subscription, instance: Instance) {
         future(&Client::connect(""));
         future(&client.subscribe(""));
+        future(&client.register_batch("", [instance.clone()]));
+        future(&client.register_persistent("", instance.clone()));
+        future(&client.deregister_persistent("", instance.clone()));
         future(&client.register("", instance));
         future(&client.deregister(""));
         future(&client.instances(""));

@@ -50,10 +50,10 @@ impl State {
         let order = Order::of(&instances);
         let before = self.root.snapshot();
         let first_on_connection =
-            self.answered && (origin == Origin::FirstAnswer || self.link.awaiting);
+            self.answered && (origin == Origin::FirstAnswer || self.is_awaiting());
         let lagging = (first_on_connection && origin != Origin::Push && !self.recent.is_empty())
             .then_some(&self.recent);
-        let missing = Guard::judge(
+        let verdict = Guard::judge(
             &before,
             &instances,
             &order,
@@ -65,7 +65,7 @@ impl State {
         let rules = Rules {
             options,
             protected,
-            missing,
+            missing: verdict.missing,
             lagging,
             before: &before.entries,
             health: &self.health,
@@ -81,12 +81,8 @@ impl State {
         if first_on_connection || listed > self.listed {
             self.guard.grown(now);
         }
-        let idle = match options.mass_drop {
-            Some(guard) if !first_on_connection => guard.hold,
-            _ => options.hold,
-        };
-        let begins = (missing == Missing::Hold).then_some(idle);
-        self.guard.track(&admitted.entries, last_heard, begins, now);
+        self.guard
+            .track(&admitted.entries, last_heard, verdict.hold, now);
         let mut force = self.settle(listed, origin, options, now);
         force |= self.protected != protected;
         self.protected = protected;
@@ -96,14 +92,17 @@ impl State {
             self.hint.set(None); // what stood in the way does no longer, or is found anew
         }
         if self.link.stale_since.take().is_some() {
-            out.notes.push(Note::Fresh);
             out.notify = true;
         }
-        self.link.awaiting = false;
+        if std::mem::take(&mut self.link.stale_told) {
+            out.notes.push(Note::Fresh);
+        }
+        self.link.heard_on = Some(self.link.number);
         self.undecodable = None;
 
         let transitions = self.advance(admitted, force, Some(now), options, out);
         self.note_outcome(origin, transitions.as_deref(), newly_held, now, out);
+        self.keep_the_last(options, now, out);
         self.expire(options, now, out);
     }
 
@@ -123,6 +122,20 @@ impl State {
         self.answered = true;
         self.known = true;
         self.advance(admitted, true, None, options, out);
+    }
+
+    /// Few were held for a moment, and now they are all there is to be called.
+    fn keep_the_last(&mut self, options: &Options, now: Instant, out: &mut Outbox) {
+        if !(self.guard.is_brief() && self.guard.is_holding()) {
+            return;
+        }
+        let snapshot = self.root.snapshot();
+        if snapshot.callable().all(|entry| entry.held) {
+            self.guard.lengthen(options);
+            self.counters.collapses += 1;
+            let instances = self.guard.len();
+            self.warn(Warning::Holding, Note::Holding { instances }, now, out);
+        }
     }
 
     /// Takes note that a list came; returns whether the set became known by it.
@@ -155,10 +168,14 @@ impl State {
         out: &mut Outbox,
     ) {
         if newly_held > 0 {
-            self.counters.collapses += 1;
             self.counters.held += newly_held;
             let instances = self.guard.len();
-            self.warn(Warning::Holding, Note::Holding { instances }, now, out);
+            if self.guard.is_brief() {
+                out.notes.push(Note::Awaited { instances });
+            } else {
+                self.counters.collapses += 1;
+                self.warn(Warning::Holding, Note::Holding { instances }, now, out);
+            }
         }
         let Some(transitions) = transitions else {
             self.counters.unchanged += 1;

@@ -25,8 +25,27 @@ pub(super) struct Guard {
     grown_at: Option<Instant>,
     /// How long after that the holds end.
     idle: Duration,
+    /// Whether so few are missing that they probably left.
+    brief: bool,
     /// Ends up to this one have been asked about.
     asked: Option<Instant>,
+}
+
+/// What to do with what a list lacks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verdict {
+    pub(super) missing: Missing,
+    /// If it begins a hold: how.
+    pub(super) hold: Option<Begun>,
+}
+
+/// A hold that begins, or whose terms change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    /// How long it lasts without the list growing.
+    idle: Duration,
+    /// Whether so few are missing that they probably left.
+    brief: bool,
 }
 
 #[derive(Debug)]
@@ -44,6 +63,10 @@ impl Guard {
         self.holds.len()
     }
 
+    pub(super) const fn is_brief(&self) -> bool {
+        self.brief
+    }
+
     pub(super) fn last_seen(&self, address: &Address) -> Option<Instant> {
         self.holds.get(address)?.last_seen
     }
@@ -58,18 +81,26 @@ impl Guard {
         protected: bool,
         lagging: Option<&BTreeMap<Address, Instant>>,
         options: &Options,
-    ) -> Missing {
+    ) -> Verdict {
+        let obey = |missing| Verdict {
+            missing,
+            hold: None,
+        };
+        let hold = |idle, brief| Verdict {
+            missing: Missing::Hold,
+            hold: Some(Begun { idle, brief }),
+        };
         if !first_on_connection {
             let Some(guard) = options.mass_drop else {
-                return Missing::KeepHeld;
+                return obey(Missing::KeepHeld);
             };
             let missing = count_missing(before, order.addresses(instances), |entry| !entry.held);
             let share = guard.share * before.callable as f64;
             let drops = missing >= guard.minimum.max(1) && missing as f64 > share;
             return if drops {
-                Missing::Hold
+                hold(guard.hold, false)
             } else {
-                Missing::KeepHeld
+                obey(Missing::KeepHeld)
             };
         }
         let missing = count_missing(before, order.addresses(instances), |_| true);
@@ -81,10 +112,13 @@ impl Guard {
             let comes = lagging.is_none_or(|lagging| !lagging.contains_key(instance.address()));
             well && comes && instance.is_enabled() && !instance.weight().is_zero()
         });
-        if missing == 0 || (missing <= believed.max(1) && remains) {
-            Missing::Remove
+        let brief = missing <= believed.max(1) && remains;
+        if missing == 0 || (brief && options.believed_hold.is_zero()) {
+            obey(Missing::Remove)
+        } else if brief {
+            hold(options.believed_hold, true)
         } else {
-            Missing::Hold
+            hold(options.hold, false)
         }
     }
 
@@ -95,13 +129,12 @@ impl Guard {
         }
     }
 
-    /// Takes over which entries are held. `begins` says that a list was held back just now, and
-    /// how long that lasts without the list growing.
+    /// Takes over which entries are held. `begins` says that a list was held back just now.
     pub(super) fn track(
         &mut self,
         entries: &[Entry],
         last_seen: Option<Instant>,
-        begins: Option<Duration>,
+        begins: Option<Begun>,
         now: Instant,
     ) {
         if self.holds.is_empty() {
@@ -110,7 +143,9 @@ impl Guard {
             }
             self.grown_at = Some(now);
         }
-        self.idle = begins.unwrap_or(self.idle);
+        if let Some(begun) = begins {
+            (self.idle, self.brief) = (begun.idle, begun.brief);
+        }
         let mut former = std::mem::take(&mut self.holds);
         for entry in entries.iter().filter(|entry| entry.held) {
             let address = entry.instance.address();
@@ -120,6 +155,12 @@ impl Guard {
             });
             self.holds.insert(address.clone(), hold);
         }
+    }
+
+    /// Who is held is all there is by now, and not few that probably left: the holds last longer.
+    pub(super) fn lengthen(&mut self, options: &Options) {
+        (self.idle, self.brief) = (options.hold, false);
+        self.asked = None;
     }
 
     /// When to ask the registry once more before the next hold ends: the push that would have ended

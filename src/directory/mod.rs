@@ -53,5 +53,6 @@ pub use self::{
     status_changes::StatusChanges,
     subscription::Subscription,
     wait::{AppliedError, ReadyError, WaitForError},
-    writer::{Origin, Writer, channel},
+    writer::{Writer, channel},
 };
+pub use crate::model::Origin;

@@ -25,11 +25,18 @@ pub struct Options {
     /// a restart costs a needless reconnection each time.
     pub start_keys: Arc<[Box<str>]>,
     /// The share of the callable instances, 0.0 to 1.0, that may be missing from the first answer
-    /// of a new connection and is believed at once; one instance always is, unless it was the last.
-    /// Default 0.2: a few leave while nobody listens, but a registry that has just started does not
-    /// know its instances yet. A higher one empties clients sooner after a registry's restart; at
-    /// 1.0 nothing is held but the last.
+    /// of a new connection and is believed after [`believed_hold`](Self::believed_hold); one
+    /// instance always is, unless it was the last. Default 0.2: a few leave while nobody listens,
+    /// but a registry that has just started does not know its instances yet. A higher one empties
+    /// clients sooner after a registry's restart; at 1.0 only the last is held for longer.
     pub believed_share: f64,
+    /// How long those few are held without the list growing, before it is believed that they left.
+    /// Default 3 s: who was there throughout a restart is back by then, and is never evicted (the
+    /// last of a service's providers registered up to 2.9 s after our first answer, measured on
+    /// Nacos 3.1.0). Half-way a client reads the list once more. A longer one calls instances that
+    /// left during an outage for longer, unless their connection says so; with zero they leave at
+    /// once, and so does whoever a registry hears of late.
+    pub believed_hold: Duration,
     /// How long held instances stay without the list growing. Default 60 s, ten times what
     /// providers with slow clients need to register again. 6 s before its end (sooner if this is
     /// below 12 s) a client reads the list once more, safety reads or not, since the push that told
@@ -72,6 +79,7 @@ impl Default for Options {
             on_all_unhealthy: OnAllUnhealthy::Panic,
             start_keys: ["version", "timestamp", "startTime"].map(Box::from).into(),
             believed_share: 0.2,
+            believed_hold: Duration::from_secs(3),
             hold: Duration::from_secs(60),
             hold_limit: Duration::from_secs(180),
             mass_drop: None,
@@ -107,6 +115,13 @@ impl Options {
     #[must_use]
     pub const fn believed_share(mut self, share: f64) -> Self {
         self.believed_share = share;
+        self
+    }
+
+    /// Sets how long the few are held that may be missing [after a reconnect](Self::believed_hold).
+    #[must_use]
+    pub const fn believed_hold(mut self, time: Duration) -> Self {
+        self.believed_hold = time;
         self
     }
 

@@ -29,6 +29,8 @@ pub(super) enum Note {
     Panic,
     Holding { instances: usize },
     Obeyed { instances: usize },
+    Awaited { instances: usize },
+    Left { instances: usize },
     Stale,
     Fresh,
     Closed,
@@ -133,6 +135,20 @@ fn log_note(key: &ServiceKey, note: &Note) {
             service,
             instances,
             "instances that the registry stopped listing are no longer held"
+        ),
+        Note::Awaited { instances } => tracing::info!(
+            namespace,
+            group,
+            service,
+            instances,
+            "the first list of a new connection lacks instances; they are held for a moment"
+        ),
+        Note::Left { instances } => tracing::info!(
+            namespace,
+            group,
+            service,
+            instances,
+            "instances that left while the connection was lost are no longer held"
         ),
         Note::Stale => tracing::info!(
             namespace,

@@ -61,9 +61,13 @@ pub(super) struct State {
 pub(super) struct Link {
     /// Whether the writer was told of a connection and it stands.
     pub(super) connected: bool,
-    /// Whether the connection is lost or new, and has not brought a list yet.
-    pub(super) awaiting: bool,
+    /// The number of the newest connection.
+    pub(super) number: u64,
+    /// The one that the newest list came on, unless that was lost since.
+    pub(super) heard_on: Option<u64>,
     pub(super) stale_since: Option<Instant>,
+    /// Whether a line said that the set is stale.
+    pub(super) stale_told: bool,
     pub(super) stamp: i64,
     pub(super) stamp_warned: bool,
     pub(super) pushed_at: Option<Instant>,
@@ -120,25 +124,45 @@ impl State {
         }
     }
 
-    pub(super) fn connected(&mut self, now: Instant) {
+    /// Whether what is known came on another connection than the newest, or on one that is lost.
+    pub(super) fn is_awaiting(&self) -> bool {
+        self.answered && self.link.heard_on != Some(self.link.number)
+    }
+
+    /// Another connection, with this number or the next. One that took over from one that stood
+    /// may have heard of changes that we did not: nothing is fresh before its first list.
+    pub(super) fn connected(&mut self, number: Option<u64>, now: Instant) {
         self.news(now);
+        let moved = self.answered.then_some(now);
         self.link = Link {
             connected: true,
-            awaiting: self.answered,
-            stale_since: self.link.stale_since,
+            number: number.unwrap_or(self.link.number + 1),
+            stale_since: self.link.stale_since.or(moved),
+            stale_told: self.link.stale_told,
             ..Link::default()
         };
+    }
+
+    /// Whether a list that came on `connection` counts; a newer one than was known is taken note
+    /// of. Without a number it came on the newest.
+    pub(super) fn is_of_this_connection(&mut self, connection: Option<u64>, now: Instant) -> bool {
+        let number = connection.unwrap_or(self.link.number);
+        if number > self.link.number {
+            self.connected(connection, now);
+        }
+        number >= self.link.number
     }
 
     pub(super) fn disconnected(&mut self, now: Instant, out: &mut Outbox) {
         self.news(now);
         if self.answered && self.link.stale_since.is_none() {
             out.notes.push(Note::Stale);
+            self.link.stale_told = true;
         }
         self.link = Link {
-            connected: false,
-            awaiting: self.answered,
+            number: self.link.number,
             stale_since: self.link.stale_since.or(Some(now)),
+            stale_told: self.link.stale_told,
             ..Link::default()
         };
         out.notify = true;
@@ -155,7 +179,7 @@ impl State {
 
     /// When [`expire`](Self::expire) has something to do.
     pub(super) fn next_deadline(&self, options: &Options) -> Option<Instant> {
-        let holds = |at: Option<Instant>| at.filter(|_| !self.link.awaiting);
+        let holds = |at: Option<Instant>| at.filter(|_| !self.is_awaiting());
         let read = holds(self.guard.next_read(options));
         let end = holds(self.guard.next_end(options));
         [read, end, self.settle_at].into_iter().flatten().min()
@@ -172,7 +196,7 @@ impl State {
             let same = self.kept(|_| true);
             self.advance(same, true, self.heard_at, options, out);
         }
-        if self.link.awaiting {
+        if self.is_awaiting() {
             return;
         }
         self.read_wanted |= self.guard.take_read(now, options);
@@ -180,16 +204,20 @@ impl State {
         if due.is_empty() {
             return;
         }
+        let brief = self.guard.is_brief();
         self.release(
             |entry| due.contains(entry.instance.address()),
             options,
             now,
             out,
         );
-        self.counters.collapses_obeyed += 1;
-        out.notes.push(Note::Obeyed {
-            instances: due.len(),
-        });
+        let instances = due.len();
+        if brief {
+            out.notes.push(Note::Left { instances });
+        } else {
+            self.counters.collapses_obeyed += 1;
+            out.notes.push(Note::Obeyed { instances });
+        }
     }
 
     /// Lets consumers know that a set that is not known will never be.

@@ -6,11 +6,11 @@ use std::{fmt, time::Instant};
 pub enum Status {
     /// The registry has not answered yet.
     Unknown,
-    /// The connection stands and the set is the last list.
+    /// The connection stands and the set is the last list that came on it.
     Fresh,
     /// The connection is lost (or new and not answered yet); the last set serves.
     Stale {
-        /// When it was lost.
+        /// When it was lost, or when the new one took over from one that stood.
         since: Instant,
     },
     /// The connection stands; so many instances are not listed and held by the collapse guard.
@@ -29,7 +29,9 @@ impl fmt::Display for Status {
         match self {
             Self::Unknown => f.write_str("the registry has not answered yet"),
             Self::Fresh => f.write_str("fresh"),
-            Self::Stale { .. } => f.write_str("the connection to the registry is lost"),
+            Self::Stale { .. } => {
+                f.write_str("the connection to the registry is lost, or has not brought a list yet")
+            }
             Self::Held { instances } => {
                 write!(f, "{instances} instances are held by the collapse guard")
             }

@@ -4,7 +4,7 @@ use crate::{
     directory::{
         Counters, Entry, Generation, Options, Revision, Subscription, outbox::Note, shared::Shared,
     },
-    model::{Address, Instance, Listing, ServiceKey},
+    model::{Address, Instance, Listing, Origin, ServiceKey},
 };
 
 /// The one writer of a service's local copy: whoever hears from the registry.
@@ -28,20 +28,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
-}
-
-/// How a list came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Origin {
-    /// The registry sent it by itself. Applied in the order of arrival, whatever its stamp.
-    Push,
-    /// It answers the first subscribe on a connection. After a reconnect the collapse guard
-    /// judges it, and what a push removed shortly before stays away.
-    FirstAnswer,
-    /// It answers a query, or a later subscribe. Dropped less than a second after a push. (That a
-    /// push came between the question and its answer only the asker can know: drop it there.)
-    Read,
 }
 
 /// A new local copy of `key`, empty and unknown: its one writer, and a subscription to clone.
@@ -70,8 +56,30 @@ impl Writer {
     /// Applies a list and returns the newest revision, which is the former one if the list said
     /// nothing new.
     pub fn apply(&mut self, listing: Listing, origin: Origin, now: Instant) -> Revision {
+        self.apply_on(None, listing, origin, now)
+    }
+
+    /// The same of a list that says which connection it came on (their numbers rise): the first
+    /// of its connection is told from later ones by that alone.
+    pub(crate) fn apply_from(
+        &mut self,
+        connection: u64,
+        listing: Listing,
+        origin: Origin,
+        now: Instant,
+    ) -> Revision {
+        self.apply_on(Some(connection), listing, origin, now)
+    }
+
+    fn apply_on(
+        &mut self,
+        connection: Option<u64>,
+        listing: Listing,
+        origin: Origin,
+        now: Instant,
+    ) -> Revision {
         self.shared.update(|state, out| {
-            if !state.closed {
+            if !state.closed && state.is_of_this_connection(connection, now) {
                 state.apply(listing, origin, &self.shared.options, now, out);
             }
             state.revision()
@@ -90,7 +98,13 @@ impl Writer {
     /// A new connection took the place of the former one, if there was one: what comes from here
     /// on comes from it. Call it at each connection, before its first list.
     pub fn handle_connected(&mut self, now: Instant) {
-        self.shared.update(|state, _| state.connected(now));
+        self.shared.update(|state, _| state.connected(None, now));
+    }
+
+    /// The same, of the connection with this number.
+    pub(crate) fn handle_connection(&mut self, connection: u64, now: Instant) {
+        self.shared
+            .update(|state, _| state.connected(Some(connection), now));
     }
 
     /// The connection is lost. The last set serves, without limit.

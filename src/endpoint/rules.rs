@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// Gives back a request that a failed call provably never handed to the instance.
 ///
@@ -70,6 +70,10 @@ pub enum Outcome {
     /// Badly, and that is its own fault: an internal error, an answer that came too late. Not what
     /// the caller did wrong.
     Failure,
+    /// Its caller gave it up before it answered, so long after it had begun. Says nothing unless that
+    /// is 100 ms at least, and three times as long as the instance usually takes: then it is a
+    /// [`Failure`](Self::Failure). A caller who is impatient by habit harms nobody so.
+    Abandoned(Duration),
     /// That says nothing.
     Ignored,
 }

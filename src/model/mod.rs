@@ -7,6 +7,7 @@ mod address;
 mod instance;
 mod listing;
 mod metadata;
+mod origin;
 mod service;
 mod weight;
 
@@ -16,6 +17,7 @@ pub use self::{
     instance::{DEFAULT_CLUSTER, Instance},
     listing::{Listing, Rejected},
     metadata::Metadata,
+    origin::Origin,
     service::{DEFAULT_GROUP, InvalidName, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
     weight::Weight,
 };

@@ -5,14 +5,12 @@ use std::{
 
 use super::{
     error::{CallFailure, LinkError, OperationError},
-    event::{CallId, LinkId, Output, Ticket},
+    event::{CallId, LinkId, Output},
+    item::{Asked, Id},
     machine::Session,
     timers::Timer,
 };
-use crate::{
-    model::ServiceKey,
-    wire::{Answer, Head, Payload, Request, ServerError},
-};
+use crate::wire::{Answer, Head, Payload, Request, ServerError};
 
 /// A unary call under way.
 #[derive(Debug)]
@@ -28,20 +26,10 @@ pub(super) struct Call {
 pub(super) enum Purpose {
     Check,
     Poll,
+    /// Whether a server that refused the login wants one.
+    Trial,
     Health,
-    Subscribe {
-        key: ServiceKey,
-        on: bool,
-    },
-    Reread {
-        key: ServiceKey,
-    },
-    /// Of the publication's version, or its end.
-    Publish {
-        key: ServiceKey,
-        version: Option<u64>,
-    },
-    Read(Ticket),
+    Item(Id, Asked),
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +56,7 @@ impl Calls {
 
 impl Purpose {
     const fn is_item(&self) -> bool {
-        !matches!(self, Self::Check | Self::Poll | Self::Health)
+        matches!(self, Self::Item(..))
     }
 }
 
@@ -151,6 +139,7 @@ impl Session {
         match call.purpose {
             Purpose::Check => self.checked(call.link, result, now),
             Purpose::Poll => self.polled(id, call.link, result, now),
+            Purpose::Trial => self.tried_without_login(call.link, result, now),
             _ => self.link_answered(&call, result, now),
         }
     }
@@ -202,15 +191,8 @@ impl Session {
             link.answered(now);
         }
         match &call.purpose {
-            Purpose::Check | Purpose::Poll | Purpose::Health => {}
-            Purpose::Subscribe { key, on } => {
-                self.subscription_answered(key, *on, call.sent, verdict, now);
-            }
-            Purpose::Reread { key } => self.reread_answered(key, call.sent, verdict, now),
-            Purpose::Publish { key, version } => {
-                self.publication_answered(key, *version, verdict, now);
-            }
-            Purpose::Read(ticket) => self.read_answered(*ticket, verdict, now),
+            Purpose::Check | Purpose::Poll | Purpose::Trial | Purpose::Health => {}
+            Purpose::Item(id, asked) => self.item_answered(id, *asked, call.sent, verdict, now),
         }
         if unanswered {
             self.check_health(now);

@@ -1,8 +1,11 @@
 //! The end that the user asked for.
 
+use std::time::Instant;
+
 use super::{
     error::OperationError,
     event::{Command, Operation, Output, State},
+    item::Id,
     machine::{Life, Session},
     timers::Timer,
 };
@@ -11,40 +14,31 @@ use crate::model::ServiceKey;
 impl Session {
     /// What a close could not do: what failed, and what still waits for an answer.
     pub(crate) fn unfinished(&self) -> Vec<(Operation, ServiceKey)> {
-        let publications = self.publications.keys();
-        let publications = publications.map(|key| (Operation::Deregister, key.clone()));
-        let subscriptions = self.subscriptions.keys();
-        let subscriptions = subscriptions.map(|key| (Operation::Unsubscribe, key.clone()));
-        self.unfinished
-            .iter()
-            .cloned()
-            .chain(publications)
-            .chain(subscriptions)
-            .collect()
+        let left = self.items.ids().filter_map(Self::left_undone);
+        self.unfinished.iter().cloned().chain(left).collect()
     }
 
-    pub(super) fn close(&mut self) {
+    pub(super) fn close(&mut self, now: Instant) {
         self.life = Life::Closing;
         self.timers.stop(&Timer::Redial);
         self.drop_attempt();
         self.hang_up_draining();
-        for ticket in std::mem::take(&mut self.reads).into_keys() {
-            self.timers.stop(&Timer::Read(ticket));
-            self.done(ticket, Err(OperationError::Closed));
-        }
-        for key in self.publications.keys().cloned().collect::<Vec<_>>() {
-            self.withdraw(&key, None);
-        }
-        for key in self.subscriptions.keys().cloned().collect::<Vec<_>>() {
-            self.unsubscribe(&key);
+        for id in self.items.ids().cloned().collect::<Vec<_>>() {
+            match &id {
+                Id::Publication(key) => self.withdraw(key, None, now),
+                Id::Subscription(key) => self.unsubscribe(key, now),
+                Id::Read(ticket) => {
+                    self.stop_timers(&id);
+                    self.items.remove(&id);
+                    self.done(*ticket, Err(OperationError::Closed));
+                }
+            }
         }
     }
 
     pub(super) fn finish_close(&mut self) {
         self.unfinished = self.unfinished();
-        self.publications.clear();
-        self.subscriptions.clear();
-        self.queue.clear();
+        self.items.clear();
         if let Some(link) = self.current.take() {
             self.forget_calls(link.id);
             self.outputs.push_back(Output::Hangup { link: link.id });
@@ -57,6 +51,8 @@ impl Session {
     pub(super) fn refuse(&mut self, command: &Command) {
         match command {
             Command::Register { ticket, .. }
+            | Command::RegisterBatch { ticket, .. }
+            | Command::Persist { ticket, .. }
             | Command::Deregister { ticket, .. }
             | Command::Query { ticket, .. }
             | Command::List { ticket, .. } => self.done(*ticket, Err(OperationError::Closed)),
@@ -68,12 +64,12 @@ impl Session {
         }
     }
 
-    /// While closing nothing is tried twice: notes what could not be done.
-    pub(super) fn gives_up(&mut self, operation: Operation, key: &ServiceKey) -> bool {
-        let closing = self.life == Life::Closing;
-        if closing {
-            self.unfinished.push((operation, key.clone()));
+    /// What a close is still to do for this item.
+    fn left_undone(id: &Id) -> Option<(Operation, ServiceKey)> {
+        match id {
+            Id::Publication(key) => Some((Operation::Deregister, key.clone())),
+            Id::Subscription(key) => Some((Operation::Unsubscribe, key.clone())),
+            Id::Read(_) => None,
         }
-        closing
     }
 }

@@ -29,8 +29,8 @@ pub(crate) struct Config {
     pub(crate) check_timeout: Duration,
     /// How long a server may take from the setup to a registered connection. Default 5 s.
     pub(crate) ready_timeout: Duration,
-    /// How often a server that does not negotiate is asked whether it registered us. Default
-    /// 30 ms.
+    /// How soon a server that does not negotiate is asked again whether it registered us. Default
+    /// 30 ms; after ten times it doubles, to eight times that.
     pub(crate) registration_poll: Duration,
     /// How long a unary call may take. Default 3 s.
     pub(crate) call_timeout: Duration,

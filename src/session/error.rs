@@ -1,6 +1,9 @@
 use std::{fmt, time::Duration};
 
-use crate::{model::Address, wire::ServerError};
+use crate::{
+    model::{Address, Instance},
+    wire::ServerError,
+};
 
 /// Why a dial failed, as the driver saw it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +29,9 @@ pub(crate) enum DialError {
     /// The connection was there; the user or the password is not right. The text says all.
     #[error("{0}")]
     LoginRefused(String),
+    /// The same, in words that a server also uses while it is starting and knows no users yet.
+    #[error("{0}")]
+    LoginDoubted(String),
     #[error("{0}")]
     Other(String),
 }
@@ -107,8 +113,42 @@ pub(crate) struct ConnectError {
     pub(crate) attempts: u32,
     /// Why the last one that ended failed.
     pub(crate) last: Option<ServerFailure>,
+    /// What other servers met last.
+    pub(crate) others: EachServer,
     /// What the attempt under way waits for.
     pub(crate) waiting_for: Option<String>,
+}
+
+/// What each of several servers met last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EachServer(pub(crate) Vec<ServerFailure>);
+/// The addresses of one publication. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses(Vec<Address>);
+
+impl Addresses {
+    pub(super) fn of(instances: &[Instance]) -> Self {
+        let addresses = instances.iter().map(Instance::address);
+        Self(addresses.cloned().collect())
+    }
+
+    /// The first, which stands for all of them where there is room for one.
+    pub(crate) fn into_first(self) -> Option<Address> {
+        self.0.into_iter().next()
+    }
+
+    pub(crate) fn into_all(self) -> Vec<Address> {
+        self.0
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, address) in self.0.iter().enumerate() {
+            write!(f, "{}{address}", if at == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
 }
 
 /// Why an operation brought nothing.
@@ -135,11 +175,16 @@ pub(crate) enum OperationError {
     #[error(
         "this client already registers {0} in this service, and a Nacos server keeps one instance per connection and service: deregister it first, or register from a second client"
     )]
-    AlreadyRegistered(Address),
+    AlreadyRegistered(Addresses),
     #[error("this client registers nothing in this service")]
     NotRegistered,
     #[error("deregistered before a server confirmed the registration")]
     Superseded,
+    /// What may still be listed.
+    #[error(
+        "the connection was lost before the registry confirmed that {0} is gone: it may list it until it notices that, within 30 s as a rule, and 180 s if its node was lost, too"
+    )]
+    Unconfirmed(Addresses),
     #[error("the client is closed")]
     Closed,
 }
@@ -160,6 +205,9 @@ impl fmt::Display for ConnectError {
         if let Some(last) = &self.last {
             write!(f, "; the last failed: {last}")?;
         }
+        if !self.others.0.is_empty() {
+            write!(f, "; before it: {}", self.others)?;
+        }
         if let Some(waiting_for) = &self.waiting_for {
             write!(f, "; now waiting for {waiting_for}")?;
         }
@@ -167,10 +215,23 @@ impl fmt::Display for ConnectError {
     }
 }
 
+impl fmt::Display for EachServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 5;
+        for (at, failure) in self.0.iter().take(SHOWN).enumerate() {
+            write!(f, "{}{failure}", if at == 0 { "" } else { "; " })?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
 impl OperationError {
     /// From the refusal of a server.
     pub(super) fn refused(error: ServerError) -> Self {
-        if error.code == 403 {
+        if is_denial(&error) {
             Self::Denied(error)
         } else {
             Self::Refused(error)
@@ -178,19 +239,32 @@ impl OperationError {
     }
 
     /// Whether the same request can only fail the same way on this server: a bad parameter (400),
-    /// an unknown type (302), a message that it cannot read (502).
+    /// an unknown type (302, which a server that is starting says as well, so it is asked again,
+    /// seldom), a message that it cannot read (502).
     pub(crate) const fn is_permanent(&self) -> bool {
         match self {
             Self::Refused(error) => matches!(error.code, 302 | 400 | 502),
-            Self::AlreadyRegistered(_) | Self::NotRegistered | Self::Superseded | Self::Closed => {
-                true
-            }
+            Self::AlreadyRegistered(_)
+            | Self::NotRegistered
+            | Self::Superseded
+            | Self::Unconfirmed(_)
+            | Self::Closed => true,
             _ => false,
         }
+    }
+
+    /// Whether the server answered no: nothing changed there.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Denied(_))
     }
 
     /// Whether the server wants other credentials.
     pub(crate) const fn is_denied(&self) -> bool {
         matches!(self, Self::Denied(_))
     }
+}
+
+/// Whether a server wants other credentials: 403, or −403 from what stands before some of them.
+pub(super) const fn is_denial(error: &ServerError) -> bool {
+    matches!(error.code, 403 | -403)
 }

@@ -1,14 +1,28 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::error::{OperationError, ServerFailure};
+use super::error::{EachServer, OperationError, ServerFailure};
 use crate::{
-    model::{Host, Instance, Listing, ServiceKey},
+    model::{Host, Instance, Listing, Origin, ServiceKey},
     wire::Payload,
 };
 
 /// One attempt to connect and the connection that comes of it. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct LinkId(pub(super) u64);
+
+#[cfg(test)]
+impl LinkId {
+    pub(crate) const fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl LinkId {
+    /// Its number: later connections have higher ones.
+    pub(crate) const fn number(self) -> u64 {
+        self.0
+    }
+}
 
 /// One unary call. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,15 +44,28 @@ pub(crate) enum Command {
     Refresh(ServiceKey),
     /// From now on they are not.
     Unsubscribe(ServiceKey),
-    /// Publish `instance` as the one instance of this client in `key`. The ticket is done when a
-    /// server confirmed it; from then on it is redone on each new connection.
+    /// Publish `instance` as the one instance of this client in `key`, in place of what it
+    /// publishes at the same address. The ticket is done when a server confirmed it; from then on it is redone on each new connection.
     Register {
         ticket: Ticket,
         key: ServiceKey,
         instance: Box<Instance>,
     },
-    /// The ticket is done when the server confirmed that it is gone, or when the connection that
-    /// carried the publication is.
+    /// Publish exactly these in `key`, in place of whatever this client publishes there.
+    RegisterBatch {
+        ticket: Ticket,
+        key: ServiceKey,
+        instances: Vec<Instance>,
+    },
+    /// Register a persistent instance, or take it back; once, since servers keep it.
+    Persist {
+        ticket: Ticket,
+        key: ServiceKey,
+        instance: Box<Instance>,
+        on: bool,
+    },
+    /// The ticket is done when the server confirmed that it is gone, and fails when the connection
+    /// that carried the publication is lost before.
     Deregister { ticket: Ticket, key: ServiceKey },
     /// Read a list once, subscribed or not.
     Query { ticket: Ticket, key: ServiceKey },
@@ -87,8 +114,9 @@ pub(crate) enum Output {
     },
     /// Close the connection, or stop dialling. Nothing more is said of this link.
     Hangup { link: LinkId },
-    /// A list of a service that is wanted.
+    /// A list of a service that is wanted, and the connection that it came on.
     Listing {
+        link: LinkId,
         key: ServiceKey,
         listing: Listing,
         origin: Origin,
@@ -114,24 +142,11 @@ pub(crate) enum Output {
         ticket: Ticket,
         outcome: Result<Outcome, OperationError>,
     },
-    /// Not connected, no server is left untried, and one has said for 2 s that user or password are
-    /// wrong. The session goes on trying.
-    LoginRefused(ServerFailure),
+    /// Not connected, no server is left untried, and one says of user and password what no server
+    /// says that is just starting. The session goes on trying.
+    LoginRefused(EachServer),
     /// The connection's state changed.
     State(State),
-}
-
-/// Where a list came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// The server sent it by itself. May be the first list on its connection, if it overtook the
-    /// answer to the subscription, which is dropped then.
-    Push,
-    /// The answer to the subscription, being the first list of this service on this connection or
-    /// since the service was subscribed.
-    FirstAnswer,
-    /// The answer to a later read on the same connection, with no push near it.
-    Read,
 }
 
 /// What a request was for.
@@ -155,6 +170,7 @@ pub(crate) enum State {
     },
     /// Registered with a server. Said again when the session moved to another one.
     Connected {
+        link: LinkId,
         server: SocketAddr,
         connection_id: Option<String>,
     },

@@ -5,8 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::machine::{Life, Session};
-use crate::model::ServiceKey;
+use super::item::Id;
 
 /// How long an unanswered request may still take effect. A server that is later than this leaves
 /// other calls unanswered too, and its connection is given up.
@@ -14,21 +13,27 @@ const LATE: Duration = Duration::from_secs(20);
 
 /// What unanswered requests were about, on the current connection.
 #[derive(Debug, Default)]
-pub(super) struct Late(BTreeMap<(Kind, ServiceKey), [Option<Instant>; 2]>);
+pub(super) struct Late(BTreeMap<Id, Vec<Unanswered>>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    Subscription,
-    Publication,
+#[derive(Debug)]
+struct Unanswered {
+    /// The version that was asked for, or the end.
+    what: Option<u64>,
+    until: Instant,
 }
 
 impl Late {
-    /// Something was to be had (`on`) or given up, and nobody knows whether it was.
-    pub(super) fn note(&mut self, kind: Kind, key: &ServiceKey, on: bool, now: Instant) {
-        self.0
-            .retain(|_, at| at.iter().flatten().any(|at| now < *at + LATE));
-        let at = self.0.entry((kind, key.clone())).or_default();
-        at[usize::from(on)] = Some(now);
+    /// A version was to be had, or (`None`) the item was to be given up, and nobody knows whether
+    /// that was done.
+    pub(super) fn note(&mut self, id: &Id, what: Option<u64>, now: Instant) {
+        self.0.retain(|_, unanswered| {
+            unanswered.retain(|request| now < request.until);
+            !unanswered.is_empty()
+        });
+        let unanswered = self.0.entry(id.clone()).or_default();
+        unanswered.retain(|request| request.what != what);
+        let until = now + LATE;
+        unanswered.push(Unanswered { what, until });
     }
 
     /// The connection is another, and so is what the server does.
@@ -36,24 +41,10 @@ impl Late {
         self.0.clear();
     }
 
-    fn undoes(&self, kind: Kind, key: &ServiceKey, on: bool, now: Instant) -> bool {
-        let at = self.0.get(&(kind, key.clone()));
-        at.and_then(|at| at[usize::from(!on)])
-            .is_some_and(|at| now < at + LATE)
-    }
-}
-
-impl Session {
-    /// Whether what a server has just confirmed may be undone by an earlier request of the
-    /// contrary that it has not answered: unary calls overtake each other. When to ask again then.
-    pub(super) fn confirm_again(
-        &self,
-        kind: Kind,
-        key: &ServiceKey,
-        on: bool,
-        now: Instant,
-    ) -> Option<Instant> {
-        let doubted = self.life == Life::Open && self.late.undoes(kind, key, on, now);
-        doubted.then(|| now + self.config.call_timeout)
+    /// Whether what a server has just confirmed may be undone by an earlier request for something
+    /// else that it has not answered.
+    pub(super) fn undoes(&self, id: &Id, what: Option<u64>, now: Instant) -> bool {
+        let mut unanswered = self.0.get(id).into_iter().flatten();
+        unanswered.any(|request| request.what != what && now < request.until)
     }
 }

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -10,13 +10,13 @@ use super::{
     calls::Calls,
     config::{Config, Headers},
     dialer::{Dialer, Recommended},
-    error::{CallFailure, ConnectError, DialError, LinkError, OperationError, ServerFailure},
+    error::{
+        CallFailure, ConnectError, DialError, EachServer, LinkError, OperationError, ServerFailure,
+    },
     event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
-    late::Late,
+    items::Items,
     link::{Attempt, Link, Step},
-    publications::Publication,
-    reads::{Read, ReadRequest},
-    subscriptions::Subscription,
+    reads::ReadRequest,
     timers::{Timer, Timers},
 };
 use crate::{model::ServiceKey, wire::Payload};
@@ -37,7 +37,7 @@ use crate::{model::ServiceKey, wire::Payload};
 pub(crate) struct Session {
     pub(super) config: Config,
     pub(super) rng: StdRng,
-    pub(super) timers: Timers,
+    pub(super) timers: Timers<Timer>,
     pub(super) outputs: VecDeque<Output>,
     pub(super) dialer: Dialer,
     /// The connection in the making. Beside a current link only while the server has asked us to
@@ -48,25 +48,13 @@ pub(crate) struct Session {
     /// The link before, kept open until the current one has everything.
     pub(super) draining: Option<LinkId>,
     pub(super) calls: Calls,
-    pub(super) late: Late,
-    /// Items with something to send, in the order of their turn.
-    pub(super) queue: VecDeque<Job>,
-    pub(super) subscriptions: BTreeMap<ServiceKey, Subscription>,
-    pub(super) publications: BTreeMap<ServiceKey, Publication>,
-    pub(super) reads: BTreeMap<Ticket, Read>,
+    /// Everything that is wanted of servers.
+    pub(super) items: Items,
     pub(super) counters: Counters,
     pub(super) life: Life,
     pub(super) said: Option<State>,
     pub(super) unfinished: Vec<(Operation, ServiceKey)>,
     last_id: u64,
-}
-
-/// An item in the queue.
-#[derive(Debug)]
-pub(super) enum Job {
-    Publication(ServiceKey),
-    Subscription(ServiceKey),
-    Read(Ticket),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +80,7 @@ impl Session {
             current: None,
             draining: None,
             calls: Calls::default(),
-            late: Late::default(),
-            queue: VecDeque::new(),
-            subscriptions: BTreeMap::new(),
-            publications: BTreeMap::new(),
-            reads: BTreeMap::new(),
+            items: Items::default(),
             counters: Counters::default(),
             life: Life::Open,
             said: None,
@@ -113,16 +97,27 @@ impl Session {
             return self.refuse(&command);
         }
         match command {
-            Command::Subscribe(key) => self.subscribe(key),
+            Command::Subscribe(key) => self.subscribe(key, now),
             Command::Refresh(key) => self.refresh(&key, now),
-            Command::Unsubscribe(key) => self.unsubscribe(&key),
+            Command::Unsubscribe(key) => self.unsubscribe(&key, now),
             Command::Register {
                 ticket,
                 key,
                 instance,
-            } => self.register(ticket, key, *instance),
-            Command::Deregister { ticket, key } => self.deregister(ticket, &key),
-            Command::Query { ticket, key } => self.read(ticket, ReadRequest::Query(key)),
+            } => self.register(ticket, key, *instance, now),
+            Command::RegisterBatch {
+                ticket,
+                key,
+                instances,
+            } => self.register_batch(ticket, key, instances, now),
+            Command::Persist {
+                ticket,
+                key,
+                instance,
+                on,
+            } => self.read(ticket, ReadRequest::Persist { key, instance, on }, now),
+            Command::Deregister { ticket, key } => self.deregister(ticket, &key, now),
+            Command::Query { ticket, key } => self.read(ticket, ReadRequest::Query(key), now),
             Command::List {
                 ticket,
                 group,
@@ -134,10 +129,10 @@ impl Session {
                     page,
                     page_size,
                 };
-                self.read(ticket, request);
+                self.read(ticket, request, now);
             }
             Command::Cancel(ticket) => self.cancel(ticket),
-            Command::Close => self.close(),
+            Command::Close => self.close(now),
         }
         self.pump(now);
     }
@@ -145,7 +140,7 @@ impl Session {
     /// Other headers for naming requests, a new token for one. What was denied is tried again.
     pub(crate) fn handle_headers(&mut self, headers: HashMap<String, String>, now: Instant) {
         self.config.headers = Headers(headers);
-        self.wake_waiting();
+        self.wake_waiting(now);
         self.pump(now);
     }
 
@@ -170,6 +165,13 @@ impl Session {
         now: Instant,
     ) {
         self.connected(link, local, headers.map(Headers), now);
+    }
+
+    /// The login at the server of this connection failed. To be told right after
+    /// [`handle_connected`](Self::handle_connected), with headers that carry no token, of one in the
+    /// making: it counts if the server wants no login. One in use is given up.
+    pub(crate) fn handle_login_failed(&mut self, link: LinkId, error: DialError, now: Instant) {
+        self.login_failed(link, error, now);
     }
 
     /// The connection in use.
@@ -222,10 +224,8 @@ impl Session {
                 Timer::Age => self.move_away(None, now),
                 Timer::Handover => self.hang_up_draining(),
                 Timer::Call(call) => self.call_ended(call, Err(CallFailure::Timeout), now),
-                Timer::Subscription(key) => self.subscription_due(&key),
                 Timer::SafetyRead(key) => self.safety_read_due(&key, now),
-                Timer::Publication(key) => self.publication_due(&key),
-                Timer::Read(ticket) => self.read_due(ticket),
+                Timer::Item(id) => self.item_due(&id, now),
             }
         }
         self.pump(now);
@@ -255,11 +255,23 @@ impl Session {
                 Step::Register => format!("{server} to register the connection"),
             }
         });
+        let last = self.dialer.last_error.clone();
+        let mut others = self.dialer.each_server();
+        let of_last = last.as_ref().and_then(|last| last.server.as_ref());
+        others.0.retain(|other| other.server.as_ref() != of_last);
         ConnectError {
             attempts: self.dialer.attempts,
-            last: self.dialer.last_error.clone(),
+            last,
+            others,
             waiting_for,
         }
+    }
+
+    /// What each server says, if one of those that were tried since the last connection refused the
+    /// login and there is none.
+    pub(crate) fn login_refusal(&self) -> Option<EachServer> {
+        let refused = self.current.is_none() && self.dialer.is_login_refused();
+        refused.then(|| self.dialer.each_server())
     }
 
     /// What was seen and not passed on.
@@ -270,21 +282,14 @@ impl Session {
     /// Sends what is queued, as far as the cap on calls allows, and looks whether that was all.
     pub(super) fn pump(&mut self, now: Instant) {
         while self.current.is_some() && self.calls.items() < self.config.concurrent_calls {
-            match self.queue.pop_front() {
-                Some(Job::Publication(key)) => self.send_publication(&key, now),
-                Some(Job::Subscription(key)) => self.send_subscription(&key, now),
-                Some(Job::Read(ticket)) => self.send_read(ticket, now),
-                None => break,
-            }
+            let Some(id) = self.items.pop() else { break };
+            self.send(&id, now);
         }
-        if self.draining.is_some() && self.is_settled() {
+        if self.draining.is_some() && self.is_settled(now) {
             self.hang_up_draining();
         }
-        if self.life == Life::Closing {
-            let all_gone = self.subscriptions.is_empty() && self.publications.is_empty();
-            if all_gone || self.current.is_none() {
-                self.finish_close();
-            }
+        if self.life == Life::Closing && (self.items.is_empty() || self.current.is_none()) {
+            self.finish_close();
         }
     }
 
@@ -306,7 +311,7 @@ impl Session {
             server: Some(link.server),
             error,
         });
-        self.forget_confirmations();
+        self.forget_confirmations(now);
         if self.life == Life::Open {
             self.say_connecting();
             if self.attempt.is_none() && !self.timers.is_running(&Timer::Redial) {
@@ -357,35 +362,15 @@ impl Session {
     }
 
     /// A new connection: nothing is confirmed there, everything is asked for at once.
-    /// Publications go first: others wait for them.
     pub(super) fn redo(&mut self, now: Instant) {
-        self.forget_confirmations();
-        for key in self.publications.keys().cloned().collect::<Vec<_>>() {
-            self.touch_publication(&key);
-        }
-        for key in self.subscriptions.keys().cloned().collect::<Vec<_>>() {
-            self.touch_subscription(&key);
-        }
-        for ticket in self.reads.keys().copied().collect::<Vec<_>>() {
-            self.touch_read(ticket);
-        }
+        self.forget_confirmations(now);
+        self.ask_for_everything(now);
         self.pump(now);
     }
 
-    fn forget_confirmations(&mut self) {
-        self.queue.clear();
-        self.late.forget();
-        self.forget_publications();
-        self.forget_subscriptions();
-        self.forget_reads();
-    }
-
     /// Whether the current link has all that is wanted, apart from what it refuses for good.
-    fn is_settled(&self) -> bool {
-        self.current.is_some()
-            && self.queue.is_empty()
-            && self.calls.items() == 0
-            && self.publications.values().all(Publication::is_settled)
+    fn is_settled(&self, now: Instant) -> bool {
+        self.current.is_some() && self.calls.items() == 0 && self.items.are_settled(now)
     }
 
     pub(super) fn say(&mut self, state: State) {

@@ -12,10 +12,12 @@
 //! | `link` | an attempt, and a connection with its signs of life |
 //! | `calls` | unary calls under way, what an answer says of the connection |
 //! | `stream` | what servers send by themselves |
-//! | `subscriptions`, `publications`, `reads` | wanted against confirmed, one request at a time |
+//! | `item` | what a kind of request answers: what next, and what an answer means |
+//! | `items` | the life of every item, written once: one table, one queue |
+//! | `subscriptions`, `publications`, `reads` | the kinds: wanted against confirmed |
 //! | `lists` | which of the lists that come are passed on |
 //! | `close` | the end that the user asked for |
-//! | `effort` | retries of one item |
+//! | `effort` | how one item stands with the connection, and its retries |
 //! | `late` | unanswered requests that may be carried out after what was asked next |
 //! | `timers` | everything that is waited for |
 
@@ -27,6 +29,8 @@ mod dialer;
 mod effort;
 mod error;
 mod event;
+mod item;
+mod items;
 mod late;
 mod link;
 mod lists;
@@ -40,8 +44,9 @@ mod timers;
 pub(crate) use self::{
     config::{Config, Server},
     error::{CallFailure, DialError, OperationError},
-    event::{CallId, Command, Counters, LinkId, Operation, Origin, Outcome, Output, State, Ticket},
+    event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
     machine::Session,
+    timers::Timers,
 };
 
 #[cfg(test)]

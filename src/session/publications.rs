@@ -1,34 +1,60 @@
 //! What this client publishes, and what the server has confirmed of that.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
-    calls::Purpose,
-    effort::Effort,
-    error::OperationError,
-    event::{Operation, Outcome, Output, Ticket},
-    late::Kind,
-    machine::{Job, Session},
-    timers::Timer,
+    error::{Addresses, OperationError},
+    event::{Operation, Outcome, Ticket},
+    item::{Asked, Context, Id, Kind, Next, Then},
+    machine::Session,
 };
 use crate::{
     model::{Instance, ServiceKey},
     wire::{Answer, Request},
 };
 
-/// The one instance of this client in one service: a server keeps no more per connection.
+/// What this client publishes in one service: one instance, or one batch, since a server keeps one
+/// publication per connection and service.
+///
+/// What is wanted carries a version. A server holds one, or nothing, or nobody knows; what is
+/// confirmed or refused is told from what was wanted since by its version alone.
 #[derive(Debug)]
 pub(super) struct Publication {
-    wanted: bool,
-    instance: Instance,
-    /// Counts the registrations, so that what is confirmed can be told from what came after.
-    version: u64,
+    /// What is to be listed; `None` for nothing.
+    wanted: Option<Version>,
+    /// The newest that a server confirmed while it was wanted: it is wanted again if what was asked
+    /// for instead is refused.
+    confirmed: Option<Version>,
     held: Held,
-    /// Who waits for a registration to be confirmed.
-    joining: Option<Ticket>,
-    /// Who waits for it to be gone.
+    /// What a server lists as far as is known: what a deregistration names.
+    listed: Vec<Instance>,
+    /// What the registration under way names.
+    sent: Option<Vec<Instance>>,
+    /// The last version.
+    last: u64,
+    /// The last version that a deregistration took back.
+    withdrawn: u64,
+    /// Who waits for a version, or a later one, to be confirmed.
+    joining: Vec<(u64, Ticket)>,
+    /// Who waits for the former registration to be gone.
     leaving: Vec<Ticket>,
-    effort: Effort,
+    /// When a connection was lost that may have carried it, unless a later one confirmed how things
+    /// stand.
+    lost: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct Version {
+    number: u64,
+    /// Never empty.
+    instances: Vec<Instance>,
+}
+
+impl Version {
+    /// Whether `instance` would change this in place.
+    fn is_at(&self, instance: &Instance) -> bool {
+        matches!(&self.instances[..], [only] if only.address() == instance.address())
+    }
 }
 
 /// What the server holds for us on the current connection.
@@ -40,269 +66,298 @@ enum Held {
     Unknown,
 }
 
+/// After so long no server lists what a lost connection carried, not even one that was lost with
+/// its node (measured: 180 s; 26 s for a client that froze).
+const FORGOTTEN: Duration = Duration::from_secs(180);
+
 impl Publication {
-    /// What is to be asked next: to hold a version, or nothing.
-    fn next(&self) -> Option<Option<u64>> {
-        match (self.wanted, self.held) {
-            (true, Held::Version(version)) if version == self.version => None,
-            (true, _) => Some(Some(self.version)),
-            (false, Held::Nothing) => None,
-            (false, _) => Some(None),
+    fn new(instances: Vec<Instance>) -> Self {
+        Self {
+            wanted: None,
+            confirmed: None,
+            held: Held::Nothing,
+            listed: instances,
+            sent: None,
+            last: 0,
+            withdrawn: 0,
+            joining: Vec::new(),
+            leaving: Vec::new(),
+            lost: None,
         }
     }
 
-    /// Whether there is nothing left to do, or nothing that the server would do.
-    pub(super) fn is_settled(&self) -> bool {
-        self.next().is_none() || self.effort.blocked
+    /// What is to be asked next: to hold a version, or nothing.
+    pub(super) fn next(&self) -> Next {
+        match (&self.wanted, self.held) {
+            (Some(wanted), Held::Version(held)) if held == wanted.number => Next::Rest,
+            (Some(wanted), _) => Next::Ask(Asked::Publish(Some(wanted.number))),
+            (None, Held::Nothing) => Next::Over,
+            (None, _) => Next::Ask(Asked::Publish(None)),
+        }
+    }
+
+    /// Whether a server may list it, although the current one holds nothing.
+    fn may_be_listed(&self, now: Instant) -> bool {
+        self.lost.is_some_and(|lost| now < lost + FORGOTTEN)
+    }
+
+    /// These are wanted from now on.
+    fn want(&mut self, instances: Vec<Instance>) {
+        self.last += 1;
+        self.wanted = Some(Version {
+            number: self.last,
+            instances,
+        });
+    }
+
+    /// A server confirmed `version`, which is what it lists now, or that it holds nothing: who
+    /// hears of it.
+    fn confirm(&mut self, version: Option<u64>) -> Vec<Ticket> {
+        self.held = version.map_or(Held::Nothing, Held::Version);
+        self.lost = None;
+        let wanted = self.wanted.as_ref().map(|wanted| wanted.number);
+        let mut done = Vec::new();
+        if let Some(version) = version {
+            if version > self.withdrawn {
+                self.confirmed = Some(Version {
+                    number: version,
+                    instances: self.listed.clone(),
+                });
+            }
+            let joined = self.joining.extract_if(.., |(of, _)| *of <= version);
+            done.extend(joined.map(|(_, ticket)| ticket));
+        }
+        // Gone, or replaced by what was wanted since.
+        if version.is_none() || version == wanted {
+            done.append(&mut self.leaving);
+        }
+        done
+    }
+
+    /// What is wanted is refused for good: what a server confirmed before is wanted again, or
+    /// nothing. Whether that is something else.
+    fn fall_back(&mut self) -> bool {
+        let number = |version: &Option<Version>| version.as_ref().map(|version| version.number);
+        let other = number(&self.confirmed) != number(&self.wanted);
+        self.wanted.clone_from(&self.confirmed);
+        other
+    }
+
+    pub(super) fn request(&mut self, key: &ServiceKey, asked: Asked) -> Request {
+        let key = key.clone();
+        match (asked, &self.wanted) {
+            (Asked::Publish(Some(_)), Some(wanted)) => {
+                self.sent = Some(wanted.instances.clone());
+                match &wanted.instances[..] {
+                    [instance] => Request::Register {
+                        key,
+                        instance: instance.clone(),
+                    },
+                    instances => Request::RegisterBatch {
+                        key,
+                        instances: instances.to_vec(),
+                    },
+                }
+            }
+            _ => {
+                self.sent = None;
+                let instance = self.listed[0].clone(); // any of them stands for all
+                Request::Deregister { key, instance }
+            }
+        }
+    }
+
+    /// Nobody knows what the server holds.
+    pub(super) const fn unanswered(&mut self) {
+        self.held = Held::Unknown;
+    }
+
+    /// What was confirmed may be undone, and is asked for again.
+    pub(super) fn doubt(&mut self) -> bool {
+        let agreed = matches!(self.next(), Next::Rest | Next::Over);
+        if agreed {
+            self.held = Held::Unknown;
+        }
+        agreed
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        key: &ServiceKey,
+        asked: Asked,
+        verdict: Result<Answer, OperationError>,
+        cx: &mut Context<'_>,
+    ) -> Then {
+        let Asked::Publish(version) = asked else {
+            return Then::Moot;
+        };
+        if let Some(sent) = self.sent.take()
+            && !verdict.as_ref().is_err_and(OperationError::is_refusal)
+        {
+            self.listed = sent;
+        }
+        match verdict {
+            Ok(_) => {
+                for ticket in self.confirm(version) {
+                    cx.done(ticket, Ok(Outcome::Done));
+                }
+                Then::Settled
+            }
+            Err(error) if cx.closing => self.failed_at_last(key, version, &error, cx),
+            Err(_) if self.next() != Next::Ask(asked) => Then::Moot,
+            Err(error) => self.failed(version, error, cx),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        version: Option<u64>,
+        error: OperationError,
+        cx: &mut Context<'_>,
+    ) -> Then {
+        let may_be_answered = cx.config.credentials && cx.failures == 0;
+        let is_final = error.is_permanent() || (error.is_denied() && !may_be_answered);
+        let waiting = match version {
+            _ if !is_final => Vec::new(),
+            Some(_) => self.joining.drain(..).map(|(_, ticket)| ticket).collect(),
+            None => std::mem::take(&mut self.leaving),
+        };
+        // Theirs to try again. What the server may hold is still ours to take back.
+        let other = !waiting.is_empty() && version.is_some() && self.fall_back();
+        for ticket in waiting {
+            cx.done(ticket, Err(error.clone()));
+        }
+        if other {
+            Then::Anew
+        } else {
+            Then::Failed(error)
+        }
+    }
+
+    /// While closing nothing is tried twice. A registration that was under way as the close began
+    /// and is refused changed nothing: what was held before is still to be deregistered.
+    fn failed_at_last(
+        &mut self,
+        key: &ServiceKey,
+        version: Option<u64>,
+        error: &OperationError,
+        cx: &mut Context<'_>,
+    ) -> Then {
+        if version.is_some() && error.is_refusal() {
+            return Then::Moot;
+        }
+        cx.unfinished.push((Operation::Deregister, key.clone()));
+        for ticket in self.leaving.drain(..) {
+            cx.done(ticket, Err(error.clone()));
+        }
+        Then::Gone
+    }
+
+    /// The connection is another. What was published on the last one goes with it, once its server
+    /// notices; who waits for that to be confirmed waits in vain.
+    pub(super) fn lost(&mut self, under_way: bool, now: Instant) {
+        if self.held != Held::Nothing || under_way {
+            self.lost = Some(now);
+            if let Some(sent) = self.sent.take() {
+                self.listed = sent;
+            }
+        }
+        self.held = Held::Nothing;
+    }
+
+    /// Nothing is wanted, and the current server holds nothing. What an earlier one lists nobody
+    /// can take back.
+    pub(super) fn end(self, key: &ServiceKey, cx: &mut Context<'_>) {
+        let outcome = if self.may_be_listed(cx.now) {
+            if cx.closing {
+                cx.unfinished.push((Operation::Deregister, key.clone()));
+            }
+            Err(OperationError::Unconfirmed(Addresses::of(&self.listed)))
+        } else {
+            Ok(Outcome::Done)
+        };
+        for ticket in self.leaving {
+            cx.done(ticket, outcome.clone());
+        }
     }
 }
 
 impl Session {
-    pub(super) fn register(&mut self, ticket: Ticket, key: ServiceKey, instance: Instance) {
-        match self.publications.get_mut(&key) {
-            Some(publication) if publication.wanted => {
-                let address = publication.instance.address().clone();
-                return self.done(ticket, Err(OperationError::AlreadyRegistered(address)));
-            }
-            Some(publication) => {
-                publication.wanted = true;
-                publication.instance = instance;
-                publication.version += 1;
-                publication.joining = Some(ticket);
-            }
-            None => {
-                let publication = Publication {
-                    wanted: true,
-                    instance,
-                    version: 1,
-                    held: Held::Nothing,
-                    joining: Some(ticket),
-                    leaving: Vec::new(),
-                    effort: Effort::default(),
-                };
-                self.publications.insert(key.clone(), publication);
-            }
+    /// Publishes `instance`, in place of what is registered at the same address.
+    pub(super) fn register(
+        &mut self,
+        ticket: Ticket,
+        key: ServiceKey,
+        instance: Instance,
+        now: Instant,
+    ) {
+        if let Some(publication) = self.items.publication(&key)
+            && let Some(wanted) = &publication.wanted
+            && !wanted.is_at(&instance)
+        {
+            let registered = Addresses::of(&wanted.instances);
+            return self.done(ticket, Err(OperationError::AlreadyRegistered(registered)));
         }
-        self.publish_anew(&key);
+        self.register_batch(ticket, key, vec![instance], now);
     }
 
-    pub(super) fn deregister(&mut self, ticket: Ticket, key: &ServiceKey) {
-        if self.publications.contains_key(key) {
-            self.withdraw(key, Some(ticket));
+    /// Publishes exactly these, of which there is at least one, in place of what is registered.
+    pub(super) fn register_batch(
+        &mut self,
+        ticket: Ticket,
+        key: ServiceKey,
+        instances: Vec<Instance>,
+        now: Instant,
+    ) {
+        let id = Id::Publication(key.clone());
+        if !self.items.contains(&id) {
+            let publication = Publication::new(instances.clone());
+            let publication = Kind::Publication(Box::new(publication));
+            self.items.insert(id.clone(), publication);
+        }
+        let Some(publication) = self.items.publication(&key) else {
+            return;
+        };
+        match &publication.wanted {
+            Some(wanted) if wanted.instances == instances => {
+                if publication.held == Held::Version(wanted.number) {
+                    return self.done(ticket, Ok(Outcome::Done)); // it is so
+                }
+            }
+            _ => publication.want(instances),
+        }
+        publication.joining.push((publication.last, ticket));
+        self.begin_anew(&id, now);
+    }
+
+    pub(super) fn deregister(&mut self, ticket: Ticket, key: &ServiceKey, now: Instant) {
+        if self.items.publication(key).is_some() {
+            self.withdraw(key, Some(ticket), now);
         } else {
             self.done(ticket, Err(OperationError::NotRegistered));
         }
     }
 
-    pub(super) fn withdraw(&mut self, key: &ServiceKey, ticket: Option<Ticket>) {
-        let Some(publication) = self.publications.get_mut(key) else {
+    pub(super) fn withdraw(&mut self, key: &ServiceKey, ticket: Option<Ticket>, now: Instant) {
+        let Some(publication) = self.items.publication(key) else {
             return;
         };
-        publication.wanted = false;
+        publication.wanted = None;
+        publication.confirmed = None;
+        publication.withdrawn = publication.last;
         publication.leaving.extend(ticket);
-        if let Some(ticket) = publication.joining.take() {
+        for (_, ticket) in std::mem::take(&mut publication.joining) {
             self.done(ticket, Err(OperationError::Superseded));
         }
-        self.publish_anew(key);
-    }
-
-    /// What is wanted changed: past failures no longer count.
-    fn publish_anew(&mut self, key: &ServiceKey) {
-        if let Some(publication) = self.publications.get_mut(key) {
-            self.timers.stop(&Timer::Publication(key.clone()));
-            publication.effort.waiting = false;
-            publication.effort.blocked = false;
-            publication.effort.failures = 0;
-            self.touch_publication(key);
-        }
-    }
-
-    /// Queues the publication if there is something to send, drops it if it is over.
-    pub(super) fn touch_publication(&mut self, key: &ServiceKey) {
-        let connected = self.current.is_some();
-        let Some(publication) = self.publications.get_mut(key) else {
-            return;
-        };
-        match publication.next() {
-            Some(_) if connected && publication.effort.is_idle() => {
-                publication.effort.queued = true;
-                self.queue.push_back(Job::Publication(key.clone()));
-            }
-            Some(_) => {}
-            None if publication.wanted || publication.effort.call.is_some() => {}
-            None => self.drop_publication(key, Ok(Outcome::Done)),
-        }
-    }
-
-    fn drop_publication(&mut self, key: &ServiceKey, outcome: Result<Outcome, OperationError>) {
-        self.timers.stop(&Timer::Publication(key.clone()));
-        if let Some(publication) = self.publications.remove(key) {
-            for ticket in publication.joining.into_iter().chain(publication.leaving) {
-                self.done(ticket, outcome.clone());
-            }
-        }
-    }
-
-    pub(super) fn send_publication(&mut self, key: &ServiceKey, now: Instant) {
-        let Some(link) = self.current.as_ref().map(|link| link.id) else {
-            return;
-        };
-        let Some(publication) = self.publications.get_mut(key) else {
-            return;
-        };
-        if !std::mem::take(&mut publication.effort.queued) {
-            return; // of an item that ended and began again meanwhile
-        }
-        let Some(version) = publication.next() else {
-            return self.touch_publication(key);
-        };
-        let (instance, key) = (publication.instance.clone(), key.clone());
-        let purpose = Purpose::Publish {
-            key: key.clone(),
-            version,
-        };
-        let request = match version {
-            Some(_) => Request::Register {
-                key: key.clone(),
-                instance,
-            },
-            None => Request::Deregister {
-                key: key.clone(),
-                instance,
-            },
-        };
-        let call = self.call(link, &request, purpose, now);
-        if let Some(publication) = self.publications.get_mut(&key) {
-            publication.effort.call = Some(call);
-        }
-    }
-
-    pub(super) fn publication_answered(
-        &mut self,
-        key: &ServiceKey,
-        version: Option<u64>,
-        verdict: Result<Answer, OperationError>,
-        now: Instant,
-    ) {
-        let on = version.is_some();
-        let confirm = self.confirm_again(Kind::Publication, key, on, now);
-        let Some(publication) = self.publications.get_mut(key) else {
-            return;
-        };
-        publication.effort.call = None;
-        match verdict {
-            Ok(_) => {
-                publication.effort.failures = 0;
-                publication.held = version.map_or(Held::Nothing, Held::Version);
-                let confirmed = publication.next().is_none();
-                let replaced = publication.wanted || version.is_none();
-                let joined = publication.joining.take_if(|_| confirmed);
-                let left = if replaced {
-                    std::mem::take(&mut publication.leaving)
-                } else {
-                    Vec::new()
-                };
-                if let Some(at) = confirm.filter(|_| confirmed) {
-                    publication.held = Held::Unknown;
-                    publication.effort.waiting = true;
-                    self.timers.set(Timer::Publication(key.clone()), at);
-                }
-                for ticket in joined.into_iter().chain(left) {
-                    self.done(ticket, Ok(Outcome::Done));
-                }
-            }
-            Err(error) => {
-                if !matches!(
-                    error,
-                    OperationError::Refused(_) | OperationError::Denied(_)
-                ) {
-                    publication.held = Held::Unknown;
-                    self.late.note(Kind::Publication, key, on, now);
-                }
-                self.publication_failed(key, version, error, now);
-            }
-        }
-        self.touch_publication(key);
-    }
-
-    fn publication_failed(
-        &mut self,
-        key: &ServiceKey,
-        version: Option<u64>,
-        error: OperationError,
-        now: Instant,
-    ) {
-        let operation = if version.is_some() {
-            Operation::Register
-        } else {
-            Operation::Deregister
-        };
-        // A registration that was under way as the close began and went unanswered may be listed.
-        let refused = matches!(
-            error,
-            OperationError::Refused(_) | OperationError::Denied(_)
-        );
-        let left = if refused {
-            operation
-        } else {
-            Operation::Deregister
-        };
-        if self.gives_up(left, key) {
-            return self.drop_publication(key, Err(error));
-        }
-        let Some(publication) = self.publications.get_mut(key) else {
-            return;
-        };
-        if publication.next() != Some(version) {
-            return; // something else is wanted by now
-        }
-        let may_be_answered = self.config.credentials && publication.effort.failures == 0;
-        let is_final = error.is_permanent() || (error.is_denied() && !may_be_answered);
-        let somebody_waits = match version {
-            Some(_) => publication.joining.is_some(),
-            None => !publication.leaving.is_empty(),
-        };
-        if is_final && somebody_waits {
-            return self.drop_publication(key, Err(error)); // theirs to try again
-        }
-        let wait = publication.effort.fail(&error, &mut self.rng);
-        if let Some(wait) = wait {
-            self.timers.set(Timer::Publication(key.clone()), now + wait);
-        }
-        self.outputs.push_back(Output::Failed {
-            key: key.clone(),
-            operation,
-            error,
-            retries: wait.is_some(),
-        });
-    }
-
-    /// The retry timer of a publication.
-    pub(super) fn publication_due(&mut self, key: &ServiceKey) {
-        if let Some(publication) = self.publications.get_mut(key) {
-            publication.effort.waiting = false;
-            self.touch_publication(key);
-        }
-    }
-
-    /// The connection is another: what was published on the last one goes with it.
-    pub(super) fn forget_publications(&mut self) {
-        for key in self.publications.keys().cloned().collect::<Vec<_>>() {
-            self.timers.stop(&Timer::Publication(key.clone()));
-            if let Some(publication) = self.publications.get_mut(&key) {
-                publication.held = Held::Nothing;
-                publication.effort = Effort::default();
-                if !publication.wanted {
-                    self.drop_publication(&key, Ok(Outcome::Done));
-                }
-            }
-        }
+        self.begin_anew(&Id::Publication(key.clone()), now);
     }
 
     /// Nobody waits for the registration any longer. It stays wanted.
     pub(super) fn forget_ticket(&mut self, ticket: Ticket) {
-        for publication in self.publications.values_mut() {
-            publication.joining.take_if(|waiting| *waiting == ticket);
+        for publication in self.items.publications() {
+            publication
+                .joining
+                .retain(|(_, waiting)| *waiting != ticket);
             publication.leaving.retain(|waiting| *waiting != ticket);
         }
     }

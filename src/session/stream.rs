@@ -50,7 +50,7 @@ impl Session {
                 let key = ServiceKey::in_checked(self.config.namespace.clone(), service);
                 // A push without a list says nothing.
                 if let Some(listing) = listing {
-                    self.pushed(&key, listing, now);
+                    self.pushed(key, listing, now);
                 }
             }
             Err(error) if current => {

@@ -1,15 +1,13 @@
 //! Which services' lists are wanted, and what the server has confirmed of that.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
-    calls::Purpose,
-    effort::Effort,
     error::OperationError,
-    event::{Operation, Output},
-    late::Kind,
+    event::Output,
+    item::{Asked, Context, Id, Kind, Next, Then},
     lists::listing_of,
-    machine::{Job, Session},
+    machine::Session,
     timers::Timer,
 };
 use crate::{
@@ -26,13 +24,12 @@ pub(super) struct Subscription {
     /// Whether a list was passed on since it became wanted, on this connection.
     pub(super) listed: bool,
     /// Whether a late unsubscription may have ended it behind our back: reads subscribe again.
-    pub(super) doubted: bool,
+    doubted: bool,
     /// A read is due, not before this.
     pub(super) reread: Option<Instant>,
     pub(super) last_reread: Option<Instant>,
     pub(super) last_push: Option<Instant>,
     pub(super) last_stamp: i64,
-    pub(super) effort: Effort,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,247 +41,167 @@ enum Held {
     Unknown,
 }
 
-enum Next {
-    Subscribe,
-    Unsubscribe,
-    Reread(Instant),
-}
-
 impl Subscription {
-    fn next(&self) -> Option<Next> {
+    /// From when on a read is not so near to the last push that its answer is dropped.
+    pub(super) fn clear_of_push(&self, guard: Duration) -> Option<Instant> {
+        Some(self.last_push? + guard + Duration::from_millis(1))
+    }
+
+    pub(super) fn next(&self, now: Instant) -> Next {
         match (self.wanted, self.held) {
-            (true, Held::No | Held::Unknown) => Some(Next::Subscribe),
+            (true, Held::No | Held::Unknown) => Next::Ask(Asked::Subscribe(true)),
             // Confirmed for an earlier subscriber; the answer to asking again is the whole list.
-            (true, Held::Yes) if !self.listed => Some(Next::Subscribe),
-            (true, Held::Yes) => self.reread.map(Next::Reread),
-            (false, Held::Yes | Held::Unknown) => Some(Next::Unsubscribe),
-            (false, Held::No) => None,
-        }
-    }
-}
-
-impl Session {
-    pub(super) fn subscribe(&mut self, key: ServiceKey) {
-        let subscription = self.subscriptions.entry(key.clone()).or_default();
-        if subscription.wanted {
-            return;
-        }
-        subscription.wanted = true;
-        subscription.listed = false;
-        self.begin_anew(&key);
-    }
-
-    pub(super) fn unsubscribe(&mut self, key: &ServiceKey) {
-        if let Some(subscription) = self.subscriptions.get_mut(key) {
-            subscription.wanted = false;
-            subscription.reread = None;
-            self.timers.stop(&Timer::SafetyRead(key.clone()));
-            self.begin_anew(key);
+            (true, Held::Yes) if !self.listed => Next::Ask(Asked::Subscribe(true)),
+            (true, Held::Yes) => match self.reread {
+                None => Next::Rest,
+                Some(at) if at > now => Next::Wait(at),
+                Some(_) => Next::Ask(Asked::Reread),
+            },
+            (false, Held::Yes | Held::Unknown) => Next::Ask(Asked::Subscribe(false)),
+            (false, Held::No) => Next::Over,
         }
     }
 
-    /// What is wanted changed: past failures no longer count.
-    pub(super) fn begin_anew(&mut self, key: &ServiceKey) {
-        if let Some(subscription) = self.subscriptions.get_mut(key) {
-            self.timers.stop(&Timer::Subscription(key.clone()));
-            subscription.effort.waiting = false;
-            subscription.effort.blocked = false;
-            subscription.effort.failures = 0;
-            self.touch_subscription(key);
-        }
-    }
-
-    /// Queues the subscription if there is something to send, drops it if it is over.
-    pub(super) fn touch_subscription(&mut self, key: &ServiceKey) {
-        let connected = self.current.is_some();
-        let Some(subscription) = self.subscriptions.get_mut(key) else {
-            return;
-        };
-        match subscription.next() {
-            Some(_) if connected && subscription.effort.is_idle() => {
-                subscription.effort.queued = true;
-                self.queue.push_back(Job::Subscription(key.clone()));
-            }
-            Some(_) => {}
-            None if subscription.wanted || subscription.effort.call.is_some() => {}
-            None => {
-                self.subscriptions.remove(key);
-                self.timers.stop(&Timer::Subscription(key.clone()));
-                self.timers.stop(&Timer::SafetyRead(key.clone()));
-            }
-        }
-    }
-
-    pub(super) fn send_subscription(&mut self, key: &ServiceKey, now: Instant) {
-        let Some(link) = self.current.as_ref().map(|link| link.id) else {
-            return;
-        };
-        let Some(subscription) = self.subscriptions.get_mut(key) else {
-            return;
-        };
-        if !std::mem::take(&mut subscription.effort.queued) {
-            return; // of an item that ended and began again meanwhile
-        }
-        let (request, purpose) = match subscription.next() {
-            Some(Next::Reread(at)) if at > now => {
-                subscription.effort.waiting = true;
-                return self.timers.set(Timer::Subscription(key.clone()), at);
-            }
-            Some(Next::Reread(_)) => {
-                subscription.reread = None;
-                subscription.last_reread = Some(now);
-                let key = key.clone();
-                if subscription.doubted {
-                    let request = Request::Subscribe {
-                        key: key.clone(),
-                        subscribe: true,
-                    };
-                    (request, Purpose::Subscribe { key, on: true })
-                } else {
-                    (Request::Query { key: key.clone() }, Purpose::Reread { key })
+    pub(super) fn request(&mut self, key: &ServiceKey, asked: Asked, now: Instant) -> Request {
+        let key = key.clone();
+        let subscribe = match asked {
+            Asked::Subscribe(on) => on,
+            _ => {
+                self.reread = None;
+                self.last_reread = Some(now);
+                if !self.doubted {
+                    return Request::Query { key };
                 }
+                true
             }
-            Some(next) => {
-                let on = matches!(next, Next::Subscribe);
-                let request = Request::Subscribe {
-                    key: key.clone(),
-                    subscribe: on,
-                };
-                let key = key.clone();
-                (request, Purpose::Subscribe { key, on })
-            }
-            None => return self.touch_subscription(key),
         };
-        let call = self.call(link, &request, purpose, now);
-        if let Some(subscription) = self.subscriptions.get_mut(key) {
-            subscription.effort.call = Some(call);
-        }
+        Request::Subscribe { key, subscribe }
     }
 
-    pub(super) fn subscription_answered(
+    /// Nobody knows what the server holds.
+    pub(super) const fn unanswered(&mut self) {
+        self.held = Held::Unknown;
+    }
+
+    /// What was confirmed may be undone, and is asked for again.
+    pub(super) fn doubt(&mut self, asked: Asked) -> bool {
+        let agreed = asked == Asked::Subscribe(self.wanted);
+        if agreed {
+            self.held = Held::Unknown;
+            self.doubted = self.wanted;
+        }
+        agreed
+    }
+
+    pub(super) fn answered(
         &mut self,
         key: &ServiceKey,
-        on: bool,
+        asked: Asked,
         sent: Instant,
         verdict: Result<Answer, OperationError>,
-        now: Instant,
-    ) {
-        let confirm = self.confirm_again(Kind::Subscription, key, on, now);
-        let Some(subscription) = self.subscriptions.get_mut(key) else {
-            return;
-        };
-        subscription.effort.call = None;
-        match verdict {
-            Ok(answer) => {
-                subscription.held = if on { Held::Yes } else { Held::No };
-                if let Some(at) = confirm.filter(|_| subscription.wanted == on) {
-                    subscription.held = Held::Unknown;
-                    subscription.doubted = on;
-                    subscription.effort.waiting = true;
-                    self.timers.set(Timer::Subscription(key.clone()), at);
-                }
+        cx: &mut Context<'_>,
+    ) -> Then {
+        match (verdict, asked) {
+            (Ok(answer), Asked::Subscribe(on)) => {
+                self.held = if on { Held::Yes } else { Held::No };
                 // The answer to an unsubscription carries the list too. It is not news.
-                let news = on && subscription.wanted;
-                let listed = subscription.listed;
                 match listing_of(answer) {
-                    Some(listing) if news => {
-                        subscription.effort.failures = 0;
-                        self.list_came(key, listing, sent, now);
+                    Some(listing) if on && self.wanted => self.list_came(key, listing, sent, cx),
+                    None if on && self.wanted && !self.listed => {
+                        let text = "it carries no list".to_owned();
+                        let error = OperationError::Undecodable(text);
+                        return Self::failed(key, asked, error, cx);
                     }
-                    None if news && !listed => {
-                        let error = OperationError::Undecodable("it carries no list".to_owned());
-                        self.subscription_failed(key, Operation::Subscribe, error, now);
-                    }
-                    _ => subscription.effort.failures = 0,
+                    _ => {}
                 }
+                Then::Settled
             }
-            Err(error) => {
-                if !matches!(
-                    error,
-                    OperationError::Refused(_) | OperationError::Denied(_)
-                ) {
-                    subscription.held = Held::Unknown;
-                    self.late.note(Kind::Subscription, key, on, now);
+            (Ok(answer), _) => {
+                // Asked for by the subscription of before, it is no first answer of this one.
+                if let Some(listing) = listing_of(answer)
+                    && self.wanted
+                    && self.listed
+                {
+                    self.list_came(key, listing, sent, cx);
                 }
-                let operation = if on {
-                    Operation::Subscribe
-                } else {
-                    Operation::Unsubscribe
-                };
-                self.subscription_failed(key, operation, error, now);
+                Then::Settled
+            }
+            // As unreadable as the push was: asking again would bring the same.
+            (Err(OperationError::Undecodable(reason)), Asked::Reread) => {
+                let key = Some(key.clone());
+                cx.outputs.push_back(Output::Undecodable { key, reason });
+                Then::Moot
+            }
+            (Err(error), _) => {
+                if asked == Asked::Reread && !error.is_permanent() && self.wanted {
+                    self.reread = Some(cx.now);
+                }
+                Self::failed(key, asked, error, cx)
             }
         }
-        self.touch_subscription(key);
     }
 
-    pub(super) fn subscription_failed(
-        &mut self,
+    /// While closing nothing is tried twice.
+    fn failed(key: &ServiceKey, asked: Asked, error: OperationError, cx: &mut Context<'_>) -> Then {
+        if !cx.closing {
+            return Then::Failed(error);
+        }
+        cx.unfinished.push((asked.operation(), key.clone()));
+        Then::Gone
+    }
+
+    pub(super) fn tell(
         key: &ServiceKey,
-        operation: Operation,
+        asked: Asked,
         error: OperationError,
-        now: Instant,
-    ) {
-        if self.gives_up(operation, key) {
-            self.subscriptions.remove(key);
-            return;
-        }
-        let Some(subscription) = self.subscriptions.get_mut(key) else {
-            return;
-        };
-        let wait = subscription.effort.fail(&error, &mut self.rng);
-        if operation == Operation::Read {
-            subscription.effort.blocked = false; // that the read is refused says no more
-        }
-        if let Some(wait) = wait {
-            self.timers
-                .set(Timer::Subscription(key.clone()), now + wait);
-        }
+        retries: bool,
+    ) -> Output {
+        let key = key.clone();
         match error {
-            OperationError::Undecodable(reason) => self.say_undecodable(Some(key), reason),
-            error => self.outputs.push_back(Output::Failed {
-                key: key.clone(),
-                operation,
+            OperationError::Undecodable(reason) => Output::Undecodable {
+                key: Some(key),
+                reason,
+            },
+            error => Output::Failed {
+                key,
+                operation: asked.operation(),
                 error,
-                retries: wait.is_some(),
-            }),
-        }
-    }
-
-    /// The retry timer of a subscription.
-    pub(super) fn subscription_due(&mut self, key: &ServiceKey) {
-        if let Some(subscription) = self.subscriptions.get_mut(key) {
-            subscription.effort.waiting = false;
-            self.touch_subscription(key);
+                retries,
+            },
         }
     }
 
     /// The connection is another: the server knows of no subscription.
-    pub(super) fn forget_subscriptions(&mut self) {
-        for (key, subscription) in &mut self.subscriptions {
-            self.timers.stop(&Timer::Subscription(key.clone()));
-            self.timers.stop(&Timer::SafetyRead(key.clone()));
-            *subscription = Subscription {
-                wanted: subscription.wanted,
-                ..Subscription::default()
-            };
+    pub(super) fn lost(&mut self) {
+        *self = Self {
+            wanted: self.wanted,
+            ..Self::default()
+        };
+    }
+}
+
+impl Session {
+    pub(super) fn subscribe(&mut self, key: ServiceKey, now: Instant) {
+        let id = Id::Subscription(key.clone());
+        if !self.items.contains(&id) {
+            let subscription = Kind::Subscription(Subscription::default());
+            self.items.insert(id.clone(), subscription);
         }
-        self.subscriptions
-            .retain(|_, subscription| subscription.wanted);
+        if let Some(subscription) = self.items.subscription(&key)
+            && !subscription.wanted
+        {
+            subscription.wanted = true;
+            subscription.listed = false;
+            self.begin_anew(&id, now);
+        }
     }
 
-    /// What waits for a retry does not wait any longer.
-    pub(super) fn wake_waiting(&mut self) {
-        for key in self.publications.keys().cloned().collect::<Vec<_>>() {
-            self.timers.stop(&Timer::Publication(key.clone()));
-            self.publication_due(&key);
-        }
-        for key in self.subscriptions.keys().cloned().collect::<Vec<_>>() {
-            self.timers.stop(&Timer::Subscription(key.clone()));
-            self.subscription_due(&key);
-        }
-        for ticket in self.reads.keys().copied().collect::<Vec<_>>() {
-            self.timers.stop(&Timer::Read(ticket));
-            self.read_due(ticket);
+    pub(super) fn unsubscribe(&mut self, key: &ServiceKey, now: Instant) {
+        if let Some(subscription) = self.items.subscription(key) {
+            subscription.wanted = false;
+            subscription.reread = None;
+            self.timers.stop(&Timer::SafetyRead(key.clone()));
+            self.begin_anew(&Id::Subscription(key.clone()), now);
         }
     }
 }

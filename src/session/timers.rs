@@ -3,7 +3,10 @@ use std::{
     time::Instant,
 };
 
-use super::event::{CallId, LinkId, Ticket};
+use super::{
+    event::{CallId, LinkId},
+    item::Id,
+};
 use crate::model::ServiceKey;
 
 /// Everything that the session may wait for.
@@ -25,26 +28,31 @@ pub(super) enum Timer {
     Handover,
     /// When a unary call counts as unanswered.
     Call(CallId),
-    /// When to try a subscription, or a delayed read of it, again.
-    Subscription(ServiceKey),
+    /// When to try an item again.
+    Item(Id),
     /// When to read a subscribed service that no push came for.
     SafetyRead(ServiceKey),
-    /// When to try a publication again.
-    Publication(ServiceKey),
-    /// When to try a read again.
-    Read(Ticket),
 }
 
-/// Which timers run, each once, by time.
-#[derive(Debug, Default)]
-pub(super) struct Timers {
-    by_time: BTreeSet<(Instant, Timer)>,
-    running: BTreeMap<Timer, Instant>,
+/// Which timers run, each once, by time. Each operation is O(log n).
+#[derive(Debug)]
+pub(crate) struct Timers<T> {
+    by_time: BTreeSet<(Instant, T)>,
+    running: BTreeMap<T, Instant>,
 }
 
-impl Timers {
+impl<T> Default for Timers<T> {
+    fn default() -> Self {
+        Self {
+            by_time: BTreeSet::new(),
+            running: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T: Clone + Ord> Timers<T> {
     /// Starts `timer`, or moves it if it runs.
-    pub(super) fn set(&mut self, timer: Timer, at: Instant) {
+    pub(crate) fn set(&mut self, timer: T, at: Instant) {
         if let Some(before) = self.running.insert(timer.clone(), at) {
             self.by_time.remove(&(before, timer.clone()));
         }
@@ -52,19 +60,19 @@ impl Timers {
     }
 
     /// Stops `timer` if it runs.
-    pub(super) fn stop(&mut self, timer: &Timer) {
+    pub(crate) fn stop(&mut self, timer: &T) {
         if let Some((timer, at)) = self.running.remove_entry(timer) {
             self.by_time.remove(&(at, timer));
         }
     }
 
-    pub(super) fn stop_all(&mut self) {
+    pub(crate) fn stop_all(&mut self) {
         self.by_time.clear();
         self.running.clear();
     }
 
     /// The first timer that is due at `now`, stopped.
-    pub(super) fn expired(&mut self, now: Instant) -> Option<Timer> {
+    pub(crate) fn expired(&mut self, now: Instant) -> Option<T> {
         if self.next()? > now {
             return None;
         }
@@ -73,11 +81,11 @@ impl Timers {
         Some(timer)
     }
 
-    pub(super) fn is_running(&self, timer: &Timer) -> bool {
+    pub(crate) fn is_running(&self, timer: &T) -> bool {
         self.running.contains_key(timer)
     }
 
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|(at, _)| *at)
     }
 }

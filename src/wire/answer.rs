@@ -7,7 +7,7 @@ use super::{
     error::DecodeError,
     service_info::{RawHost, ServiceInfo},
 };
-use crate::model::Listing;
+use crate::model::{Listing, ServiceName};
 
 /// What a server answered to a unary request, when it succeeded.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,9 +17,17 @@ pub(crate) enum Answer {
         /// Whether the server will acknowledge the setup with its abilities (2.3 and later).
         negotiates: bool,
     },
-    /// Also the answer to an unsubscription. `None` if the answer carries no list.
-    Subscribe(Option<Listing>),
-    Query(Option<Listing>),
+    /// Also the answer to an unsubscription.
+    Subscribe {
+        /// The service, if the answer names it in full.
+        service: Option<ServiceName>,
+        /// `None` if the answer carries no list.
+        listing: Option<Listing>,
+    },
+    Query {
+        service: Option<ServiceName>,
+        listing: Option<Listing>,
+    },
     List {
         count: u64,
         names: Vec<String>,
@@ -30,10 +38,18 @@ pub(crate) enum Answer {
 
 /// A refusal: `ErrorResponse`, or the expected type with a result code that is not 200.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server answered {code}: {message}")]
+#[error("the server answered {code}{}", saying(message))]
 pub(crate) struct ServerError {
     pub(crate) code: i32,
     pub(crate) message: String,
+}
+
+/// What a server said beside a code: often nothing.
+fn saying(message: &str) -> String {
+    if message.trim().is_empty() {
+        return " and no word".to_owned();
+    }
+    format!(": {message}")
 }
 
 const SUCCESS: i32 = 200;
@@ -101,8 +117,20 @@ impl<'a, H> Body<'a, H> {
                 connection_id: self.connection_id.map(|text| text.0.into_owned()),
                 negotiates: self.support_ability_negotiation.unwrap_or(false),
             },
-            "SubscribeServiceResponse" => Answer::Subscribe(self.service_info.and_then(listing)),
-            "QueryServiceResponse" => Answer::Query(self.service_info.and_then(listing)),
+            "SubscribeServiceResponse" => Answer::Subscribe {
+                service: self
+                    .service_info
+                    .as_ref()
+                    .and_then(ServiceInfo::named_in_full),
+                listing: self.service_info.and_then(listing),
+            },
+            "QueryServiceResponse" => Answer::Query {
+                service: self
+                    .service_info
+                    .as_ref()
+                    .and_then(ServiceInfo::named_in_full),
+                listing: self.service_info.and_then(listing),
+            },
             "ServiceListResponse" => Answer::List {
                 count: self.count.unwrap_or(0),
                 names: self.service_names.unwrap_or_default(),

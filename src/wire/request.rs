@@ -18,9 +18,21 @@ pub(crate) enum Request {
         key: ServiceKey,
         instance: Instance,
     },
+    /// Whatever this connection published in the service goes with it.
     Deregister {
         key: ServiceKey,
         instance: Instance,
+    },
+    /// In place of whatever this connection published in the service. Servers from 2.1.1 on.
+    RegisterBatch {
+        key: ServiceKey,
+        instances: Vec<Instance>,
+    },
+    /// Registers a persistent instance, or takes it back. Servers from 2.3 on.
+    Persist {
+        key: ServiceKey,
+        instance: Instance,
+        on: bool,
     },
     /// Always for all clusters: a server keeps one filter per connection and service, the last
     /// one given, so selection happens on this side.
@@ -79,6 +91,12 @@ struct InstanceBody<'a> {
 }
 
 #[derive(Serialize)]
+struct BatchBody<'a> {
+    r#type: &'static str,
+    instances: Vec<InstanceJson<'a>>,
+}
+
+#[derive(Serialize)]
 struct SubscribeBody {
     subscribe: bool,
     clusters: &'static str,
@@ -122,6 +140,8 @@ impl Request {
             Self::HealthCheck => "HealthCheckRequest",
             Self::Setup(_) => "ConnectionSetupRequest",
             Self::Register { .. } | Self::Deregister { .. } => "InstanceRequest",
+            Self::RegisterBatch { .. } => "BatchInstanceRequest",
+            Self::Persist { .. } => "PersistentInstanceRequest",
             Self::Subscribe { .. } => "SubscribeServiceRequest",
             Self::Query { .. } => "ServiceQueryRequest",
             Self::List { .. } => "ServiceListRequest",
@@ -166,6 +186,25 @@ impl Request {
                         instance,
                     },
                 )
+            }
+            Self::RegisterBatch { key, instances } => {
+                let instances = instances.iter().map(InstanceJson::from).collect();
+                of_service(
+                    key,
+                    BatchBody {
+                        r#type: "batchRegisterInstance",
+                        instances,
+                    },
+                )
+            }
+            Self::Persist { key, instance, on } => {
+                let instance = InstanceJson::from(instance);
+                let r#type = if *on {
+                    "registerInstance"
+                } else {
+                    "deregisterInstance"
+                };
+                of_service(key, InstanceBody { r#type, instance })
             }
             Self::Subscribe { key, subscribe } => of_service(
                 key,

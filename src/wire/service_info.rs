@@ -75,6 +75,18 @@ impl<H> ServiceInfo<'_, H> {
         }
     }
 
+    /// The same of an answer, whose service is known: `None` if it leaves half of the name out, or
+    /// it cannot be read.
+    pub(super) fn named_in_full(&self) -> Option<ServiceName> {
+        let name = self.name.as_ref().filter(|name| !name.0.is_empty())?;
+        let full = self
+            .group_name
+            .as_ref()
+            .is_some_and(|group| !group.0.is_empty())
+            || name.0.contains("@@");
+        full.then(|| self.service().ok()).flatten()
+    }
+
     fn listing(&self, instances: Vec<Instance>, rejected: Vec<Rejected>) -> Listing {
         Listing::from_parts(instances, rejected)
             .with_protected(self.reach_protection_threshold.0.unwrap_or(false))

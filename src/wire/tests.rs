@@ -183,7 +183,7 @@ fn every_server_payload_decodes_to_what_its_body_says() {
             Ok(answer) => {
                 assert_eq!(code, 200, "{at}");
                 match answer {
-                    Answer::Subscribe(listing) | Answer::Query(listing) => {
+                    Answer::Subscribe { listing, .. } | Answer::Query { listing, .. } => {
                         assert_hosts(at, listing.as_ref(), &body["serviceInfo"]);
                     }
                     Answer::List { count, names } => {
@@ -315,7 +315,13 @@ fn w3_unknown_and_missing_fields_are_tolerated() {
     );
 
     let bare = Payload::new("SubscribeServiceResponse", r#"{"resultCode":200}"#);
-    assert_eq!(Answer::decode(&bare), Ok(Ok(Answer::Subscribe(None))));
+    assert_eq!(
+        Answer::decode(&bare),
+        Ok(Ok(Answer::Subscribe {
+            service: None,
+            listing: None
+        }))
+    );
     let refused = Payload::new(
         "SubscribeServiceResponse",
         r#"{"resultCode":500,"errorCode":403}"#,
@@ -463,7 +469,7 @@ fn a_broken_envelope_is_an_error_that_still_names_push_and_service() {
         assert!(
             error
                 .to_string()
-                .starts_with("cannot decode NotifySubscriberRequest: "),
+                .starts_with("NotifySubscriberRequest cannot be read: "),
             "{error}"
         );
         assert_eq!(error.service(), Some(&"g@@s".parse().unwrap()), "{json}");

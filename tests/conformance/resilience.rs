@@ -15,6 +15,7 @@ use crate::{
 };
 
 on_every_server! {
+    ; own:
     r2_after_a_restart_everything_is_registered_and_subscribed_again,
     r3_the_last_known_set_serves_while_disconnected,
 }
@@ -42,10 +43,7 @@ async fn r3_the_last_known_set_serves_while_disconnected(mut server: Server) {
     let client = server.client().await;
     let orders = soon("subscribe", client.subscribe("r3")).await.unwrap();
     settles(&orders, &[1001]).await;
-    match &mut server {
-        Server::Embedded(registry) => registry.stop().await,
-        Server::Rnacos(rnacos) => rnacos.kill(),
-    }
+    server.kill().await;
     let mut state = client.watch_state();
     soon("the loss", state.wait_for(|state| !state.is_connected()))
         .await
@@ -135,13 +133,17 @@ async fn r2_what_was_removed_during_the_outage_is_removed_and_the_rest_never_fla
     registry.script(Script::every_push(Fault::Drop)); // only the first answer can tell
     registry.deregister("r2o", "127.0.0.1:1004");
     registry.kill_all();
-    let change = soon("the removal", changes.next()).await.unwrap();
-    assert_eq!(change.instance.address().port(), 1004, "{change}");
-    assert_eq!(
-        change.revision.get(),
-        revision.get() + 1,
-        "one revision, and only this"
-    );
+    // It may be late, as after a restart: held first, and removed when it stays away.
+    for (at, held) in [(1, true), (2, false)] {
+        let change = soon("the removal", changes.next()).await.unwrap();
+        assert_eq!(change.instance.address().port(), 1004, "{change}");
+        assert_eq!(change.cause().is_none(), held, "{change}");
+        assert_eq!(
+            change.revision.get(),
+            revision.get() + at,
+            "one revision each, and only this"
+        );
+    }
     assert_eq!(callable(&orders).len(), 9);
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use tower_nacos::{
     directory::{Entry, Origin, Snapshot, Status, Subscription},
-    model::{Address, ServiceKey},
+    model::{Address, Instance, ServiceKey},
     simulation::{Call, Link, Note, SimClient},
 };
 
@@ -27,9 +27,13 @@ pub(crate) struct Client {
     pub(crate) wires: BTreeMap<Link, Wire>,
     pub(crate) subs: BTreeMap<usize, Watched>,
     /// What it wants published, by service.
-    pub(crate) publishes: BTreeMap<usize, Address>,
-    /// Publications whose end is not known: the server refused to take them back.
-    pub(crate) unsure: BTreeSet<usize>,
+    pub(crate) publishes: BTreeMap<usize, Vec<Instance>>,
+    /// What of that a server confirmed last: it stands if what is asked for instead is refused.
+    pub(crate) confirmed: BTreeMap<usize, Vec<Instance>>,
+    /// Whether a server refused something for good: the next connection asks again.
+    pub(crate) refused: bool,
+    /// The connection in use.
+    current: Option<Link>,
     /// Operations that nobody has answered, and since when.
     pub(crate) tickets: BTreeMap<u64, (Instant, Ticket)>,
     pub(crate) connected: bool,
@@ -48,10 +52,10 @@ pub(crate) struct Client {
     steps: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Ticket {
-    Register(usize),
-    Deregister(usize),
+    Register(usize, Vec<Instance>),
+    Deregister,
     Query,
 }
 
@@ -72,6 +76,9 @@ pub(crate) struct Watched {
     /// sent before that answer may still be under way, and pushes count in the order of their
     /// arrival.
     answered: Option<(Link, BTreeSet<Address>)>,
+    /// The connection that the last list came on, when its first came, and who was listed on it.
+    heard_on: Option<(Link, Instant)>,
+    listed: BTreeSet<Address>,
 }
 
 impl Watched {
@@ -85,6 +92,8 @@ impl Watched {
             held: BTreeMap::new(),
             heard: None,
             answered: None,
+            heard_on: None,
+            listed: BTreeSet::new(),
         }
     }
 
@@ -117,6 +126,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(73);
 /// How long what is held stays without the list growing, and in any case.
 const HOLD: Duration = Duration::from_secs(60);
 const HOLD_LIMIT: Duration = Duration::from_secs(180);
+/// Whoever is missing from the first list of a connection is held for so long at least.
+const BRIEF_HOLD: Duration = Duration::from_secs(3);
 const LAG: Duration = Duration::from_secs(3);
 const READ_GUARD: Duration = Duration::from_secs(1);
 
@@ -127,7 +138,9 @@ impl Client {
             wires: BTreeMap::new(),
             subs: BTreeMap::new(),
             publishes: BTreeMap::new(),
-            unsure: BTreeSet::new(),
+            confirmed: BTreeMap::new(),
+            refused: false,
+            current: None,
             tickets: BTreeMap::new(),
             connected: false,
             closed: false,
@@ -164,8 +177,10 @@ impl Client {
                 Note::Done { ticket, result } => self.done(*ticket, result.is_ok())?,
                 Note::Connected(_) => {
                     self.connected = true;
+                    self.current = self.open_links().last().map(|(link, _)| *link);
                 }
                 Note::Connecting(_) => {
+                    self.current = None;
                     if std::mem::take(&mut self.connected) {
                         self.offline_since = now;
                     }
@@ -174,9 +189,12 @@ impl Client {
                     self.connected = false;
                     self.closed = true;
                 }
-                Note::Failed { .. } => {}
+                Note::Failed { retries, .. } => self.refused |= !retries,
             }
         }
+        ensure(self.unit.subscribed() == self.subs.len(), || {
+            format!("{} copies are open", self.unit.subscribed())
+        })?;
         self.waits_are_bounded(now)?;
         let listed: Vec<(ServiceKey, Origin)> = notes
             .iter()
@@ -188,6 +206,19 @@ impl Client {
         for (service, watched) in &mut self.subs {
             let origin = listed.iter().find(|(key, _)| *key == watched.key);
             watched.check(came, origin.map(|(_, o)| *o), now, || serving(*service))?;
+            let claims = matches!(watched.sub.status(), Status::Fresh | Status::Held { .. });
+            let heard_on = watched.heard_on.map(|(link, _)| link);
+            ensure(
+                !claims || heard_on.is_some() && heard_on == self.current,
+                || {
+                    format!(
+                        "{} is {} by what came on {heard_on:?}, and {:?} is in use",
+                        watched.key,
+                        watched.sub.status(),
+                        self.current
+                    )
+                },
+            )?;
         }
         Ok(())
     }
@@ -267,15 +298,17 @@ impl Client {
         let Some((_, what)) = self.tickets.remove(&ticket) else {
             return Err(format!("ticket {ticket} was done twice"));
         };
-        match what {
-            Ticket::Register(service) if !ok => {
-                self.publishes.remove(&service);
-                self.unsure.insert(service);
+        if let Ticket::Register(service, instances) = what
+            && self.publishes.contains_key(&service)
+        {
+            if ok {
+                self.confirmed.insert(service, instances);
+            } else if self.publishes[&service] == instances {
+                match self.confirmed.get(&service) {
+                    Some(before) => self.publishes.insert(service, before.clone()),
+                    None => self.publishes.remove(&service),
+                };
             }
-            Ticket::Deregister(service) if !ok => {
-                self.unsure.insert(service);
-            }
-            _ => {}
         }
         Ok(())
     }
@@ -291,6 +324,12 @@ impl Watched {
     ) -> Result<(), String> {
         if origin.is_some() {
             self.heard = Some(now);
+        }
+        if let (Came::Stream(link) | Came::Answer(link, _), Some(_)) = (came, origin)
+            && self.heard_on.is_none_or(|(on, _)| on != link)
+        {
+            self.heard_on = Some((link, now));
+            self.listed.clear();
         }
         let next = self.sub.snapshot();
         if matches!(self.sub.status(), Status::Held { .. }) {
@@ -313,10 +352,14 @@ impl Watched {
             let listed = listed.map(|entry| entry.instance().address().clone());
             self.answered = Some((link, listed.collect()));
         }
+        let listed = next.entries().iter().filter(|entry| !entry.is_held());
+        self.listed
+            .extend(listed.map(|entry| entry.instance().address().clone()));
         if Arc::ptr_eq(&next, &self.last) {
             return Ok(());
         }
         let before = std::mem::replace(&mut self.last, Arc::clone(&next));
+        self.nobody_is_evicted_by_a_restart(&before, &next, now)?;
         ensure(next.revision() > before.revision(), || {
             format!("revision {} after {}", next.revision(), before.revision())
         })?;
@@ -368,6 +411,31 @@ impl Watched {
             held.insert(address.clone(), since);
         }
         self.held = held;
+        Ok(())
+    }
+
+    /// Who was callable before this connection and is not listed on it yet stays for a moment.
+    fn nobody_is_evicted_by_a_restart(
+        &self,
+        before: &Snapshot,
+        next: &Snapshot,
+        now: Instant,
+    ) -> Result<(), String> {
+        let Some((link, first)) = self.heard_on.filter(|(_, at)| now < *at + BRIEF_HOLD) else {
+            return Ok(());
+        };
+        for entry in before.callable() {
+            let address = entry.instance().address();
+            let spent = self.held.get(address);
+            let spent = spent.is_some_and(|since| now + MS >= *since + HOLD_LIMIT);
+            let evicted = next.find(address).is_none() && !self.listed.contains(address);
+            ensure(spent || !evicted, || {
+                format!(
+                    "{address} is evicted {:?} after the first list of {link:?}, which never listed it",
+                    now - first
+                )
+            })?;
+        }
         Ok(())
     }
 }

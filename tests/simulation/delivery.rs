@@ -111,6 +111,8 @@ impl World {
                 if contains(&payload, b"ConnectResetRequest") {
                     wire.reset = true;
                 }
+                self.unacknowledged =
+                    contains(&payload, b"NotifySubscriberRequest").then_some(link);
                 c.unit.handle_stream(link, payload, now);
                 Came::Stream(link)
             }

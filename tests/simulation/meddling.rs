@@ -71,6 +71,12 @@ impl World {
         let now = self.now;
         self.calm_since = Some(now);
         self.no_names_until = now;
+        // What is refused for good is asked for on the next connection only.
+        for client in 0..self.clients.len() {
+            if self.clients[client].refused {
+                self.at(now + 10 * SEC, Event::Break(client));
+            }
+        }
         for client in &mut self.clients {
             client.lag = client.lag.min(40 * MS);
         }
@@ -223,7 +229,7 @@ impl World {
         let times = self.rng.random_range(1..5);
         let script = if self.rng.random_bool(0.6) {
             let kind = *CALLS.choose(&mut self.rng).unwrap();
-            let codes = [300, 301, 403, 500, 503, -401];
+            let codes = [300, 301, 302, 400, 403, 500, 502, 503, -401];
             let code = *codes.choose(&mut self.rng).unwrap();
             let fault = match self.rng.random_range(0..7) {
                 0 => Fault::Drop,

@@ -25,10 +25,42 @@ fn calm_world() -> World {
     unreachable!()
 }
 
-/// A registry loses its data, and every push of the providers' return.
-pub(crate) fn restart_without_pushes() -> Checked {
+/// A registry loses its data, and every provider but one is back before its clients are: the last
+/// one is missing from the first answer and comes two seconds after it.
+pub(crate) fn restart_with_one_late() -> Checked {
+    let mut world = undisturbed_world()?;
+    let before = world.clients[0].subs[&0].callable();
+    world.take_down(0, false);
+    world.later(SEC, Event::ServerUp(0));
+    world.run(world.now + SEC)?;
+    world
+        .events
+        .retain(|_, event| !matches!(event, Event::Return(_)));
+    let of_it = |world: &World, p: &usize| world.providers[*p].service == 0;
+    let mut all: Vec<usize> = (0..world.providers.len()).collect();
+    all.retain(|p| of_it(&world, p));
+    let late = all.pop().unwrap();
+    for p in all {
+        world.provider_returns(p);
+    }
+    let mut returned = None;
+    for _ in 0..100 {
+        world.run(world.now + SEC / 10)?;
+        let now = world.clients[0].subs[&0].callable();
+        ensure(now == before, || format!("{now:?} of {before:?}"))?;
+        let status = world.clients[0].subs[&0].sub.status();
+        if matches!(status, Status::Held { .. }) && returned.is_none() {
+            returned = Some(world.now);
+            world.later(SEC * 2, Event::Return(late));
+        }
+    }
+    ensure(returned.is_some(), || "nobody was missing".to_owned())
+}
+
+/// A calm world that has settled, and in which connections may end.
+fn undisturbed_world() -> Result<World, String> {
     let mut world = calm_world();
-    world.calm_since = None; // a connection may end
+    world.calm_since = None;
     world.meddle_until = world.now + SEC * 1_000;
     world
         .events
@@ -41,7 +73,13 @@ pub(crate) fn restart_without_pushes() -> Checked {
     ensure(before.len() >= 3, || {
         format!("only {before:?} to begin with")
     })?;
+    Ok(world)
+}
 
+/// A registry loses its data, and every push of the providers' return.
+pub(crate) fn restart_without_pushes() -> Checked {
+    let mut world = undisturbed_world()?;
+    let before = world.clients[0].subs[&0].callable();
     world.take_down(0, false);
     world.later(SEC, Event::ServerUp(0));
     let lost = Script::every("NotifySubscriberRequest", Fault::Drop);

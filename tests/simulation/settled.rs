@@ -5,6 +5,7 @@ use tower_nacos::{directory::Status, model::Instance, simulation::Link};
 use crate::{
     client::{Came, RECONNECTED, ensure},
     network::SEC,
+    users,
     world::{Checked, World},
 };
 
@@ -59,8 +60,7 @@ impl World {
                 continue; // it does not know yet
             }
             for (service, watched) in &client.subs {
-                let uncertain = self.clients.iter().any(|c| c.unsure.contains(service));
-                if uncertain || watched.sub.status() != Status::Fresh {
+                if watched.sub.status() != Status::Fresh {
                     continue;
                 }
                 let (listed, callable) = (self.listed(*service, server), watched.callable());
@@ -111,23 +111,36 @@ impl World {
             ensure(wanted == has, || {
                 format!("subscription to {key}: {has}, wanted: {wanted}")
             })?;
-            if !c.unsure.contains(&service) {
-                let own: Instance = format!("10.2.{client}.{service}:80")
-                    .parse()
-                    .map(Instance::new)
-                    .unwrap();
-                let wanted = c.publishes.contains_key(&service);
-                let has = self
-                    .addresses(server, service)
-                    .contains(&own.address().to_string());
+            let listed = self.addresses(server, service);
+            for port in [80, 81] {
+                let own = users::own(client, service, port);
+                let published = c.publishes.get(&service).into_iter().flatten();
+                let wanted = published
+                    .map(Instance::address)
+                    .any(|address| address == own.address());
+                let has = listed.contains(&own.address().to_string());
                 ensure(wanted == has, || {
-                    format!("publication in {key}: {has}, wanted: {wanted}")
+                    format!(
+                        "{} is published in {key}: {has}, wanted: {wanted}",
+                        own.address()
+                    )
                 })?;
             }
         }
         for (service, watched) in &c.subs {
-            if self.clients.iter().any(|c| c.unsure.contains(service)) {
-                continue;
+            let publishes = self.clients.iter().filter_map(|c| c.publishes.get(service));
+            for other in publishes.flatten() {
+                let snapshot = watched.sub.snapshot();
+                let seen = snapshot
+                    .find(other.address())
+                    .map(|entry| entry.instance().weight());
+                ensure(seen.is_none_or(|seen| seen == other.weight()), || {
+                    format!(
+                        "{} has weight {seen:?}, should be {:?}",
+                        other.address(),
+                        other.weight()
+                    )
+                })?;
             }
             let (expected, callable) = (self.expected(*service, server), watched.callable());
             ensure(expected == callable, || {

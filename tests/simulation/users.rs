@@ -1,7 +1,9 @@
 //! What the clients' users do.
 
+use std::time::Instant;
+
 use rand::RngExt;
-use tower_nacos::model::{Address, Instance};
+use tower_nacos::model::{Instance, Weight};
 
 use crate::{
     client::{Came, Ticket, Watched},
@@ -42,21 +44,63 @@ impl World {
             SERVICES - 1
         };
         let (now, key) = (self.now, self.keys[service].clone());
-        self.last_ticket += 1;
-        let ticket = self.last_ticket;
-        let c = &mut self.clients[client];
-        if c.publishes.remove(&service).is_some() {
-            c.tickets.insert(ticket, (now, Ticket::Deregister(service)));
-            c.unit.deregister(ticket, &key, now);
+        let now_published = self.clients[client].publishes.get(&service).cloned();
+        let what = self.rng.random_range(0..6);
+        if let Some(instances) = now_published {
+            match what {
+                // Both addresses at once, or the one again.
+                0 if self.rng.random_bool(0.5) => {
+                    let both = [80, 81].map(|port| own(client, service, port));
+                    self.publish(client, service, both.to_vec(), now);
+                }
+                // Another weight, the same again, or back to the one before.
+                0 | 1 => {
+                    let weight = Weight::new(f64::from(self.rng.random_range(1..4)));
+                    let instances = instances.into_iter();
+                    let instances = instances.map(|i| i.with_weight(weight)).collect();
+                    self.publish(client, service, instances, now);
+                }
+                2 | 3 => self.withdraw(client, service, now),
+                // To another address.
+                _ => {
+                    let port = 161 - instances[0].address().port(); // 80 and 81
+                    self.withdraw(client, service, now);
+                    if what == 5 {
+                        self.after(client, Came::Other)?;
+                    }
+                    self.publish(client, service, vec![own(client, service, port)], now);
+                }
+            }
         } else {
-            let address: Address = format!("10.2.{client}.{service}:80").parse().unwrap();
-            c.publishes.insert(service, address.clone());
-            c.unsure.remove(&service);
-            c.tickets.insert(ticket, (now, Ticket::Register(service)));
-            c.unit.register(ticket, &key, Instance::new(address), now);
+            self.publish(client, service, vec![own(client, service, 80)], now);
         }
-        self.log(|| format!("client {client} toggles its publication in {key}"));
+        self.log(|| format!("client {client} changes its publication in {key}: {what}"));
         self.after(client, Came::Other)
+    }
+
+    fn publish(&mut self, client: usize, service: usize, wanted: Vec<Instance>, now: Instant) {
+        self.last_ticket += 1;
+        let (ticket, key) = (self.last_ticket, self.keys[service].clone());
+        let c = &mut self.clients[client];
+        let before = c.publishes.insert(service, wanted.clone());
+        let what = Ticket::Register(service, wanted.clone());
+        c.tickets.insert(ticket, (now, what));
+        match &wanted[..] {
+            [one] if before.is_none_or(|before| before.len() == 1) => {
+                c.unit.register(ticket, &key, one.clone(), now);
+            }
+            _ => c.unit.register_batch(ticket, &key, wanted, now),
+        }
+    }
+
+    fn withdraw(&mut self, client: usize, service: usize, now: Instant) {
+        self.last_ticket += 1;
+        let (ticket, key) = (self.last_ticket, self.keys[service].clone());
+        let c = &mut self.clients[client];
+        c.publishes.remove(&service);
+        c.confirmed.remove(&service);
+        c.tickets.insert(ticket, (now, Ticket::Deregister));
+        c.unit.deregister(ticket, &key, now);
     }
 
     pub(crate) fn query(&mut self) -> Checked {
@@ -69,4 +113,9 @@ impl World {
         c.unit.query(ticket, &self.keys[service], now);
         self.after(client, Came::Other)
     }
+}
+
+/// One of the two addresses that a client publishes in a service.
+pub(crate) fn own(client: usize, service: usize, port: u16) -> Instance {
+    Instance::parse(&format!("10.2.{client}.{service}:{port}")).unwrap()
 }

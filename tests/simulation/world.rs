@@ -50,6 +50,8 @@ pub(crate) struct World {
     pub(crate) held_up: (Instant, Instant),
     /// When something last happened that may take a while to settle.
     pub(crate) disturbed: Instant,
+    /// The connection that a push came on, until it is acknowledged.
+    pub(crate) unacknowledged: Option<Link>,
     pub(crate) trace: Option<Vec<String>>,
     pub(crate) steps: u64,
 }
@@ -113,6 +115,7 @@ impl World {
             meddle_until: start + SEC * rng.random_range(30..150),
             held_up: (start, start),
             disturbed: start,
+            unacknowledged: None,
             trace: trace.then(Vec::new),
             steps: 0,
             rng,
@@ -326,6 +329,7 @@ impl World {
                 }
                 Action::Send { link, payload } => {
                     self.wire(client, link)?;
+                    self.unacknowledged.take_if(|pushed| *pushed == link);
                     self.up(client, link, Up::Stream(payload));
                 }
                 Action::Call {
@@ -360,6 +364,11 @@ impl World {
                     }
                 }
             }
+        }
+        if let Some(link) = self.unacknowledged.take() {
+            return Err(format!(
+                "client {client}: a push on {link:?} is not acknowledged"
+            ));
         }
         let mut notes = Vec::new();
         while let Some(note) = self.clients[client].unit.poll_note() {
@@ -518,9 +527,8 @@ impl World {
             .collect();
         for (n, client) in self.clients.iter().enumerate() {
             let here = self.is_connected_to(n).is_some_and(|(s, _)| s == server);
-            if let Some(address) = client.publishes.get(&service).filter(|_| here) {
-                instances.push(Instance::new(address.clone()));
-            }
+            let published = client.publishes.get(&service).filter(|_| here);
+            instances.extend(published.into_iter().flatten().cloned());
         }
         truth::callable(instances.iter())
     }

@@ -13,6 +13,9 @@ impl Driver {
         ticket: Ticket,
         outcome: Result<Outcome, session::OperationError>,
     ) {
+        if let (Ok(_), Some(auth)) = (&outcome, &mut self.auth) {
+            auth.accepted();
+        }
         if self.hints.is_ours(ticket) {
             return self.hint(ticket, outcome.ok());
         }
@@ -25,7 +28,7 @@ impl Driver {
     pub(super) fn ask_hint(&mut self, key: &ServiceKey) {
         let ticket = self.spare_ticket();
         if let Some(command) = self.hints.ask(key, ticket) {
-            self.session.handle_command(command, now());
+            self.core.command(command, now());
         }
     }
 
@@ -38,16 +41,27 @@ impl Driver {
             }
         }
         if let Some(command) = found.again {
-            self.session.handle_command(command, now());
+            self.core.command(command, now());
         }
     }
 
-    /// Whoever waits for instances shall hear that the registry denies them.
-    pub(super) fn hint_refusal(&self, key: &ServiceKey, error: &session::OperationError) {
-        if error.is_denied()
-            && let Some(subscription) = self.subscriptions.peek(key)
-        {
-            subscription.set_hint(&format!("the registry refuses to list it: {error}"));
+    /// Whoever waits for instances shall hear that the registry denies them, and what else stands
+    /// in the way of their first list.
+    pub(super) fn hint_failure(
+        &self,
+        key: &ServiceKey,
+        operation: session::Operation,
+        error: &session::OperationError,
+    ) {
+        let first = operation == session::Operation::Subscribe
+            && self.services.get(key).is_some_and(|s| !s.answered);
+        let hint = match error {
+            _ if error.is_denied() => format!("the registry refuses to list it: {error}"),
+            _ if first => format!("the registry has not listed it yet: {error}"),
+            _ => return,
+        };
+        if let Some(subscription) = self.subscriptions.peek(key) {
+            subscription.set_hint(&hint);
         }
     }
 

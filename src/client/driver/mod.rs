@@ -19,18 +19,19 @@ use tokio::{
 use super::{
     CloseError, ConnectError, ConnectionState, ENDLESS, Handle, RequestError,
     auth::Auth,
-    copies::Copies,
+    core::{Core, News},
     counters::Teller,
     hints::Hints,
     home::Home,
     lease::Subscriptions,
     links::{Event, Links, Network},
-    operations::{Operation, Reply},
+    login::{LoginError, Verdict},
+    operations::{Operation, Reply, Unconnected},
 };
 use crate::{
     directory::Options,
     model::ServiceKey,
-    session::{self, Command, Config, Output, Session, Ticket},
+    session::{self, Command, Config, LinkId, Output, Ticket},
 };
 
 /// How long the farewell takes at most when nobody waits for it.
@@ -40,14 +41,16 @@ const FAREWELL: Duration = Duration::from_secs(3);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// What is warned of.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Cause {
     Unreadable,
     Lost,
+    Login(Verdict),
+    Unanswered,
 }
 
 pub(super) struct Driver {
-    session: Session,
+    core: Core,
     links: Links,
     /// If there is a user to log in as.
     auth: Option<Auth>,
@@ -55,20 +58,21 @@ pub(super) struct Driver {
     subscriptions: Arc<Subscriptions>,
     state: watch::Sender<ConnectionState>,
     namespace: Arc<str>,
-    copies: Copies,
     services: HashMap<ServiceKey, Service>,
     replies: HashMap<Ticket, Reply>,
     /// Who wants to know if the login is refused.
     awaiting_login: Vec<oneshot::Sender<Arc<str>>>,
     /// That it was, everywhere, since there was a connection last.
     login_refused: Option<Arc<str>>,
+    /// A connection in the making whose login failed.
+    without_login: Option<(LinkId, LoginError)>,
     /// Services that this client registered an instance in, or is about to.
     registered: HashSet<ServiceKey>,
     /// Tickets for what nobody waits for, counted from the other end.
     spare_ticket: u64,
     closing: Option<Closing>,
     /// When the last warning of each cause was given.
-    warned: [Option<Instant>; 2],
+    warned: HashMap<Cause, Instant>,
     /// When the last byte of the message being handled left the socket.
     received: Option<Instant>,
     hints: Hints,
@@ -129,22 +133,22 @@ impl Driver {
         let teller = Teller::new(&namespace);
         let tally = teller.tally().clone();
         let driver = Self {
-            session: Session::new(config, rng, now()),
+            core: Core::new(config, rng, now()),
             links: Links::new(network),
             auth,
             operations,
             subscriptions: subscriptions.clone(),
             state,
             namespace: namespace.clone(),
-            copies: Copies::default(),
             services: HashMap::new(),
             replies: HashMap::new(),
             awaiting_login: Vec::new(),
             login_refused: None,
+            without_login: None,
             registered: HashSet::new(),
             spare_ticket: u64::MAX,
             closing: None,
-            warned: [None; 2],
+            warned: HashMap::new(),
             received: None,
             hints: Hints::default(),
             teller,
@@ -166,7 +170,7 @@ impl Driver {
         loop {
             self.pump();
             let connected = self.state.borrow().is_connected();
-            self.teller.tell(&self.session.counters(), connected);
+            self.teller.tell(&self.core.session().counters(), connected);
             if self.is_over() {
                 break;
             }
@@ -197,8 +201,7 @@ impl Driver {
     fn next_timeout(&self) -> Option<Instant> {
         let closing = self.closing.as_ref().map(|closing| closing.until);
         [
-            self.copies.poll_timeout(),
-            self.session.poll_timeout(),
+            self.core.poll_timeout(),
             self.auth.as_ref().and_then(Auth::poll_timeout),
             closing,
         ]
@@ -209,16 +212,13 @@ impl Driver {
 
     fn handle_timeout(&mut self) {
         let now = now();
-        self.session.handle_timeout(now);
+        self.core.handle_timeout(now);
         if self
             .auth
             .as_mut()
             .is_some_and(|auth| auth.handle_timeout(now))
         {
             self.log_in();
-        }
-        for key in self.copies.handle_timeout(now) {
-            self.session.handle_command(Command::Refresh(key), now);
         }
     }
 
@@ -230,19 +230,17 @@ impl Driver {
                 server,
                 result,
             } => {
-                self.session.handle_resolved(link, server, result, now);
+                self.core
+                    .session_mut()
+                    .handle_resolved(link, server, result, now);
             }
-            Event::Connected { link, local, token } => {
-                if let (Some(token), Some(auth)) = (&token, &mut self.auth) {
-                    auth.offered(token.ttl, now);
-                }
-                let headers = token.as_ref().map(trust::headers);
-                self.session.handle_connected(link, local, headers, now);
-            }
+            Event::Connected { link, local, login } => self.connected(link, local, login, now),
             Event::LoggedIn { link, result } => self.logged_in(link, result, now),
-            Event::DialFailed { link, error } => self.session.handle_dial_failed(link, error, now),
+            Event::DialFailed { link, error } => {
+                self.core.session_mut().handle_dial_failed(link, error, now)
+            }
             Event::Answered { call, result, .. } => {
-                self.session.handle_answer(call, result, now);
+                self.core.session_mut().handle_answer(call, result, now);
             }
             Event::Message {
                 link,
@@ -250,12 +248,14 @@ impl Driver {
                 received,
             } => {
                 self.received = received;
-                self.session.handle_stream(link, &payload, now);
+                self.core.session_mut().handle_stream(link, &payload, now);
                 self.pump();
                 self.received = None;
             }
             Event::StreamEnded { link, reason } => {
-                self.session.handle_stream_ended(link, reason, now);
+                self.core
+                    .session_mut()
+                    .handle_stream_ended(link, reason, now);
             }
         }
     }
@@ -264,17 +264,15 @@ impl Driver {
         let now = now();
         let command = match operation {
             Operation::Subscribe { key, writer } => {
-                self.copies.open(key.clone(), writer, now);
                 self.services.insert(key.clone(), Service::default());
-                Command::Subscribe(key)
+                return self.core.subscribe(key, writer, now);
             }
             Operation::Release(key, slot) => {
                 if !self.subscriptions.release(&key, slot) {
                     return; // somebody holds it again
                 }
                 self.services.remove(&key);
-                self.copies.close(&key);
-                Command::Unsubscribe(key)
+                return self.core.unsubscribe(key, now);
             }
             Operation::Await { key, reply } => {
                 let Some(service) = self.services.get_mut(&key) else {
@@ -289,9 +287,17 @@ impl Driver {
             }
             Operation::AwaitLogin(reply) => return self.await_login(reply),
             Operation::Diagnose { key, reply } => {
-                let _ = reply.send(match key {
-                    Some(key) => self.services.get(&key).and_then(|s| s.trouble.clone()),
-                    None => Some(self.session.connect_error().to_string()),
+                let _ = reply.send(self.services.get(&key).and_then(|s| s.trouble.clone()));
+                return;
+            }
+            Operation::WhyUnconnected(reply) => {
+                let refusal = self.core.session().login_refusal();
+                let _ = reply.send(Unconnected {
+                    login_refused: refusal.is_some(),
+                    text: refusal.map_or_else(
+                        || self.core.session().connect_error().to_string(),
+                        |servers| servers.to_string(),
+                    ),
                 });
                 return;
             }
@@ -307,6 +313,35 @@ impl Driver {
                     ticket,
                     key,
                     instance,
+                }
+            }
+            Operation::RegisterBatch {
+                ticket,
+                key,
+                instances,
+                reply,
+            } => {
+                self.replies.insert(ticket, reply);
+                self.registered.insert(key.clone());
+                Command::RegisterBatch {
+                    ticket,
+                    key,
+                    instances,
+                }
+            }
+            Operation::Persist {
+                ticket,
+                key,
+                instance,
+                on,
+                reply,
+            } => {
+                self.replies.insert(ticket, reply);
+                Command::Persist {
+                    ticket,
+                    key,
+                    instance,
+                    on,
                 }
             }
             Operation::Deregister { ticket, key, reply } => {
@@ -340,14 +375,13 @@ impl Driver {
             Operation::Withdraw => {
                 for key in std::mem::take(&mut self.registered) {
                     let ticket = self.spare_ticket();
-                    self.session
-                        .handle_command(Command::Deregister { ticket, key }, now);
+                    self.core.command(Command::Deregister { ticket, key }, now);
                 }
                 return;
             }
             Operation::Close { deadline, reply } => return self.begin_close(deadline, Some(reply)),
         };
-        self.session.handle_command(command, now);
+        self.core.command(command, now);
     }
 
     fn begin_close(
@@ -360,12 +394,25 @@ impl Driver {
             until: now + deadline.min(ENDLESS),
             replies: Vec::from_iter(reply),
         });
-        self.session.handle_command(Command::Close, now);
+        self.core.command(Command::Close, now);
     }
 
     /// Carries out everything the session wants.
     fn pump(&mut self) {
-        while let Some(output) = self.session.poll_output() {
+        let received = self.received;
+        while let Some(news) = self.core.poll(received.unwrap_or_else(now), now()) {
+            let output = match news {
+                News::Output(output) => output,
+                News::Listed {
+                    key,
+                    origin,
+                    nothing,
+                    unusable,
+                } => {
+                    self.listed(&key, origin, nothing, unusable);
+                    continue;
+                }
+            };
             match output {
                 Output::Resolve {
                     link,
@@ -380,7 +427,10 @@ impl Driver {
                     addr,
                     host,
                     timeout,
-                } => self.links.dial(link, addr, &host, timeout),
+                } => {
+                    let login = self.needs_login(now());
+                    self.links.dial(link, addr, &host, timeout, login);
+                }
                 Output::OpenStream { link, payload } => self.links.open_stream(link, payload),
                 Output::StreamSend { link, payload } => self.links.send(link, payload),
                 Output::Call {
@@ -392,11 +442,7 @@ impl Driver {
                     self.links.call(link, call, payload, timeout);
                 }
                 Output::Hangup { link } => self.links.hang_up(link),
-                Output::Listing {
-                    key,
-                    listing,
-                    origin,
-                } => self.apply(&key, listing, origin),
+                Output::Listing { .. } => {} // told above
                 Output::Undecodable { key, reason } => self.undecodable(key.as_ref(), &reason),
                 Output::Failed {
                     key,
@@ -416,14 +462,14 @@ impl Driver {
 
     /// The farewell is over, done or not: nobody is left waiting.
     fn end(mut self) {
-        let unfinished = self.session.unfinished().into_iter();
+        let unfinished = self.core.session().unfinished().into_iter();
         let still_registered: Vec<ServiceKey> = unfinished
             .filter(|(operation, _)| *operation == session::Operation::Deregister)
             .map(|(_, key)| key)
             .collect();
         // First, so that whoever wakes because a subscription ended finds out why.
         self.state.send_replace(ConnectionState::Closed);
-        self.copies.close_all();
+        self.core.close_all();
         self.services.clear();
         for (_, reply) in self.replies.drain() {
             let _ = reply.send(Err(RequestError::Closed));

@@ -5,24 +5,30 @@ use std::time::Instant;
 use super::{Cause, Driver, WARN_EVERY, now};
 use crate::{
     client::ConnectionState,
-    model::{Listing, ServiceKey},
+    model::{Origin, ServiceKey},
     session,
 };
 
 impl Driver {
-    pub(super) fn apply(&mut self, key: &ServiceKey, listing: Listing, origin: session::Origin) {
+    /// A list was passed to the copy of `key`.
+    pub(super) fn listed(
+        &mut self,
+        key: &ServiceKey,
+        origin: Origin,
+        nothing: bool,
+        unusable: bool,
+    ) {
         let Some(service) = self.services.get_mut(key) else {
             return;
         };
-        let nothing = listing.instances().is_empty() && listing.rejected().is_empty();
+        if let Some(auth) = &mut self.auth {
+            auth.accepted();
+        }
         let first = !std::mem::replace(&mut service.answered, true);
-        let received = self.received.unwrap_or_else(now);
-        let unusable = listing.is_undecodable();
-        self.copies.apply(key, listing, origin, received);
         service.refused = unusable; // who asks again makes us ask again
         service.trouble = unusable.then(|| "none of the instances listed can be used".to_owned());
         service.waiting.clear(); // answered: whoever waits sees it in the subscription
-        if nothing && (first || origin != session::Origin::Push) {
+        if nothing && (first || origin != Origin::Push) {
             self.ask_hint(key);
         }
     }
@@ -36,20 +42,25 @@ impl Driver {
     ) {
         let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
         tracing::debug!(namespace, group, service, ?operation, cause = %error, retries, "request failed");
-        self.hint_refusal(key, &error);
+        self.hint_failure(key, operation, &error);
         if error.is_denied() {
             return self.denied(key, operation, error);
         }
         if operation != session::Operation::Subscribe {
             return;
         }
+        let may_warn = self.may_warn(Cause::Unanswered, now());
         let Some(subscribed) = self.services.get_mut(key) else {
             return;
         };
         subscribed.trouble = Some(error.to_string());
-        if !retries {
-            tracing::warn!(namespace, group, service, cause = %error, "the registry refuses the subscription");
+        if !retries || error.is_permanent() {
+            if !subscribed.refused {
+                tracing::warn!(namespace, group, service, cause = %error, retries, "the registry refuses the subscription");
+            }
             subscribed.refuse(&error.into());
+        } else if may_warn {
+            tracing::warn!(namespace, group, service, cause = %error, "the registry does not answer a subscription; it is asked again");
         }
     }
 
@@ -60,7 +71,6 @@ impl Driver {
                 if let Some(service) = self.services.get_mut(key) {
                     service.refused |= !service.answered; // who asks again makes us ask again
                 }
-                self.copies.undecodable(key, reason, now);
             }
             None if self.may_warn(Cause::Unreadable, now) => {
                 tracing::warn!(
@@ -91,29 +101,34 @@ impl Driver {
             tracing::info!(namespace = &*self.namespace, %state, "registry connection");
             self.login_refused = None;
             self.awaiting_login.clear();
-            if let Some(auth) = &mut self.auth {
-                auth.connected();
-            }
-            self.copies.handle_connected(now);
+            self.trust_connection(now);
         } else if was_connected && self.closing.is_none() {
+            let cause = state.cause().unwrap_or_default();
             if self.may_warn(Cause::Lost, now) {
-                tracing::warn!(namespace = &*self.namespace, cause = %state, "registry connection lost");
+                tracing::warn!(
+                    namespace = &*self.namespace,
+                    cause,
+                    "registry connection lost"
+                );
             } else {
-                tracing::info!(namespace = &*self.namespace, cause = %state, "registry connection lost");
+                tracing::info!(
+                    namespace = &*self.namespace,
+                    cause,
+                    "registry connection lost"
+                );
             }
             if let Some(auth) = &mut self.auth {
                 auth.disconnected();
             }
-            self.copies.handle_disconnected(now);
         }
         self.state.send_replace(state);
     }
 
     pub(super) fn may_warn(&mut self, cause: Cause, now: Instant) -> bool {
-        let last = &mut self.warned[cause as usize];
-        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY);
+        let last = self.warned.get(&cause);
+        let may = last.is_none_or(|last| now.saturating_duration_since(*last) >= WARN_EVERY);
         if may {
-            *last = Some(now);
+            self.warned.insert(cause, now);
         }
         may
     }

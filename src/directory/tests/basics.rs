@@ -297,7 +297,9 @@ fn a_lower_stamp_is_applied_and_counted() {
     assert_eq!(script.callable(), addresses([1, 3]));
     // O3: another connection, another node's clock.
     script.reconnect(1.0);
-    script.apply(stamped(all([3]), 7), Origin::FirstAnswer);
+    script.apply(stamped(all([1, 3]), 7), Origin::FirstAnswer);
+    script.after(5.0);
+    script.apply(stamped(all([3]), 8), Origin::Push);
     assert_eq!(script.callable(), addresses([3]));
     assert_eq!(script.writer.counters().stamps_back, 1);
 }

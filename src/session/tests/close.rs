@@ -119,3 +119,42 @@ fn a_registration_that_goes_unanswered_into_the_close_may_be_listed() {
     let unfinished = world.session.unfinished();
     assert_eq!(unfinished, [(Operation::Deregister, key("web"))]);
 }
+
+#[test]
+fn a_close_whose_connection_is_lost_names_what_may_still_be_listed() {
+    let mut world = settled();
+    world
+        .script
+        .mute
+        .extend(["InstanceRequest", "HealthCheckRequest"]);
+    world.command(Command::Close);
+    world.run(10 * MS);
+    world.end_stream("UNAVAILABLE");
+    assert!(is_closed(&world));
+    let left = [(Operation::Deregister, key("web"))];
+    assert_eq!(world.session.unfinished(), left);
+    // Or was lost before.
+    let mut world = settled();
+    let refused = DialError::Refused;
+    world.script.dials.insert(super::world::address(1), refused);
+    world.end_stream("UNAVAILABLE");
+    world.run(5 * SEC);
+    world.command(Command::Close);
+    assert!(is_closed(&world));
+    assert_eq!(world.session.unfinished(), left);
+}
+
+#[test]
+fn a_close_deregisters_what_is_held_though_the_update_under_way_is_refused() {
+    let mut world = settled();
+    world.script.refuse.insert("InstanceRequest", (400, 1));
+    world.register_weighing(2, "web", "10.9.0.9:80", 5.0);
+    world.command(Command::Close);
+    let link = world.link();
+    world.run(10 * MS);
+    assert!(is_closed(&world));
+    assert!(world.session.unfinished().is_empty());
+    let last = world.sent_of("InstanceRequest").pop().unwrap().clone();
+    assert_eq!(last.json["type"], "deregisterInstance");
+    assert_eq!(last.link, link);
+}

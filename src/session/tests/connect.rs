@@ -63,6 +63,7 @@ fn w5_a_server_that_negotiates_is_ready_when_it_acknowledged_and_not_before() {
         State::Connected {
             server,
             connection_id,
+            ..
         },
     ) = world.states.last().unwrap()
     else {
@@ -312,4 +313,14 @@ fn while_the_first_attempt_is_under_way_the_error_says_what_it_waits_for() {
         world.last_error(),
         "not connected after 1 attempt; now waiting for 10.0.0.1:9848 to answer the server check"
     );
+}
+
+#[test]
+fn a_server_that_does_not_register_is_asked_ever_more_seldom() {
+    let mut world = World::new();
+    world.script.negotiates = false;
+    world.script.registers_after = 60 * SEC;
+    world.run(5 * SEC);
+    let asked = world.sent_of("HealthCheckRequest").len();
+    assert!((25..=35).contains(&asked), "{asked} times in 5 s");
 }

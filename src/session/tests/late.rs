@@ -1,7 +1,7 @@
 //! Unary calls overtake each other: what went unanswered may be carried out after what came next.
 
-use super::world::{MS, SEC, World};
-use crate::session::Origin;
+use super::world::{MS, SEC, World, key};
+use crate::{model::Origin, session::Command};
 
 fn subscriptions(world: &World) -> Vec<bool> {
     let sent = world.sent_of("SubscribeServiceRequest");
@@ -100,7 +100,64 @@ fn a_late_registration_does_not_outlive_its_deregistration() {
     world.run(4 * SEC);
     assert!(world.peers[&link].published.is_empty());
     world.run(60 * SEC);
-    assert!(world.session.publications.is_empty(), "it is kept for ever");
+    assert!(world.session.items.is_empty(), "it is kept for ever");
+}
+
+#[test]
+fn a_late_first_registration_that_overwrites_the_second_is_made_good() {
+    let mut world = World::connected();
+    world.script.mute.insert("InstanceRequest");
+    world.register(1, "web", "10.9.0.1:80");
+    world.run(MS);
+    world.deregister(2, "web");
+    world.register(3, "web", "10.9.0.2:80");
+    world.script.mute.clear();
+    world.run_until("registered", |world| world.done.contains_key(&3));
+    let link = world.link();
+    for _ in 0..3 {
+        world.run(4 * SEC);
+        let published = &mut world.peers.get_mut(&link).unwrap().published;
+        published.insert("web".to_owned(), "10.9.0.1:80".to_owned()); // it takes effect now
+        world.run(4 * SEC);
+        assert_eq!(world.peers[&link].published["web"], "10.9.0.2:80");
+    }
+}
+
+#[test]
+fn a_late_update_that_overwrites_a_later_one_is_made_good() {
+    let mut world = World::connected();
+    world.register_weighing(1, "web", "10.9.0.1:80", 1.0);
+    world.run(SEC);
+    world.script.mute.insert("InstanceRequest");
+    world.register_weighing(2, "web", "10.9.0.1:80", 2.0);
+    world.run(MS);
+    world.register_weighing(3, "web", "10.9.0.1:80", 3.0);
+    world.script.mute.clear();
+    world.run_until("updated", |world| world.done.contains_key(&3));
+    world.run(4 * SEC);
+    let sent = world.sent_of("InstanceRequest");
+    let weights: Vec<_> = sent.iter().map(|s| &s.json["instance"]["weight"]).collect();
+    assert_eq!(weights, [1.0, 2.0, 3.0, 3.0], "3 is asked for again");
+}
+
+#[test]
+fn a_read_for_the_subscription_before_is_no_first_answer_of_the_next() {
+    let mut world = World::connected();
+    world.subscribe("orders");
+    world.run(10 * SEC);
+    world.script.latency = SEC; // the read's answer is made now and comes in a second
+    world.command(Command::Refresh(key("orders")));
+    world.run(100 * MS);
+    world.script.latency = MS;
+    let now = vec!["10.9.0.2:80"];
+    world.script.lists.insert("orders".to_owned(), now);
+    world.unsubscribe("orders");
+    world.subscribe("orders");
+    let (listed, asked) = (world.listed.len(), subscriptions(&world).len());
+    world.run(5 * SEC);
+    assert_eq!(world.listed[listed].hosts, ["10.9.0.2:80"]);
+    assert!(world.listed[listed..].iter().all(|l| l.hosts.len() == 1));
+    assert_eq!(subscriptions(&world)[asked..], [true]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use super::world::{MS, SEC, World, key};
-use crate::session::{Command, Config, Origin, Outcome, Output, Ticket};
+use crate::model::Origin;
+use crate::session::{Command, Config, Outcome, Output, Ticket};
 
 fn subscribed() -> World {
     let mut world = World::connected();

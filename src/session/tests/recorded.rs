@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::Value;
 
 use super::world::{SEC, World};
-use crate::session::Origin;
+use crate::model::Origin;
 
 fn lines(file: &str) -> Vec<Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");

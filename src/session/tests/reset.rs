@@ -1,5 +1,6 @@
 use super::world::{MS, SEC, World, address, config};
-use crate::session::{DialError, Origin, State};
+use crate::model::Origin;
+use crate::session::{DialError, State};
 
 fn settled(servers: u8, seed: u64) -> World {
     let mut world = World::with(config(servers), seed);

@@ -10,10 +10,10 @@ use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Host, Instance, ServiceKey},
+    model::{Host, Instance, Origin, ServiceKey, Weight},
     session::{
-        CallFailure, CallId, Command, Config, DialError, LinkId, OperationError, Origin, Outcome,
-        Output, Server, Session, State, Ticket,
+        CallFailure, CallId, Command, Config, DialError, LinkId, OperationError, Outcome, Output,
+        Server, Session, State, Ticket,
     },
     wire::Payload,
 };
@@ -43,6 +43,8 @@ pub(super) struct Script {
     pub(super) lists: BTreeMap<String, Vec<&'static str>>,
     /// Whether each connection brings a token of its own.
     pub(super) tokens: bool,
+    /// Whether the login that belongs to a dial fails.
+    pub(super) login_fails: bool,
 }
 
 /// What a server knows of one connection.
@@ -147,6 +149,7 @@ impl World {
             names: BTreeMap::new(),
             lists: BTreeMap::from([("orders".to_owned(), vec!["10.9.0.1:80", "10.9.0.2:80"])]),
             tokens: false,
+            login_fails: false,
         };
         Self {
             session: Session::new(config, StdRng::seed_from_u64(seed), now),
@@ -227,6 +230,21 @@ impl World {
             ticket: Ticket(ticket),
             key: key(service),
             instance: Box::new(Instance::parse(address).unwrap()),
+        });
+    }
+
+    pub(super) fn register_weighing(
+        &mut self,
+        ticket: u64,
+        service: &str,
+        address: &str,
+        weight: f64,
+    ) {
+        let instance = Instance::parse(address).unwrap();
+        self.command(Command::Register {
+            ticket: Ticket(ticket),
+            key: key(service),
+            instance: Box::new(instance.with_weight(Weight::new(weight))),
         });
     }
 
@@ -324,6 +342,10 @@ impl World {
                     [token].into()
                 });
                 self.session.handle_connected(link, local, token, now);
+                if self.script.login_fails {
+                    let error = DialError::LoginDoubted("no login".to_owned());
+                    self.session.handle_login_failed(link, error, now);
+                }
             }
             Event::DialFailed(link, error) => self.session.handle_dial_failed(link, error, now),
             Event::Registered(link) if hung_up(self, &link) => {}
@@ -417,6 +439,7 @@ impl World {
                     key,
                     listing,
                     origin,
+                    ..
                 } => {
                     let hosts = listing.instances().iter();
                     self.listed.push(Listed {
@@ -469,7 +492,10 @@ impl World {
             let payload = error(*code);
             return self.later(latency, Event::Answer(link, call, payload));
         }
-        let response = format!("{}Response", kind.strip_suffix("Request").unwrap());
+        let response = match &*kind {
+            "ServiceQueryRequest" => "QueryServiceResponse".to_owned(),
+            kind => format!("{}Response", kind.strip_suffix("Request").unwrap()),
+        };
         if let Some(text) = self.script.garble.get(&*kind) {
             let payload = Payload::new(&response, *text);
             return self.later(latency, Event::Answer(link, call, payload));
@@ -485,7 +511,8 @@ impl World {
         }
         let service = json["serviceName"].as_str().unwrap_or_default().to_owned();
         let hosts = self.script.lists.get(&service).cloned().unwrap_or_default();
-        let info = self.info(&service, &hosts);
+        let mut info = self.info(&service, &hosts);
+        info["groupName"] = json["groupName"].clone();
         let peer = self.peers.get_mut(&link).unwrap();
         if !peer.registered || splits {
             return self.later(latency, Event::Answer(link, call, error(301)));
@@ -517,11 +544,7 @@ impl World {
             "HealthCheckRequest" => {}
             other => panic!("the scripted server does not know {other}"),
         }
-        let kind = match &*response {
-            "ServiceQueryResponse" => "QueryServiceResponse",
-            other => other,
-        };
-        let payload = Payload::new(kind, body.to_string());
+        let payload = Payload::new(&response, body.to_string());
         self.later(latency, Event::Answer(link, call, payload));
     }
 

@@ -1,0 +1,142 @@
+//! A client without I/O: the session's machine and the local copies, and what passes between them.
+//! The driver, the simulation and the push bench run this, so the last two show what the first does.
+
+use std::time::Instant;
+
+use rand::rngs::StdRng;
+
+use super::copies::Copies;
+use crate::{
+    directory::Writer,
+    model::{Origin, ServiceKey},
+    session::{Command, Config, Output, Session, State},
+};
+
+/// Feed [`session`](Self::session) with what happens, and call [`poll`](Self::poll) until it is
+/// empty after each.
+#[derive(Debug)]
+pub(crate) struct Core {
+    session: Session,
+    copies: Copies,
+}
+
+/// What the session said, after the copies heard of it.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A list was passed to its service's copy.
+    Listed {
+        key: ServiceKey,
+        origin: Origin,
+        /// Whether nobody stands in it.
+        nothing: bool,
+        /// Whether none of what stands in it can be used.
+        unusable: bool,
+    },
+    /// Anything else, to be done or told.
+    Output(Output),
+}
+
+impl Core {
+    /// A client that begins to connect at `now`.
+    pub(crate) fn new(config: Config, rng: StdRng, now: Instant) -> Self {
+        Self {
+            session: Session::new(config, rng, now),
+            copies: Copies::default(),
+        }
+    }
+
+    pub(crate) const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// For what happens to connections and calls.
+    pub(crate) const fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// The first handle on a service, whose copy `writer` writes.
+    pub(crate) fn subscribe(&mut self, key: ServiceKey, writer: Writer, now: Instant) {
+        self.copies.open(key.clone(), writer, now);
+        self.command(Command::Subscribe(key), now);
+    }
+
+    /// The last handle on it is gone: its copy closes.
+    pub(crate) fn unsubscribe(&mut self, key: ServiceKey, now: Instant) {
+        self.copies.close(&key);
+        self.command(Command::Unsubscribe(key), now);
+    }
+
+    /// How many services are subscribed.
+    #[cfg(feature = "testing")]
+    pub(crate) fn subscribed(&self) -> usize {
+        self.copies.len()
+    }
+
+    pub(crate) fn command(&mut self, command: Command, now: Instant) {
+        self.session.handle_command(command, now);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let timeouts = [self.session.poll_timeout(), self.copies.poll_timeout()];
+        timeouts.into_iter().flatten().min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.session.handle_timeout(now);
+        self.copies.handle_timeout(now);
+        self.read(now);
+    }
+
+    /// The next thing that the session said, oldest first. A list counts as `received` then.
+    pub(crate) fn poll(&mut self, received: Instant, now: Instant) -> Option<News> {
+        let output = self.session.poll_output()?;
+        match &output {
+            Output::State(State::Connected { link, .. }) => {
+                self.copies.handle_connected(*link, now);
+            }
+            Output::State(State::Connecting { .. }) => self.copies.handle_disconnected(now),
+            Output::Undecodable {
+                key: Some(key),
+                reason,
+            } => self.copies.undecodable(key, reason, now),
+            Output::Listing { .. } => {}
+            _ => return Some(News::Output(output)),
+        }
+        let Output::Listing {
+            link,
+            key,
+            listing,
+            origin,
+        } = output
+        else {
+            self.read(now);
+            return Some(News::Output(output));
+        };
+        let nothing = listing.instances().is_empty() && listing.rejected().is_empty();
+        let unusable = listing.is_undecodable();
+        self.copies.apply(link, &key, listing, origin, received);
+        self.read(now);
+        Some(News::Listed {
+            key,
+            origin,
+            nothing,
+            unusable,
+        })
+    }
+
+    /// The end: every copy closes.
+    pub(crate) fn close_all(&mut self) {
+        self.copies.close_all();
+    }
+
+    /// What a copy holds is about to go: the registry is asked once more.
+    fn read(&mut self, now: Instant) {
+        while let Some(key) = self.copies.take_read() {
+            self.session.handle_command(Command::Refresh(key), now);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

@@ -1,0 +1,222 @@
+//! What an HTTP/2 call that came to no response proves.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, request::Parts};
+
+use crate::transport::{
+    attempt::{Back, Failed, is_sent_once_more},
+    body::{recording::Recording, request::Body},
+    error::{ErrorKind, Evidence},
+    http2::{driver::is_complaint, pool::Place},
+};
+
+/// What of a request's body may be sent again.
+pub(in crate::transport) enum Sent {
+    Empty,
+    Full(Bytes),
+    Stream(Arc<Recording>),
+}
+
+/// How often a request was refused so far, by whomever. Goes with it from instance to instance.
+#[derive(Clone, Copy, Default)]
+struct Refusals(u32);
+
+/// No stream was opened: row (a).
+pub(in crate::transport) fn not_opened(
+    place: &Place,
+    error: h2::Error,
+    request: Request<Body>,
+) -> Failed {
+    let peer = &place.pool().peer;
+    place.pool().retire(place.connection());
+    let told = error.is_go_away() && error.is_remote();
+    if !told && !error.is_io() && error.reason().is_none() {
+        let text = "the request cannot be sent";
+        let error = peer
+            .error(ErrorKind::Request, Evidence::Unsent, text)
+            .because(error);
+        return Failed::Error(error);
+    }
+    let fresh = !place.connection().has_answered();
+    if fresh && told {
+        let text = format!("it sent GOAWAY as soon as it was connected ({error})");
+        let refused = peer.error(ErrorKind::Refused, Evidence::Unsent, text);
+        let refused = refused.losing().because(error);
+        return Failed::Error(refused.with_request(Some(request)));
+    }
+    Failed::Back(Box::new(Back {
+        request,
+        evidence: Evidence::Unsent,
+        fresh,
+        why: format!("its connection closed before it took the request ({error})"),
+    }))
+}
+
+/// How an opened stream ended before a response.
+pub(in crate::transport) struct Ended {
+    pub(in crate::transport) error: h2::Error,
+    /// Whether nothing was written since it was opened.
+    pub(in crate::transport) unwritten: bool,
+    /// Whether the request may be sent once more.
+    pub(in crate::transport) once_more: bool,
+}
+
+impl Ended {
+    /// What that means.
+    pub(in crate::transport) fn explain(self, place: &Place, parts: Parts, sent: Sent) -> Failed {
+        let Self {
+            error,
+            unwritten,
+            once_more,
+        } = self;
+        let (pool, connection) = (place.pool(), place.connection());
+        let new = |kind, evidence, text: String| pool.peer.error(kind, evidence, text);
+        let unknown = |kind, text: String| new(kind, Evidence::Unknown, text);
+        if let Sent::Stream(recording) = &sent
+            && let Some(failure) = recording.failure()
+        {
+            let text = "the request's body failed".to_owned();
+            return Failed::Error(unknown(ErrorKind::Body, text).because(failure));
+        }
+        if unwritten {
+            pool.retire(connection);
+            let why = format!("its connection closed before the request was written ({error})");
+            let Some(body) = sent.take_back() else {
+                let error = new(ErrorKind::Unsent, Evidence::Unsent, why).because(error);
+                return Failed::Error(error);
+            };
+            return Failed::Back(Box::new(Back {
+                request: Request::from_parts(parts, body),
+                evidence: Evidence::Unsent,
+                fresh: !connection.has_answered(),
+                why,
+            }));
+        }
+        if let Some(silent) = connection.silence() {
+            let lost = unknown(ErrorKind::Lost, silent.to_owned()).ejecting();
+            return Failed::Error(lost.timing_out().because(error));
+        }
+        let reason = error.reason().unwrap_or(h2::Reason::NO_ERROR);
+        let left_out = error.is_go_away() && error.is_remote();
+        let refused = error.is_reset() && error.is_remote() && reason == h2::Reason::REFUSED_STREAM;
+        if left_out {
+            pool.retire(connection);
+            return left_out_of(place, error, parts, sent);
+        }
+        if refused {
+            let why = "it refused the call (REFUSED_STREAM)".to_owned();
+            return match again(&why, parts, sent) {
+                Ok(request) => {
+                    let refused = new(ErrorKind::Refused, Evidence::Refused, why);
+                    Failed::Error(refused.because(error).with_request(Some(request)))
+                }
+                Err(text) => {
+                    let refused = new(ErrorKind::Refused, Evidence::Refused, text);
+                    Failed::Error(refused.because(error))
+                }
+            };
+        }
+        Failed::Error(if error.is_reset() && error.is_remote() {
+            let text = format!("it gave the call up ({reason})");
+            unknown(ErrorKind::Reset, text).because(error)
+        } else if error.is_reset() {
+            let max = pool.options.max_header_size;
+            let text = format!(
+                "what it answered breaks HTTP/2's rules ({reason}), or its headers are larger \
+                 than `max_header_size` ({max} bytes)"
+            );
+            unknown(ErrorKind::Protocol, text).because(error)
+        } else {
+            pool.retire(connection);
+            if once_more
+                && !error.is_go_away()
+                && let Some(body) = sent.take_back()
+            {
+                let mut request = Request::from_parts(parts, body);
+                is_sent_once_more(&mut request);
+                return Failed::Back(Box::new(Back {
+                    request,
+                    evidence: Evidence::Unknown,
+                    fresh: false,
+                    why: format!(
+                        "a kept connection was lost with the request on its way ({error})"
+                    ),
+                }));
+            }
+            let (kind, text) = if error.is_go_away() {
+                let text = format!("what it sent breaks HTTP/2's rules ({reason})");
+                (ErrorKind::Protocol, text)
+            } else {
+                let text = "the connection was lost with the request on its way";
+                (ErrorKind::Lost, text.to_owned())
+            };
+            unknown(kind, text).losing().because(error)
+        })
+    }
+}
+
+/// A GOAWAY says that the call was not processed.
+fn left_out_of(place: &Place, error: h2::Error, parts: Parts, sent: Sent) -> Failed {
+    let peer = &place.pool().peer;
+    let reason = error.reason().unwrap_or(h2::Reason::NO_ERROR);
+    let mut why = format!("it closes the connection and left the call out (GOAWAY, {reason})");
+    if is_complaint(&error) {
+        why += "; it says `too_many_pings`: the next connection to it is asked half as often";
+    }
+    // A connection that was to end does not mean that the instance is: another one will do. Nor does
+    // one that was too much for it: that speaks of what was sent on it, by somebody else perhaps.
+    let of_the_connection = matches!(reason, h2::Reason::NO_ERROR | h2::Reason::ENHANCE_YOUR_CALM);
+    let request = match again(&why, parts, sent) {
+        Ok(request) if of_the_connection => {
+            return Failed::Back(Box::new(Back {
+                request,
+                evidence: Evidence::Refused,
+                fresh: false,
+                why,
+            }));
+        }
+        Ok(request) => Some(request),
+        Err(text) => {
+            why = text;
+            None
+        }
+    };
+    let refused = peer.error(ErrorKind::Refused, Evidence::Refused, why);
+    let refused = refused.because(error).with_request(request);
+    Failed::Error(match reason {
+        h2::Reason::NO_ERROR => refused,
+        _ => refused.losing(),
+    })
+}
+
+/// The request as it may be sent elsewhere, or why it is not.
+fn again(why: &str, parts: Parts, sent: Sent) -> Result<Request<Body>, String> {
+    let Some(body) = sent.take_back() else {
+        return Err(format!(
+            "{why}, and more of the request's body was sent than is kept to send it again"
+        ));
+    };
+    let mut request = Request::from_parts(parts, body);
+    let times = request.extensions_mut().get_or_insert_default::<Refusals>();
+    times.0 += 1;
+    if times.0 > MOST_REFUSALS {
+        return Err(format!("{why}, and so did the {MOST_REFUSALS} before it"));
+    }
+    Ok(request)
+}
+
+impl Sent {
+    fn take_back(self) -> Option<Body> {
+        match self {
+            Self::Empty => Some(Body::empty()),
+            Self::Full(bytes) => Some(bytes.into()),
+            Self::Stream(recording) => recording.take_back(),
+        }
+    }
+}
+
+/// After so many refusals a request goes nowhere else, neither to another connection of the same
+/// instance nor to another instance: who is refused everywhere is to slow down.
+const MOST_REFUSALS: u32 = 3;

@@ -1,0 +1,218 @@
+//! What a provider is told of its registrations is so: updated in place, gone when the registry said
+//! so, and else an error that names what may still be listed.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::timeout;
+use tower_nacos::{
+    Client, Instance, Weight,
+    client::RequestError,
+    directory::{ChangeKind, Subscription},
+    testing::{Fault, Registry, Script},
+};
+
+const HANG: Duration = Duration::from_secs(30);
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(HANG, future).await.expect("nothing for 30 s")
+}
+
+fn instance() -> Instance {
+    Instance::parse("127.0.0.1:1001").unwrap()
+}
+
+/// A registry, a provider with one registration, and who looks at it.
+async fn scene(service: &str) -> (Registry, Client, Subscription) {
+    let registry = Registry::start().await.unwrap();
+    let provider = Client::connect(registry.addr()).await.unwrap();
+    within(provider.register(service, instance()))
+        .await
+        .unwrap();
+    let consumer = Client::connect(registry.addr()).await.unwrap();
+    let orders = consumer.subscribe(service).await.unwrap();
+    within(orders.wait_for(1, HANG)).await.unwrap();
+    (registry, provider, orders)
+}
+
+#[tokio::test]
+async fn weight_and_metadata_change_in_place() {
+    let (registry, provider, orders) = scene("orders").await;
+    let before = orders.snapshot().entries()[0].generation();
+    let mut changes = orders.changes();
+    within(changes.next()).await.unwrap();
+    let heavier = instance()
+        .with_weight(Weight::new(5.0))
+        .with_metadata([("zone", "a")].into_iter().collect());
+    within(provider.register("orders", heavier.clone()))
+        .await
+        .unwrap();
+    let change = within(changes.next()).await.unwrap();
+    assert_eq!(change.kind, ChangeKind::Updated, "{change}");
+    assert_eq!(change.instance.weight(), Weight::new(5.0));
+    assert_eq!(change.generation, before, "nobody was evicted for it");
+    // The same again is the same call: nothing is sent for it.
+    let sent = registry.inspect(|view| view.count("InstanceRequest"));
+    within(provider.register("orders", heavier)).await.unwrap();
+    assert_eq!(registry.inspect(|view| view.count("InstanceRequest")), sent);
+    // Another address is not this registration.
+    let other = Instance::parse("127.0.0.1:1002").unwrap();
+    let error = within(provider.register("orders", other))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RequestError::AlreadyRegistered(_)));
+}
+
+#[tokio::test]
+async fn an_update_that_is_refused_leaves_the_registration_as_it_was() {
+    let (registry, provider, orders) = scene("orders").await;
+    registry.script(Script::next("InstanceRequest", Fault::Refuse(400)));
+    let heavier = instance().with_weight(Weight::new(5.0));
+    let error = within(provider.register("orders", heavier))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RequestError::Refused { code: 400, .. }));
+    // Registered anew, it is what it was.
+    registry.kill_all();
+    registry
+        .wait_until(|view| view.registered().len() == 2 && !view.addresses("orders").is_empty())
+        .await;
+    let listing = within(provider.instances("orders")).await.unwrap();
+    assert_eq!(listing.instances()[0].weight(), Weight::new(1.0));
+    drop(orders);
+}
+
+#[tokio::test]
+async fn a_deregistration_that_nobody_heard_is_an_error_that_names_what_may_be_listed() {
+    let (registry, provider, _orders) = scene("orders").await;
+    registry.script(Script::every("InstanceRequest", Fault::Drop));
+    let deregister = provider.deregister("orders");
+    let mut deregister = std::pin::pin!(deregister);
+    // It is sent, and the connection goes before it is answered.
+    let lost = async {
+        registry
+            .wait_until(|view| view.count("InstanceRequest") == 2)
+            .await;
+        registry.kill_all();
+    };
+    let (result, ()) = within(async { tokio::join!(&mut deregister, lost) }).await;
+    let error = result.unwrap_err();
+    assert!(
+        matches!(&error, RequestError::Unconfirmed { instances } if instances == &[instance().address().clone()])
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains("127.0.0.1:1001") && text.contains("30 s"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_close_that_nobody_heard_names_what_may_be_listed() {
+    let (registry, provider, _orders) = scene("orders").await;
+    registry.script(Script::every("InstanceRequest", Fault::Drop));
+    let lost = async {
+        registry
+            .wait_until(|view| view.count("InstanceRequest") == 2)
+            .await;
+        registry.kill_all();
+    };
+    let (result, ()) = within(async { tokio::join!(provider.close(HANG), lost) }).await;
+    let error = result.unwrap_err();
+    let left: Vec<_> = error.still_registered().iter().map(|k| k.name()).collect();
+    assert_eq!(left.len(), 1);
+    assert_eq!(&**left[0], "orders");
+    assert!(error.to_string().contains("30 s"), "{error}");
+}
+
+#[tokio::test]
+async fn a_persistent_instance_is_not_registered_as_another_kind() {
+    let (registry, provider, _orders) = scene("orders").await;
+    let sent = registry.inspect(|view| view.count("InstanceRequest"));
+    let error = within(provider.register("web", instance().with_ephemeral(false)))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RequestError::NotEphemeral(_)), "{error}");
+    assert_eq!(registry.inspect(|view| view.count("InstanceRequest")), sent);
+}
+
+#[tokio::test]
+async fn what_keeps_the_first_list_away_is_named_where_it_is_missing() {
+    let registry = Registry::start().await.unwrap();
+    let client = Client::connect(registry.addr()).await.unwrap();
+    for fault in [Fault::Refuse(500), Fault::Refuse(503), Fault::Refuse(302)] {
+        registry.clear_scripts();
+        let Fault::Refuse(code) = fault else { continue };
+        let service = format!("orders-{code}");
+        registry.script(Script::every("SubscribeServiceRequest", fault));
+        let orders = client.subscribe_lazy(&*service).unwrap();
+        let named = async {
+            while !orders
+                .hint()
+                .is_some_and(|hint| hint.contains(&code.to_string()))
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(timeout(HANG, named).await.is_ok(), "{code}");
+    }
+}
+
+fn addresses(registry: &Registry, service: &str) -> Vec<String> {
+    registry.inspect(|view| view.addresses(service))
+}
+
+#[tokio::test]
+async fn a_batch_is_one_registration() {
+    let registry = Registry::start().await.unwrap();
+    let provider = Client::connect(registry.addr()).await.unwrap();
+    let at = |port| Instance::parse(&format!("127.0.0.1:{port}")).unwrap();
+    let batch = [at(1001), at(1002), at(1003)];
+    within(provider.register_batch("orders", batch.clone()))
+        .await
+        .unwrap();
+    assert_eq!(addresses(&registry, "orders").len(), 3);
+    let sent = registry.inspect(|view| view.count("BatchInstanceRequest"));
+    within(provider.register_batch("orders", batch))
+        .await
+        .unwrap();
+    let again = registry.inspect(|view| view.count("BatchInstanceRequest"));
+    assert_eq!(again, sent, "the same again is the same call");
+    // One of it is not all of it, and would end the others.
+    let error = within(provider.register("orders", at(1001)))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RequestError::AlreadyRegistered(_)));
+    // Another batch takes its place, and is what the next connection gets.
+    within(provider.register_batch("orders", [at(1002), at(1004)]))
+        .await
+        .unwrap();
+    registry.kill_all();
+    registry
+        .wait_until(|view| view.addresses("orders") == ["127.0.0.1:1002", "127.0.0.1:1004"])
+        .await;
+    within(provider.deregister("orders")).await.unwrap();
+    assert!(addresses(&registry, "orders").is_empty());
+    let error = within(provider.register_batch("orders", [])).await;
+    assert!(matches!(error, Err(RequestError::EmptyBatch)));
+}
+
+#[tokio::test]
+async fn a_persistent_instance_outlives_its_client_until_it_is_taken_back() {
+    let registry = Registry::start().await.unwrap();
+    let provider = Client::connect(registry.addr()).await.unwrap();
+    within(provider.register_persistent("db", instance()))
+        .await
+        .unwrap();
+    within(provider.close(HANG)).await.unwrap();
+    assert_eq!(addresses(&registry, "db"), ["127.0.0.1:1001"]);
+    let other = Client::connect(registry.addr()).await.unwrap();
+    let error = within(other.register("db", instance())).await.unwrap_err();
+    assert!(
+        matches!(error, RequestError::Refused { code: 400, .. }),
+        "{error}"
+    );
+    within(other.deregister_persistent("db", instance()))
+        .await
+        .unwrap();
+    assert!(addresses(&registry, "db").is_empty());
+}
