@@ -71,7 +71,7 @@ impl Ask {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         if let Some(header) = &self.header {
-            request.headers_mut().insert("x-header", header.clone());
+            request.headers_mut().insert("x-id", header.clone());
         }
         request
     }

@@ -235,7 +235,8 @@ fn nginx(home: &Path, instances: usize, keep_alive: u64, http2: bool) -> Command
         "daemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log crit;\n\
          events {{ worker_connections 2048; }}\n\
          http {{\n\
-           log_format ids '$http_x_id'; access_log {at}/ids ids;\n\
+           map $request_method $posted {{ POST 1; default 0; }}\n\
+           log_format ids '$http_x_id'; access_log {at}/ids ids if=$posted;\n\
            client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;\n\
            fastcgi_temp_path {at}/fcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;\n\
            keepalive_timeout {keep_alive}s; keepalive_requests 1000000; reset_timedout_connection off;\n\

@@ -15,7 +15,7 @@ async def app(scope, receive, send):
     if scope["type"] != "http":
         return
     for name, value in scope["headers"]:
-        if name == b"x-id":
+        if name == b"x-id" and scope["method"] == "POST":
             seen[value] += 1
     path = scope["path"]
     if path == "/panic":

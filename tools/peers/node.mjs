@@ -7,7 +7,7 @@ const seen = new Map();
 
 function handle(request, response) {
   const id = request.headers['x-id'];
-  if (id) seen.set(id, (seen.get(id) ?? 0) + 1);
+  if (id && request.method === 'POST') seen.set(id, (seen.get(id) ?? 0) + 1);
   // Over HTTP/2 `destroy` ends the session and its socket; the socket itself is not to be touched.
   const session = request.stream?.session;
   const close = () => (session ? session.destroy() : request.socket.destroy());

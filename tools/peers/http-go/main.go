@@ -22,7 +22,7 @@ var (
 )
 
 func note(r *http.Request) {
-	if id := r.Header.Get("x-id"); id != "" {
+	if id := r.Header.Get("x-id"); id != "" && r.Method == "POST" {
 		lock.Lock()
 		seen[id]++
 		lock.Unlock()
