@@ -1,9 +1,15 @@
 //! The house's plan, kept by a test: which room may import which (ARCHITECTURE.md has the reasons).
 //!
 //! Reads `src/`, collects `crate::room` and first-level `super::room` uses outside of test code,
-//! and names file and line of every use that the plan does not allow.
+//! and names file and line of every use that the plan does not allow. `rings` looks at the files
+//! inside of a room.
 
 use std::{collections::BTreeMap, fs, path::Path};
+
+#[path = "layering/paths.rs"]
+mod paths;
+#[path = "layering/rings.rs"]
+mod rings;
 
 /// Each room and what it may import. Rooms further down may be imported by rooms further up.
 const PLAN: &[(&str, &[&str])] = &[
@@ -44,6 +50,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "directory",
             "client",
             "model",
+            "sync",
         ],
     ),
     ("provider", &["client", "model"]),
@@ -114,7 +121,7 @@ fn the_reader_of_imports_sees_each_way_to_write_one() {
                 #[cfg(test)]\nmod tests { use crate::client::C; }\nuse super::local;\n\
                 /// [`crate::directory`]\nuse crate::link as l;\n";
     let found: Vec<String> = imports(text, 1).into_iter().map(|(_, used)| used).collect();
-    assert_eq!(found, ["model", "sync", "wire", "link", "session"]);
+    assert_eq!(found, ["model", "sync", "wire", "session", "link"]);
 }
 
 fn rust_files(dir: &Path) -> Vec<std::path::PathBuf> {
@@ -135,82 +142,24 @@ fn is_test_file(path: &str) -> bool {
     path.ends_with("tests.rs") || path.contains("/tests/") || path.ends_with("_tests.rs")
 }
 
-/// The first segments after `crate::`, or after as many `super::` as lead out of the room, with
-/// their lines. `depth` is how many folders below the room's own the file's module lies.
+/// The rooms that a file names: what stands after `crate::`, or after as many `super::` as lead out
+/// of its room, with the lines. `depth` is how many folders below the room's own its module lies.
 fn imports(text: &str, depth: usize) -> Vec<(usize, String)> {
-    let code = without_comments_and_tests(text);
-    let mut found = Vec::new();
-    let out_of_room = format!("{}::", vec!["super"; depth + 1].join("::"));
-    for root in ["crate::", &*out_of_room] {
-        for (at, _) in code.match_indices(root) {
-            let before = code[..at].chars().next_back();
-            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '$') {
-                continue;
-            }
-            let line = code[..at].matches('\n').count() + 1;
-            let rest = &code[at + root.len()..];
-            let names = match rest.strip_prefix('{') {
-                Some(group) => top_level_names(group),
-                None => vec![first_name(rest)],
+    let source = paths::Source::read(text);
+    let imports = source.imports.iter().map(|import| &import.path);
+    let mut found: Vec<_> = imports
+        .chain(&source.paths)
+        .filter_map(|path| {
+            let up = path.segments.iter().take_while(|s| *s == "super").count();
+            let at = match path.segments.first()?.as_str() {
+                "crate" => 1,
+                _ if up == depth + 1 => up,
+                _ => return None,
             };
-            found.extend(names.into_iter().map(|name| (line, name)));
-        }
-    }
+            Some((path.line, path.segments.get(at)?.clone()))
+        })
+        .collect();
+    found.sort();
+    found.dedup();
     found
-}
-
-fn first_name(text: &str) -> String {
-    text.trim_start()
-        .chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
-}
-
-/// The names at the first level of a `{…}` group, whose opening brace is already read.
-fn top_level_names(group: &str) -> Vec<String> {
-    let (mut depth, mut names, mut expect) = (0, Vec::new(), true);
-    for (at, c) in group.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => break,
-            '}' => depth -= 1,
-            ',' if depth == 0 => expect = true,
-            c if expect && !c.is_whitespace() => {
-                names.push(first_name(&group[at..]));
-                expect = false;
-            }
-            _ => {}
-        }
-    }
-    names
-}
-
-/// The text with comments, and items behind `#[cfg(test)]`, blanked out; lines stay where they are.
-fn without_comments_and_tests(text: &str) -> String {
-    let mut out = String::new();
-    let mut skipping: Option<i32> = None;
-    let mut armed = false;
-    for line in text.lines() {
-        let code = line.split("//").next().unwrap();
-        let braces = code.matches('{').count() as i32 - code.matches('}').count() as i32;
-        if let Some(open) = &mut skipping {
-            *open += braces;
-            if *open <= 0 {
-                skipping = None;
-            }
-        } else if code.trim_start().starts_with("#[cfg(test)]") {
-            armed = true;
-        } else if armed {
-            let opens = code.contains('{');
-            if opens && braces > 0 {
-                skipping = Some(braces);
-            }
-            // An attribute between `#[cfg(test)]` and its item keeps it armed.
-            armed = !(opens || code.contains(';')) || code.trim_start().starts_with("#[");
-        } else {
-            out.push_str(code);
-        }
-        out.push('\n');
-    }
-    out
 }

@@ -76,7 +76,8 @@ pub struct PickContext {
 pub struct Timing {
     /// After so long a measurement counts 1/e of what it did. 10 s.
     pub decay: Duration,
-    /// What an instance without a measurement is taken for. 30 ms.
+    /// What an instance without a measurement is taken for while no other has one: later that is
+    /// what calls usually take. 30 ms.
     pub default: Duration,
     /// What a failed call counts for at least: failing fast is not being fast. 5 s.
     pub penalty: Duration,
