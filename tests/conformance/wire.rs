@@ -56,6 +56,7 @@ async fn w5_servers_of_every_age_are_connected_to() {
         Profile::V2_3,
         Profile::V2_5,
         Profile::V3_0,
+        Profile::V3_1,
     ] {
         let registry = Registry::builder()
             .profile(profile)

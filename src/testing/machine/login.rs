@@ -98,6 +98,10 @@ impl Machine {
         let (username, password) = (call.needed("username")?, call.needed("password")?);
         let (mut ttl, v3) = (Duration::from_secs(18_000), self.settings.profile.is_v3());
         if let Some(login) = &self.settings.login {
+            if now < self.up + self.settings.users_after {
+                self.tokens.refused += 1;
+                return Err((403, "user not found!".to_owned()));
+            }
             // Statuses as recorded; nothing can be built on them.
             if login.username != username {
                 self.tokens.refused += 1;

@@ -65,6 +65,8 @@ pub type CallId = u64;
 pub struct Machine {
     settings: Settings,
     start: Instant,
+    /// When it was started last.
+    up: Instant,
     seed: u64,
     rng: StdRng,
     wall_offset_ms: i64,
@@ -152,6 +154,7 @@ impl Machine {
             next_sweep: now + settings.detection_scan,
             settings,
             start: now,
+            up: now,
             seed,
             rng: StdRng::seed_from_u64(seed),
             wall_offset_ms: 0,
@@ -216,6 +219,7 @@ impl Machine {
     /// are gone, persistent ones and operators' edits are not. Scripts and the log stay. Outputs
     /// that nobody took are gone too; close the sockets yourself.
     pub fn restart(&mut self, now: Instant) {
+        self.up = now;
         self.conns.clear();
         self.later.clear();
         self.outputs.clear();

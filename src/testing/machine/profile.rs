@@ -20,6 +20,8 @@ pub enum Profile {
     /// 3.0, as recorded from 3.0.3: more abilities, `allIps` for `allIPs`, and the operator's
     /// paths of 2.x answer 410.
     V3_0,
+    /// 3.1, as seen of 3.1.0: the ability `agent` as well.
+    V3_1,
 }
 
 impl Profile {
@@ -57,7 +59,9 @@ impl Profile {
     }
 
     pub(super) fn abilities(self) -> Value {
-        if self.is_v3() {
+        if self >= Self::V3_1 {
+            json!({"supportPersistentInstanceByGrpc": true, "fuzzyWatch": true, "lock": true, "mcp": true, "agent": true})
+        } else if self.is_v3() {
             json!({"supportPersistentInstanceByGrpc": true, "fuzzyWatch": true, "lock": true, "mcp": true})
         } else {
             json!({"supportPersistentInstanceByGrpc": true})

@@ -33,6 +33,9 @@ pub struct Settings {
     pub edit_expiry: Duration,
     /// Who must log in before naming requests are answered. Default: nobody.
     pub login: Option<Login>,
+    /// How long after a start nobody is known: every login is refused with 403, the right one too,
+    /// while tokens given out before are good. 5.05 to 5.10 s on genuine 3.1.0. Default: 0.
+    pub users_after: Duration,
     /// What the server's wall clock shows when the machine starts, in milliseconds since 1970.
     pub wall_clock_ms: i64,
     /// How many received frames are kept to be looked at. Default: 10,000.
@@ -54,6 +57,7 @@ impl Default for Settings {
             empty_service: Duration::from_secs(60),
             edit_expiry: Duration::from_secs(60),
             login: None,
+            users_after: Duration::ZERO,
             wall_clock_ms: 1_795_251_086_000,
             log_limit: 10_000,
         }

@@ -42,6 +42,14 @@ impl Builder {
         self
     }
 
+    /// How long after each start no user is known yet, as genuine 3.1.0 does for five seconds.
+    /// Default: 0.
+    #[must_use]
+    pub fn users_after(mut self, after: Duration) -> Self {
+        self.settings.users_after = after;
+        self
+    }
+
     /// All settings at once.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {

@@ -19,6 +19,7 @@ fn a_server_that_negotiates_acknowledges_a_setup_with_any_ability_table() {
         (Profile::V2_5, r#","abilityTable":null"#, false),
         (Profile::V3_0, "", false),
         (Profile::V3_0, r#","abilityTable":{}"#, true),
+        (Profile::V3_1, r#","abilityTable":{}"#, true),
     ] {
         let mut world = World::of(profile);
         let conn = world.open();
@@ -37,7 +38,9 @@ fn a_server_that_negotiates_acknowledges_a_setup_with_any_ability_table() {
             assert_eq!(frames[0].1.kind, "SetupAckRequest");
             assert_eq!(frames[0].1.field("/requestId"), None);
             let fuzzy = frames[0].1.field("/abilityTable/fuzzyWatch").is_some();
-            assert_eq!(fuzzy, profile == Profile::V3_0);
+            assert_eq!(fuzzy, profile >= Profile::V3_0);
+            let agent = frames[0].1.field("/abilityTable/agent").is_some();
+            assert_eq!(agent, profile == Profile::V3_1);
         }
         let (kind, _) = world.call(conn, "HealthCheckRequest", &json!({})).unwrap();
         assert_eq!(kind, "HealthCheckResponse");

@@ -147,6 +147,27 @@ fn direct_edits_reach_every_cluster_of_an_address_and_can_be_forgotten() {
 }
 
 #[test]
+fn after_each_start_users_are_unknown_for_a_while_and_tokens_are_not() {
+    let after = Duration::from_secs(5);
+    let mut world = World::new(Settings {
+        login: Some(Login::new("nacos", "secret")),
+        profile: Profile::V3_1,
+        users_after: after,
+        ..Settings::default()
+    });
+    let right = OperatorCall::new("POST", "/nacos/v3/auth/user/login");
+    let right = right.with("username", "nacos").with("password", "secret");
+    for _ in 0..2 {
+        assert_eq!(put(&mut world, right.clone()), 403);
+        world.now += after - Duration::from_millis(1);
+        assert_eq!(put(&mut world, right.clone()), 403);
+        world.now += Duration::from_millis(1);
+        assert_eq!(put(&mut world, right.clone()), 200);
+        world.machine.restart(world.now);
+    }
+}
+
+#[test]
 fn with_a_login_naming_requests_need_a_token_that_has_not_ended() {
     for (profile, path) in [
         (Profile::V2_5, "/nacos/v1/auth/login"),
