@@ -3,7 +3,7 @@
 //! The session's machine and the local copies, wired as the driver wires them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{
     client::{
-        auth::{Auth, Denied, Subject},
+        auth::{self, Auth, Denied, Failed, Subject},
         core::{Core, News},
     },
     directory::{self, Options, Subscription},
@@ -268,7 +268,8 @@ impl SimClient {
         self.pump(now);
     }
 
-    /// A dial succeeded, and so did the login that belongs to it.
+    /// A dial succeeded, and so did the login that belongs to it, whose token counts unless there is
+    /// one that may still hold: then the driver would not have logged in.
     pub fn handle_connected(
         &mut self,
         link: Link,
@@ -276,10 +277,13 @@ impl SimClient {
         token: Option<Token>,
         now: Instant,
     ) {
-        if let (Some((_, ttl)), Some(auth)) = (&token, &mut self.auth) {
-            auth.offered(*ttl, now);
+        let mut headers = None;
+        if let (Some((text, ttl)), Some(auth)) = (token, &mut self.auth) {
+            if auth.headers(now).is_none() {
+                auth.learned(auth::Token::new(text, ttl), link.0, now);
+            }
+            headers = auth.headers(now);
         }
-        let headers = token.map(headers);
         self.core
             .session_mut()
             .handle_connected(link.0, local, headers, now);
@@ -291,11 +295,18 @@ impl SimClient {
         let Some(auth) = &mut self.auth else { return };
         if self.core.session().current_link() == Some(link.0) {
             match token {
-                Some(token) => {
-                    auth.renewed(token.1, now);
-                    self.core.session_mut().handle_headers(headers(token), now);
+                Some((text, ttl)) => {
+                    auth.learned(auth::Token::new(text, ttl), link.0, now);
+                    let headers = auth.headers(now).unwrap_or_default();
+                    self.core.session_mut().handle_headers(headers, now);
                 }
-                None => drop(auth.failed(now)),
+                None if auth.failed(now) == Failed::Leave => {
+                    let error = DialError::LoginDoubted("the login failed".to_owned());
+                    self.core
+                        .session_mut()
+                        .handle_login_failed(link.0, error, now);
+                }
+                None => {}
             }
         }
         self.pump(now);
@@ -395,6 +406,9 @@ impl SimClient {
             let output = match news {
                 News::Output(output) => output,
                 News::Listed { key, origin, .. } => {
+                    if let Some(auth) = &mut self.auth {
+                        auth.accepted();
+                    }
                     self.notes.push_back(Note::Listed { key, origin });
                     continue;
                 }
@@ -456,12 +470,17 @@ impl SimClient {
                     });
                 }
                 Output::ListDenied { group } => self.denied(&Subject::List(group), now),
-                Output::Done { ticket, outcome } => self.notes.push_back(Note::Done {
-                    ticket: ticket.0,
-                    result: outcome.map(drop).map_err(|error| error.to_string()),
-                }),
+                Output::Done { ticket, outcome } => {
+                    if let (Ok(_), Some(auth)) = (&outcome, &mut self.auth) {
+                        auth.accepted();
+                    }
+                    self.notes.push_back(Note::Done {
+                        ticket: ticket.0,
+                        result: outcome.map(drop).map_err(|error| error.to_string()),
+                    });
+                }
                 Output::LoginRefused(_) => {} // for who waits to be connected
-                Output::State(state) => self.state(state),
+                Output::State(state) => self.state(state, now),
             }
         }
     }
@@ -482,12 +501,14 @@ impl SimClient {
         }
     }
 
-    fn state(&mut self, state: State) {
+    fn state(&mut self, state: State, now: Instant) {
         self.notes.push_back(match state {
             State::Connected { server, .. } => {
                 self.connected = true;
-                if let Some(auth) = &mut self.auth {
-                    auth.connected();
+                if let (Some(auth), Some(link)) =
+                    (&mut self.auth, self.core.session().current_link())
+                {
+                    auth.connected(link, now);
                 }
                 Note::Connected(server)
             }
@@ -505,10 +526,6 @@ impl SimClient {
             }
         });
     }
-}
-
-fn headers((token, _): Token) -> HashMap<String, String> {
-    HashMap::from([("accessToken".to_owned(), token)])
 }
 
 fn decode(bytes: Bytes) -> Result<Payload, String> {

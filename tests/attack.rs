@@ -199,16 +199,7 @@ async fn zero_durations_fail_in_words() {
 #[tokio::test]
 async fn empty_texts_are_refused_in_words() {
     let registry = Registry::start().await.unwrap();
-    for servers in [
-        "",
-        " ",
-        ",",
-        "127.0.0.1:8848,",
-        "[]:1",
-        ":8848",
-        "/",
-        "http://",
-    ] {
+    for servers in ["", " ", ",", "[]:1", ":8848", "/", "http://"] {
         assert!(Client::connect_lazy(servers).is_err(), "{servers:?}");
     }
     let client = soon("connect", Client::connect(registry.addr()))

@@ -9,7 +9,11 @@
 use std::{error::Error, fmt::Display, future::Future, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tokio::{io::AsyncWriteExt, net::TcpListener, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::timeout,
+};
 use tower::{ServiceExt, balance::p2c::Balance};
 use tower_nacos::{
     Client, Instance, Subscription,
@@ -185,6 +189,33 @@ async fn plain_against_a_tls_port() {
 }
 
 #[tokio::test]
+async fn plain_against_a_tls_port_that_hangs_up_without_a_word() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // As genuine servers do, whose netty closes what does not begin like TLS.
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut first = [0; 9];
+                let _ = socket.read_exact(&mut first).await;
+                if matches!(first, [0x16, 0x03, ..]) {
+                    let alert = [0x15, 0x03, 0x03, 0, 2, 2, 40];
+                    let _ = socket.write_all(&alert).await;
+                }
+            });
+        }
+    });
+    let builder = Client::builder().servers(format!("127.0.0.1:8848/{port}"));
+    let error = connect_error_of(builder.connect_timeout(PATIENT)).await;
+    assert_eq!(
+        text(error, &[(port, "GRPC")]),
+        "no connection to the registry within 3s: not connected after N attempts; the last \
+         failed: Nacos server 127.0.0.1:GRPC: no Nacos server answers there: it speaks TLS; \
+         switch TLS on or give the plain port"
+    );
+}
+
+#[tokio::test]
 async fn nobody_trusts_the_certificate() {
     let registry = tls_registry().await;
     let tls = Tls::new().ca(ca().pem());
@@ -200,26 +231,28 @@ async fn nobody_trusts_the_certificate() {
 
 #[tokio::test]
 async fn the_password_is_wrong() {
-    for (profile, said) in [
+    for (profile, patience, said) in [
         (
             Profile::V2_5,
+            PATIENT,
             "no connection to the registry: Nacos server 127.0.0.1:GRPC: login as \"jo\" at \
-             http://127.0.0.1:MAIN/nacos/v1/auth/login refused with status 403: unknown user!; \
-             check user name and password",
+             http://127.0.0.1:MAIN/nacos/v1/auth/login refused with status 403, saying 'unknown \
+             user!'; check user name and password",
         ),
         (
             Profile::V3_0,
+            HANG * 100,
             "no connection to the registry: Nacos server 127.0.0.1:GRPC: login as \
-         \"jo\" at http://127.0.0.1:MAIN/nacos/v3/auth/user/login refused with status 500: \
-         {\"code\":500,\"data\":null,\"message\":\"unknown user!\"}; check user name and \
-         password",
+         \"jo\" at http://127.0.0.1:MAIN/nacos/v3/auth/user/login refused with status 500, \
+         saying '{\"code\":500,\"data\":null,\"message\":\"unknown user!\"}'; check user name \
+         and password",
         ),
     ] {
         let registry = Registry::builder().profile(profile);
         let registry = registry.login(Login::new("jo", "s3cret")).start();
         let registry = registry.await.unwrap();
         let builder = Client::builder().servers(registry.addr());
-        let builder = builder.login("jo", "wr0ng").connect_timeout(HANG * 100);
+        let builder = builder.login("jo", "wr0ng").connect_timeout(patience);
         let error = connect_error_of(builder).await;
         assert!(error.is_denied());
         let main = registry.addr().rsplit_once(':').unwrap().1.parse().unwrap();
@@ -385,7 +418,7 @@ async fn the_deadline_passed() {
     let ports = [(registry.grpc_addr().port(), "GRPC")];
     assert_eq!(
         text(error, &ports),
-        "no answer from the registry within 400ms: the connection to 127.0.0.1:GRPC stands, but \
+        "the registry did not fulfil the request within 400ms: the connection to 127.0.0.1:GRPC stands, but \
          the server does not answer; it may be overloaded or frozen (`idle_check` says when it \
          is given up), or `request_timeout` is too short"
     );

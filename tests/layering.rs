@@ -50,6 +50,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "directory",
             "client",
             "model",
+            "sync",
         ],
     ),
     ("provider", &["client", "model"]),

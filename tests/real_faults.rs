@@ -1,12 +1,12 @@
-//! Faults done to real servers: rnacos alone and three of them as a cluster, killed, stopped, and
-//! started again with and without their data. Each time events flow again, registrations return,
+//! Faults done to real servers: rnacos and genuine Nacos, alone, three of them as a cluster, and with
+//! logins; killed, stopped, and started again with and without their data. Each time events flow again, registrations return,
 //! and what lives is not missing in between, but for the one instance that the collapse guard
 //! believes to be gone when a new connection's first answer lacks no other.
 //!
 //! No duration is asserted; how long it takes is measured in `benches/peers`.
 
-#[path = "real_faults/nodes.rs"]
-mod nodes;
+#[path = "real_faults/cluster.rs"]
+mod cluster;
 #[path = "conformance/server.rs"]
 #[allow(dead_code, reason = "shared with the conformance suite")]
 mod server;
@@ -24,8 +24,10 @@ use tower_nacos::{
 };
 
 use crate::{
-    nodes::Node,
-    server::rnacos_program,
+    server::{
+        HANG,
+        node::{Node, Program, USER},
+    },
     steps::{callable, instance, settles, soon},
 };
 
@@ -35,6 +37,7 @@ const ALIVE: [u16; 3] = [1001, 1002, 1003];
 
 /// A subscriber and the providers of what it sees.
 struct Scene {
+    program: Program,
     /// Servers as clients are told them.
     servers: String,
     /// One for each of [`ALIVE`].
@@ -50,16 +53,18 @@ struct Scene {
 struct Missing(BTreeSet<u16>);
 
 /// Connects; to `node`, if one is named. What freezes is noticed sooner than by default.
-async fn connect(servers: &str, node: Option<&Node>) -> Client {
+async fn connect(program: &Program, servers: &str, node: Option<&Node>) -> Client {
     soon("connect", async {
         loop {
-            let client = Client::builder()
+            let mut builder = Client::builder()
                 .servers(servers)
                 .idle_check(Duration::from_millis(500))
                 .call_timeout(Duration::from_secs(1))
-                .connect()
-                .await
-                .expect("a server is up");
+                .connect_timeout(HANG);
+            if program.wants_a_login() {
+                builder = builder.login(USER, USER);
+            }
+            let client = builder.connect().await.expect("a server is up");
             if node.is_none_or(|node| is_on(&client, node)) {
                 return client;
             }
@@ -75,16 +80,16 @@ fn is_on(client: &Client, node: &Node) -> bool {
 
 impl Scene {
     /// The providers spread over the nodes, the subscriber on the first.
-    async fn set(nodes: &[Node]) -> Self {
+    async fn set(program: &Program, nodes: &[Node]) -> Self {
         let servers = nodes.iter().map(Node::addr).collect::<Vec<_>>().join(",");
         let mut providers = Vec::new();
         for (port, node) in ALIVE.iter().zip(nodes.iter().cycle()) {
-            let client = connect(&servers, Some(node)).await;
+            let client = connect(program, &servers, Some(node)).await;
             let registered = client.register(SERVICE, instance(*port));
             soon("register", registered).await.unwrap();
             providers.push(client);
         }
-        let client = connect(&servers, Some(&nodes[0])).await;
+        let client = connect(program, &servers, Some(&nodes[0])).await;
         let orders = soon("subscribe", client.subscribe(SERVICE)).await.unwrap();
         settles(&orders, &ALIVE).await;
         let mut changes = orders.changes();
@@ -92,6 +97,7 @@ impl Scene {
             soon("what is there", changes.next()).await.unwrap();
         }
         Self {
+            program: program.clone(),
             servers,
             providers,
             client,
@@ -114,7 +120,7 @@ impl Scene {
 
     /// Events flow: a newcomer is seen to come and to leave, and nobody else.
     async fn flows(&mut self, newcomer: u16) {
-        let provider = connect(&self.servers, None).await;
+        let provider = connect(&self.program, &self.servers, None).await;
         let registered = provider.register(SERVICE, instance(newcomer));
         soon("register", registered).await.unwrap();
         let added = |change: &Change| change.kind == ChangeKind::Added;
@@ -145,7 +151,7 @@ impl Scene {
     /// Every registration is back: a server says so to a client that has just come, and the
     /// subscriber holds nobody any more.
     async fn returned(&mut self, through: &Node) {
-        let reader = connect(&through.addr(), None).await;
+        let reader = connect(&self.program, &through.addr(), None).await;
         soon("the registrations", async {
             loop {
                 let listing = reader.instances(SERVICE).await.unwrap();
@@ -188,13 +194,45 @@ impl Missing {
     }
 }
 
-#[tokio::test]
-async fn a_server_killed_and_started_again_loses_nobody() {
-    let Some(program) = rnacos_program() else {
-        return;
+/// Runs each of these tests on a server, if it is there.
+macro_rules! on {
+    ($($name:ident: $program:expr => $($test:ident),*;)*) => {
+        $(
+            mod $name {
+                use super::Program;
+
+                $(
+                    #[tokio::test]
+                    async fn $test() {
+                        if let Some(program) = $program {
+                            super::$test(program).await;
+                        }
+                    }
+                )*
+            }
+        )*
     };
+}
+
+on! {
+    rnacos: Program::rnacos() =>
+        a_server_killed_and_started_again_loses_nobody,
+        a_server_stopped_and_running_on_loses_nobody,
+        a_node_killed_and_started_again_loses_nobody,
+        a_node_stopped_and_running_on_loses_nobody;
+    nacos_3_1_0: Program::nacos("3.1.0") =>
+        a_server_killed_and_started_again_loses_nobody,
+        a_server_stopped_and_running_on_loses_nobody;
+    nacos_3_1_0_with_auth: Program::nacos("3.1.0").map(Program::with_auth) =>
+        a_server_stopped_and_running_on_loses_nobody;
+    nacos_2_2_4: Program::nacos("2.2.4") =>
+        a_server_killed_and_started_again_loses_nobody,
+        a_server_stopped_and_running_on_loses_nobody;
+}
+
+async fn a_server_killed_and_started_again_loses_nobody(program: Program) {
     let mut nodes = [Node::alone(&program).await];
-    let mut scene = Scene::set(&nodes).await;
+    let mut scene = Scene::set(&program, &nodes).await;
     for (newcomer, forgets) in [(2001, false), (2002, true)] {
         nodes[0].kill();
         scene.lost().await;
@@ -207,13 +245,9 @@ async fn a_server_killed_and_started_again_loses_nobody() {
     }
 }
 
-#[tokio::test]
-async fn a_server_stopped_and_running_on_loses_nobody() {
-    let Some(program) = rnacos_program() else {
-        return;
-    };
+async fn a_server_stopped_and_running_on_loses_nobody(program: Program) {
     let nodes = [Node::alone(&program).await];
-    let mut scene = Scene::set(&nodes).await;
+    let mut scene = Scene::set(&program, &nodes).await;
     nodes[0].stop();
     scene.lost().await;
     nodes[0].resume();
@@ -221,32 +255,24 @@ async fn a_server_stopped_and_running_on_loses_nobody() {
     scene.returned(&nodes[0]).await;
 }
 
-#[tokio::test]
-async fn a_node_killed_and_started_again_loses_nobody() {
-    let Some(program) = rnacos_program() else {
-        return;
-    };
-    let mut nodes = Node::three(&program).await;
-    let mut scene = Scene::set(&nodes).await;
+async fn a_node_killed_and_started_again_loses_nobody(program: Program) {
+    let mut nodes = cluster::three(&program).await;
+    let mut scene = Scene::set(&program, &nodes).await;
     nodes[0].kill();
     scene.flows(2001).await;
     assert!(!is_on(&scene.client, &nodes[0]), "another node serves");
     scene.returned(&nodes[1]).await;
 
     nodes[0].start().await;
-    nodes::share(&nodes.iter().collect::<Vec<_>>()).await;
+    cluster::share(&nodes.iter().collect::<Vec<_>>()).await;
     scene.flows(2002).await;
     // Not through the node that came back: rnacos takes some 12 s to tell it what it missed.
     scene.returned(&nodes[1]).await;
 }
 
-#[tokio::test]
-async fn a_node_stopped_and_running_on_loses_nobody() {
-    let Some(program) = rnacos_program() else {
-        return;
-    };
-    let nodes = Node::three(&program).await;
-    let mut scene = Scene::set(&nodes).await;
+async fn a_node_stopped_and_running_on_loses_nobody(program: Program) {
+    let nodes = cluster::three(&program).await;
+    let mut scene = Scene::set(&program, &nodes).await;
     nodes[0].stop();
     scene.lost().await;
     let mut state = scene.client.watch_state();

@@ -5,6 +5,7 @@ mod transport {
     mod attacks_http2;
     mod attacks_load;
     mod basics;
+    mod blame;
     mod faults;
     mod probes;
     mod promises;

@@ -10,8 +10,8 @@ use crate::{
     },
     directory::Subscription,
     endpoint::{
-        EndpointSet, MakeEndpoint, NeverRecover, Outcome, Shared, Unclassified, Verdict,
-        WithOutcomes,
+        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Outcome, Shared, Unclassified,
+        Verdict, WithOutcomes,
     },
     model::Instance,
 };
@@ -30,6 +30,7 @@ pub struct BalanceBuilder<
     options: Options,
     gated: bool,
     abort_after: Option<Duration>,
+    health: HealthRules,
     rules: Rules<P, R, C, V, K>,
 }
 
@@ -64,6 +65,7 @@ impl BalanceBuilder {
             options: Options::default(),
             gated: true,
             abort_after: None,
+            health: HealthRules::new(),
             rules: Rules {
                 policy: P2c::default(),
                 recover: NeverRecover::default(),
@@ -86,6 +88,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             options: self.options,
             gated: self.gated,
             abort_after: self.abort_after,
+            health: self.health,
             rules: change(self.rules),
         }
     }
@@ -334,6 +337,34 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
+    /// While no instance can be called, one whose last dial failed so long ago is dialled again for
+    /// whoever asks, and the call waits for that; when each failed more recently the call fails at
+    /// once with [`AllUnreachable`](crate::endpoint::CallError::AllUnreachable). Default: 250 ms, so
+    /// that a service that is back is called within that and a dial, and one that is not costs each
+    /// instance four dials a second at most.
+    #[must_use]
+    pub const fn redial_after(mut self, after: Duration) -> Self {
+        self.health.redial_after = after;
+        self
+    }
+
+    /// For how long a probe of an instance may take ([`MakeEndpoint::probe`]); one that is out of
+    /// time has failed, and is dropped. Default: 5 s, 2 s more than our transport's dial.
+    #[must_use]
+    pub const fn probe_timeout(mut self, timeout: Duration) -> Self {
+        self.health.probe_timeout = timeout;
+        self
+    }
+
+    /// An instance that loses so many calls in a row ([`Verdict::Lost`]), without an answer in
+    /// between, is ejected as an outlier: 30 s the first time, never more than half of the instances,
+    /// never the last. Default: 5; 0 for never, 1,000 at most.
+    #[must_use]
+    pub const fn max_lost(mut self, calls: u32) -> Self {
+        self.health.most_lost = if calls < 1_000 { calls as u16 } else { 1_000 };
+        self
+    }
+
     /// Lets calls pass whatever the gates say: to show that without them calls do land on
     /// instances that left.
     #[cfg(feature = "testing")]
@@ -360,10 +391,11 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     {
         let attached = self.subscription.attach(|snapshot, quiet| {
             let key = self.subscription.key().clone();
-            EndpointSet::new(key, snapshot, quiet, None, self.gated)
+            EndpointSet::open(key, snapshot, quiet, None, self.gated)
         });
+        attached.consumer().settings().judge_health(self.health);
         if let Some(after) = self.abort_after {
-            attached.consumer().abort_after(after);
+            attached.consumer().settings().abort_after(after);
         }
         let rules = self.rules;
         let shared = Shared::new(

@@ -109,11 +109,11 @@ where
             complaints.push("outliers(..) before classify(..), which replaces it".to_owned());
         }
         if let Some(outliers) = options.outliers {
-            shared.set().watch(outliers.rules());
+            shared.set().settings().judge_outcomes(outliers.rules());
         }
         let epoch = endpoint::now();
         if let Some(timing) = policy.timing() {
-            shared.set().time(endpoint::Timing {
+            shared.set().settings().time(endpoint::Timing {
                 epoch,
                 decay: timing.decay,
                 default: timing.default,
@@ -197,7 +197,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     #[inline]
     pub(super) fn tick(&self) {
         let due = self.due.load(Ordering::Relaxed);
-        if due != NEVER && !self.set().is_tended() {
+        if due != NEVER && !self.set().hub().has_janitor() {
             self.tick_at(due);
         }
     }
@@ -327,7 +327,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             }
         }
         table.add(pool);
-        self.set().ring();
+        self.set().hub().notify_janitor();
     }
 
     fn weigh(&self, workshop: &mut Workshop, now: Instant) {

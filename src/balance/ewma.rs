@@ -1,9 +1,12 @@
 use std::time::Duration;
 
-use crate::balance::{Alias, Candidate, Loads, PickContext, Policy, Random, Timing, p2c::least};
+use crate::balance::{Alias, Candidate, Loads, PickContext, Policy, Random, Timing, p2c::best};
 
 /// Of two instances drawn by weight, the one with the lower expected cost: smoothed latency times
-/// calls in flight (the one to come included), divided by the weight.
+/// calls in flight (the one to come included), divided by the weight. Where latencies differ by less
+/// than a factor of two, which is noise, the calls in flight for the weight decide alone, and of
+/// equals the first: so equal instances have equal shares, and small weights theirs, also when they
+/// are called one at a time.
 ///
 /// Reacts to a slow instance with the first slow answer, and forgets over 10 s (Finagle's "Peak
 /// EWMA"). Costs two looks at the clock a call. The latency is the time to the response, to its head
@@ -63,17 +66,47 @@ impl Policy for PeakEwma {
         random: &mut Random,
         _: &PickContext,
     ) -> Option<usize> {
-        least(table, 2, random, |at| {
-            let load = loads.load(at);
-            if load.is_finite() {
-                loads.latency(at) * (loads.calls(at) as f64 + 1.0) / loads.weight(at)
-            } else {
-                load
+        let cost = |at| {
+            let (load, latency) = (loads.load(at), loads.latency(at));
+            Cost {
+                load,
+                latency,
+                // An instance that is shut has no cost that a product could tell.
+                total: if load.is_finite() {
+                    latency * (loads.calls(at) as f64 + 1.0) / loads.weight(at)
+                } else {
+                    load
+                },
             }
-        })
+        };
+        best(table, 2, random, cost, |_| false, Cost::is_better)
     }
 
     fn timing(&self) -> Option<Timing> {
         Some(self.timing)
     }
 }
+
+/// What one more call to an instance is expected to cost.
+struct Cost {
+    /// Calls in flight, for the weight.
+    load: f64,
+    latency: f64,
+    total: f64,
+}
+
+impl Cost {
+    #[inline]
+    fn is_better(&self, other: &Self) -> bool {
+        let alike = self.latency < other.latency * NOISE && other.latency < self.latency * NOISE;
+        if alike {
+            self.load < other.load
+        } else {
+            self.total < other.total
+        }
+    }
+}
+
+/// By what factor latencies of instances that are alike differ: of a peak-sensitive average of
+/// answers between one and two times the usual, no two are further apart.
+const NOISE: f64 = 2.0;

@@ -46,6 +46,9 @@ pub struct Explanation {
     /// What part of its weight it has while it warms up; see
     /// [`SlowStart`](crate::balance::SlowStart).
     pub warmth: Option<f64>,
+    /// Whether it can be reached again but has not answered yet: if it cannot be reached once more
+    /// before that, it rests longer than the last time.
+    pub on_probation: bool,
     /// What it is doing, if this balancer has looked at it.
     pub activity: Option<Activity>,
 }
@@ -65,14 +68,18 @@ pub enum Pickable {
         /// The first of those that do; `None` for those that are not preferred.
         taken_by: Option<Arc<str>>,
     },
-    /// Its connection failed. It gets no call until a probe succeeds.
+    /// It lost a connection with a call on it, and a dial is to tell what that means. Calls that
+    /// have nobody else wait for that.
+    Suspect,
+    /// No connection to it could be had. It gets no call until a probe succeeds.
     #[non_exhaustive]
     Ejected {
         /// When the next probe is due; `None` while one is on offer or on its way.
         probe_in: Option<Duration>,
     },
-    /// It answered badly too often. It gets no call until a probe goes well, or until too many
-    /// others are out, too; see [`Outliers`](crate::balance::Outliers).
+    /// It answered badly, or lost what it was given, too often in a row. It gets no call until a
+    /// probe goes well, or until too many others are out, too; see
+    /// [`Outliers`](crate::balance::Outliers).
     #[non_exhaustive]
     Outlier {
         /// When the probe is due; `None` while one is on offer or on its way.
@@ -136,11 +143,13 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         let gate = endpoint.gate.state();
         if let (true, Some(reason)) = (gate.is_unusable(), endpoint.slot.unusable()) {
             verdict = Pickable::Unusable { reason };
+        } else if gate.is_suspect() {
+            verdict = Pickable::Suspect;
         } else if gate.is_ejected() {
-            let due = endpoint.ejection.due();
+            let due = endpoint.probe_due();
             let now = endpoint::now();
             let probe_in = due.map(|due| due.saturating_duration_since(now));
-            verdict = if endpoint.ejection.is_outlier() {
+            verdict = if endpoint.standing() == endpoint::Standing::Outlier {
                 Pickable::Outlier { probe_in }
             } else {
                 Pickable::Ejected { probe_in }
@@ -156,6 +165,7 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         share: 0.0,
         tier: None,
         warmth: None,
+        on_probation: endpoint.as_ref().is_some_and(|e| e.is_on_probation()),
         activity: endpoint.map(|endpoint| {
             let [calls, failures] = endpoint.calls();
             Activity {
@@ -242,6 +252,9 @@ impl fmt::Display for Explanation {
                     None => f.write_str("other clusters take all calls")?,
                 }
             }
+            Pickable::Suspect => {
+                f.write_str("not picked: it lost a connection, and a dial finds out why")?;
+            }
             Pickable::Ejected { probe_in } => {
                 f.write_str("not picked: it could not be reached")?;
                 write_probe(f, *probe_in)?;
@@ -263,6 +276,9 @@ impl fmt::Display for Explanation {
         }
         if let Some(part) = self.warmth {
             write!(f, "; warming up, at {:.0} % of its weight", part * 100.0)?;
+        }
+        if self.on_probation {
+            f.write_str("; on probation until it answers")?;
         }
         if let Some(activity) = &self.activity {
             if self.verdict == Pickable::NotCallable && activity.in_flight > 0 {

@@ -1,6 +1,7 @@
 use std::{
     fmt, mem,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use crate::{
@@ -17,8 +18,9 @@ use crate::{
 /// and keeps its picker and the subscription alive.
 ///
 /// Say how it went with [`succeeded`](Self::succeeded) or [`failed`](Self::failed); the first
-/// report counts. Dropped without one it counts as a call that was given up, which says nothing
-/// about the instance. Latencies, for [`PeakEwma`](crate::balance::PeakEwma), are from the pick to
+/// report counts. Dropped without one it counts as a call that was given up
+/// ([`Outcome::Abandoned`](crate::endpoint::Outcome::Abandoned)), which says nothing about the instance
+/// unless it took long. Latencies, for [`PeakEwma`](crate::balance::PeakEwma), are from the pick to
 /// the failure's report or the drop.
 pub struct Lease {
     instance: Arc<Instance>,
@@ -33,16 +35,18 @@ pub struct Lease {
 trait Judge: Send + Sync {
     fn answered(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, outcome: Outcome);
     fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, verdict: &Verdict);
+    fn given_up(&self, endpoint: &Arc<Endpoint<Outside>>, age: Duration);
     /// A call that counts against the limit has ended.
     fn exit(&self);
 }
 
 impl Lease {
     pub(super) fn new<P: Policy>(
-        admitted: Admitted<Outside>,
+        mut admitted: Admitted<Outside>,
         judge: Arc<Stripe<Outside, P, NeverRecover, (), ()>>,
         counted: bool,
     ) -> Self {
+        admitted.begin_waiting();
         Self {
             instance: admitted.endpoint().instance(),
             admitted,
@@ -75,16 +79,18 @@ impl Lease {
     /// The instance answered.
     pub fn succeeded(&mut self) {
         if !self.report() {
+            self.admitted.observe_usual();
             let probe = self.admitted.judged();
             self.judge
                 .answered(self.admitted.endpoint(), probe, Outcome::Success);
         }
     }
 
-    /// The call failed. [`Verdict::Unreachable`] says that the connection did: the instance gets no
-    /// call for 1 s, then 2 s and so on up to 30 s, and comes back by a single call that
-    /// succeeds. Pick again, and it will be another. [`Verdict::Reachable`] says that it answered
-    /// badly, which counts if [`Outliers`](crate::balance::Outliers) do.
+    /// The call failed. [`Verdict::Unreachable`] says that no connection could be had: the instance
+    /// gets no call for 1 s, then 2 s and so on up to 30 s, and comes back by a single call that
+    /// succeeds. Pick again, and it will be another. [`Verdict::Lost`] says that the connection
+    /// broke: the next call finds out whether there is another. [`Verdict::Reachable`] says that it
+    /// answered badly, which counts if [`Outliers`](crate::balance::Outliers) do.
     pub fn failed(&mut self, verdict: Verdict) {
         if self.report() {
             return;
@@ -111,6 +117,13 @@ impl<P: Policy> Judge for Stripe<Outside, P, NeverRecover, (), ()> {
         shared.judged(endpoint, probe, verdict, Outcome::Failure);
     }
 
+    fn given_up(&self, endpoint: &Arc<Endpoint<Outside>>, age: Duration) {
+        let set = self.0.set();
+        if set.settings().outcomes().is_some() {
+            set.given_up(endpoint, age);
+        }
+    }
+
     fn exit(&self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -118,6 +131,9 @@ impl<P: Policy> Judge for Stripe<Outside, P, NeverRecover, (), ()> {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if let (false, Some(age)) = (self.reported, self.admitted.age()) {
+            self.judge.given_up(self.admitted.endpoint(), age);
+        }
         if self.counted {
             self.judge.exit();
         }

@@ -23,13 +23,7 @@ impl Outliers {
     /// With the defaults named above.
     pub const fn new() -> Self {
         Self {
-            rules: endpoint::Outliers {
-                consecutive: 5,
-                base: Duration::from_secs(30),
-                longest: Duration::from_secs(300),
-                most: 0.5,
-                panic: 0.5,
-            },
+            rules: endpoint::Outliers::new(),
         }
     }
 

@@ -89,21 +89,42 @@ pub(super) fn least(
     random: &mut Random,
     cost: impl Fn(usize) -> f64,
 ) -> Option<usize> {
+    best(
+        table,
+        choices,
+        random,
+        cost,
+        |cost| *cost == 0.0,
+        |a, b| a < b,
+    )
+}
+
+/// Of `choices` drawn by weight the first that none of the others is better than. `settled` says of
+/// a cost that none can be better.
+#[inline]
+pub(super) fn best<T>(
+    table: &Alias,
+    choices: u8,
+    random: &mut Random,
+    cost: impl Fn(usize) -> T,
+    settled: impl Fn(&T) -> bool,
+    better: impl Fn(&T, &T) -> bool,
+) -> Option<usize> {
     let mut best = table.draw(random)?;
     if table.len() == 1 {
         return Some(best);
     }
     let mut least = cost(best);
     for _ in 1..choices {
-        if least == 0.0 {
-            break; // nothing costs less
+        if settled(&least) {
+            break;
         }
         // Against itself none would ever lose: a few tries for another.
         for _ in 0..TRIES {
             let other = table.draw(random)?;
             if other != best {
                 let theirs = cost(other);
-                if theirs < least {
+                if better(&theirs, &least) {
                     (best, least) = (other, theirs);
                 }
                 break;

@@ -38,7 +38,7 @@ enum Entry {
 }
 
 impl Passage {
-    /// Counts the call against the limit, if there is one; once.
+    /// Counts the call against the limit, if there is one; once, and again if there was no room.
     #[inline]
     pub(super) fn enter<S, P: Policy, R, C, V>(
         &mut self,
@@ -56,7 +56,6 @@ impl Passage {
             .in_flight
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         if entered.is_err() {
-            self.entry = Entry::Free;
             return Err(CallError::Overloaded {
                 service: core.set().service().clone(),
                 reason: format!("{limit} calls in flight (max_in_flight)").into(),
@@ -124,7 +123,10 @@ impl Passage {
             return Poll::Pending;
         }
         if let Some(error) = core.set().nobody_known() {
-            return Poll::Ready(error); // a probe takes its time
+            if core.set().awaits_probe() {
+                return Poll::Pending; // which ends, and wakes this
+            }
+            return Poll::Ready(error);
         }
         let subscription = core.shared.subscription();
         if matches!(subscription.status(), Status::Fresh) {

@@ -11,8 +11,9 @@ use crate::{
         Balance, Counters, Explanation, Hints, Lease, P2c, Policy, choose::Chosen, passage::Passage,
     },
     directory::Subscription,
-    endpoint::{CallError, NeverRecover, Pick, Picked, Place, Tried, Waiter},
+    endpoint::{self, CallError, NeverRecover, Pick, Picked, Place, Tried, Waiter},
     model::Address,
+    sync::poll_budget,
 };
 
 /// What an instance of a [`Picker`] is called with: nothing of ours.
@@ -55,6 +56,7 @@ type Ours<P> = Balance<Outside, P, NeverRecover, (), ()>;
 #[must_use = "futures do nothing unless polled"]
 pub struct Picking<P: Policy> {
     chosen: Chosen<Outside, P, NeverRecover, (), ()>,
+    tried: Tried,
     /// Among those who wait for the next change of the instances.
     waiter: Waiter,
     passage: Passage,
@@ -126,6 +128,7 @@ impl<P: Policy> Picker<P> {
                 stripe: self.balance.stripe(),
                 hints,
             },
+            tried: Tried::default(),
             waiter: Waiter::default(),
             passage: Passage::default(),
         }
@@ -163,13 +166,13 @@ impl<P: Policy> Picking<P> {
     /// Counts against the limit of calls in flight, and does what has come up meanwhile.
     fn enter(&mut self) -> Result<(), CallError> {
         let core = &*self.chosen.stripe.0;
-        core.set().tend();
+        core.set().maintain();
         self.passage.enter(core)
     }
 
     /// A place to be admitted to, or why there is none.
     fn choose(&self) -> Picked<Outside> {
-        self.chosen.pick(&Tried::default())
+        self.chosen.pick(&self.tried)
     }
 
     /// A lease of the place, unless its gate closed meanwhile.
@@ -188,6 +191,7 @@ impl<P: Policy> Future for Picking<P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        ready!(poll_budget(cx));
         this.enter()?;
         let mut registered = false;
         let result = loop {
@@ -205,6 +209,7 @@ impl<P: Policy> Future for Picking<P> {
                 Picked::Wait => {
                     // Looked for again after this, so that no change falls in between.
                     this.waiter.register(this.chosen.stripe.0.set(), cx.waker());
+                    this.tried.wait_since(endpoint::now());
                     registered = true;
                 }
             }

@@ -24,6 +24,7 @@ use crate::{
     directory::Subscription,
     endpoint::{Call, CallError, InFlight, Judge, NeverRecover, Progress, Recover, Unclassified},
     model::Address,
+    sync::poll_budget,
 };
 
 /// The instances of a service as one service.
@@ -174,6 +175,12 @@ where
     pub(crate) fn progress(&self) -> Progress<'_> {
         self.call.progress()
     }
+
+    /// A deadline that is ours has passed: gives the call up, which counts against the instance
+    /// that has not answered it, where outcomes count.
+    pub(crate) fn expire(self: Pin<&mut Self>) {
+        self.project().call.expire();
+    }
 }
 
 impl<S, P: Policy, R, C, V, K> Clone for Balance<S, P, R, C, V, K> {
@@ -222,6 +229,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Err(error) = this.passage.enter(&this.call.picker().stripe.0) {
+            ready!(poll_budget(cx));
             return Poll::Ready(Err(error));
         }
         let polled = this.call.as_mut().poll(cx);
@@ -235,7 +243,9 @@ where
             }
             Poll::Ready(Err(error)) => error,
             Poll::Pending if this.call.waits_for_instances() => {
-                ready!(this.passage.poll_wait(core, cx))
+                let error = ready!(this.passage.poll_wait(core, cx));
+                ready!(poll_budget(cx));
+                error
             }
             Poll::Pending => {
                 this.passage.stop_waiting(core);

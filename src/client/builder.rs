@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::time::timeout;
+use tokio::{task::coop::consume_budget, time::timeout};
 
 #[cfg(feature = "tls")]
 use super::tls::Tls;
@@ -13,6 +13,7 @@ use super::{
     links::Network,
     login::Login,
     secret::Secret,
+    server_address,
 };
 use crate::{directory::Options, link::Security, model, session};
 
@@ -142,20 +143,22 @@ impl Builder {
         self
     }
 
-    /// Logs in as this user, at each server that is connected to. Default: nobody, for servers
-    /// without authentication.
+    /// Logs in as this user. Default: nobody, for servers without authentication.
     ///
-    /// The login is an HTTP request to the server's *main* port, which must be open then, and a
-    /// connection counts as made only after it. The token that it brings is renewed before its end.
-    /// A request denied all the same (403) causes one new login, at most one in 3 s and one a
-    /// minute and service, and is tried once more; other services are not disturbed. The password
-    /// is in no log, error or `Debug`.
+    /// The login is an HTTP request to the server's *main* port, which must be open then. The token
+    /// that it brings belongs to the client: it is renewed before its end, and each new connection
+    /// tries it first, as servers take it over a restart. One that a server refuses (403) is
+    /// replaced by one login there, at most one in 3 s and one a minute and service, and the request
+    /// is tried once more; other services are not disturbed. The password is in no log, error or
+    /// `Debug`.
     ///
-    /// A user name or password that is refused for 2 s ends [`connect`](Self::connect) as soon as no
-    /// server is left that was not tried; a server that has just started may not know its users yet,
-    /// hence the 2 s. Once connected, and with
-    /// [`connect_lazy`](Self::connect_lazy), logins are tried again without limit: a password can be
-    /// put right, and a user that was just created may be unknown for 15 s.
+    /// A refusal that no server gives that is just starting (a wrong password, as Nacos 3 answers
+    /// it) ends [`connect`](Self::connect) as soon as no server is left that was not tried. Any other
+    /// is believed when [`connect_timeout`](Self::connect_timeout) is over: a server knows no users
+    /// for the first seconds after its start (5.1 s on Nacos 3.1.0) and says the same then. Once
+    /// connected, and with [`connect_lazy`](Self::connect_lazy), logins are tried again without
+    /// limit. A server that refuses the login but takes a request without a token has
+    /// authentication off: it is used so, with a warning.
     #[must_use]
     pub fn login(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
         self.login = Some((username.into(), Secret::from(password.into())));
@@ -365,6 +368,7 @@ impl Builder {
     ///
     /// As [`Client::connect`].
     pub async fn connect(self) -> Result<Client, ConnectError> {
+        consume_budget().await; // what is refused at once is no reason to hold others up
         let after = self.connect_timeout;
         let client = self.connect_lazy()?;
         let mut state = client.watch_state();
@@ -379,9 +383,14 @@ impl Builder {
         match timeout(after, connected).await {
             Ok(Ok(true)) => Ok(client),
             Ok(Err(refused)) => Err(refused),
-            Ok(Ok(false)) | Err(_) => Err(ConnectError::TimedOut {
-                after,
-                last_error: client.handle.diagnose(None).await,
+            Ok(Ok(false)) | Err(_) => Err(match client.handle.why_unconnected().await {
+                Some(why) if why.login_refused => ConnectError::LoginRefused {
+                    message: why.text.into(),
+                },
+                why => ConnectError::TimedOut {
+                    after,
+                    last_error: why.map(|why| why.text.into()),
+                },
             }),
         }
     }
@@ -447,14 +456,15 @@ impl Builder {
             .map(|_| Auth::new(StdRng::from_rng(&mut rng)));
         let login = self.login.map(|(username, password)| {
             // The session's word for all that comes before a server can be asked anything.
-            config.dial_timeout += self.login_timeout;
+            let login_timeout = self.login_timeout.min(ENDLESS);
+            config.dial_timeout = config.dial_timeout.saturating_add(login_timeout);
             config.credentials = true;
             Arc::new(Login {
                 username,
                 password,
                 context_path: slashed(&self.context_path),
                 security: login_security,
-                timeout: self.login_timeout,
+                timeout: login_timeout,
             })
         });
         let network = Network {
@@ -523,7 +533,7 @@ impl Default for Builder {
 
 impl IntoServers for &str {
     fn into_servers(self) -> Result<Vec<ServerAddress>, InvalidServer> {
-        self.split([',', ';']).map(str::parse).collect()
+        server_address::list(self)
     }
 }
 

@@ -27,7 +27,7 @@ macro_rules! options {
         ///
         /// | name | value |
         /// |---|---|
-        /// | `servers` | one address, several with commas between them, or a list; see [`ServerAddress`](super::ServerAddress) |
+        /// | `servers` | one address, several with commas or spaces between them, or a list; see [`ServerAddress`](super::ServerAddress) |
         /// | `namespace`, `group`, `app_name`, `username`, `password`, `context_path` | texts |
         /// | `connect_timeout`, `request_timeout`, `resolve_timeout`, `dial_timeout`, `check_timeout`, `ready_timeout`, `call_timeout`, `login_timeout`, `idle_check`, `first_retry`, `retry_cap` | times with their unit: `500ms`, `10s`, `1m30s` |
         /// | `safety_read`, `max_connection_age` | a time, or `off` |

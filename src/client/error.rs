@@ -30,11 +30,11 @@ pub enum ConnectError {
     /// The thread that the client was to have for itself (`own_thread`) could not be started.
     #[error("a client's own thread could not be started: {0}")]
     NoThread(Arc<str>),
-    /// Every server was tried, and the user name or the password is refused. Never shows the
-    /// password.
+    /// Every server was tried, and the user name or the password is refused: in words that no
+    /// starting server has, or until the time was over. Never shows the password.
     #[error("no connection to the registry: {message}")]
     LoginRefused {
-        /// Which server refused, and in which words.
+        /// What each server said.
         message: Arc<str>,
     },
     /// No server could be connected to in time.
@@ -76,7 +76,7 @@ pub enum RequestError {
         message: String,
     },
     /// No answer in time.
-    #[error("{}", timed_out("no answer from the registry", *after, last_error.as_deref()))]
+    #[error("{}", timed_out("the registry did not fulfil the request", *after, last_error.as_deref()))]
     TimedOut {
         /// How long was waited.
         after: Duration,
@@ -86,6 +86,15 @@ pub enum RequestError {
     /// The instance has port 0, which nobody can call. Nothing was sent.
     #[error("instance {0} has port 0; register the port that is listened on")]
     NoPort(Address),
+    /// The instance has an address that nobody can call: unspecified (`0.0.0.0`, `[::]`),
+    /// link-local, or a group's. Nothing was sent.
+    #[error("instance {address} cannot be called by anybody: {what}")]
+    Uncallable {
+        /// Its address.
+        address: Address,
+        /// What is wrong with it, and what to do.
+        what: &'static str,
+    },
     /// This client registers another instance in the service. Nothing changed.
     #[error(
         "this client already registers {0} in this service, and a Nacos server keeps one instance per connection and service: deregister it first, or register from a second client"

@@ -9,7 +9,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use super::{ServerAddress, secret::Secret};
+use super::{ServerAddress, secret::Secret, server_address};
 
 /// What can be read from a text.
 pub(super) trait FromText: Sized {
@@ -51,7 +51,7 @@ pub(super) struct Number<T>(pub(super) T);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plain(pub(super) String);
 
-/// One or more addresses, with commas between them; a format's list of such texts as well.
+/// One or more addresses, with commas or spaces between them; a format's list of such texts as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Servers(pub(super) Vec<ServerAddress>);
 
@@ -165,11 +165,11 @@ impl FromText for Secret {
 }
 
 impl FromText for Servers {
-    const EXPECTED: &'static str = "an address, several with commas between them, or a list";
+    const EXPECTED: &'static str =
+        "an address, several with commas or spaces between them, or a list";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let servers = text.split(',').map(str::parse::<ServerAddress>);
-        let servers = servers.collect::<Result<_, _>>();
+        let servers = server_address::list(text);
         servers.map(Self).map_err(|error| error.to_string())
     }
 }

@@ -14,7 +14,8 @@ use tokio::{net::lookup_host, sync::watch, time::timeout};
 
 use super::{
     ServerAddress,
-    login::{Login, LoginError, Target, Token},
+    auth::Token,
+    login::{Login, LoginError, Target},
 };
 use crate::{
     link::{self, CallError, Connection, Link, Security, StreamReceiver, StreamSender},
@@ -30,11 +31,11 @@ pub(super) enum Event {
         server: usize,
         result: Result<Vec<SocketAddr>, String>,
     },
-    /// Connected, and logged in if there is a user.
+    /// Connected, and what came of the login if there was to be one.
     Connected {
         link: LinkId,
         local: IpAddr,
-        token: Option<Token>,
+        login: Option<Result<Token, LoginError>>,
     },
     /// A login on a connection that was there already.
     LoggedIn {
@@ -84,10 +85,17 @@ struct Open {
     /// Dropped at hang-up, which drops every future of this link.
     alive: watch::Sender<()>,
     /// Where it was dialled.
+    addr: Option<SocketAddr>,
+    /// The main port there.
     target: Option<Target>,
 }
 
-type Dialed = (Link, Connection, SocketAddr, Option<Token>);
+type Dialed = (
+    Link,
+    Connection,
+    SocketAddr,
+    Option<Result<Token, LoginError>>,
+);
 
 enum Done {
     Event(Event),
@@ -136,13 +144,21 @@ impl Links {
         });
     }
 
-    /// Dials, and logs in before anybody hears of the connection: a server whose login fails is of
-    /// no use, and the next one may do. `within` covers both.
-    pub(super) fn dial(&mut self, link: LinkId, addr: SocketAddr, host: &Host, within: Duration) {
+    /// Dials, and logs in before anybody hears of the connection unless there is a token to try
+    /// (`with_login` says). `within` covers both.
+    pub(super) fn dial(
+        &mut self,
+        link: LinkId,
+        addr: SocketAddr,
+        host: &Host,
+        within: Duration,
+        with_login: bool,
+    ) {
         let limit = self.network.max_message_size;
         let (security, host) = (self.network.security.clone(), host.clone());
         let login = self.network.login.clone();
         let within = within.saturating_sub(login.as_ref().map_or(Duration::ZERO, |l| l.timeout));
+        let login = login.filter(|_| with_login);
         let target = self.network.target(addr, &host);
         let at = target.clone();
         self.begin(link, async move {
@@ -150,22 +166,20 @@ impl Links {
                 Ok(result) => result.map_err(dial_error),
                 Err(_) => Err(DialError::Timeout(within)),
             };
-            let result = match (result, login) {
-                (Err(error), _) => Err(error),
-                (Ok((connected, connection, local)), None) => {
-                    Ok((connected, connection, local, None))
+            let result = match result {
+                Err(error) => Err(error),
+                Ok((connected, connection, local)) => {
+                    let login = match login {
+                        Some(login) => Some(login.at(at).await),
+                        None => None,
+                    };
+                    Ok((connected, connection, local, login))
                 }
-                (Ok((connected, connection, local)), Some(login)) => match login.at(at).await {
-                    Ok(token) => Ok((connected, connection, local, Some(token))),
-                    Err(error) if error.is_decisive() => {
-                        Err(DialError::LoginRefused(error.to_string()))
-                    }
-                    Err(error) => Err(DialError::Other(error.to_string())),
-                },
             };
             Done::Dialed(link, Box::new(result))
         });
         if let Some(open) = self.open.get_mut(&link) {
+            open.addr = Some(addr);
             open.target = Some(target);
         }
     }
@@ -205,12 +219,25 @@ impl Links {
     }
 
     pub(super) fn call(&mut self, link: LinkId, call: CallId, payload: Payload, within: Duration) {
-        let Some((connected, _)) = self.open.get(&link).and_then(|o| o.connection.as_ref()) else {
+        let Some(open) = self.open.get(&link) else {
+            return;
+        };
+        let Some((connected, _)) = &open.connection else {
             return;
         };
         let connected = connected.clone();
+        let plain = open.addr.filter(|_| !self.network.security.is_tls());
         self.begin(link, async move {
             let result = match timeout(within, connected.call(payload)).await {
+                // Who hangs up on plain words may want to hear TLS.
+                Ok(Err(CallError::NotGrpc(link::HUNG_UP))) => {
+                    let tls = match plain {
+                        Some(addr) => link::speaks_tls(addr).await,
+                        None => false,
+                    };
+                    let what = if tls { link::SPEAKS_TLS } else { link::HUNG_UP };
+                    Err(CallFailure::NotGrpc(what))
+                }
                 Ok(result) => result.map_err(call_failure),
                 Err(_) => Err(CallFailure::Timeout),
             };
@@ -229,6 +256,7 @@ impl Links {
             connection: None,
             stream: None,
             alive: watch::Sender::new(()),
+            addr: None,
             target: None,
         });
         let mut alive = open.alive.subscribe();
@@ -254,12 +282,12 @@ impl Links {
             Done::Dialed(link, result) => {
                 let open = self.open.get_mut(&link)?; // hung up: the connection drops here
                 Some(match *result {
-                    Ok((connected, connection, local, token)) => {
+                    Ok((connected, connection, local, login)) => {
                         open.connection = Some((connected, connection));
                         Event::Connected {
                             link,
                             local: local.ip(),
-                            token,
+                            login,
                         }
                     }
                     Err(error) => Event::DialFailed { link, error },

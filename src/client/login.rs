@@ -13,10 +13,11 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::secret::Secret;
+use super::{auth::Token, secret::Secret};
 use crate::{
     link::{DialError, Protocol, Security, chain},
     model::Host,
+    session,
 };
 
 /// The paths of a login, the newest first. A server that lacks one says so by a status of
@@ -27,7 +28,7 @@ const DEFAULT_TTL: u64 = 18_000;
 /// More of an answer is not read.
 const LONGEST: usize = 64 << 10;
 /// More of an answer is not quoted.
-const LONGEST_QUOTE: usize = 300;
+const LONGEST_QUOTE: usize = 200;
 
 /// Who logs in, and how.
 #[derive(Clone, Debug)]
@@ -51,13 +52,6 @@ pub(super) struct Target {
     pub(super) authority: String,
 }
 
-/// What a login brought. `Debug` does not show the token.
-#[derive(Clone, Debug)]
-pub(super) struct Token {
-    pub(super) text: Secret,
-    pub(super) ttl: Duration,
-}
-
 /// Why there is no token. Never shows the password.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum LoginError {
@@ -74,7 +68,8 @@ pub(super) enum LoginError {
     #[error("login at {url}: {reason}; is this a Nacos server's main port?")]
     NotHttp { url: String, reason: String },
     #[error(
-        "login as {username:?} at {url} refused with status {status}: {body}; check user name and password"
+        "login as {username:?} at {url} refused with status {status}{}; check user name and password",
+        saying(body)
     )]
     Refused {
         url: String,
@@ -90,7 +85,7 @@ pub(super) enum LoginError {
         status: u16,
         context_path: String,
     },
-    #[error("login at {url}: the answer has no token ({what}): {body}")]
+    #[error("login at {url}: the answer has no token ({what}){}", saying(body))]
     NoToken {
         url: String,
         what: String,
@@ -102,7 +97,19 @@ pub(super) enum LoginError {
 #[serde(rename_all = "camelCase")]
 struct Granted {
     access_token: String,
-    token_ttl: Option<u64>,
+    token_ttl: Option<serde_json::Value>,
+}
+
+/// What an error says of the credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Verdict {
+    /// They are wrong: no server that is just starting answers so.
+    Wrong,
+    /// They are refused, in words that a server also has while it is starting and knows no users
+    /// yet: 403 from genuine 3.1.0 until 5.1 s after it is up, "unknown user!" from rnacos.
+    Doubted,
+    /// Nothing.
+    None,
 }
 
 /// Some gateways and versions wrap every answer.
@@ -224,7 +231,7 @@ impl Login {
         match granted {
             Ok(granted) if !granted.access_token.is_empty() => Ok(Token {
                 text: granted.access_token.into(),
-                ttl: Duration::from_secs(granted.token_ttl.unwrap_or(DEFAULT_TTL)),
+                ttl: Duration::from_secs(seconds(granted.token_ttl.as_ref())),
             }),
             Ok(_) => Err(LoginError::NoToken {
                 url,
@@ -246,8 +253,8 @@ impl Login {
         encode(self.password.reveal(), &mut encoded);
         let text = Secret::from(encoded).strike_out(&text);
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = line.replace(char::is_control, "?");
         match line.char_indices().nth(LONGEST_QUOTE) {
-            None if line.is_empty() => "(no text)".to_owned(),
             None => line,
             Some((end, _)) => format!("{}…", &line[..end]),
         }
@@ -264,16 +271,60 @@ impl Login {
 }
 
 impl LoginError {
-    /// Whether the server knows the user name or the password to be wrong. Statuses alone do not
-    /// tell: a wrong password is 403 or 500, and so is much else.
-    pub(super) fn is_decisive(&self) -> bool {
-        let Self::Refused { status, body, .. } = self else {
-            return false;
+    /// What it says of user name and password. Statuses alone do not tell: a wrong password is 403
+    /// or 500, and so is much else.
+    pub(super) fn verdict(&self) -> Verdict {
+        let Self::Refused {
+            url, status, body, ..
+        } = self
+        else {
+            return Verdict::None;
         };
         let body = body.to_ascii_lowercase();
-        let named = ["unknown user", "user not found", "password"];
-        matches!(status, 401 | 403) || named.iter().any(|words| body.contains(words))
+        let newest = url.ends_with(PATHS[0]);
+        match status {
+            401 => Verdict::Wrong,
+            // To a wrong password of a known user, by the newest path alone: genuine 3.1.0 without a
+            // word or with its bare error page, 3.0.3 with words. By older paths it answers so to
+            // users whom it does not know as well, or not yet.
+            500 if newest && (body.is_empty() || body.contains("\"internal server error\"")) => {
+                Verdict::Wrong
+            }
+            500 if newest && body.contains("unknown user") => Verdict::Wrong,
+            403 => Verdict::Doubted,
+            500 if body.is_empty() || body.contains("\"internal server error\"") => {
+                Verdict::Doubted
+            }
+            _ if body.contains("user not found") || body.contains("unknown user") => {
+                Verdict::Doubted
+            }
+            _ if body.contains("password") => Verdict::Doubted,
+            _ => Verdict::None,
+        }
     }
+
+    /// As the session hears of it.
+    pub(super) fn to_dial_error(&self) -> session::DialError {
+        match self.verdict() {
+            Verdict::Wrong => session::DialError::LoginRefused(self.to_string()),
+            Verdict::Doubted => session::DialError::LoginDoubted(self.to_string()),
+            Verdict::None => session::DialError::Other(self.to_string()),
+        }
+    }
+}
+
+/// What a server said, as it is put into an error.
+fn saying(body: &str) -> String {
+    if body.is_empty() {
+        return " and no word".to_owned();
+    }
+    format!(", saying '{body}'")
+}
+
+/// A number of seconds, as a number or as a text; what cannot be read as one has not been said.
+fn seconds(ttl: Option<&serde_json::Value>) -> u64 {
+    let read = ttl.and_then(|ttl| ttl.as_u64().or_else(|| ttl.as_str()?.trim().parse().ok()));
+    read.unwrap_or(DEFAULT_TTL)
 }
 
 /// Whether the status says that the server, or what stands before it, does not have this path.

@@ -104,8 +104,13 @@ async fn a_refusal_quotes_status_and_body_and_never_the_password() {
     for (answer, status, quoted) in [
         (
             "HTTP/1.1 403 \r\ncontent-length: 13\r\n\r\nunknown user!",
-            "status 403",
-            "unknown user!",
+            "status 403, saying ",
+            "'unknown user!'; check",
+        ),
+        (
+            "HTTP/1.1 500 \r\ncontent-length: 0\r\n\r\n",
+            "status 500 and no word; check user name and password",
+            "",
         ),
         (
             "HTTP/1.1 500 \r\ncontent-length: 35\r\n\r\nbad {\"p\":\"s3cret & more\",\n \"q\":\"x\"}",
@@ -121,6 +126,68 @@ async fn a_refusal_quotes_status_and_body_and_never_the_password() {
         assert!(!text.contains("s3cret"), "{text}");
         assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
     }
+}
+
+#[test]
+fn what_no_starting_server_answers_is_a_verdict() {
+    // As genuine 3.1.0 was heard to say it.
+    let page = r#"{"timestamp":"2026-11-28T19:14:02.269+00:00","status":500,"error":"Internal Server Error","path":"/nacos/v3/auth/user/login"}"#;
+    for (status, body, verdict) in [
+        (500, "", Verdict::Wrong),
+        (500, page, Verdict::Wrong),
+        (401, "", Verdict::Wrong),
+        (500, "{\"message\":\"unknown user!\"}", Verdict::Wrong),
+        (403, "", Verdict::Doubted),
+        (403, "unknown user!", Verdict::Doubted),
+        (403, "User nacos not found", Verdict::Doubted),
+        (500, "caused: user not found!", Verdict::Doubted),
+        (400, "wrong password", Verdict::Doubted),
+        (500, "java.lang.NullPointerException", Verdict::None),
+        (503, "", Verdict::None),
+        (302, "", Verdict::None),
+    ] {
+        let refused = |path: &str| LoginError::Refused {
+            url: format!("http://nacos:8848/nacos{path}"),
+            username: String::new(),
+            status,
+            body: body.to_owned(),
+        };
+        assert_eq!(refused(PATHS[0]).verdict(), verdict, "{status} {body}");
+        if status == 500 && verdict == Verdict::Wrong {
+            let older = refused(PATHS[1]).verdict();
+            assert_eq!(older, Verdict::Doubted, "{status} {body}");
+        }
+    }
+}
+
+#[test]
+fn a_life_is_read_however_it_is_written() {
+    for (json, ttl) in [
+        ("7", 7),
+        ("\"7\"", 7),
+        ("0", 0),
+        ("null", 18_000),
+        ("-1", 18_000),
+        ("1e3", 18_000),
+        ("{}", 18_000),
+    ] {
+        assert_eq!(
+            seconds(serde_json::from_str(json).ok().as_ref()),
+            ttl,
+            "{json}"
+        );
+    }
+    assert_eq!(seconds(None), 18_000);
+}
+
+#[test]
+fn a_quote_is_short_and_moves_no_cursor() {
+    let quote = login().quote(&format!("a\u{1b}[2J\r\n{}", "é".repeat(1_000)));
+    assert!(
+        quote.starts_with("a?[2J é") && quote.ends_with("é…"),
+        "{quote}"
+    );
+    assert_eq!(quote.chars().count(), LONGEST_QUOTE + 1);
 }
 
 #[tokio::test]

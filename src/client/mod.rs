@@ -16,6 +16,7 @@ mod links;
 mod login;
 mod nearest;
 mod operations;
+mod reach;
 mod secret;
 mod server_address;
 mod state;
@@ -34,6 +35,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::coop::consume_budget,
     time::timeout,
 };
 
@@ -50,7 +52,7 @@ pub use self::{
 use self::{
     counters::Tally,
     lease::Subscriptions,
-    operations::{Operation, Reply},
+    operations::{Operation, Reply, Unconnected},
 };
 use crate::{
     directory::{ReadyError, Subscription},
@@ -104,7 +106,7 @@ impl Client {
     /// Connects to a server, or one of several, in namespace `public`, and waits for it.
     ///
     /// `servers` is `"host:port"` with the server's *main* port (8848), several of them separated
-    /// by commas, or a list of such texts; see [`ServerAddress`] for the forms.
+    /// by commas or spaces, or a list of such texts; see [`ServerAddress`] for the forms.
     ///
     /// # Errors
     ///
@@ -162,6 +164,7 @@ impl Client {
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
         let subscription = self.handle.subscribe(key.clone())?;
         // What could not be read before this call is asked for anew.
@@ -187,7 +190,7 @@ impl Client {
             Ok(Ok(())) => Ok(subscription),
             Ok(Err(error)) => Err(error),
             Err(_) => {
-                let trouble = self.handle.diagnose(Some(key)).await;
+                let trouble = self.handle.diagnose(key).await;
                 Err(self.handle.timed_out_on(subscription.hint().or(trouble)))
             }
         }
@@ -224,6 +227,7 @@ impl Client {
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
         check(&key, &instance, true)?;
         let instance = Box::new(instance);
@@ -339,6 +343,7 @@ impl Client {
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
         let done = |ticket, reply| Operation::Deregister { ticket, key, reply };
         self.handle.request(done).await.map(|_| ())
@@ -356,6 +361,7 @@ impl Client {
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
+        consume_budget().await;
         let key = self.key(service)?;
         match self
             .handle
@@ -377,6 +383,7 @@ impl Client {
     /// When the group breaks Nacos's rules, the server refuses, or no answer comes in time.
     pub async fn services(&self, group: &str) -> Result<Vec<String>, RequestError> {
         const PAGE: u32 = 500;
+        consume_budget().await;
         let group = ServiceName::new(group, "any").map_err(RequestError::InvalidName)?;
         let group = group.group();
         let mut all = Vec::new();
@@ -442,6 +449,7 @@ impl Client {
     /// left when it notices, within 30 s as a rule, and 180 s if its node was lost, too. A second call while one is under way waits for
     /// that one, whatever its own deadline, and returns the same; later ones have nothing to do.
     pub async fn close(&self, deadline: Duration) -> Result<(), CloseError> {
+        consume_budget().await;
         let (reply, done) = oneshot::channel();
         let sent = self.handle.send(Operation::Close { deadline, reply });
         match (sent, done.await) {
@@ -480,6 +488,20 @@ impl Client {
 fn check(key: &ServiceKey, instance: &Instance, ephemeral: bool) -> Result<(), RequestError> {
     if instance.address().port() == 0 {
         return Err(RequestError::NoPort(instance.address().clone()));
+    }
+    let ip = instance.address().host().ip();
+    if let Some(what) = ip.and_then(reach::objection) {
+        let address = instance.address().clone();
+        return Err(RequestError::Uncallable { address, what });
+    }
+    if ip.is_some_and(|ip| ip.to_canonical().is_loopback()) {
+        tracing::warn!(
+            namespace = &**key.namespace(),
+            group = &**key.group(),
+            service = &**key.name(),
+            instance = %instance.address(),
+            "registered with a loopback address: only this machine can call it"
+        );
     }
     if ephemeral && !instance.is_ephemeral() {
         return Err(RequestError::NotEphemeral(instance.address().clone()));
@@ -540,13 +562,22 @@ impl Handle {
         std::future::pending().await
     }
 
-    /// Why there is no list of a service, or no connection.
-    async fn diagnose(&self, key: Option<ServiceKey>) -> Option<Arc<str>> {
-        let (reply, why) = oneshot::channel();
-        self.send(Operation::Diagnose { key, reply }).ok()?;
-        // The driver answers at once, unless its runtime stands still.
-        let why = timeout(Duration::from_secs(1), why).await;
-        why.ok()?.ok()?.map(Into::into)
+    /// Why there is no list of a service.
+    async fn diagnose(&self, key: ServiceKey) -> Option<Arc<str>> {
+        let why = self.ask(|reply| Operation::Diagnose { key, reply }).await;
+        why.flatten().map(Into::into)
+    }
+
+    /// Why there is no connection.
+    async fn why_unconnected(&self) -> Option<Unconnected> {
+        self.ask(Operation::WhyUnconnected).await
+    }
+
+    /// Asks the driver, which answers at once unless its runtime stands still.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Operation) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(question(reply)).ok()?;
+        timeout(Duration::from_secs(1), answer).await.ok()?.ok()
     }
 
     fn send(&self, operation: Operation) -> Result<(), RequestError> {

@@ -14,6 +14,13 @@ use crate::{
 /// Where the outcome of a request goes.
 pub(super) type Reply = oneshot::Sender<Result<Outcome, RequestError>>;
 
+/// Why there is no connection.
+pub(super) struct Unconnected {
+    /// What each server says, if one of them refused the login; else how far the attempts came.
+    pub(super) text: String,
+    pub(super) login_refused: bool,
+}
+
 pub(super) enum Operation {
     /// A service that nobody had subscribed to; the driver becomes its writer.
     Subscribe { key: ServiceKey, writer: Writer },
@@ -63,11 +70,13 @@ pub(super) enum Operation {
     },
     /// Say so if the login is refused and no server is left to be tried.
     AwaitLogin(oneshot::Sender<Arc<str>>),
-    /// Say why there is no list of a service, or no connection.
+    /// Say why there is no list of a service.
     Diagnose {
-        key: Option<ServiceKey>,
+        key: ServiceKey,
         reply: oneshot::Sender<Option<String>>,
     },
+    /// Say why there is no connection.
+    WhyUnconnected(oneshot::Sender<Unconnected>),
     /// The caller waits no longer.
     Cancel(Ticket),
     /// The last clone of the client is gone: deregister everything.

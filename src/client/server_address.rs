@@ -63,7 +63,42 @@ impl ServerAddress {
     }
 }
 
+/// Several addresses in one text, with commas, semicolons or white space between them. One at either
+/// end is let pass, as lists that are put together have it; two with nothing between them are not: a
+/// server that should stand there may be missing.
+pub(super) fn list(text: &str) -> Result<Vec<ServerAddress>, InvalidServer> {
+    if let Some((_, host)) = text.rsplit_once('@') {
+        return Err(InvalidServer::with_user(host)); // a password may hold any separator
+    }
+    let is_separator = |c: char| matches!(c, ',' | ';') || c.is_whitespace();
+    let trimmed = text.trim_matches(is_separator);
+    if trimmed.is_empty() {
+        return Err(InvalidServer::none());
+    }
+    let mut servers = Vec::new();
+    for part in trimmed.split([',', ';']) {
+        if part.trim().is_empty() {
+            return Err(InvalidServer {
+                text: text.to_owned(),
+                what: "two separators follow each other with no server between them".to_owned(),
+            });
+        }
+        for one in part.split_whitespace() {
+            servers.push(one.parse()?);
+        }
+    }
+    Ok(servers)
+}
+
 impl InvalidServer {
+    /// An address with an `@`: what stands before it may be a password.
+    fn with_user(host: &str) -> Self {
+        Self {
+            text: format!("…@{host}"),
+            what: "user and password are no part of an address; use `Client::from_url` or `Builder::login`".to_owned(),
+        }
+    }
+
     pub(super) fn none() -> Self {
         Self {
             text: String::new(),
@@ -81,11 +116,7 @@ impl FromStr for ServerAddress {
             what: what.to_string(),
         };
         if let Some((_, host)) = given.rsplit_once('@') {
-            // What stands before it may be a password.
-            return Err(InvalidServer {
-                text: format!("…@{host}"),
-                what: "user and password are no part of an address; use `Client::from_url` or `Builder::login`".to_owned(),
-            });
+            return Err(InvalidServer::with_user(host));
         }
         let text = given.trim();
         let text = text
@@ -93,12 +124,19 @@ impl FromStr for ServerAddress {
             .unwrap_or(text)
             .trim_end_matches('/');
         if text.starts_with("https://") {
-            return Err(invalid(&"TLS is not chosen by the address's scheme"));
+            return Err(invalid(
+                &"TLS is not chosen by the address's scheme but by `Builder::tls`, or tls=true",
+            ));
         }
         if text.starts_with("nacos://") {
             return Err(invalid(&"a nacos:// URL is read by `Client::from_url`"));
         }
         let (text, grpc) = match text.split_once('/') {
+            Some((_, path)) if !path.starts_with(|c: char| c.is_ascii_digit()) => {
+                return Err(invalid(&format_args!(
+                    "it has a path, /{path}: leave that out (behind the slash stands a gRPC port); the paths of the servers begin with /nacos, or with what `context_path` says"
+                )));
+            }
             Some((text, grpc)) => (text, Some(port(grpc).map_err(|e| invalid(&e))?)),
             None => (text, None),
         };
@@ -161,16 +199,51 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_read_however_it_was_put_together() {
+        for text in [
+            "a,b",
+            "a, b",
+            "a b",
+            "a;b",
+            " a\tb ",
+            "a,b,",
+            ",a,b",
+            "a\nb\n",
+            "a ,\n b ,",
+        ] {
+            let servers = list(text).unwrap();
+            let shown: Vec<_> = servers.iter().map(ToString::to_string).collect();
+            assert_eq!(shown, ["a:8848/9848", "b:8848/9848"], "{text:?}");
+        }
+        for text in ["", ",", " ; "] {
+            let error = list(text).unwrap_err().to_string();
+            assert!(error.contains("no server is given"), "{error}");
+        }
+        for text in ["jo:s3 cret@a,,b", "a,jo:s3,cret@b", "a jo:s3;cret@b"] {
+            let error = list(text).unwrap_err().to_string();
+            assert!(!error.contains("s3") && !error.contains("cret"), "{error}");
+        }
+        let error = list("a,,b").unwrap_err().to_string();
+        assert!(
+            error.contains("\"a,,b\"") && error.contains("two separators"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_bad_address_says_what_is_wrong() {
         for (text, what) in [
             ("", "the host is empty"),
             ("nacos:0", "a port is not"),
-            ("nacos:8848/x", "a port is not"),
+            ("nacos:8848/x", "it has a path, /x"),
+            ("nacos:8848/0", "a port is not"),
             ("nacos:65000", "+ 1000 is no port"),
             ("::1", "needs brackets"),
             ("https://nacos:8848", "TLS is not chosen"),
             ("nacos://nacos:8848", "`Client::from_url`"),
             ("nacos://jo:s3cret@nacos:8848", "\"…@nacos:8848\""),
+            ("http://nacos:8848/nacos", "leave that out"),
+            ("http://nacos:8848/nacos/", "leave that out"),
             ("na cos:8848", "neither an IP address nor a host name"),
         ] {
             let error = text.parse::<ServerAddress>().unwrap_err().to_string();

@@ -34,6 +34,11 @@ pub(super) fn parse(text: &str) -> Result<Url, ConfigError> {
         Some((user, servers)) => (Some(user), servers),
         None => (None, authority),
     };
+    if servers.contains(char::is_whitespace) {
+        return Err(invalid(
+            "there is white space between its servers, which a URL separates by commas",
+        ));
+    }
     if servers.is_empty() {
         return Err(invalid("it names no server"));
     }

@@ -9,7 +9,10 @@ use std::{
 
 use futures_core::Stream;
 
-use crate::directory::{Cause, Change, ChangeKind, Snapshot, Subscription, change};
+use crate::{
+    directory::{Cause, Change, ChangeKind, Snapshot, Subscription, change},
+    sync::poll_within_budget,
+};
 
 /// The changes of a subscription's callable set, in order of revisions, removals first.
 ///
@@ -44,7 +47,7 @@ impl Changes {
 
     /// The next change; `None` after the subscription closed. Cancel safe.
     pub async fn next(&mut self) -> Option<Change> {
-        poll_fn(|cx| self.poll_change(cx)).await
+        poll_fn(|cx| poll_within_budget(cx, |cx| self.poll_change(cx))).await
     }
 
     fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Option<Change>> {
@@ -88,7 +91,7 @@ impl Stream for Changes {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        self.poll_change(cx)
+        poll_within_budget(cx, |cx| self.poll_change(cx))
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 
 use futures_core::Stream;
 
-use crate::directory::{Status, Subscription};
+use crate::{
+    directory::{Status, Subscription},
+    sync::poll_within_budget,
+};
 
 /// How a subscription's [`Status`] changes, beginning with the present one.
 ///
@@ -31,7 +34,7 @@ impl StatusChanges {
     /// The next status that differs from the last; `None` after the subscription closed. Cancel
     /// safe.
     pub async fn next(&mut self) -> Option<Status> {
-        poll_fn(|cx| self.poll_status(cx)).await
+        poll_fn(|cx| poll_within_budget(cx, |cx| self.poll_status(cx))).await
     }
 
     fn poll_status(&mut self, cx: &mut Context<'_>) -> Poll<Option<Status>> {
@@ -53,7 +56,7 @@ impl Stream for StatusChanges {
     type Item = Status;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Status>> {
-        self.poll_status(cx)
+        poll_within_budget(cx, |cx| self.poll_status(cx))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
+use tokio::task::coop::consume_budget;
+
 use crate::{
     directory::{Revision, Snapshot, Standing, Status, Subscription},
     model::{Address, ServiceKey},
@@ -70,6 +72,7 @@ impl Subscription {
     /// The same, but an answer that cannot be read counts only if it is later than the first
     /// `unreadable` of them.
     pub(crate) async fn ready_since(&self, unreadable: u64) -> Result<(), ReadyError> {
+        consume_budget().await;
         self.until(|subscription| {
             let state = subscription.shared.lock();
             let service = || subscription.key().clone();
@@ -98,6 +101,7 @@ impl Subscription {
         instances: usize,
         timeout: Duration,
     ) -> Result<Arc<Snapshot>, WaitForError> {
+        consume_budget().await; // not within the time: what is there is found, be that nothing
         let enough = self.until(|subscription| {
             // Closed is read first: what is published comes before it.
             let closed = subscription.status() == Status::Closed;
@@ -118,6 +122,7 @@ impl Subscription {
     /// Waits until all consumers of the service are quiet for `revision`: no call is between its
     /// admission and the end of `Service::call` on an instance that may not be called in it.
     pub async fn applied(&self, revision: Revision) -> Result<(), AppliedError> {
+        consume_budget().await;
         self.until(|subscription| {
             let closed = subscription.status() == Status::Closed;
             if subscription.applied_revision() >= revision {

@@ -7,7 +7,9 @@ use crate::endpoint::Bare;
 use crate::{
     directory::Subscription,
     discover::Discovery,
-    endpoint::{EndpointSet, MakeEndpoint, NeverRecover, Shared, Unclassified, Verdict},
+    endpoint::{
+        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Shared, Unclassified, Verdict,
+    },
 };
 
 /// A [`Discovery`] with options.
@@ -16,6 +18,7 @@ pub struct DiscoverBuilder<R = NeverRecover, C = CompleteOnResponse, V = Unclass
     prefer: Option<Arc<str>>,
     gated: bool,
     abort_after: Option<Duration>,
+    health: HealthRules,
     recover: R,
     completion: C,
     classify: V,
@@ -28,6 +31,7 @@ impl DiscoverBuilder {
             prefer: None,
             gated: true,
             abort_after: None,
+            health: HealthRules::new(),
             recover: NeverRecover::default(),
             completion: CompleteOnResponse::default(),
             classify: Unclassified::default(),
@@ -53,6 +57,7 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
             prefer: self.prefer,
             gated: self.gated,
             abort_after: self.abort_after,
+            health: self.health,
             recover,
             completion: self.completion,
             classify: self.classify,
@@ -68,6 +73,7 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
             prefer: self.prefer,
             gated: self.gated,
             abort_after: self.abort_after,
+            health: self.health,
             recover: self.recover,
             completion,
             classify: self.classify,
@@ -87,6 +93,7 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
             prefer: self.prefer,
             gated: self.gated,
             abort_after: self.abort_after,
+            health: self.health,
             recover: self.recover,
             completion: self.completion,
             classify,
@@ -106,6 +113,34 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
     #[must_use]
     pub const fn abort_in_flight_after(mut self, after: Duration) -> Self {
         self.abort_after = Some(after);
+        self
+    }
+
+    /// While no instance can be called, one whose last dial failed so long ago is dialled again for
+    /// whoever asks, and the call waits for that; when each failed more recently the call fails at
+    /// once with [`AllUnreachable`](crate::endpoint::CallError::AllUnreachable). Default: 250 ms, so
+    /// that a service that is back is called within that and a dial, and one that is not costs each
+    /// instance four dials a second at most.
+    #[must_use]
+    pub const fn redial_after(mut self, after: Duration) -> Self {
+        self.health.redial_after = after;
+        self
+    }
+
+    /// For how long a probe of an instance may take ([`MakeEndpoint::probe`]); one that is out of
+    /// time has failed, and is dropped. Default: 5 s, 2 s more than our transport's dial.
+    #[must_use]
+    pub const fn probe_timeout(mut self, timeout: Duration) -> Self {
+        self.health.probe_timeout = timeout;
+        self
+    }
+
+    /// An instance that loses so many calls in a row ([`Verdict::Lost`]), without an answer in
+    /// between, is ejected as an outlier: 30 s the first time, never more than half of the instances,
+    /// never the last. Default: 5; 0 for never, 1,000 at most.
+    #[must_use]
+    pub const fn max_lost(mut self, calls: u32) -> Self {
+        self.health.most_lost = if calls < 1_000 { calls as u16 } else { 1_000 };
         self
     }
 
@@ -143,10 +178,11 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
     {
         let attached = self.subscription.attach(|snapshot, quiet| {
             let key = self.subscription.key().clone();
-            EndpointSet::new(key, snapshot, quiet, self.prefer, self.gated)
+            EndpointSet::open(key, snapshot, quiet, self.prefer, self.gated)
         });
+        attached.consumer().settings().judge_health(self.health);
         if let Some(after) = self.abort_after {
-            attached.consumer().abort_after(after);
+            attached.consumer().settings().abort_after(after);
         }
         Arc::new(Shared::new(
             attached,

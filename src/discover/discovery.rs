@@ -15,6 +15,7 @@ use crate::{
         plan::{Given, Plan},
     },
     endpoint::{NeverRecover, Shared, Unclassified},
+    sync::poll_budget,
 };
 
 /// The instances of a service as a stream of changes: a `tower::discover::Discover`.
@@ -84,7 +85,11 @@ impl<S, R, C, V> Stream for Discovery<S, R, C, V> {
             this.plan = Plan::new(&this.given, this.shared.set());
         }
         match this.next_change() {
-            Some(change) => Poll::Ready(Some(Ok(change))),
+            Some(change) => {
+                // Spent and not waited for, for the same reason.
+                let _ = poll_budget(cx);
+                Poll::Ready(Some(Ok(change)))
+            }
             None => Poll::Pending,
         }
     }

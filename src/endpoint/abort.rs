@@ -10,7 +10,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::{endpoint::Endpoint, sync::Ticket};
+use crate::{endpoint::member::Endpoint, sync::Ticket};
 
 /// Watches whether the instance of a call in flight leaves, to cut the call some time after.
 ///

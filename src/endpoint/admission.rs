@@ -6,7 +6,9 @@ use std::{
 };
 
 use crate::{
-    endpoint::{Endpoint, EndpointSet, abort::Abort, ejection, gate::Refused, latency::Mark},
+    endpoint::{
+        abort::Abort, clock, gate::Refused, latency::Mark, member::Endpoint, set::EndpointSet,
+    },
     sync::{Ticket, guarded},
 };
 
@@ -17,7 +19,7 @@ pub(crate) struct Entering<'a, S>(&'a Endpoint<S>);
 pub(crate) struct Admitted<S> {
     /// `None` once a handle has taken over.
     endpoint: Option<Arc<Endpoint<S>>>,
-    /// When, if calls are timed.
+    /// When; if calls are timed, or once that matters.
     since: Option<Mark>,
     probe: bool,
 }
@@ -94,9 +96,9 @@ impl<S> Endpoint<S> {
 
     /// A timed call was answered, or is over: that makes what is usual, too.
     fn answered(&self, since: Mark) {
-        if let Some(timing) = self.hub.timing.get() {
-            let now = ejection::now();
-            let took = timing.mark(now).since(since);
+        if let Some(timing) = self.hub.settings.timing() {
+            let now = clock::now();
+            let took = self.hub.mark(now).since(since);
             self.latency.observe(took, now, timing);
             timing.usual.observe(took, now, timing);
         }
@@ -104,18 +106,11 @@ impl<S> Endpoint<S> {
 
     /// A timed call has ended; it counts as having taken `at_least` so long.
     fn observe(&self, since: Mark, at_least: Duration) {
-        if let Some(timing) = self.hub.timing.get() {
-            let now = ejection::now();
-            let took = timing.mark(now).since(since).max(at_least);
+        if let Some(timing) = self.hub.settings.timing() {
+            let now = clock::now();
+            let took = self.hub.mark(now).since(since).max(at_least);
             self.latency.observe(took, now, timing);
         }
-    }
-
-    /// The holder of the probe token goes without having learnt anything.
-    #[cold]
-    pub(super) fn return_probe(&self) {
-        self.ejection.postpone(ejection::now());
-        self.hub.ring();
     }
 }
 
@@ -147,16 +142,16 @@ impl<S> Place<S> {
         }
     }
 
-    /// Counts this call as waiting and has its task woken when something changes. Look again
-    /// after this.
-    pub(crate) fn wait(&mut self, cx: &Context<'_>) {
-        if !self.waiting {
+    /// Has this call's task woken when something changes, and counts it as waiting here, unless it
+    /// is counted elsewhere. Look again after this.
+    pub(crate) fn wait(&mut self, counted: bool, cx: &Context<'_>) {
+        if counted && !self.waiting {
             self.waiting = true;
-            self.endpoint().waiting.fetch_add(1, Ordering::Relaxed);
+            self.endpoint().begin_waiting();
         }
         let endpoint = self.endpoint.as_ref();
         let endpoint = endpoint.expect("only `admit` takes it, after which the place is dropped");
-        endpoint.wakers.register(&mut self.ticket, cx.waker());
+        endpoint.wakers().register(&mut self.ticket, cx.waker());
     }
 
     /// Is let in, or refused. The probe token goes to the admitted call. Drop the place after
@@ -169,19 +164,20 @@ impl<S> Place<S> {
         self.stop_waiting();
         let endpoint = self.endpoint.take();
         if let Some(endpoint) = &endpoint {
-            endpoint.calls.fetch_add(1, Ordering::Relaxed);
+            endpoint.count_call();
         }
         let probe = mem::take(&mut self.probe);
+        let timed = set.is_timed();
         Some(Admitted {
             endpoint,
             probe,
-            since: set.hub.timing.get().map(|t| t.mark(ejection::now())),
+            since: timed.then(|| set.hub().mark(clock::now())),
         })
     }
 
     #[inline]
     fn stop_waiting(&mut self) {
-        if self.waiting {
+        if self.ticket.is_some() || self.waiting {
             self.waited();
         }
     }
@@ -192,10 +188,10 @@ impl<S> Place<S> {
             return;
         };
         if let Some(ticket) = self.ticket.take() {
-            endpoint.wakers.leave(ticket);
+            endpoint.wakers().leave(ticket);
         }
         if mem::take(&mut self.waiting) {
-            endpoint.waiting.fetch_sub(1, Ordering::Relaxed);
+            endpoint.end_waiting();
         }
     }
 
@@ -223,10 +219,35 @@ impl<S> Admitted<S> {
     pub(crate) fn failed(&mut self) {
         let since = self.since.take();
         let endpoint = self.endpoint();
-        endpoint.failures.fetch_add(1, Ordering::Relaxed);
-        if let (Some(since), Some(timing)) = (since, endpoint.hub.timing.get()) {
+        endpoint.count_failure();
+        if let (Some(since), Some(timing)) = (since, endpoint.hub.settings.timing()) {
             endpoint.observe(since, timing.penalty);
         }
+    }
+
+    /// The call will have to wait for its answer: for how long may matter, if outcomes count. Where it
+    /// does not, or the answer is there at once, no clock is read.
+    #[inline]
+    pub(crate) fn begin_waiting(&mut self) {
+        if self.since.is_none() && self.endpoint().hub.settings.outcomes().is_some() {
+            let now = clock::now();
+            self.since = Some(self.endpoint().hub.mark(now));
+        }
+    }
+
+    /// The answer has come.
+    #[inline]
+    pub(crate) fn observe_usual(&self) {
+        if let Some(since) = self.since
+            && self.endpoint().hub.settings.outcomes().is_some()
+        {
+            self.endpoint().observe_usual(since);
+        }
+    }
+
+    /// How long it has waited, if that matters.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.since.map(|since| self.endpoint().age(since))
     }
 
     /// The verdict on the instance is in: whether this call was its probe.
@@ -285,17 +306,17 @@ impl<S: Send + Sync> Finish for Endpoint<S> {
     }
 
     fn poll_abort(&self, abort: &mut Abort, cx: &mut Context<'_>) -> Poll<()> {
-        match self.hub.abort_after.get() {
-            Some(after) => abort.poll(self, *after, cx),
+        match self.hub.settings.aborts_after() {
+            Some(after) => abort.poll(self, after, cx),
             None => Poll::Pending,
         }
     }
 
     #[cold]
     fn lost(&self, reason: &str) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.count_failure();
         if let Some(reports) = self.hub.reports.get().and_then(Weak::upgrade) {
-            reports.lost(&self.address(), self.generation, reason);
+            reports.lost(&self.address(), self.generation(), reason);
         }
     }
 }

@@ -2,7 +2,14 @@ use std::{fmt, sync::Arc};
 
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
-use crate::endpoint::{Any, Call, CallError, InFlight, Judge, Recover, Shared};
+use crate::endpoint::{
+    admission::InFlight,
+    call::Call,
+    error::CallError,
+    pick::Any,
+    rules::{Judge, Recover},
+    shared::Shared,
+};
 
 /// The call engine with nothing around it: any open instance, no policy. For the crate's own
 /// stress and allocation tests; not part of the interface.

@@ -2,6 +2,7 @@ use std::{
     fmt,
     future::Future,
     marker::PhantomData,
+    mem,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
@@ -11,21 +12,32 @@ use pin_project::pin_project;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
 use crate::endpoint::{
-    CallError, EndpointSet, InFlight, Judge, Outcome, Progress, Recover, Recovered, Shared,
-    Verdict,
     abort::Abort,
-    admission::{Admitted, Place},
-    pick::{Pick, Picked, Tried},
+    admission::{Admitted, InFlight, Place},
+    budget::poll_spend,
+    choice::Picked,
+    clock,
+    error::CallError,
+    pick::Pick,
+    progress::Progress,
+    room::Room,
+    rules::{Judge, Outcome, Recover, Recovered, Verdict},
+    set::EndpointSet,
+    shared::Shared,
     slot::Obtained,
+    tried::Tried,
     waiter::Waiter,
 };
 
 /// One call: pick, make, wait until ready, admit, `Service::call`, first poll, all in the first
 /// poll of this future unless something has to be waited for.
 ///
-/// While it waits it is admitted nowhere, and whatever shuts the gate that it waits at wakes it to
-/// pick another. Allocates nothing unless an instance fails, or it waits and is watched for
-/// `abort_in_flight_after`. Dropped at any point it leaves all counts as they were.
+/// An instance whose service is not ready is passed over while another's is; when none is, the call
+/// takes the first that becomes so. While it waits it is admitted nowhere, and whatever shuts a gate
+/// that it waits at wakes it to pick another. Allocates nothing unless an instance fails or has no
+/// room, or it waits and is watched for `abort_in_flight_after`. Dropped at any point it leaves all
+/// counts as they were. One that fails without having waited spends of tokio's cooperative budget;
+/// one that succeeds so does not: what answers from memory is no loop that waits for anything.
 #[pin_project(PinnedDrop, project = CallProjection)]
 pub(crate) struct Call<P, S, Req, R, C, V>
 where
@@ -39,13 +51,16 @@ where
     future: Option<S::Future>,
     admitted: Option<Admitted<S>>,
     abort: Abort,
-    /// The service that is waited for; dropped before the place.
-    service: Option<S>,
-    place: Option<Place<S>>,
+    /// The instances that it waits at: the first to have room gets it.
+    rooms: Vec<Room<S>>,
     /// Among those who wait for the set's next change.
     waiter: Waiter,
     tried: Tried,
     refusals: u8,
+    /// Whether it was polled before, so that it has waited.
+    polled: bool,
+    /// Whether it is over but for telling its failure.
+    over: bool,
     /// Boxed: seldom there, and every call has the room for it.
     failure: Option<Box<CallError>>,
     rules: PhantomData<Rules<R, C, V>>,
@@ -77,11 +92,12 @@ where
             future: None,
             admitted: None,
             abort: Abort::default(),
-            service: None,
-            place: None,
+            rooms: Vec::new(),
             waiter: Waiter::default(),
             tried: Tried::default(),
             refusals: 0,
+            polled: false,
+            over: false,
             failure: None,
             rules: PhantomData,
         }
@@ -96,7 +112,7 @@ where
     /// How far it has come.
     pub(crate) fn progress(&self) -> Progress<'_> {
         let admitted = self.admitted.as_ref().map(Admitted::endpoint);
-        let endpoint = admitted.or_else(|| self.place.as_ref().map(Place::endpoint));
+        let endpoint = admitted.or_else(|| self.rooms.first().map(|room| room.place.endpoint()));
         Progress {
             service: self.pick.shared().set().service(),
             instance: endpoint.map(|endpoint| endpoint.address()),
@@ -108,7 +124,18 @@ where
     /// Whether it waits for there to be an instance to call.
     #[inline]
     pub(crate) const fn waits_for_instances(&self) -> bool {
-        self.waiter.waits()
+        self.waiter.waits() && self.rooms.is_empty()
+    }
+
+    /// A deadline that is ours has passed: gives the call up, which counts against the instance
+    /// that has not answered it.
+    pub(crate) fn expire(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.future.set(None);
+        if let Some(admitted) = this.admitted.take() {
+            this.abort.leave(admitted.endpoint());
+            this.pick.shared().set().overdue(admitted.endpoint());
+        }
     }
 }
 
@@ -125,7 +152,13 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.pick.shared().set().tend();
+        let polled = mem::replace(self.as_mut().project().polled, true);
+        if polled && self.over {
+            ready!(poll_spend(cx));
+            let failure = self.project().failure.take();
+            return Poll::Ready(Err(*failure.expect("polled after it was done")));
+        }
+        self.pick.shared().set().maintain();
         loop {
             match ready!(self.as_mut().poll_answer(cx)) {
                 Step::Enter => {}
@@ -136,7 +169,7 @@ where
                 }
                 Step::Failed(error) => {
                     if let Some(error) = self.as_mut().project().failed(error) {
-                        return Poll::Ready(Err(*error));
+                        return self.project().end(error, polled, cx);
                     }
                 }
                 Step::Aborted(error) => return Poll::Ready(Err(*error)),
@@ -144,10 +177,10 @@ where
             if self.tried.is_full()
                 && let Some(failure) = self.as_mut().project().failure.take()
             {
-                return Poll::Ready(Err(*failure));
+                return self.project().end(failure, polled, cx);
             }
             if let Err(error) = ready!(self.as_mut().poll_entry(cx)) {
-                return Poll::Ready(Err(*error));
+                return self.project().end(error, polled, cx);
             }
         }
     }
@@ -167,67 +200,23 @@ where
     #[inline]
     fn poll_entry(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Box<CallError>>> {
         let mut this = self.project();
-        let shared = this.pick.shared();
-        // The service is dropped before the place.
-        let mut place = match this.place.take() {
-            Some(place) => place,
-            None => match ready!(poll_place(this.pick, this.tried, this.waiter, cx)) {
+        if !this.rooms.is_empty() && this.poll_rooms(cx) {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let place = match ready!(poll_place(this.pick, this.tried, this.waiter, cx)) {
                 Ok(place) => place,
                 Err(error) => return Poll::Ready(Err(this.failure.take().unwrap_or(error))),
-            },
-        };
-        let mut service = match this.service.take() {
-            Some(service) => service,
-            None => match poll_service(shared, &mut place, cx) {
-                Poll::Ready(Some(service)) => service,
-                Poll::Ready(None) => return Poll::Ready(Ok(())),
-                Poll::Pending => {
-                    *this.place = Some(place);
-                    return Poll::Pending;
-                }
-            },
-        };
-        match service.poll_ready(cx) {
-            Poll::Ready(Ok(())) => {
-                if let Some(admitted) = place.admit(shared.set()) {
-                    let admitted = this.admitted.insert(admitted);
-                    let entering = admitted.enter();
-                    let request = this.request.take();
-                    let request = request.expect("polled after it was done, or after a panic");
-                    let future = service.call(request);
-                    this.future.set(Some(future));
-                    drop(entering);
-                }
-                Poll::Ready(Ok(()))
+            };
+            // The service is dropped before the place.
+            let mut room = Room {
+                service: None,
+                place,
+            };
+            if this.poll_room(&mut room, cx) {
+                return Poll::Ready(Ok(()));
             }
-            Poll::Ready(Err(error)) => {
-                // By the contract of `poll_ready` this service is of no more use. The request is
-                // still ours.
-                let endpoint = Arc::clone(place.endpoint());
-                let probe = place.hand_over_probe();
-                drop(endpoint.slot.discard());
-                drop(service);
-                drop(place);
-                let verdict = shared.classify.classify(&error);
-                let error = CallError::inner_of(shared.set().service(), &endpoint, error);
-                let verdict = match verdict {
-                    Verdict::Reachable => Verdict::unreachable(error.cause()),
-                    failed => failed,
-                };
-                shared.judged(&endpoint, probe, &verdict, Outcome::Ignored);
-                *this.failure = Some(Box::new(error));
-                this.tried.push(endpoint.generation());
-                Poll::Ready(Ok(()))
-            }
-            Poll::Pending => {
-                place.wait(cx);
-                if place.is_open() {
-                    *this.service = Some(service);
-                    *this.place = Some(place);
-                    return Poll::Pending;
-                }
-                Poll::Ready(Ok(()))
-            }
+            ready!(this.wait_at(room, cx));
         }
     }
 
@@ -245,6 +234,9 @@ where
             Poll::Ready(Ok(response)) => Step::Answered(response),
             Poll::Ready(Err(error)) => Step::Failed(error),
             Poll::Pending => {
+                if let Some(admitted) = this.admitted {
+                    admitted.begin_waiting();
+                }
                 let set = this.pick.shared().set();
                 let error = ready!(poll_abort(this.abort, this.admitted, set, cx));
                 this.future.set(None);
@@ -268,6 +260,113 @@ where
     C: TrackCompletion<InFlight, S::Response>,
     V: Judge<S::Response, S::Error>,
 {
+    /// Looks at those that it waits at, in the order in which it came to them. True if one let it
+    /// in, or is of no more use.
+    #[cold]
+    fn poll_rooms(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut at = 0;
+        while at < self.rooms.len() {
+            let mut room = self.rooms.remove(at);
+            if self.poll_room(&mut room, cx) {
+                self.forget_rooms();
+                return true;
+            }
+            self.rooms.insert(at, room);
+            at += 1;
+        }
+        false
+    }
+
+    /// Goes into an instance. True if it was let in, or the instance is of no more use.
+    #[inline]
+    fn poll_room(&mut self, room: &mut Room<S>, cx: &mut Context<'_>) -> bool {
+        let shared = self.pick.shared();
+        let counted = self.rooms.is_empty();
+        let service = match &mut room.service {
+            Some(service) => service,
+            empty => match poll_service(shared, &mut room.place, counted, cx) {
+                Poll::Ready(Some(service)) => empty.insert(service),
+                Poll::Ready(None) => return true,
+                Poll::Pending => return false,
+            },
+        };
+        match service.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                if let Some(admitted) = room.place.admit(shared.set()) {
+                    let admitted = self.admitted.insert(admitted);
+                    let entering = admitted.enter();
+                    let request = self.request.take();
+                    let request = request.expect("polled after it was done, or after a panic");
+                    let future = service.call(request);
+                    self.future.set(Some(future));
+                    drop(entering);
+                    self.waiter.leave(shared.set());
+                }
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                self.broken(room, error);
+                true
+            }
+            Poll::Pending => {
+                room.place.wait(counted, cx);
+                !room.place.is_open()
+            }
+        }
+    }
+
+    /// By the contract of `poll_ready` this service is of no more use. The request is still ours.
+    #[cold]
+    fn broken(&mut self, room: &mut Room<S>, error: S::Error) {
+        let shared = self.pick.shared();
+        let endpoint = Arc::clone(room.place.endpoint());
+        let probe = room.place.hand_over_probe();
+        drop(endpoint.slot.discard());
+        room.service = None;
+        let verdict = shared.classify.classify(&error);
+        let error = CallError::inner_of(shared.set().service(), endpoint.address(), error);
+        let verdict = match verdict {
+            Verdict::Reachable => Verdict::unreachable(error.cause()),
+            failed => failed,
+        };
+        shared.judged(&endpoint, probe, &verdict, Outcome::Ignored);
+        *self.failure = Some(Box::new(error));
+        self.tried.push(endpoint.generation());
+    }
+
+    /// It has no room now: others are looked at. Ready to do so, unless it waits at as many as it
+    /// may.
+    #[cold]
+    fn wait_at(&mut self, room: Room<S>, cx: &mut Context<'_>) -> Poll<()> {
+        let more = self.tried.push_full(room.place.endpoint().generation());
+        self.rooms.push(room);
+        // What was looked at before has this task's waker; what is new has it through the set.
+        self.waiter.register(self.pick.shared().set(), cx.waker());
+        if more { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// It waits at none of them any more.
+    fn forget_rooms(&mut self) {
+        self.rooms.clear();
+        self.tried.clear_full();
+    }
+
+    /// It is over. One that has not waited lets others work before it says so, now and then.
+    #[cold]
+    fn end(
+        self,
+        error: Box<CallError>,
+        polled: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<C::Output, CallError>> {
+        if !polled && poll_spend(cx).is_pending() {
+            *self.failure = Some(error);
+            *self.over = true;
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(*error))
+    }
+
     /// The admission of a call whose future is gone.
     #[inline]
     fn leave(&mut self) -> Admitted<S> {
@@ -287,6 +386,7 @@ where
         self.abort.leave(admitted.endpoint());
         let shared = self.pick.shared();
         let outcome = shared.classify.outcome(Ok(&response));
+        admitted.observe_usual();
         let probe = admitted.judged();
         shared.set().answered(admitted.endpoint(), probe, outcome);
         let handle = admitted.hand_over();
@@ -312,7 +412,7 @@ where
         let recovered = shared.recover.recover(&mut error);
         let error = Box::new(CallError::inner_of(
             shared.set().service(),
-            &endpoint,
+            endpoint.address(),
             error,
         ));
         let request = match recovered {
@@ -335,7 +435,7 @@ where
 #[inline]
 fn poll_place<P, S, R, C, V>(
     pick: &P,
-    tried: &Tried,
+    tried: &mut Tried,
     waiter: &mut Waiter,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Place<S>, Box<CallError>>>
@@ -354,6 +454,7 @@ where
             Picked::Wait => {
                 // Looked for again after this, so that no change falls in between.
                 waiter.register(set, cx.waker());
+                tried.wait_since(clock::now());
                 registered = true;
             }
             Picked::Nobody(error) => return Poll::Ready(Err(error)),
@@ -366,18 +467,20 @@ where
 fn poll_service<S: Clone + 'static, R, C, V>(
     shared: &Shared<S, R, C, V>,
     place: &mut Place<S>,
+    counted: bool,
     cx: &mut Context<'_>,
 ) -> Poll<Option<S>> {
     if let Some(service) = place.endpoint().slot.get() {
         return Poll::Ready(Some(service));
     }
-    poll_making(shared, place, cx)
+    poll_making(shared, place, counted, cx)
 }
 
 #[cold]
 fn poll_making<S: Clone + 'static, R, C, V>(
     shared: &Shared<S, R, C, V>,
     place: &mut Place<S>,
+    counted: bool,
     cx: &mut Context<'_>,
 ) -> Poll<Option<S>> {
     let mut registered = false;
@@ -396,7 +499,7 @@ fn poll_making<S: Clone + 'static, R, C, V>(
                 if registered {
                     return Poll::Pending;
                 }
-                place.wait(cx);
+                place.wait(counted, cx);
                 registered = true;
             }
             Obtained::Panicked => {
@@ -416,7 +519,7 @@ fn poll_abort<S>(
     set: &EndpointSet<S>,
     cx: &mut Context<'_>,
 ) -> Poll<Box<CallError>> {
-    let (Some(&after), Some(admitted)) = (set.hub.abort_after.get(), admitted) else {
+    let (Some(after), Some(admitted)) = (set.settings().aborts_after(), admitted) else {
         return Poll::Pending;
     };
     let endpoint = admitted.endpoint();
@@ -439,6 +542,12 @@ where
         this.waiter.leave(this.pick.shared().set());
         if let Some(admitted) = this.admitted {
             this.abort.leave(admitted.endpoint());
+            let set = this.pick.shared().set();
+            if set.settings().outcomes().is_some()
+                && let Some(age) = admitted.age()
+            {
+                set.given_up(admitted.endpoint(), age);
+            }
         }
     }
 }

@@ -2,10 +2,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use tower::BoxError;
 
-use crate::{
-    endpoint::Endpoint,
-    model::{Address, ServiceKey},
-};
+use crate::model::{Address, ServiceKey};
 
 /// Why a call failed.
 ///
@@ -44,8 +41,8 @@ pub enum CallError {
         /// The limit, and which.
         reason: Arc<str>,
     },
-    /// Every instance that may be called failed to be reached, and the time of the next probe has
-    /// not come.
+    /// Every instance that may be called was dialled just now, in vain: while the call waited for that,
+    /// or less than `redial_after` before it began (250 ms, unless the builder says otherwise).
     AllUnreachable {
         /// The service.
         service: ServiceKey,
@@ -92,14 +89,14 @@ pub enum CallError {
 }
 
 impl CallError {
-    pub(crate) fn inner_of<S, E: Into<BoxError>>(
+    pub(crate) fn inner_of<E: Into<BoxError>>(
         service: &ServiceKey,
-        endpoint: &Endpoint<S>,
+        instance: Address,
         error: E,
     ) -> Self {
         Self::Inner {
             service: service.clone(),
-            instance: endpoint.address(),
+            instance,
             error: error.into(),
         }
     }

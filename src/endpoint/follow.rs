@@ -5,14 +5,14 @@ use std::{
 
 use crate::{
     directory::{Consumer, Revision, Snapshot, Transition, TransitionKind},
-    endpoint::{Endpoint, EndpointSet, ejection, gate::State as GateState, janitor, set::State},
+    endpoint::{clock, member::Endpoint, set::EndpointSet},
 };
 
 impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
     fn close(&self, next: &Arc<Snapshot>, transitions: &[Transition]) {
         let mut state = self.lock();
         state.latest = Arc::clone(next);
-        let now = self.is_timed().then(ejection::now);
+        let now = self.is_timed().then(clock::now);
         for transition in transitions {
             match transition.kind {
                 TransitionKind::Evicted => {
@@ -64,7 +64,7 @@ impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
                     self.hub.probes.store(true, Ordering::Release);
                 }
             }
-            if self.hub.tended.load(Ordering::Acquire) {
+            if self.hub.has_janitor() {
                 state.updated.push(Arc::clone(&endpoint));
             }
             state.touched.push(endpoint);
@@ -73,12 +73,12 @@ impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
 
     fn wake(&self) {
         let touched = mem::take(&mut self.lock().touched);
-        self.changed();
+        self.publish_membership();
         for endpoint in &touched {
             endpoint.wakers().wake_all();
         }
         self.waiters.wake_all();
-        self.hub.ring();
+        self.hub.notify_janitor();
     }
 
     fn quiet(&self) -> Revision {
@@ -94,46 +94,11 @@ impl<S: Send + Sync + 'static> Consumer for EndpointSet<S> {
     }
 }
 
-impl<S> State<S> {
-    /// The endpoint that a transition is about, if one was ever made.
-    fn held(&self, transition: &Transition) -> Option<Arc<Endpoint<S>>> {
-        self.endpoints
-            .get(&transition.address)
-            .filter(|endpoint| endpoint.generation() == transition.generation)
-            .map(Arc::clone)
-    }
-
-    /// A gate was shut that had been in the state `before`.
-    fn shut(&mut self, next: &Snapshot, endpoint: &Arc<Endpoint<S>>, before: GateState) {
-        // One that was shut before and is still noisy keeps the earlier revision: that one is not
-        // quiet either.
-        let noted = self.entering.iter().any(|(_, e)| Arc::ptr_eq(e, endpoint));
-        if before.entering() > 0 && !noted {
-            self.entering.push((next.revision(), Arc::clone(endpoint)));
-        }
-        self.touched.push(Arc::clone(endpoint));
-    }
-}
-
 impl<S> Endpoint<S> {
     fn take_over(&self, snapshot: &Snapshot, transition: &Transition) {
         let entry = transition.entry.and_then(|at| snapshot.entries().get(at));
         if let Some(entry) = entry {
             self.update(entry.instance());
-        }
-    }
-}
-
-impl<S: Send + Sync + 'static> EndpointSet<S> {
-    /// Sees to it that the janitor's work is done, if there is none and some has come up: by a new
-    /// one on the caller's runtime, or here and now if there is no runtime either.
-    #[inline]
-    pub(crate) fn tend(self: &Arc<Self>) {
-        if let Some(now) = self.hub.take_duty()
-            && !janitor::spawn(self)
-        {
-            let next = self.tidy(now, None);
-            self.hub.put_off(next);
         }
     }
 }

@@ -103,16 +103,24 @@ impl Gate {
         self.word.fetch_and(!CLOSED, Ordering::Release);
     }
 
-    /// Keeps all but a probe out, since the instance cannot be reached. True if this changed
-    /// anything.
-    pub(crate) fn eject(&self) -> bool {
-        let before = State(self.word.fetch_or(EJECTED, Ordering::Relaxed));
-        !before.is_ejected()
+    /// Keeps all but a probe out, until [`restore`](Self::restore): no connection to the instance
+    /// could be had, or it does badly. In place of a [`suspect`](Self::suspect); takes back a
+    /// [`grant_probe`](Self::grant_probe).
+    pub(crate) fn eject(&self) {
+        self.word.fetch_or(EJECTED, Ordering::Relaxed);
+        self.word.fetch_and(!(SUSPECT | PROBE), Ordering::Relaxed);
     }
 
-    /// Takes back an [`eject`](Self::eject), and a probe token with it.
+    /// Keeps all but a probe out until it is known whether the instance can be reached.
+    pub(crate) fn suspect(&self) {
+        self.word.fetch_or(SUSPECT, Ordering::Relaxed);
+    }
+
+    /// Takes back an [`eject`](Self::eject) or a [`suspect`](Self::suspect), and a probe token with
+    /// it.
     pub(crate) fn restore(&self) {
-        self.word.fetch_and(!(EJECTED | PROBE), Ordering::Relaxed);
+        self.word
+            .fetch_and(!(EJECTED | SUSPECT | PROBE), Ordering::Relaxed);
     }
 
     /// Keeps all out, since there is no service to call. Holds until [`usable`](Self::usable).
@@ -171,9 +179,14 @@ impl State {
         self.0 & CLOSED != 0
     }
 
-    /// Whether the instance could not be reached.
+    /// Whether no connection to the instance could be had, or it does badly.
     pub(crate) const fn is_ejected(self) -> bool {
         self.0 & EJECTED != 0
+    }
+
+    /// Whether it is being found out if the instance can be reached.
+    pub(crate) const fn is_suspect(self) -> bool {
+        self.0 & SUSPECT != 0
     }
 
     /// Whether there is no service to call.
@@ -212,6 +225,7 @@ impl fmt::Debug for State {
             .field("evicted", &self.is_evicted())
             .field("closed", &self.is_closed())
             .field("ejected", &self.is_ejected())
+            .field("suspect", &self.is_suspect())
             .field("unusable", &self.is_unusable())
             .field("entering", &self.entering())
             .field("in_flight", &self.in_flight())
@@ -224,11 +238,12 @@ const CLOSED: u64 = 1 << 62;
 const EJECTED: u64 = 1 << 61;
 const UNUSABLE: u64 = 1 << 60;
 const PROBE: u64 = 1 << 59;
+const SUSPECT: u64 = 1 << 58;
 /// What keeps a probe out.
 const BARRED: u64 = EVICTED | CLOSED | UNUSABLE;
 /// What keeps a call out.
-const SHUT: u64 = BARRED | EJECTED;
-/// One in ENTERING: bits 40 to 58, as many threads as may be inside of `Service::call` at once.
+const SHUT: u64 = BARRED | EJECTED | SUSPECT;
+/// One in ENTERING: bits 40 to 57, as many threads as may be inside of `Service::call` at once.
 const ENTER: u64 = 1 << 40;
 const IN_FLIGHT: u64 = ENTER - 1;
-const ENTERING: u64 = (PROBE - 1) & !IN_FLIGHT;
+const ENTERING: u64 = (SUSPECT - 1) & !IN_FLIGHT;

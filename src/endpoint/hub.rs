@@ -1,49 +1,36 @@
-use std::{
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, OnceLock, Weak,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     directory::Generation,
-    endpoint::{ejection, latency::Timing, outliers::Outliers},
+    endpoint::{clock, latency::Mark, settings::Settings},
     model::Address,
 };
-
-/// Who is told what an endpoint learns outside of a call's future: the set.
-pub(crate) trait Reports: Send + Sync {
-    /// A response of this instance broke off in its body, for this reason.
-    fn lost(&self, instance: &Address, generation: Generation, reason: &str);
-}
 
 /// Where the endpoints of one consumer report to.
 pub(crate) struct Hub {
     /// Rung when a closed gate becomes quiet; the directory listens.
     pub(crate) quiet: Arc<Notify>,
-    /// Rung when there is something to tidy up; the janitor listens.
-    pub(crate) bell: Notify,
+    /// Rung when there is work for the janitor.
+    pub(crate) work: Notify,
     /// Whether there is a janitor.
-    pub(crate) tended: AtomicBool,
+    staffed: AtomicBool,
     /// Whether a janitor panicked, so that another would.
-    pub(crate) unfit: AtomicBool,
+    unfit: AtomicBool,
     /// When a call is to do the janitor's work, for want of one: in ms since the epoch.
     due: AtomicU64,
     epoch: Instant,
     /// Whether a probe may be on offer.
     pub(crate) probes: AtomicBool,
-    /// How calls are timed, if they are.
-    pub(crate) timing: OnceLock<Timing>,
-    /// Who is an outlier, if answers count.
-    pub(crate) outliers: OnceLock<Outliers>,
+    /// What was set.
+    pub(crate) settings: Settings,
     /// The set's version at which an outlier was spared for being one too many.
     pub(crate) spared: AtomicU64,
-    /// How long after its instance's eviction a call in flight is cut, if it is.
-    pub(crate) abort_after: OnceLock<Duration>,
-    /// Instances that were ejected, ejected for their answers, and restored so far.
+    /// Instances that were ejected, ejected as outliers, and restored so far.
     ejections: AtomicU64,
     outlier_ejections: AtomicU64,
     restorations: AtomicU64,
@@ -55,20 +42,24 @@ pub(crate) struct Hub {
     pub(crate) moved: AtomicU64,
 }
 
+/// Who is told what an endpoint learns outside of a call's future: the set.
+pub(crate) trait Reports: Send + Sync {
+    /// A response of this instance broke off in its body, for this reason.
+    fn lost(&self, instance: &Address, generation: Generation, reason: &str);
+}
+
 impl Hub {
     pub(crate) fn new(quiet: Arc<Notify>) -> Self {
         Self {
             quiet,
-            bell: Notify::new(),
-            tended: AtomicBool::new(false),
+            work: Notify::new(),
+            staffed: AtomicBool::new(false),
             unfit: AtomicBool::new(false),
             due: AtomicU64::new(NEVER),
-            epoch: ejection::now(),
+            epoch: clock::now(),
             probes: AtomicBool::new(false),
-            timing: OnceLock::new(),
-            outliers: OnceLock::new(),
+            settings: Settings::default(),
             spared: AtomicU64::new(0),
-            abort_after: OnceLock::new(),
             ejections: AtomicU64::new(0),
             outlier_ejections: AtomicU64::new(0),
             restorations: AtomicU64::new(0),
@@ -83,9 +74,8 @@ impl Hub {
         self.ejections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One was for its answers.
+    /// One was as an outlier.
     pub(crate) fn count_outlier(&self) {
-        self.count_ejection();
         self.outlier_ejections.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -99,7 +89,7 @@ impl Hub {
         self.ejections.load(Ordering::Relaxed)
     }
 
-    /// How many of them for their answers.
+    /// How many of them as outliers.
     pub(crate) fn outlier_ejections(&self) -> u64 {
         self.outlier_ejections.load(Ordering::Relaxed)
     }
@@ -109,18 +99,41 @@ impl Hub {
         self.restorations.load(Ordering::Relaxed)
     }
 
-    /// There is something to tidy up.
-    pub(crate) fn ring(&self) {
-        if !self.tended.load(Ordering::Acquire) {
-            self.due.store(0, Ordering::Release);
-        }
-        self.bell.notify_one();
+    /// This moment, in one word.
+    #[inline]
+    pub(crate) fn mark(&self, now: Instant) -> Mark {
+        Mark::new(self.epoch, now)
     }
 
-    /// The janitor has gone.
-    pub(crate) fn leave_untended(&self) {
-        self.tended.store(false, Ordering::Release);
+    /// Whether there is a janitor.
+    #[inline]
+    pub(crate) fn has_janitor(&self) -> bool {
+        self.staffed.load(Ordering::Acquire)
+    }
+
+    /// Whether a janitor panicked, so that another would.
+    pub(crate) fn is_unfit(&self) -> bool {
+        self.unfit.load(Ordering::Relaxed)
+    }
+
+    /// A janitor begins. False if there is one.
+    pub(crate) fn hire(&self) -> bool {
+        !self.staffed.swap(true, Ordering::AcqRel)
+    }
+
+    /// The janitor has gone, by a panic perhaps.
+    pub(crate) fn dismiss(&self, panicked: bool) {
+        self.unfit.fetch_or(panicked, Ordering::Relaxed);
+        self.staffed.store(false, Ordering::Release);
         self.due.store(0, Ordering::Release);
+    }
+
+    /// There is work for the janitor.
+    pub(crate) fn notify_janitor(&self) {
+        if !self.has_janitor() {
+            self.due.store(0, Ordering::Release);
+        }
+        self.work.notify_one();
     }
 
     /// When there is no janitor and its work is due: now, which falls to one caller only.
@@ -130,7 +143,7 @@ impl Hub {
         if due == NEVER {
             return None;
         }
-        let now = ejection::now();
+        let now = clock::now();
         let mine = due <= self.ms(now) && {
             let taken = self
                 .due
@@ -143,7 +156,7 @@ impl Hub {
     /// Nobody but a call will do what is due then.
     pub(crate) fn put_off(&self, until: Option<Instant>) {
         if let Some(until) = until
-            && !self.tended.load(Ordering::Acquire)
+            && !self.has_janitor()
         {
             self.due.fetch_min(self.ms(until) + 1, Ordering::AcqRel);
         }

@@ -5,85 +5,103 @@ use std::{
     thread,
 };
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 #[cfg(feature = "metrics")]
-use crate::endpoint::tell;
+use crate::endpoint::telling;
 use crate::{
+    directory::Snapshot,
     endpoint::{
-        EndpointSet, MakeEndpoint,
-        ejection::{self, PROBE_INTERVAL},
-        probes::Probes,
-        slot::Obtained,
+        clock, discard::discard, health::machine::Event, hub::Hub, make::MakeEndpoint,
+        member::Endpoint, probes::Probes, set::EndpointSet, slot::Obtained,
     },
     model::ServiceKey,
 };
 
-/// Starts the task of a set on the runtime that this is called on, unless there is one already.
-/// False if there is no runtime, or one panicked before: on a runtime without a timer, say.
-pub(super) fn spawn<S: Send + Sync + 'static>(set: &Arc<EndpointSet<S>>) -> bool {
-    let Ok(runtime) = Handle::try_current() else {
-        return false;
-    };
-    let hub = Arc::clone(&set.hub);
-    if hub.unfit.load(Ordering::Relaxed) {
-        return false;
+impl<S: Send + Sync + 'static> EndpointSet<S> {
+    /// A set that starts from `snapshot` and rings `quiet` when a closed gate has become quiet.
+    ///
+    /// Called on a tokio runtime it starts a small task there, which ends with the set: it drops
+    /// the services of evicted instances and probes ejected ones. Without a runtime both happen at
+    /// the next use.
+    pub(crate) fn open(
+        service: ServiceKey,
+        snapshot: Arc<Snapshot>,
+        quiet: Arc<Notify>,
+        prefer: Option<Arc<str>>,
+        gated: bool,
+    ) -> Arc<Self> {
+        let set = Arc::new(Self::new(service, snapshot, quiet, prefer, gated));
+        let reports: Weak<Self> = Arc::downgrade(&set);
+        let _ = set.hub.reports.set(reports);
+        set.spawn_janitor();
+        set
     }
-    let weak = Arc::downgrade(set);
-    if hub.tended.swap(true, Ordering::AcqRel) {
-        hub.bell.notify_one();
-        return true;
+
+    /// Sees to it that the janitor's work is done, if there is none and some has come up: by a new
+    /// one on the caller's runtime, or here and now if there is no runtime either.
+    #[inline]
+    pub(crate) fn maintain(self: &Arc<Self>) {
+        if let Some(now) = self.hub.take_duty()
+            && !self.spawn_janitor()
+        {
+            let next = self.sweep(now, None);
+            self.hub.put_off(next);
+        }
     }
-    let on_duty = OnDuty(Weak::clone(&weak));
-    // Owned by the set: it ends when the set is abandoned or gone, both of which ring the bell.
-    runtime.spawn(async move {
-        let _on_duty = on_duty;
-        let mut probes = Probes::new();
-        let mut prepared = 0;
-        loop {
-            let next = match weak.upgrade() {
-                Some(set) if !set.is_abandoned() => {
-                    let now = ejection::now();
-                    let upkeep = set.upkeep(now);
-                    set.prepare(&mut prepared);
-                    let tidied = set.tidy(now, Some(&mut probes));
-                    [upkeep, tidied].into_iter().flatten().min()
-                }
-                _ => return,
-            };
-            #[cfg(feature = "metrics")]
-            let next = next.into_iter().chain([tell::next(ejection::now())]).min();
-            tokio::select! {
-                () = hub.bell.notified() => {}
-                () = sleep_until(next) => {}
-                (endpoint, ended) = probes.next() => if let Some(set) = weak.upgrade() {
-                    match ended {
-                        Ok(()) => set.reached(&endpoint),
-                        Err(reason) => set.failed(&endpoint, true, &reason, false),
-                    }
-                }
+
+    /// Starts the janitor on the runtime that this is called on, unless there is one already. False
+    /// if there is no runtime, or one panicked before: on a runtime without a timer, say.
+    fn spawn_janitor(self: &Arc<Self>) -> bool {
+        let Ok(runtime) = Handle::try_current() else {
+            return false;
+        };
+        let hub = Arc::clone(&self.hub);
+        if hub.is_unfit() {
+            return false;
+        }
+        if !hub.hire() {
+            hub.work.notify_one();
+            return true;
+        }
+        let on_duty = OnDuty(Arc::downgrade(self));
+        // Owned by the set: it ends when the set is abandoned or gone, both of which ring for it.
+        runtime.spawn(work(on_duty, hub));
+        true
+    }
+}
+
+async fn work<S: Send + Sync + 'static>(on_duty: OnDuty<S>, hub: Arc<Hub>) {
+    let mut probes = Probes::new();
+    let mut prepared = 0;
+    loop {
+        let next = match on_duty.0.upgrade() {
+            Some(set) if !set.is_abandoned() => {
+                let now = clock::now();
+                let upkeep = set.helpers.upkeep();
+                let upkeep = upkeep.and_then(|upkeep| upkeep.upkeep(now));
+                set.prepare(&mut prepared);
+                let swept = set.sweep(now, Some(&mut probes));
+                [upkeep, swept].into_iter().flatten().min()
+            }
+            _ => return,
+        };
+        #[cfg(feature = "metrics")]
+        let next = next.into_iter().chain([telling::next(clock::now())]).min();
+        tokio::select! {
+            () = hub.work.notified() => {}
+            () = sleep_until(next) => {}
+            (endpoint, ended) = probes.next() => if let Some(set) = on_duty.0.upgrade() {
+                set.probed(&endpoint, ended);
             }
         }
-    });
-    true
+    }
 }
 
 async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Drops what is the users', whose panic is not ours.
-pub(super) fn discard<T>(key: &ServiceKey, theirs: T) {
-    if catch_unwind(AssertUnwindSafe(|| drop(theirs))).is_err() {
-        tracing::warn!(
-            namespace = &**key.namespace(),
-            group = &**key.group(),
-            service = &**key.name(),
-            "dropping the service of an instance panicked"
-        );
     }
 }
 
@@ -94,10 +112,7 @@ struct OnDuty<S>(Weak<EndpointSet<S>>);
 impl<S> Drop for OnDuty<S> {
     fn drop(&mut self) {
         if let Some(set) = self.0.upgrade() {
-            set.hub
-                .unfit
-                .fetch_or(thread::panicking(), Ordering::Relaxed);
-            set.hub.leave_untended();
+            set.hub.dismiss(thread::panicking());
             set.waiters.wake_all();
         }
     }
@@ -107,10 +122,10 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
     /// Lets go of the services that no longer fit their instances, and makes those of new ones, if
     /// they are to be made ahead of their first use.
     fn prepare(&self, prepared: &mut u64) {
-        let Some(make) = self.maker() else {
+        let Some(make) = self.helpers.maker() else {
             return;
         };
-        self.renew(&*make);
+        self.replace_stale(&*make);
         let membership = self.membership();
         if *prepared == membership {
             return;
@@ -130,10 +145,8 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             }
         }
     }
-}
 
-impl<S: Send + Sync + 'static> EndpointSet<S> {
-    fn renew(&self, make: &dyn MakeEndpoint<Service = S>) {
+    fn replace_stale(&self, make: &dyn MakeEndpoint<Service = S>) {
         let updated = mem::take(&mut self.lock().updated);
         for endpoint in updated {
             let Some(service) = endpoint.slot.idle() else {
@@ -151,90 +164,105 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
 }
 
 impl<S> EndpointSet<S> {
+    /// Making the instance's service panicked.
+    pub(super) fn unusable(&self, endpoint: &Arc<Endpoint<S>>) {
+        endpoint.gate.unusable();
+        if endpoint.slot.unusable().is_none() {
+            endpoint.gate.usable(); // its attributes changed meanwhile: it is to be tried again
+        }
+        let service = &self.service();
+        tracing::warn!(
+            namespace = &**service.namespace(),
+            group = &**service.group(),
+            service = &**service.name(),
+            instance = %endpoint.address(),
+            "making the service of an instance panicked; it gets no call until its attributes change"
+        );
+        self.announce(endpoint);
+        self.waiters.wake_all();
+    }
+
     /// Drops the services of what was evicted and begins the probes that are due: the maker's own
-    /// if the janitor asks and it has some, else a call's. Returns when the next one will be.
-    pub(super) fn tidy(&self, now: Instant, mut probes: Option<&mut Probes<S>>) -> Option<Instant> {
-        self.relieve(|_| true);
+    /// if the janitor asks and it has some, else a call's. Returns when to come again.
+    pub(super) fn sweep(
+        &self,
+        now: Instant,
+        mut probes: Option<&mut Probes<S>>,
+    ) -> Option<Instant> {
         if let Some(probes) = &mut probes {
             probes.forget_evicted();
+            for endpoint in probes.expire(now) {
+                let timeout = self.hub.settings.health().probe_timeout;
+                let reason = format!("its probe took longer than {timeout:?} (probe_timeout)");
+                self.probed(&endpoint, Err(reason));
+            }
         }
-        let room = probes.as_ref().map_or(usize::MAX, |probes| probes.room());
-        let (evicted, probed, next) = {
-            let mut guard = self.lock();
-            let state = &mut *guard;
+        self.lift_outliers(|_| true);
+        let (evicted, ailing, expiry) = {
+            let mut state = self.lock();
             state.draining.retain(|gone| {
                 let gone = gone.upgrade();
                 gone.is_some_and(|gone| gone.gate.state().in_flight() > 0)
             });
-            state.ejected.retain(|endpoint| {
-                let gate = endpoint.gate.state();
-                gate.is_ejected() && !gate.is_evicted()
-            });
-            let mut probed = Vec::new();
-            let mut next = None;
-            if state.ejected.is_empty() {
-                state.probed = None;
-                state.last_error = None;
-            } else if state.all_out() {
-                // One a second, whoever rests the shortest, however long it still would.
-                let at = state.probed.map_or(now, |last| last + PROBE_INTERVAL);
-                if at > now {
-                    next = Some(at);
-                } else if !state.ejected.iter().any(|e| e.gate.state().offers_probe()) {
-                    let resting = state.ejected.iter();
-                    let resting = resting.filter_map(|e| Some((e.ejection.due()?, e)));
-                    if let Some((_, endpoint)) = resting.min_by_key(|(due, _)| *due) {
-                        probed.push(Arc::clone(endpoint));
-                        state.probed = Some(now);
-                    }
-                    next = Some(now + PROBE_INTERVAL);
-                } else {
-                    next = Some(now + PROBE_INTERVAL); // it may be taken and then hang
-                }
-            } else {
-                state.probed = None;
-                for endpoint in &state.ejected {
-                    match endpoint.ejection.due() {
-                        Some(due) if due <= now && probed.len() < room => {
-                            probed.push(Arc::clone(endpoint));
-                        }
-                        Some(due) if due <= now => {
-                            // Again at once; with no room at all, when one of those has ended.
-                            next = if room > 0 { Some(now) } else { next };
-                        }
-                        Some(due) => next = Some(next.map_or(due, |n: Instant| n.min(due))),
-                        None => {}
-                    }
-                }
-            }
-            let expiry = state.legacies.expire(now);
-            let next = next.into_iter().chain(expiry).min();
-            (mem::take(&mut state.evicted), probed, next)
+            state.forget_recovered();
+            let evicted = mem::take(&mut state.evicted);
+            (evicted, state.ailing.clone(), state.legacies.expire(now))
         };
         #[cfg(feature = "metrics")]
         self.tell();
         for endpoint in evicted {
             discard(self.service(), endpoint.slot.take());
         }
-        let prober = self.prober();
-        for endpoint in probed {
-            endpoint.ejection.offered();
-            if let (Some(probes), Some(prober)) = (&mut probes, &prober)
-                && !endpoint.ejection.is_outlier() // only a call tells how it answers
-                && probes.begin(&**prober, &endpoint)
-            {
-                continue;
-            }
-            endpoint.ejection.leave_to_a_call();
-            endpoint.gate.grant_probe();
-            self.hub.probes.store(true, Ordering::Release);
-            endpoint.wakers().wake_all();
-            self.waiters.wake_all();
+        let mut next = expiry;
+        for endpoint in &ailing {
+            let due = self.attend(endpoint, now, probes.as_deref_mut());
+            next = next.into_iter().chain(due).min();
         }
-        next
+        let expiry = probes.as_ref().and_then(|probes| probes.next_expiry());
+        next.into_iter().chain(expiry).min()
+    }
+
+    /// Begins the probe of an instance if that is due. Returns when to come again.
+    fn attend(
+        &self,
+        endpoint: &Arc<Endpoint<S>>,
+        now: Instant,
+        probes: Option<&mut Probes<S>>,
+    ) -> Option<Instant> {
+        self.age(endpoint);
+        let rules = self.hub.settings.health();
+        let (wants_probe, by_dial) = endpoint
+            .health
+            .read(|health| (health.wants_probe(now), health.is_a_dials_matter()));
+        if !wants_probe {
+            return endpoint.health.read(|health| health.next(rules));
+        }
+        if by_dial
+            && let Some(probes) = probes
+            && let Some(prober) = self.helpers.prober()
+        {
+            if !probes.has_room() {
+                return None; // when one of those has ended
+            }
+            let until = now.checked_add(rules.probe_timeout);
+            let until = until.unwrap_or(now + ENDLESS);
+            if probes.begin(&*prober, endpoint, until) {
+                let _ = endpoint.note(Event::ProbeBegan, now);
+                return None;
+            }
+        }
+        let _ = endpoint.note(Event::ProbeOffered, now);
+        endpoint.gate.grant_probe();
+        self.hub.probes.store(true, Ordering::Release);
+        endpoint.wakers().wake_all();
+        self.waiters.wake_all();
+        endpoint.health.read(|health| health.next(rules))
     }
 
     fn is_abandoned(&self) -> bool {
         self.lock().abandoned
     }
 }
+
+/// In the place of a time that is too long to be told.
+const ENDLESS: std::time::Duration = std::time::Duration::from_secs(30 * 365 * 24 * 3600);

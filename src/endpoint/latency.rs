@@ -32,7 +32,7 @@ pub(crate) struct Usual(AtomicU64);
 /// When a call began: ns since the epoch, plus one. An `Option` of it is one word, which calls carry
 /// about also when they are not timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mark(NonZeroU64);
+pub(crate) struct Mark(NonZeroU64);
 
 /// The smoothed latency of one endpoint: seconds as an `f32` in the upper half of the word, the
 /// time of the last sample in ms since the epoch in the lower, which begins anew every 49.7 days; 0
@@ -112,14 +112,6 @@ impl Usual {
 }
 
 impl Timing {
-    /// This moment, in one word.
-    #[inline]
-    pub(super) fn mark(&self, now: Instant) -> Mark {
-        let ns = now.saturating_duration_since(self.epoch).as_nanos();
-        let ns = u64::try_from(ns).unwrap_or(u64::MAX);
-        Mark(NonZeroU64::MIN.saturating_add(ns))
-    }
-
     /// What one is taken for of whom nothing is known.
     #[inline]
     fn elsewhere(&self) -> f32 {
@@ -146,6 +138,14 @@ impl Timing {
 }
 
 impl Mark {
+    /// This moment, in one word.
+    #[inline]
+    pub(super) fn new(epoch: Instant, now: Instant) -> Self {
+        let ns = now.saturating_duration_since(epoch).as_nanos();
+        let ns = u64::try_from(ns).unwrap_or(u64::MAX);
+        Self(NonZeroU64::MIN.saturating_add(ns))
+    }
+
     #[inline]
     pub(super) const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
@@ -194,7 +194,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peak_counts_at_once_and_fades() {
-        let start = crate::endpoint::now();
+        let start = crate::endpoint::clock::now();
         let (latency, timing) = (Latency::default(), timing(start));
         assert!((latency.expected(start, &timing) - 0.03).abs() < 1e-6);
         latency.observe(Duration::from_millis(500), start, &timing);
@@ -209,7 +209,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_not_known_is_taken_for_what_calls_usually_take() {
-        let start = crate::endpoint::now();
+        let start = crate::endpoint::clock::now();
         let timing = timing(start);
         let (new, slow) = (Latency::default(), Latency::default());
         assert!((new.expected(start, &timing) - 0.03).abs() < 1e-6);
@@ -230,7 +230,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peak_fades_also_in_a_process_that_has_run_for_months() {
-        let epoch = crate::endpoint::now();
+        let epoch = crate::endpoint::clock::now();
         let timing = timing(epoch);
         for days in [1, 49, 50, 60, 99, 100, 700] {
             let latency = Latency::default();

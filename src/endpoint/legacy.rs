@@ -2,7 +2,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{endpoint::Endpoint, model::Address};
+use crate::{endpoint::member::Endpoint, model::Address};
 
 /// What evicted instances leave to those that come back: their latency, for 10 s, if their
 /// metadata is the same. An instance that flapped is as slow as it was.

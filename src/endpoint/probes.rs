@@ -5,27 +5,22 @@ use std::{
     task::Poll,
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::FutureExt;
+use tokio::time::Instant;
 
-use crate::{
-    endpoint::{Endpoint, MakeEndpoint},
-    model::Instance,
+use crate::endpoint::{
+    helpers::{Prober, Probing},
+    member::Endpoint,
 };
 
 /// The probes that the janitor of a set has on their way.
-pub(super) struct Probes<S>(Vec<(Arc<Endpoint<S>>, Outcome)>);
+pub(super) struct Probes<S>(Vec<Running<S>>);
 
-/// A maker, as far as it probes.
-pub(crate) trait Prober: Send + Sync {
-    fn probe(&self, instance: &Instance) -> Option<Outcome>;
-}
-
-type Outcome = BoxFuture<'static, Result<(), String>>;
-
-impl<M: MakeEndpoint> Prober for M {
-    fn probe(&self, instance: &Instance) -> Option<Outcome> {
-        MakeEndpoint::probe(self, instance)
-    }
+struct Running<S> {
+    endpoint: Arc<Endpoint<S>>,
+    probe: Probing,
+    /// When it is out of time.
+    until: Instant,
 }
 
 impl<S> Probes<S> {
@@ -33,16 +28,21 @@ impl<S> Probes<S> {
         Self(Vec::new())
     }
 
-    /// How many more may be on their way.
-    pub(super) fn room(&self) -> usize {
-        MOST_AT_ONCE.saturating_sub(self.0.len())
+    /// Whether one more may be on its way.
+    pub(super) fn has_room(&self) -> bool {
+        self.0.len() < MOST_AT_ONCE
     }
 
-    /// Begins one. False if the maker has none, and a call is to find out.
-    pub(super) fn begin(&mut self, prober: &dyn Prober, endpoint: &Arc<Endpoint<S>>) -> bool {
+    /// Begins one that has time until then. False if the maker has none, and a call is to find out.
+    pub(super) fn begin(
+        &mut self,
+        prober: &dyn Prober,
+        endpoint: &Arc<Endpoint<S>>,
+        until: Instant,
+    ) -> bool {
         let instance = endpoint.instance();
         let probe = catch_unwind(AssertUnwindSafe(|| prober.probe(&instance)));
-        let probe: Outcome = match probe {
+        let probe: Probing = match probe {
             Ok(None) => return false,
             Ok(Some(probe)) => Box::pin(
                 AssertUnwindSafe(probe)
@@ -51,22 +51,49 @@ impl<S> Probes<S> {
             ),
             Err(_) => Box::pin(async { Err("making its probe panicked".to_owned()) }),
         };
-        self.0.push((Arc::clone(endpoint), probe));
+        self.0.push(Running {
+            endpoint: Arc::clone(endpoint),
+            probe,
+            until,
+        });
         true
     }
 
     /// Gives up those of instances that left.
     pub(super) fn forget_evicted(&mut self) {
-        self.0
-            .retain(|(endpoint, _)| !endpoint.gate.state().is_evicted());
+        let evicted = |running: &Running<S>| running.endpoint.gate.state().is_evicted();
+        self.take(evicted);
+    }
+
+    /// Gives up those that are out of time, and says whose they were.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Arc<Endpoint<S>>> {
+        self.take(|running| running.until <= now)
+    }
+
+    fn take(&mut self, which: impl Fn(&Running<S>) -> bool) -> Vec<Arc<Endpoint<S>>> {
+        let mut taken = Vec::new();
+        while let Some(at) = self.0.iter().position(&which) {
+            let Running {
+                endpoint, probe, ..
+            } = self.0.swap_remove(at);
+            // It is the user's, and this is the janitor's task.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(probe)));
+            taken.push(endpoint);
+        }
+        taken
+    }
+
+    /// When the next is out of time.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.0.iter().map(|running| running.until).min()
     }
 
     /// The next to end; never, if there is none.
     pub(super) async fn next(&mut self) -> (Arc<Endpoint<S>>, Result<(), String>) {
         poll_fn(|cx| {
             for at in 0..self.0.len() {
-                if let Poll::Ready(ended) = self.0[at].1.as_mut().poll(cx) {
-                    return Poll::Ready((self.0.swap_remove(at).0, ended));
+                if let Poll::Ready(ended) = self.0[at].probe.as_mut().poll(cx) {
+                    return Poll::Ready((self.0.swap_remove(at).endpoint, ended));
                 }
             }
             Poll::Pending
@@ -78,8 +105,8 @@ impl<S> Probes<S> {
 impl<S> Drop for Probes<S> {
     /// Their runtime has ended: others are to find out.
     fn drop(&mut self) {
-        for (endpoint, _) in &self.0 {
-            endpoint.return_probe();
+        for running in &self.0 {
+            running.endpoint.return_probe();
         }
     }
 }

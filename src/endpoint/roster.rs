@@ -5,7 +5,7 @@ use std::sync::{
 
 use crate::{
     directory::{Revision, Snapshot},
-    endpoint::{Endpoint, pick::Tried},
+    endpoint::{member::Endpoint, tried::Tried},
 };
 
 /// The endpoints that the newest snapshot called callable when this was built: where a call looks
@@ -103,7 +103,7 @@ impl<S> Roster<S> {
             !tried.contains(endpoint.generation())
                 && endpoint.gate.state().offers_probe()
                 && allow(endpoint)
-                && endpoint.gate.take_probe()
+                && endpoint.take_probe()
         });
         probed.map(Arc::clone)
     }

@@ -1,11 +1,14 @@
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-};
+use std::{fmt, sync::Arc};
 
 use crate::{
     directory::{Attached, Subscription},
-    endpoint::{Endpoint, EndpointSet, MakeEndpoint, Outcome, Verdict, ejection, probes::Prober},
+    endpoint::{
+        clock,
+        make::MakeEndpoint,
+        member::Endpoint,
+        rules::{Outcome, Verdict},
+        set::EndpointSet,
+    },
 };
 
 /// What all calls through one consumer share: its endpoints and the rules for using them.
@@ -31,10 +34,7 @@ impl<S, R, C, V> Shared<S, R, C, V> {
         classify: V,
     ) -> Self {
         let make = Arc::new(make);
-        let prober: Weak<dyn Prober> = Arc::<_>::downgrade(&make) as Weak<dyn Prober>;
-        attached.consumer().probe_by(prober);
-        let maker: Arc<dyn MakeEndpoint<Service = S>> = Arc::clone(&make) as _;
-        attached.consumer().make_by(Arc::downgrade(&maker));
+        attached.consumer().make_by(&make);
         Self {
             owner: Owner(attached),
             make,
@@ -63,21 +63,17 @@ impl<S, R, C, V> Shared<S, R, C, V> {
         verdict: &Verdict,
         outcome: Outcome,
     ) {
+        let set = self.set();
         match verdict {
-            Verdict::Reachable => self.set().answered(endpoint, probe, outcome),
-            Verdict::Unreachable(reason) => self.failed(endpoint, probe, reason, false),
-            Verdict::Lost(reason) => self.failed(endpoint, probe, reason, true),
+            Verdict::Reachable => return set.failed(endpoint, probe, outcome),
+            Verdict::Unreachable(reason) => set.unreachable(endpoint, probe, reason),
+            Verdict::Lost(reason) => set.lost(endpoint, probe, reason),
         }
-    }
-
-    /// A call found that the instance cannot be reached, or lost its connection to it.
-    fn failed(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, reason: &str, lost: bool) {
-        self.set().failed(endpoint, probe, reason, lost);
         // An instance that is only held, not listed, is held no longer.
         self.subscription().report_unreachable(
             &endpoint.address(),
             endpoint.generation(),
-            ejection::now().into_std(),
+            clock::now().into_std(),
         );
     }
 }

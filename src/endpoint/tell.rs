@@ -1,39 +1,23 @@
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
-    time::Duration,
-};
-
-use tokio::time::Instant;
+use std::sync::MutexGuard;
 
 use crate::{
-    endpoint::{Endpoint, EndpointSet, set::State},
+    endpoint::{member::Endpoint, set::EndpointSet, state::State},
     metrics::{CallCounts, CallGauges, CallMetrics},
 };
-
-/// What a set has told the `metrics` facade.
-#[derive(Debug, Default)]
-pub(super) struct Telling {
-    told: Mutex<CallMetrics>,
-}
-
-/// Calls and failures of those that are gone for good.
-pub(super) type Gone = [u64; 2];
 
 impl<S> EndpointSet<S> {
     /// Tells what changed since the last time, without a lock that a call or the directory takes.
     pub(super) fn tell(&self) {
-        let told = &self.telling.told;
-        match told.try_lock() {
-            Ok(told) => self.tell_into(told),
-            Err(TryLockError::Poisoned(told)) => self.tell_into(told.into_inner()),
-            Err(TryLockError::WouldBlock) => {} // somebody is at it
+        if let Some(told) = self.telling.try_lock() {
+            self.tell_into(told);
         }
     }
 
     fn tell_into(&self, mut told: MutexGuard<'_, CallMetrics>) {
         let (counts, gauges) = self.lock().measure();
-        let hub = &self.hub;
-        let scans = self.scans().unwrap_or_else(|| told.counts()[6]);
+        let hub = self.hub();
+        let upkeep = self.helpers.upkeep();
+        let scans = upkeep.map_or_else(|| told.counts()[6], |upkeep| upkeep.scans());
         let [calls, failures] = counts;
         let counts: CallCounts = [
             calls,
@@ -49,14 +33,12 @@ impl<S> EndpointSet<S> {
 
     /// Tells the last of it: no call will.
     pub(super) fn tell_at_last(&self) {
-        let told = self.telling.told.lock();
-        self.tell_into(told.unwrap_or_else(PoisonError::into_inner));
+        self.tell_into(self.telling.lock());
     }
 
     /// The last user has gone: nothing is in flight for anybody.
-    pub(super) fn fall_silent(&self) {
-        let told = &self.telling.told;
-        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn tell_of_the_end(&self) {
+        let mut told = self.telling.lock();
         let counts = told.counts();
         told.tell(self.service(), counts, CallGauges::default());
     }
@@ -77,7 +59,7 @@ impl<S> State<S> {
         for endpoint in self.endpoints.values() {
             add(endpoint);
         }
-        let mut ended: Gone = [0; 2];
+        let mut ended = [0_u64; 2];
         self.leaving.retain(|endpoint| {
             let done = add(endpoint);
             if done {
@@ -90,10 +72,3 @@ impl<S> State<S> {
         (counts, gauges)
     }
 }
-
-/// When to tell next although nothing changed.
-pub(super) fn next(now: Instant) -> Instant {
-    now + INTERVAL
-}
-
-const INTERVAL: Duration = Duration::from_secs(10);

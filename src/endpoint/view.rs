@@ -2,7 +2,10 @@ use std::sync::{Arc, MutexGuard};
 
 use crate::{
     directory::{Entry, Snapshot},
-    endpoint::{CallError, Endpoint, EndpointSet, ejection, hub::Hub, roster::Roster, set::State},
+    endpoint::{
+        clock, error::CallError, hub::Hub, member::Endpoint, roster::Roster, set::EndpointSet,
+        state::State,
+    },
     model::ServiceKey,
 };
 
@@ -47,7 +50,7 @@ impl<S> View<'_, S> {
             return Arc::clone(endpoint);
         }
         let endpoint = Endpoint::new(entry, Arc::clone(self.hub));
-        self.state.legacies.hand_on(&endpoint, ejection::now());
+        self.state.legacies.hand_on(&endpoint, clock::now());
         let endpoint = Arc::new(endpoint);
         let former = self
             .state

@@ -1,6 +1,6 @@
 use std::task::Waker;
 
-use crate::{endpoint::EndpointSet, sync::Ticket};
+use crate::{endpoint::set::EndpointSet, sync::Ticket};
 
 /// A place among those who found nobody to call, and whom the set's next change may serve.
 ///

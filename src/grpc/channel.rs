@@ -3,7 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -18,8 +18,13 @@ use tower::Service;
 use crate::{
     balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy},
     directory::Subscription,
-    grpc::{Error, ResponseBody, body::Deadline, deadline},
+    grpc::{
+        body::{Deadline, ResponseBody},
+        deadline,
+        error::Error,
+    },
     model::{Address, ServiceKey},
+    sync::poll_budget,
     transport::{Body, Purpose, Rules, Transport, TransportBuilder},
 };
 
@@ -230,6 +235,7 @@ impl<P: Policy> Future for ResponseFuture<P> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Timer::Within(Duration::ZERO) = this.deadline {
+            ready!(poll_budget(cx));
             // What is too late already is not begun: an instance might process it.
             let late = Error::deadline(Duration::ZERO, &this.call.progress());
             return Poll::Ready(Err(late));
@@ -242,9 +248,10 @@ impl<P: Policy> Future for ResponseFuture<P> {
                 Err(error) => Err(Error::call(error)),
             });
         }
-        this.deadline
-            .poll_passed(cx)
-            .map(|timeout| Err(Error::deadline(timeout, &this.call.progress())))
+        let timeout = ready!(this.deadline.poll_passed(cx));
+        let error = Error::deadline(timeout, &this.call.progress());
+        this.call.expire();
+        Poll::Ready(Err(error))
     }
 }
 

@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use crate::{
     balance::{Balance, BalanceBuilder, P2c, Policy},
     client,
-    http::{BuildHttp, Client, pool::Pool, services::Limits},
+    http::{balanced::BuildHttp, client::Client, pool::Pool, services::Limits},
     transport::{MakeTransport, TransportBuilder},
 };
 
@@ -19,14 +19,24 @@ pub struct HttpBuilder<P: Policy = P2c> {
 /// Makes the balancer of one service out of the default one.
 type Tune<P> = Box<dyn Fn(BalanceBuilder) -> BalanceBuilder<P> + Send + Sync>;
 
+impl Client {
+    /// A client with the defaults of [`builder`](Self::builder), which calls services of that
+    /// registry client's namespace, in its default group unless an address names another.
+    pub fn new(nacos: &client::Client) -> Self {
+        Self::builder(nacos).build()
+    }
+
+    /// A builder, for what has a default here.
+    pub fn builder(nacos: &client::Client) -> HttpBuilder {
+        HttpBuilder::new(nacos.clone())
+    }
+}
+
 impl HttpBuilder {
-    pub(super) fn new(nacos: client::Client) -> Self {
+    fn new(nacos: client::Client) -> Self {
         Self {
             nacos,
-            limits: Limits {
-                most: MAX_SERVICES,
-                idle_release: IDLE_RELEASE,
-            },
+            limits: Limits::default(),
             transport: MakeTransport::default(),
             balance: Box::new(|builder| builder),
         }
@@ -113,6 +123,3 @@ impl<P: Policy> fmt::Debug for HttpBuilder<P> {
             .finish_non_exhaustive()
     }
 }
-
-pub(super) const MAX_SERVICES: usize = 1_024;
-pub(super) const IDLE_RELEASE: Duration = Duration::from_secs(5 * 60);

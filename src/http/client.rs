@@ -1,18 +1,23 @@
 use std::{
-    fmt, mem,
+    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use ::http::{Method, Request, Response, Uri, uri::PathAndQuery};
+use ::http::{Method, Request, Response};
 use tower::Service;
 
 use crate::{
-    balance::{InExtensions, P2c, Policy},
+    balance::{P2c, Policy},
     client,
     http::{
-        Deadline, Error, HttpBalance, HttpBuilder, IntoUri, RequestBuilder, ResponseFuture,
-        ServiceClient, name::Asked, pool::Pool, services::Busy, uri::ReadUri,
+        error::Error,
+        future::ResponseFuture,
+        pool::Pool,
+        request::RequestBuilder,
+        service::ServiceClient,
+        target::{Balanced, Target, to_named},
+        uri::{IntoUri, ReadUri},
     },
     model::{InvalidName, ServiceKey, ServiceName},
     transport::{Body, ResponseBody},
@@ -25,22 +30,6 @@ use crate::{
 /// all services; calls in flight go on.
 pub struct Client<P: Policy = P2c> {
     pool: Arc<Pool<Balanced<P>>>,
-}
-
-/// The instances of one service, by our transport.
-pub(super) type Balanced<P> = HttpBalance<P, InExtensions>;
-
-impl Client {
-    /// A client with the defaults of [`builder`](Self::builder), which calls services of that
-    /// registry client's namespace, in its default group unless an address names another.
-    pub fn new(nacos: &client::Client) -> Self {
-        Self::builder(nacos).build()
-    }
-
-    /// A builder, for what has a default here.
-    pub fn builder(nacos: &client::Client) -> HttpBuilder {
-        HttpBuilder::new(nacos.clone())
-    }
 }
 
 impl<P: Policy> Client<P> {
@@ -80,19 +69,17 @@ impl<P: Policy> Client<P> {
 
     /// A request of any method; await it.
     pub fn method(&self, method: Method, uri: impl IntoUri) -> RequestBuilder<P> {
-        RequestBuilder::new(self.clone().into(), method, ReadUri::into_uri(uri))
+        RequestBuilder::new(
+            Target::Named(Arc::clone(&self.pool)),
+            method,
+            ReadUri::into_uri(uri),
+        )
     }
 
     /// Sends a whole request. Its service is what its address says, or a [`ServiceKey`] or
     /// [`ServiceName`] in its extensions.
     pub fn request<B: Into<Body>>(&self, request: Request<B>) -> ResponseFuture<P> {
-        let mut request = request.map(Into::into);
-        let mut address = mem::take(request.uri_mut()).into_parts();
-        *request.uri_mut() = origin(address.path_and_query.take());
-        let asked = Asked::of(request.extensions());
-        let sent = asked.named(&address).map_err(Error::address);
-        let sent = sent.and_then(|named| self.pool.with(named, |held| send(held, request)));
-        sent.unwrap_or_else(ResponseFuture::failed)
+        to_named(&self.pool, request.map(Into::into))
     }
 
     /// A service on its own, for what no address can name (`"group@@name"`), and for services
@@ -122,31 +109,6 @@ impl<P: Policy> Client<P> {
     /// The registry's client.
     pub fn nacos(&self) -> &client::Client {
         self.pool.nacos()
-    }
-}
-
-/// Sends a request whose address is a path.
-pub(super) fn send<P: Policy>(balance: &Balanced<P>, request: Request<Body>) -> ResponseFuture<P> {
-    let deadline = request.extensions().get::<Deadline>().copied();
-    ResponseFuture::new(balance.start(request), deadline)
-}
-
-/// The path and query of an address, which is what an instance is asked for.
-pub(super) fn origin(path: Option<PathAndQuery>) -> Uri {
-    match path {
-        Some(path) if path.as_str().starts_with('/') => path.into(),
-        // An address may have a query and no path.
-        Some(path) if path.as_str().starts_with('?') => {
-            let path = PathAndQuery::from_maybe_shared(format!("/{}", path.as_str()));
-            path.map_or_else(|_| Uri::default(), Uri::from)
-        }
-        _ => Uri::default(), // "/"
-    }
-}
-
-impl<P: Policy> Busy for Balanced<P> {
-    fn is_busy(&self) -> bool {
-        self.is_in_use()
     }
 }
 

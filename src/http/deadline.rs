@@ -1,13 +1,13 @@
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use pin_project::pin_project;
 use tokio::time::{Instant, Sleep};
 
-use crate::endpoint;
+use crate::{endpoint, sync::poll_budget};
 
 /// Until when a request waits for its response's head, in the request's extensions.
 ///
@@ -90,6 +90,7 @@ impl Timer {
         let passed = deadline.saturating_duration_since(at);
         if this.sleep.is_none() {
             if deadline <= endpoint::now() {
+                ready!(poll_budget(cx));
                 return Poll::Ready(passed);
             }
             if tokio::runtime::Handle::try_current().is_err() {

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use ::http::{Request, Response};
@@ -10,7 +10,12 @@ use tower::Service;
 
 use crate::{
     balance::{InExtensions, P2c, Policy},
-    http::{Deadline, Error, HttpBalance, deadline::Timer},
+    http::{
+        balanced::HttpBalance,
+        deadline::{Deadline, Timer},
+        error::Error,
+    },
+    sync::poll_budget,
     transport::{Body, ResponseBody},
 };
 
@@ -65,6 +70,7 @@ impl<P: Policy> Future for ResponseFuture<P> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             Stage::Failed(error) => {
+                ready!(poll_budget(cx));
                 let error = error.take();
                 Poll::Ready(Err(error.expect("polled again after it was ready")))
             }
@@ -75,9 +81,10 @@ impl<P: Policy> Future for ResponseFuture<P> {
                 {
                     return Poll::Ready(result.map_err(Error::from));
                 }
-                timer
-                    .poll_passed(cx)
-                    .map(|after| Err(Error::deadline(after, &call.progress())))
+                let after = ready!(timer.poll_passed(cx));
+                let error = Error::deadline(after, &call.progress());
+                call.expire();
+                Poll::Ready(Err(error))
             }
         }
     }

@@ -108,6 +108,7 @@ mod resolve;
 mod service;
 mod services;
 mod sweeper;
+mod target;
 mod uri;
 
 pub use self::{

@@ -5,7 +5,7 @@ use crate::{
     directory::Subscription,
     endpoint,
     http::{
-        Error,
+        error::Error,
         name::{BadAddress, Named},
         services::{Busy, Full, Limits, Services},
         sweeper::Sweeper,

@@ -6,7 +6,7 @@ use ::http::{
 
 use crate::{
     balance::{Hints, P2c, Policy},
-    http::{Client, Deadline, Error, ResponseFuture, ServiceClient},
+    http::{deadline::Deadline, error::Error, future::ResponseFuture, target::Target},
     transport::{Body, ResponseBody},
 };
 
@@ -18,12 +18,6 @@ pub struct RequestBuilder<P: Policy = P2c> {
     target: Target<P>,
     request: Result<Request<Body>, Error>,
     timeout: Option<Duration>,
-}
-
-/// Who sends it.
-pub(super) enum Target<P: Policy> {
-    Client(Client<P>),
-    Service(ServiceClient<P>),
 }
 
 impl<P: Policy> RequestBuilder<P> {
@@ -122,10 +116,7 @@ impl<P: Policy> RequestBuilder<P> {
         if let Some(timeout) = self.timeout {
             request.extensions_mut().insert(Deadline::within(timeout));
         }
-        match self.target {
-            Target::Client(client) => client.request(request),
-            Target::Service(service) => service.request(request),
-        }
+        self.target.request(request)
     }
 
     fn with(mut self, change: impl FnOnce(&mut Request<Body>) -> Result<(), Error>) -> Self {
@@ -144,18 +135,6 @@ impl<P: Policy> IntoFuture for RequestBuilder<P> {
 
     fn into_future(self) -> ResponseFuture<P> {
         self.send()
-    }
-}
-
-impl<P: Policy> From<Client<P>> for Target<P> {
-    fn from(client: Client<P>) -> Self {
-        Self::Client(client)
-    }
-}
-
-impl<P: Policy> From<ServiceClient<P>> for Target<P> {
-    fn from(service: ServiceClient<P>) -> Self {
-        Self::Service(service)
     }
 }
 

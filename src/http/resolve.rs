@@ -18,14 +18,14 @@ use crate::{
     directory::Subscription,
     endpoint::{Classify, Unclassified, Verdict},
     http::{
-        Error,
-        builder::{IDLE_RELEASE, MAX_SERVICES},
-        client::origin,
+        error::Error,
         name::Asked,
         pool::Pool,
         services::{Busy, Limits},
+        target::origin,
     },
     model::Instance,
+    sync::poll_budget,
 };
 
 /// Puts an instance's address in place of a service's name, over any HTTP client that is a tower
@@ -134,15 +134,11 @@ impl<P: Policy> ResolveLayer<P> {
         nacos: &client::Client,
         balance: impl Fn(BalanceBuilder) -> BalanceBuilder<P> + Send + Sync + 'static,
     ) -> Self {
-        let limits = Limits {
-            most: MAX_SERVICES,
-            idle_release: IDLE_RELEASE,
-        };
         let make = move |subscription: Subscription| {
             balance(crate::balance::Balance::builder(&subscription)).picker()
         };
         Self {
-            pool: Pool::new(nacos, limits, make),
+            pool: Pool::new(nacos, Limits::default(), make),
             classify: Unclassified::default(),
             completion: CompleteOnResponse::default(),
         }
@@ -249,6 +245,7 @@ where
         loop {
             match this.state.as_mut().project() {
                 Stage::Failed(error) => {
+                    ready!(poll_budget(cx));
                     let error = error.take();
                     return Poll::Ready(Err(error.expect("polled again after it was ready")));
                 }

@@ -1,5 +1,5 @@
 use std::{
-    fmt, mem,
+    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -11,10 +11,11 @@ use crate::{
     balance::{Counters, Explanation, P2c, Policy},
     directory::Subscription,
     http::{
-        Error, IntoUri, RequestBuilder, ResponseFuture,
-        client::{Balanced, origin, send},
-        name::BadAddress,
-        uri::ReadUri,
+        error::Error,
+        future::ResponseFuture,
+        request::RequestBuilder,
+        target::{Balanced, Target, to_service},
+        uri::{IntoUri, ReadUri},
     },
     model::{Address, ServiceKey},
     transport::{Body, ResponseBody},
@@ -44,18 +45,16 @@ impl<P: Policy> ServiceClient<P> {
 
     /// A request of any method; await it.
     pub fn method(&self, method: Method, path: impl IntoUri) -> RequestBuilder<P> {
-        RequestBuilder::new(self.clone().into(), method, ReadUri::into_uri(path))
+        RequestBuilder::new(
+            Target::Service(Arc::clone(&self.balance)),
+            method,
+            ReadUri::into_uri(path),
+        )
     }
 
     /// Sends a whole request to this service, whatever service its address or extensions name.
     pub fn request<B: Into<Body>>(&self, request: Request<B>) -> ResponseFuture<P> {
-        let mut request = request.map(Into::into);
-        let mut address = mem::take(request.uri_mut()).into_parts();
-        if address.scheme.is_none() && address.authority.is_some() {
-            return ResponseFuture::failed(Error::address(BadAddress::Path));
-        }
-        *request.uri_mut() = origin(address.path_and_query.take());
-        send(&self.balance, request)
+        to_service(&self.balance, request.map(Into::into))
     }
 
     /// The service.

@@ -36,6 +36,16 @@ pub(super) struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
+impl Default for Limits {
+    /// What a client has unless it is told otherwise; `HttpBuilder` says why.
+    fn default() -> Self {
+        Self {
+            most: 1_024,
+            idle_release: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
 /// Whether something is in use though nobody asked for it lately.
 pub(super) trait Busy {
     fn is_busy(&self) -> bool;

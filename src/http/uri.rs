@@ -1,6 +1,6 @@
 use ::http::Uri;
 
-use crate::http::{Error, name::BadAddress};
+use crate::http::{error::Error, name::BadAddress};
 
 /// What can be the address of a request: a text or a [`Uri`].
 ///

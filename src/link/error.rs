@@ -4,6 +4,9 @@ use tonic::{Code, Status};
 
 use super::Heard;
 
+/// What a peer did that said nothing at all.
+pub(crate) const HUNG_UP: &str = "it closed the connection without a word; is this the gRPC port, which is the main port + 1000?";
+
 /// A connection that could not be made. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
@@ -61,9 +64,7 @@ impl CallError {
                 "it closed the connection right after the TLS handshake; it may want a client certificate (`Tls::client_certificate`)",
             ),
             // What servers of HTTP/1 do that know the preface of HTTP/2.
-            None if heard.last().is_none() => Self::NotGrpc(
-                "it closed the connection without a word; is this the gRPC port, which is the main port + 1000?",
-            ),
+            None if heard.last().is_none() => Self::NotGrpc(HUNG_UP),
             None => Self::Lost(chain(error)),
         }
     }

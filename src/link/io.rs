@@ -36,6 +36,9 @@ pub(super) struct Listened {
 
 const FIRST: usize = 16;
 
+/// What a peer is that answers plain words with TLS.
+pub(crate) const SPEAKS_TLS: &str = "it speaks TLS; switch TLS on or give the plain port";
+
 impl Listened {
     /// A peer that answered and closed makes our next write fail; what it said is still to be
     /// read, and says what it is.
@@ -87,7 +90,7 @@ impl Heard {
                 "it speaks HTTP/1; give the server's main port (8848), to which 1000 is added, or name the gRPC port as host:8848/9848",
             )
         } else if matches!(first, [0x15, 0x03, ..]) {
-            Some("it speaks TLS; switch TLS on or give the plain port")
+            Some(SPEAKS_TLS)
         } else if first.len() >= 4 && first[3] != 0x04 {
             // The first frame of an HTTP/2 server is SETTINGS, type 4.
             Some("it speaks neither HTTP/2 nor gRPC; this is no Nacos gRPC port")

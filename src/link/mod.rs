@@ -7,6 +7,7 @@
 
 mod error;
 mod io;
+mod probe;
 mod secure;
 mod stream;
 #[cfg(feature = "tls")]
@@ -30,8 +31,9 @@ use tower::Service;
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::{Tls, TlsParts};
 pub(crate) use self::{
-    error::{CallError, DialError, chain},
-    io::Heard,
+    error::{CallError, DialError, HUNG_UP, chain},
+    io::{Heard, SPEAKS_TLS},
+    probe::speaks_tls,
     secure::{Protocol, Security},
     stream::{StreamReceiver, StreamSender},
 };

@@ -19,9 +19,13 @@ static UNNAMED_GROUP: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_GROUP.into()
 /// A service within a namespace: its group and its name.
 ///
 /// Reads and shows itself as `group@@name`; a text without `@@` is a name in
-/// [`DEFAULT_GROUP`]. The limits are those of a Nacos server's parameter check (2.3 and later):
-/// a name of 1 to 512 visible ASCII characters that neither starts with `@` nor contains `@@`, a
-/// group of 1 to 128 letters, digits and `-_.:`.
+/// [`DEFAULT_GROUP`]. What no server takes is refused: a name has 1 to 512 characters without white
+/// space, neither starts with `@` nor contains `@@`; a group has 1 to 128 letters, digits and
+/// `-_.:`. Letters are those of any language; a character beyond U+FFFF counts as two, as in Java.
+///
+/// Servers from 2.3 on check more unless told not to (`nacos.core.param.check.enabled`): they refuse
+/// (400) a name with a Chinese character (U+4E00 to U+9FA5) and a group with other than ASCII
+/// letters. Older ones take both, so that is left to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceName {
     group: Arc<str>,
@@ -217,33 +221,47 @@ fn check_namespace(text: &str) -> Result<(), InvalidName> {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     fits.then_some(()).ok_or_else(|| InvalidName {
         what: "namespace id",
-        text: text.into(),
+        text: cut(text),
         rule: "it takes 1 to 64 letters, digits, '-' and '_'; give the namespace's id, not its display name",
     })
 }
 
 fn check_group(text: &str) -> Result<(), InvalidName> {
-    let fits = (1..=128).contains(&text.len())
+    let fits = is_long(text, 128)
         && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'));
     fits.then_some(()).ok_or_else(|| InvalidName {
         what: "group",
-        text: text.into(),
+        text: cut(text),
         rule: "it takes 1 to 128 letters, digits, '-', '_', '.' and ':'",
     })
 }
 
 fn check_name(text: &str) -> Result<(), InvalidName> {
-    let fits = (1..=512).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_graphic())
+    let fits = is_long(text, 512)
+        && !text.chars().any(|c| c.is_whitespace() || c.is_control())
         && !text.starts_with('@')
         && !text.contains(SEPARATOR);
     fits.then_some(()).ok_or_else(|| InvalidName {
         what: "service name",
-        text: text.into(),
-        rule: "it takes 1 to 512 visible ASCII characters, does not start with '@' and has no '@@' but the one after its group",
+        text: cut(text),
+        rule: "it takes 1 to 512 characters without white space, does not start with '@' and has no '@@' but the one after its group",
     })
+}
+
+/// From 1 to `most` characters, counted as the servers do, which are written in Java.
+fn is_long(text: &str, most: usize) -> bool {
+    !text.is_empty() && (text.len() <= most || text.encode_utf16().take(most + 1).count() <= most)
+}
+
+/// What is shown of a name that breaks a rule, which may be its length.
+fn cut(text: &str) -> Box<str> {
+    const SHOWN: usize = 100;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
 }
 
 #[cfg(test)]
@@ -268,6 +286,38 @@ mod tests {
     }
 
     #[test]
+    fn names_are_written_in_any_language() {
+        for text in [
+            "fld-café",
+            "fld-сервис",
+            "订单",
+            "группа@@注文",
+            "a@b",
+            "a/b?c",
+            "😀",
+        ] {
+            let name = text.parse::<ServiceName>().unwrap();
+            assert!(name.to_string().ends_with(text), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_as_long_as_java_finds_it() {
+        for (letter, most) in [("a", 512), ("é", 512), ("訳", 512), ("😀", 256)] {
+            assert!(letter.repeat(most).parse::<ServiceName>().is_ok());
+            let error = letter.repeat(most + 1).parse::<ServiceName>().unwrap_err();
+            let shown = error.to_string();
+            assert!(
+                shown.chars().count() < 300 && shown.contains("…\""),
+                "{shown}"
+            );
+        }
+        assert!(ServiceName::new(&"ж".repeat(128), "a").is_ok());
+        assert!(ServiceName::new(&"ж".repeat(129), "a").is_err());
+        assert!("x".repeat(10_000_000).parse::<ServiceName>().is_err());
+    }
+
+    #[test]
     fn the_empty_namespace_is_public() {
         let key = ServiceKey::new("", "g@@s".parse().unwrap()).unwrap();
         assert_eq!(&**key.namespace(), "public");
@@ -275,7 +325,19 @@ mod tests {
 
     #[test]
     fn a_bad_name_says_which_rule_it_breaks() {
-        for text in ["", "@a", "g@@", "g@@a@@b", "a b", "订单", "g/h@@a", "@@a"] {
+        for text in [
+            "",
+            "@a",
+            "g@@",
+            "g@@a@@b",
+            "a b",
+            "a\tb",
+            "a\u{3000}b",
+            "a\0",
+            "g/h@@a",
+            "g h@@a",
+            "@@a",
+        ] {
             let error = text.parse::<ServiceName>().unwrap_err().to_string();
             assert!(error.starts_with("invalid "), "{error}");
         }

@@ -26,6 +26,8 @@ pub(super) struct Call {
 pub(super) enum Purpose {
     Check,
     Poll,
+    /// Whether a server that refused the login wants one.
+    Trial,
     Health,
     Item(Id, Asked),
 }
@@ -137,6 +139,7 @@ impl Session {
         match call.purpose {
             Purpose::Check => self.checked(call.link, result, now),
             Purpose::Poll => self.polled(id, call.link, result, now),
+            Purpose::Trial => self.tried_without_login(call.link, result, now),
             _ => self.link_answered(&call, result, now),
         }
     }
@@ -188,7 +191,7 @@ impl Session {
             link.answered(now);
         }
         match &call.purpose {
-            Purpose::Check | Purpose::Poll | Purpose::Health => {}
+            Purpose::Check | Purpose::Poll | Purpose::Trial | Purpose::Health => {}
             Purpose::Item(id, asked) => self.item_answered(id, *asked, call.sent, verdict, now),
         }
         if unanswered {

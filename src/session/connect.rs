@@ -10,14 +10,14 @@ use super::{
     calls::{Purpose, STARTING, UNREGISTERED},
     config::Headers,
     dialer::{Candidate, around},
-    error::{CallFailure, DialError, LinkError, ServerFailure},
+    error::{CallFailure, DialError, LinkError, ServerFailure, is_denial},
     event::{CallId, LinkId, Output, State},
     link::{Attempt, Link, Step},
     machine::Session,
     timers::Timer,
 };
 use crate::{
-    model::Host,
+    model::{DEFAULT_GROUP, Host},
     wire::{Answer, Payload, Request, Setup},
 };
 
@@ -160,6 +160,58 @@ impl Session {
         }
     }
 
+    /// The login that belongs to a connection failed. On one in the making that is no verdict yet:
+    /// a server without authentication refuses logins too, and takes every request. One that is in
+    /// use is left, as it takes neither what it was asked with nor the user.
+    pub(super) fn login_failed(&mut self, link: LinkId, error: DialError, now: Instant) {
+        if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.id == link) {
+            attempt.login_failed = Some(error);
+        } else if self.is_current(link) {
+            self.lose(LinkError::Dial(error), now);
+        }
+    }
+
+    /// A naming request without a token, whose answer says whether the server wants a login.
+    fn try_without_login(&mut self, link: LinkId, now: Instant) {
+        let Some(attempt) = &mut self.attempt else {
+            return;
+        };
+        if std::mem::replace(&mut attempt.on_trial, true) {
+            return;
+        }
+        let request = Request::List {
+            namespace: self.config.namespace.clone(),
+            group: DEFAULT_GROUP.into(),
+            page: 1,
+            page_size: 1,
+        };
+        self.call(link, &request, Purpose::Trial, now);
+    }
+
+    pub(super) fn tried_without_login(
+        &mut self,
+        link: LinkId,
+        result: Result<Payload, CallFailure>,
+        now: Instant,
+    ) {
+        let Some(attempt) = self.attempt_at(link, Step::Register) else {
+            return;
+        };
+        match result.map(|payload| Answer::decode(&payload)) {
+            Ok(Ok(Ok(_))) => self.promote(now),
+            // Past the door, whatever it thinks of the question.
+            Ok(Ok(Err(error))) if matches!(error.code, 302 | 400) => self.promote(now),
+            Ok(Ok(Err(error))) if !is_denial(&error) => {
+                self.fail_attempt(LinkError::CheckRefused(error), now);
+            }
+            Err(CallFailure::Lost(reason)) => self.fail_attempt(LinkError::Lost(reason), now),
+            _ => match attempt.login_failed.take() {
+                Some(error) => self.fail_attempt(LinkError::Dial(error), now),
+                None => self.promote(now),
+            },
+        }
+    }
+
     pub(super) fn checked(
         &mut self,
         link: LinkId,
@@ -269,6 +321,9 @@ impl Session {
         let again = now + poll.saturating_mul(1 << doublings);
         let error = match result.map(|payload| Answer::decode(&payload)) {
             Ok(Ok(Ok(_))) if attempt.acknowledged || !attempt.negotiates => {
+                if attempt.login_failed.is_some() {
+                    return self.try_without_login(link, now);
+                }
                 return self.promote(now);
             }
             Ok(Ok(Ok(_))) => return,
@@ -341,10 +396,9 @@ impl Session {
         let found = attempt.map_or(&[][..], |attempt| &attempt.found);
         let refused = self
             .dialer
-            .failed(ServerFailure { server, error }, at, found, now);
-        if let Some(failure) = refused.filter(|_| all_known && self.current.is_none()) {
-            let failure = failure.clone();
-            self.outputs.push_back(Output::LoginRefused(failure));
+            .failed(ServerFailure { server, error }, at, found);
+        if let Some(refused) = refused.filter(|_| all_known && self.current.is_none()) {
+            self.outputs.push_back(Output::LoginRefused(refused));
         }
         self.drop_attempt();
         let wait = self.dialer.back_off(&self.config, &mut self.rng);

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -8,13 +8,9 @@ use rand::{RngExt, rngs::StdRng};
 
 use super::{
     config::{Config, Server},
-    error::{DialError, LinkError, ServerFailure},
+    error::{DialError, EachServer, LinkError, ServerFailure},
 };
 use crate::model::Host;
-
-/// A login is refused for so long before it is believed: a server that has just started may not
-/// know its users yet, and says the same as to a wrong password (rnacos, measured).
-const REFUSED_FOR: Duration = Duration::from_secs(2);
 
 /// An address that may be dialled, and the configured server it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +25,8 @@ pub(super) struct Dialer {
     /// Attempts begun since the last connection.
     pub(super) attempts: u32,
     pub(super) last_error: Option<ServerFailure>,
-    /// Addresses tried in vain since the last connection.
-    tried: BTreeSet<SocketAddr>,
-    /// The last refusal of the login since the last connection, and when the first was.
-    refusal: Option<(ServerFailure, Instant)>,
+    /// Addresses tried in vain since the last connection, and what was met there last.
+    met: BTreeMap<SocketAddr, ServerFailure>,
     /// Failures in a row that lengthen the wait.
     failures: u32,
     /// Not to be chosen in the next attempt, if there is another.
@@ -54,28 +48,53 @@ impl Dialer {
     pub(super) fn connected(&mut self) {
         self.attempts = 0;
         self.last_error = None;
-        self.tried.clear();
-        self.refusal = None;
+        self.met.clear();
     }
 
     /// Takes note of an attempt that failed. `found` are all addresses that could be chosen. Returns
-    /// the refusal of a login if it stands for long enough and no other server is left to be tried.
+    /// what each server met if one is certain that the login is wrong, none is left to be tried, and
+    /// none is known to be starting, as far as its words tell.
     pub(super) fn failed(
         &mut self,
         failure: ServerFailure,
         at: Option<SocketAddr>,
         found: &[Candidate],
-        now: Instant,
-    ) -> Option<&ServerFailure> {
-        self.tried.extend(at);
-        if let LinkError::Dial(DialError::LoginRefused(_)) = &failure.error {
-            let first = self.refusal.as_ref().map_or(now, |(_, first)| *first);
-            self.refusal = Some((failure.clone(), first));
+    ) -> Option<EachServer> {
+        if let Some(at) = at {
+            self.met.insert(at, failure.clone());
         }
         self.last_error = Some(failure);
-        let all = found.iter().all(|other| self.tried.contains(&other.addr));
-        let (refusal, first) = self.refusal.as_ref()?;
-        (all && now >= *first + REFUSED_FOR).then_some(refusal)
+        if !found.is_empty() {
+            // Names resolve to other addresses in time.
+            let is_found = |addr: &SocketAddr| found.iter().any(|other| other.addr == *addr);
+            self.met.retain(|addr, _| is_found(addr));
+        }
+        let all = found.iter().all(|other| self.met.contains_key(&other.addr));
+        let said = |is: fn(&LinkError) -> bool| self.met.values().any(|met| is(&met.error));
+        let refused = said(|e| matches!(e, LinkError::Dial(DialError::LoginRefused(_))));
+        let starting = said(|e| {
+            let doubted = matches!(e, LinkError::Dial(DialError::LoginDoubted(_)));
+            doubted || matches!(e, LinkError::Starting(_))
+        });
+        (all && refused && !starting).then(|| self.each_server())
+    }
+
+    /// What each server met since the last connection.
+    pub(super) fn each_server(&self) -> EachServer {
+        EachServer(self.met.values().cloned().collect())
+    }
+
+    /// Whether a server refused the login, for whatever reason.
+    pub(super) fn is_login_refused(&self) -> bool {
+        self.met.values().any(|met| {
+            let LinkError::Dial(error) = &met.error else {
+                return false;
+            };
+            matches!(
+                error,
+                DialError::LoginRefused(_) | DialError::LoginDoubted(_)
+            )
+        })
     }
 
     /// Forgets the failures: a connection held.

@@ -29,6 +29,9 @@ pub(crate) enum DialError {
     /// The connection was there; the user or the password is not right. The text says all.
     #[error("{0}")]
     LoginRefused(String),
+    /// The same, in words that a server also uses while it is starting and knows no users yet.
+    #[error("{0}")]
+    LoginDoubted(String),
     #[error("{0}")]
     Other(String),
 }
@@ -110,10 +113,15 @@ pub(crate) struct ConnectError {
     pub(crate) attempts: u32,
     /// Why the last one that ended failed.
     pub(crate) last: Option<ServerFailure>,
+    /// What other servers met last.
+    pub(crate) others: EachServer,
     /// What the attempt under way waits for.
     pub(crate) waiting_for: Option<String>,
 }
 
+/// What each of several servers met last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EachServer(pub(crate) Vec<ServerFailure>);
 /// The addresses of one publication. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses(Vec<Address>);
@@ -197,6 +205,9 @@ impl fmt::Display for ConnectError {
         if let Some(last) = &self.last {
             write!(f, "; the last failed: {last}")?;
         }
+        if !self.others.0.is_empty() {
+            write!(f, "; before it: {}", self.others)?;
+        }
         if let Some(waiting_for) = &self.waiting_for {
             write!(f, "; now waiting for {waiting_for}")?;
         }
@@ -204,10 +215,23 @@ impl fmt::Display for ConnectError {
     }
 }
 
+impl fmt::Display for EachServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 5;
+        for (at, failure) in self.0.iter().take(SHOWN).enumerate() {
+            write!(f, "{}{failure}", if at == 0 { "" } else { "; " })?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
 impl OperationError {
     /// From the refusal of a server.
     pub(super) fn refused(error: ServerError) -> Self {
-        if error.code == 403 {
+        if is_denial(&error) {
             Self::Denied(error)
         } else {
             Self::Refused(error)
@@ -238,4 +262,9 @@ impl OperationError {
     pub(crate) const fn is_denied(&self) -> bool {
         matches!(self, Self::Denied(_))
     }
+}
+
+/// Whether a server wants other credentials: 403, or −403 from what stands before some of them.
+pub(super) const fn is_denial(error: &ServerError) -> bool {
+    matches!(error.code, 403 | -403)
 }

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::error::{OperationError, ServerFailure};
+use super::error::{EachServer, OperationError, ServerFailure};
 use crate::{
     model::{Host, Instance, Listing, Origin, ServiceKey},
     wire::Payload,
@@ -9,6 +9,13 @@ use crate::{
 /// One attempt to connect and the connection that comes of it. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct LinkId(pub(super) u64);
+
+#[cfg(test)]
+impl LinkId {
+    pub(crate) const fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 impl LinkId {
     /// Its number: later connections have higher ones.
@@ -135,9 +142,9 @@ pub(crate) enum Output {
         ticket: Ticket,
         outcome: Result<Outcome, OperationError>,
     },
-    /// Not connected, no server is left untried, and one has said for 2 s that user or password are
-    /// wrong. The session goes on trying.
-    LoginRefused(ServerFailure),
+    /// Not connected, no server is left untried, and one says of user and password what no server
+    /// says that is just starting. The session goes on trying.
+    LoginRefused(EachServer),
     /// The connection's state changed.
     State(State),
 }

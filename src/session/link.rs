@@ -6,6 +6,7 @@ use std::{
 use super::{
     config::Headers,
     dialer::Candidate,
+    error::DialError,
     event::{CallId, LinkId},
 };
 
@@ -26,6 +27,10 @@ pub(super) struct Attempt {
     pub(super) connection_id: Option<String>,
     /// Headers of naming requests on this connection, if it has its own: a login's token.
     pub(super) headers: Option<Headers>,
+    /// Why the login failed. The server may want none: that is asked once it has registered us.
+    pub(super) login_failed: Option<DialError>,
+    /// Whether that was asked.
+    pub(super) on_trial: bool,
     /// Whether the server said that it would acknowledge the setup.
     pub(super) negotiates: bool,
     pub(super) acknowledged: bool,
@@ -77,6 +82,8 @@ impl Attempt {
             local: None,
             connection_id: None,
             headers: None,
+            login_failed: None,
+            on_trial: false,
             negotiates: false,
             acknowledged: false,
             poll: None,

@@ -10,7 +10,9 @@ use super::{
     calls::Calls,
     config::{Config, Headers},
     dialer::{Dialer, Recommended},
-    error::{CallFailure, ConnectError, DialError, LinkError, OperationError, ServerFailure},
+    error::{
+        CallFailure, ConnectError, DialError, EachServer, LinkError, OperationError, ServerFailure,
+    },
     event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
     items::Items,
     link::{Attempt, Link, Step},
@@ -165,6 +167,13 @@ impl Session {
         self.connected(link, local, headers.map(Headers), now);
     }
 
+    /// The login at the server of this connection failed. To be told right after
+    /// [`handle_connected`](Self::handle_connected), with headers that carry no token, of one in the
+    /// making: it counts if the server wants no login. One in use is given up.
+    pub(crate) fn handle_login_failed(&mut self, link: LinkId, error: DialError, now: Instant) {
+        self.login_failed(link, error, now);
+    }
+
     /// The connection in use.
     pub(crate) fn current_link(&self) -> Option<LinkId> {
         self.current.as_ref().map(|link| link.id)
@@ -246,11 +255,23 @@ impl Session {
                 Step::Register => format!("{server} to register the connection"),
             }
         });
+        let last = self.dialer.last_error.clone();
+        let mut others = self.dialer.each_server();
+        let of_last = last.as_ref().and_then(|last| last.server.as_ref());
+        others.0.retain(|other| other.server.as_ref() != of_last);
         ConnectError {
             attempts: self.dialer.attempts,
-            last: self.dialer.last_error.clone(),
+            last,
+            others,
             waiting_for,
         }
+    }
+
+    /// What each server says, if one of those that were tried since the last connection refused the
+    /// login and there is none.
+    pub(crate) fn login_refusal(&self) -> Option<EachServer> {
+        let refused = self.current.is_none() && self.dialer.is_login_refused();
+        refused.then(|| self.dialer.each_server())
     }
 
     /// What was seen and not passed on.

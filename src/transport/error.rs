@@ -10,7 +10,7 @@ use tower::BoxError;
 use crate::{
     endpoint::{Recovered, Verdict},
     model::Address,
-    transport::{Body, dial::dialler::DialError},
+    transport::body::request::Body,
 };
 
 /// Why a call to an instance failed, and what is known about the request.
@@ -24,8 +24,7 @@ struct Inner {
     kind: ErrorKind,
     evidence: Evidence,
     timeout: bool,
-    /// Whether the connection failed, and not only the call.
-    ejects: Ejects,
+    about: About,
     /// Whether the request is sent again though nobody knows, since its sender allows it.
     retried: bool,
     text: String,
@@ -34,13 +33,15 @@ struct Inner {
     request: Mutex<Option<Request<Body>>>,
 }
 
-/// What a failure says of the instance.
+/// What a failure is evidence about.
 #[derive(Clone, Copy)]
-enum Ejects {
-    No,
-    Unreachable,
-    /// A connection broke that there was.
-    Lost,
+enum About {
+    /// The call.
+    Call,
+    /// The connection that it was on, and perhaps the call.
+    Connection,
+    /// The instance: there is no connection to it, or nobody answers.
+    Instance,
 }
 
 /// What kind of failure an [`Error`] is.
@@ -96,7 +97,7 @@ impl Error {
             kind,
             evidence,
             timeout: false,
-            ejects: Ejects::No,
+            about: About::Call,
             retried: false,
             text: text.into(),
             source: None,
@@ -104,31 +105,15 @@ impl Error {
         }))
     }
 
-    /// Row (a): there is no connection.
-    pub(super) fn dial(instance: &Address, error: &DialError, request: Request<Body>) -> Self {
-        let kind = if error.is_tls() {
-            ErrorKind::Tls
-        } else {
-            ErrorKind::Connect
-        };
-        let new = Self::new(instance, kind, Evidence::Unsent, error.to_string());
-        let new = new.ejecting().with_request(Some(request));
-        if error.is_timeout() {
-            new.timing_out()
-        } else {
-            new
-        }
-    }
-
-    /// The instance is to be left alone until a probe succeeds.
+    /// No connection can be had, or nobody answers: that is about the instance.
     pub(super) fn ejecting(mut self) -> Self {
-        self.0.ejects = Ejects::Unreachable;
+        self.0.about = About::Instance;
         self
     }
 
-    /// The same, but that another connection may do.
+    /// A connection was lost: whether another one can be had is a question.
     pub(super) fn losing(mut self) -> Self {
-        self.0.ejects = Ejects::Lost;
+        self.0.about = About::Connection;
         self
     }
 
@@ -221,10 +206,10 @@ impl Error {
 
     /// What it says about the instance.
     pub(super) fn verdict(&self) -> Verdict {
-        match self.0.ejects {
-            Ejects::No => Verdict::Reachable,
-            Ejects::Unreachable => Verdict::Unreachable(Arc::from(&*self.0.text)),
-            Ejects::Lost => Verdict::Lost(Arc::from(&*self.0.text)),
+        match self.0.about {
+            About::Call => Verdict::Reachable,
+            About::Instance => Verdict::Unreachable(Arc::from(&*self.0.text)),
+            About::Connection => Verdict::Lost(Arc::from(&*self.0.text)),
         }
     }
 

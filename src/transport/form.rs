@@ -8,7 +8,7 @@ use http::{
 };
 use http_body::Body as _;
 
-use crate::{model::Address, transport::Body};
+use crate::{model::Address, transport::body::request::Body};
 
 /// Who an instance is asked as unless the caller says: ip:port, as it is registered.
 #[derive(Clone, Debug)]

@@ -6,33 +6,44 @@
 //!
 //! # What a failed call says
 //!
-//! | what happened | the request | row | the instance |
+//! | what happened | the request | row | what it is about |
 //! |---|---|---|---|
-//! | dial refused, unreachable, not in time; name does not resolve | never sent | a | ejected |
-//! | TLS or HTTP/2 handshake failed, or was too slow | never sent | a | ejected |
-//! | a connection that was just made closed before it took the request | never sent | a | ejected |
-//! | a kept connection closed before it took the request | never sent: another connection of the same instance | a | stays |
-//! | HTTP/2 connection said GOAWAY before the request | never sent: another connection | a | stays |
-//! | REFUSED_STREAM | not processed (RFC 9113, 8.7) | b | stays |
-//! | GOAWAY with a last stream id below the call's | not processed (RFC 9113, 6.8): another connection of the same instance if NO_ERROR, else another instance | b | stays if NO_ERROR |
-//! | RST or EOF with the call in flight; keep-alive closed as we wrote | unknown | unknown | ejected, and probed at once if that was the first time in 10 s |
-//! | PING not answered | unknown | unknown | ejected |
-//! | no response headers in time (HTTP/1) | unknown | unknown | stays |
-//! | the call reset for another reason | unknown | unknown | stays |
-//! | what came is not HTTP | unknown | unknown | ejected |
-//! | response broke off after its headers | processed | – | stays |
+//! | dial refused, unreachable, not in time; name does not resolve | never sent | a | the instance: ejected |
+//! | TLS or HTTP/2 handshake failed, or was too slow | never sent | a | the instance: ejected |
+//! | the same while other connections to it are used | never sent | a | nothing: it takes no more |
+//! | a connection that was just made closed before it took the request | never sent | a | the connection |
+//! | a kept connection closed before it took the request | never sent: another connection of the same instance | a | nothing |
+//! | HTTP/2 connection said GOAWAY before the request | never sent: another connection | a | nothing |
+//! | REFUSED_STREAM | not processed (RFC 9113, 8.7) | b | nothing |
+//! | GOAWAY with a last stream id below the call's | not processed (RFC 9113, 6.8): another connection of the same instance if NO_ERROR, else another instance | b | the connection, unless NO_ERROR |
+//! | a kept connection ended before a byte of the response, and the request is safe | unknown: once more over a new connection of the same instance | unknown | what comes of that |
+//! | the connection ended or broke with the call in flight | unknown | unknown | the connection |
+//! | what came is not HTTP, or its head is too large | unknown | unknown | the connection |
+//! | PING not answered | unknown | unknown | the instance: ejected |
+//! | no response headers in time (HTTP/1) | unknown | unknown | nothing |
+//! | the call reset for another reason | unknown | unknown | nothing |
+//! | response broke off after its headers | processed | – | the connection, unless only its stream was reset |
+//!
+//! A lost connection is retired, and whether another can be had is found out by a dial; until then
+//! calls prefer other instances. Only that no connection can be had ejects, and silence.
 //!
 //! Rows (a) and (b) are promise G5: the request moves, whatever its method, each callable instance
 //! at most once; (b) at most three times. [`Evidence`] is the row of an [`Error`]. What is unknown
 //! moves only if it is idempotent and [`Retry`] is given.
 
+mod attempt;
 mod body;
+mod call;
+mod connections;
 mod dial;
 mod error;
 mod form;
 mod http1;
 mod http2;
 mod options;
+mod peer;
+mod queue;
+mod read_first;
 mod retry;
 mod rules;
 mod service;

@@ -6,29 +6,15 @@ use crate::{
     endpoint::MakeEndpoint,
     model::Instance,
     transport::{
-        Protocol, Purpose, Resolve, Retry, SystemResolver, Target, Transport,
-        service::{self, Plan},
+        dial::{
+            resolve::Resolve,
+            target::{Protocol, Purpose, Target},
+        },
+        http2::options::MAX_WINDOW,
+        retry::Retry,
+        service::{Plan, Settings, Transport},
     },
 };
-
-/// How instances are called: shared by all transports of a balancer.
-#[derive(Clone)]
-pub(super) struct Options {
-    pub(super) dial_timeout: Duration,
-    pub(super) handshake_timeout: Duration,
-    pub(super) header_timeout: Option<Duration>,
-    pub(super) idle_timeout: Duration,
-    pub(super) max_idle: usize,
-    pub(super) max_connections: usize,
-    pub(super) max_in_flight: Option<usize>,
-    pub(super) max_header_size: u32,
-    pub(super) ping: Option<(Duration, Duration)>,
-    pub(super) prefer_ipv6: bool,
-    pub(super) retry: Option<Retry>,
-    pub(super) resolver: Arc<dyn Resolve>,
-    #[cfg(feature = "tls")]
-    pub(super) tls: crate::transport::dial::tls::Lazy,
-}
 
 type Rule = Arc<dyn Fn(&Instance, Purpose) -> Result<Target, String> + Send + Sync>;
 
@@ -38,7 +24,7 @@ type Rule = Arc<dyn Fn(&Instance, Purpose) -> Result<Target, String> + Send + Sy
 /// future.
 #[derive(Clone)]
 pub struct TransportBuilder {
-    options: Options,
+    settings: Settings,
     rule: Rule,
     purpose: Purpose,
     protocol: Option<Protocol>,
@@ -49,7 +35,7 @@ pub struct TransportBuilder {
 /// Makes the [`Transport`] of each instance: what a balancer is built with.
 #[derive(Clone)]
 pub struct MakeTransport {
-    options: Arc<Options>,
+    settings: Arc<Settings>,
     rule: Rule,
     purpose: Purpose,
     protocol: Option<Protocol>,
@@ -60,7 +46,7 @@ pub struct MakeTransport {
 impl TransportBuilder {
     pub(super) fn new() -> Self {
         Self {
-            options: Options::default(),
+            settings: Settings::default(),
             rule: Arc::new(Target::of),
             purpose: Purpose::Http,
             protocol: None,
@@ -69,12 +55,43 @@ impl TransportBuilder {
         }
     }
 
-    /// For how long one dial may last, resolving a name included. Default: 1 s, since within a
-    /// data centre an instance that needs longer has lost a packet or is gone, and the call is
-    /// better off elsewhere.
+    /// For how long one dial may last, resolving a name included. Default: 3 s, since Linux sends a
+    /// lost SYN again after 1 s, and a server whose accept queue is full for a moment is not gone; a
+    /// call waits so long for an instance that is silent. Beside a dial that is silent for 300 ms a
+    /// second one is begun.
     #[must_use]
     pub const fn dial_timeout(mut self, within: Duration) -> Self {
-        self.options.dial_timeout = within;
+        self.settings.dial.timeout = within;
+        self
+    }
+
+    /// How many HTTP/1 dials to one instance go on at once; more calls wait for their turn, or for
+    /// a connection that another call gives back. Default: 64, half of what servers' accept queues
+    /// have room for that are not set up for more (128; Tomcat 100). To HTTP/2 there is one dial at
+    /// a time.
+    #[must_use]
+    pub const fn max_dials(mut self, dials: usize) -> Self {
+        self.settings.http1.max_dials = if dials == 0 { 1 } else { dials };
+        self
+    }
+
+    /// For how long a peer may be silent before TCP asks whether it is there, which finds one whose
+    /// host is gone 3 s later; `None` leaves that to the system. Default: 5 s. Costs a packet each
+    /// 5 s for an idle connection.
+    #[must_use]
+    pub fn tcp_keepalive(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.settings.dial.keepalive = after.into();
+        self
+    }
+
+    /// For how long a peer may leave unacknowledged what was written (`TCP_USER_TIMEOUT`), on
+    /// Linux; `None` leaves that to the system, which gives up after some 15 minutes. Default: 8 s,
+    /// as long as HTTP/2's PING needs to find a peer that hangs.
+    #[must_use]
+    pub fn tcp_user_timeout(mut self, within: impl Into<Option<Duration>>) -> Self {
+        let within = within.into();
+        self.settings.dial.user_timeout = within;
+        self.settings.http1.user_timeout = within;
         self
     }
 
@@ -82,7 +99,8 @@ impl TransportBuilder {
     /// before which no request is written. Default: 2 s.
     #[must_use]
     pub const fn handshake_timeout(mut self, within: Duration) -> Self {
-        self.options.handshake_timeout = within;
+        self.settings.dial.handshake_timeout = within;
+        self.settings.http2.handshake_timeout = within;
         self
     }
 
@@ -92,32 +110,43 @@ impl TransportBuilder {
     /// there is no such limit: its PING tells a slow instance from a dead one.
     #[must_use]
     pub fn header_timeout(mut self, within: impl Into<Option<Duration>>) -> Self {
-        self.options.header_timeout = within.into();
+        self.settings.http1.header_timeout = within.into();
         self
     }
 
-    /// For how long an HTTP/1 connection may lie idle. Default: 4 s, below the keep-alives of
-    /// common servers (Node and Apache 5 s, Tomcat 20 s, nginx 75 s): a server that closes as we
-    /// write leaves a request of which nobody knows whether it was processed. Raise it to what
-    /// your servers promise, less a second.
+    /// For how long an HTTP/1 connection may lie idle, where the server does not say. Default: 4 s,
+    /// below the keep-alives of common servers (Node and Apache 5 s, Tomcat 20 s, nginx 75 s): a
+    /// server that closes as we write leaves a request of which nobody knows whether it was
+    /// processed. Costs a dial for each call that comes later. A server that says
+    /// `Keep-Alive: timeout=` is taken at its word, more or less, less a second and by half at
+    /// most.
     #[must_use]
     pub const fn idle_timeout(mut self, idle: Duration) -> Self {
-        self.options.idle_timeout = idle;
+        self.settings.http1.idle_timeout = idle;
         self
     }
 
     /// How many HTTP/1 connections to one instance may lie idle. Default: 256.
     #[must_use]
     pub const fn max_idle(mut self, connections: usize) -> Self {
-        self.options.max_idle = connections;
+        self.settings.http1.max_idle = connections;
+        self
+    }
+
+    /// How many HTTP/1 connections to one instance there may be at once, idle ones included; more
+    /// calls wait. Default: no limit, since each call has one of its own.
+    #[must_use]
+    pub const fn max_http1_connections(mut self, connections: usize) -> Self {
+        self.settings.http1.max_connections = if connections == 0 { 1 } else { connections };
         self
     }
 
     /// How many HTTP/2 connections there may be to one instance. There is one, and another only
-    /// while the peer's stream limit is reached on all there are; then calls wait. Default: 8.
+    /// while the peer's stream limit is reached on all there are; then the instance is full, and
+    /// calls go elsewhere or wait. Default: 8.
     #[must_use]
     pub const fn max_connections(mut self, connections: usize) -> Self {
-        self.options.max_connections = if connections == 0 { 1 } else { connections };
+        self.settings.http2.max_connections = if connections == 0 { 1 } else { connections };
         self
     }
 
@@ -125,23 +154,76 @@ impl TransportBuilder {
     /// one more waits, and goes elsewhere if the instance leaves meanwhile. Default: no limit.
     #[must_use]
     pub const fn max_in_flight(mut self, calls: usize) -> Self {
-        self.options.max_in_flight = Some(if calls == 0 { 1 } else { calls });
+        self.settings.max_in_flight = Some(if calls == 0 { 1 } else { calls });
         self
     }
 
-    /// How large the headers of an HTTP/2 response may be, in bytes. Default: 64 KiB. Over HTTP/1
-    /// hyper's own limit holds (100 headers, about 400 KiB).
+    /// How large the headers of a response may be, in bytes. Default: 64 KiB. Over HTTP/1 it is
+    /// hyper's own limit (100 headers, about 400 KiB), unless this is more.
     #[must_use]
     pub const fn max_header_size(mut self, bytes: u32) -> Self {
-        self.options.max_header_size = bytes;
+        self.settings.http1.max_header_size = bytes;
+        self.settings.http2.max_header_size = bytes;
+        self
+    }
+
+    /// How much of one HTTP/2 response may be there unread, in bytes. Default: 1 MiB, with which a
+    /// peer 10 ms away sends 100 MB/s. Costs as much memory for each stream that nobody reads.
+    #[must_use]
+    pub const fn stream_window(mut self, bytes: u32) -> Self {
+        self.settings.http2.stream_window = clamped(bytes);
+        self
+    }
+
+    /// How much of all responses of one HTTP/2 connection may be there unread, in bytes. A
+    /// connection takes no more streams than this has [`stream_window`](Self::stream_window)s, so
+    /// that those which nobody reads never hold up the others. Default: the most there can be, 2 GiB
+    /// less a byte: what bounds memory is the number of streams times their windows.
+    #[must_use]
+    pub const fn connection_window(mut self, bytes: u32) -> Self {
+        self.settings.http2.connection_window = clamped(bytes);
+        self
+    }
+
+    /// For how long an HTTP/2 connection may have no calls; it closes within twice that. Default:
+    /// `None`, for as long as the peer keeps it: an idle one costs next to nothing, and the next
+    /// call no dial. Set it below what a firewall or balancer between allows.
+    #[must_use]
+    pub fn http2_idle_timeout(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.settings.http2.idle_timeout = idle.into();
+        self
+    }
+
+    /// For how long an HTTP/2 connection takes calls; those it has go on. Default: `None`, without
+    /// end. Set it where what is behind an address changes unseen.
+    #[must_use]
+    pub fn http2_max_age(mut self, age: impl Into<Option<Duration>>) -> Self {
+        self.settings.http2.max_age = age.into();
+        self
+    }
+
+    /// Whether a safe request is sent once more, over a new connection to the same instance, when
+    /// the kept connection that it was sent on closed before the first byte of a response: GET,
+    /// HEAD, OPTIONS and TRACE without a body, and whatever has an `Idempotency-Key` header and a
+    /// body that is there. Servers close what lies idle, and may do so just as we write; sending
+    /// such requests again is what RFC 9110 (9.2.2) allows and Go's client does. Default: yes.
+    /// [`Retry`] does more.
+    #[must_use]
+    pub const fn send_once_more(mut self, once_more: bool) -> Self {
+        self.settings.http1.once_more = once_more;
+        self.settings.http2.once_more = once_more;
         self
     }
 
     /// PINGs an HTTP/2 peer that sent nothing for `after` while calls are open, and gives the
     /// connection up if no answer comes `within`. Default: 5 s and 3 s.
+    ///
+    /// If it answers and says nothing else, it is asked again 30 s later, 60 s after that, and then
+    /// each 5 min 10 s: gRPC's servers end connections that PING more often. One that ends it
+    /// nevertheless (`too_many_pings`) is asked after twice `after` from then on.
     #[must_use]
     pub const fn ping(mut self, after: Duration, within: Duration) -> Self {
-        self.options.ping = Some((after, within));
+        self.settings.http2.ping = Some((after, within));
         self
     }
 
@@ -149,14 +231,14 @@ impl TransportBuilder {
     /// Linux, where it acknowledges nothing), and one whose process hangs is not.
     #[must_use]
     pub const fn no_ping(mut self) -> Self {
-        self.options.ping = None;
+        self.settings.http2.ping = None;
         self
     }
 
     /// Tries the IPv6 address first where metadata names a second address. Default: last.
     #[must_use]
     pub const fn prefer_ipv6(mut self, prefer: bool) -> Self {
-        self.options.prefer_ipv6 = prefer;
+        self.settings.dial.prefer_ipv6 = prefer;
         self
     }
 
@@ -164,14 +246,14 @@ impl TransportBuilder {
     /// it [`is_lost`](crate::transport::Error::is_lost).
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
-        self.options.retry = Some(retry);
+        self.settings.retry = Some(retry);
         self
     }
 
     /// Resolves names of instances. Default: [`SystemResolver`].
     #[must_use]
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
-        self.options.resolver = Arc::new(resolver);
+        self.settings.dial.resolver = Arc::new(resolver);
         self
     }
 
@@ -205,8 +287,8 @@ impl TransportBuilder {
     /// whose metadata asks for it. Default: only with those, trusting what the system trusts.
     #[cfg(feature = "tls")]
     #[must_use]
-    pub fn tls(mut self, tls: crate::transport::Tls) -> Self {
-        self.options.tls = tls.into();
+    pub fn tls(mut self, tls: crate::transport::dial::tls::Tls) -> Self {
+        self.settings.dial.tls = tls.into();
         self.secure = true;
         self
     }
@@ -214,8 +296,8 @@ impl TransportBuilder {
     /// How TLS is spoken with the instances whose metadata asks for it, and only with those.
     #[cfg(feature = "tls")]
     #[must_use]
-    pub fn tls_if_asked(mut self, tls: crate::transport::Tls) -> Self {
-        self.options.tls = tls.into();
+    pub fn tls_if_asked(mut self, tls: crate::transport::dial::tls::Tls) -> Self {
+        self.settings.dial.tls = tls.into();
         self
     }
 
@@ -231,7 +313,7 @@ impl TransportBuilder {
     /// Makes what a balancer is built with.
     pub fn build(self) -> MakeTransport {
         MakeTransport {
-            options: Arc::new(self.options),
+            settings: Arc::new(self.settings),
             rule: self.rule,
             purpose: self.purpose,
             protocol: self.protocol,
@@ -253,28 +335,7 @@ impl MakeTransport {
         Plan {
             instance: instance.address().clone(),
             target,
-            options: Arc::clone(&self.options),
-        }
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            dial_timeout: Duration::from_secs(1),
-            handshake_timeout: Duration::from_secs(2),
-            header_timeout: Some(Duration::from_secs(30)),
-            idle_timeout: Duration::from_secs(4),
-            max_idle: 256,
-            max_connections: 8,
-            max_in_flight: None,
-            max_header_size: 64 * 1024,
-            ping: Some((Duration::from_secs(5), Duration::from_secs(3))),
-            prefer_ipv6: false,
-            retry: None,
-            resolver: Arc::new(SystemResolver),
-            #[cfg(feature = "tls")]
-            tls: crate::transport::dial::tls::Lazy::default(),
+            settings: Arc::clone(&self.settings),
         }
     }
 }
@@ -305,14 +366,20 @@ impl MakeEndpoint for MakeTransport {
     }
 
     fn probe(&self, instance: &Instance) -> Option<BoxFuture<'static, Result<(), String>>> {
-        Some(Box::pin(service::probe(self.plan(instance))))
+        let connections = Arc::new(self.plan(instance).connections());
+        Some(Box::pin(async move {
+            let probed = connections.probe().await;
+            probed.map_err(|error| error.to_string())
+        }))
     }
 }
 
 impl fmt::Debug for TransportBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TransportBuilder")
-            .field("options", &self.options)
+            .field("dial_timeout", &self.settings.dial.timeout)
+            .field("header_timeout", &self.settings.http1.header_timeout)
+            .field("ping", &self.settings.http2.ping)
             .field("purpose", &self.purpose)
             .field("protocol", &self.protocol)
             .field("secure", &self.secure)
@@ -323,21 +390,19 @@ impl fmt::Debug for TransportBuilder {
 impl fmt::Debug for MakeTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MakeTransport")
-            .field("options", &self.options)
+            .field("dial_timeout", &self.settings.dial.timeout)
+            .field("header_timeout", &self.settings.http1.header_timeout)
+            .field("ping", &self.settings.http2.ping)
             .field("purpose", &self.purpose)
             .finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("dial_timeout", &self.dial_timeout)
-            .field("handshake_timeout", &self.handshake_timeout)
-            .field("header_timeout", &self.header_timeout)
-            .field("idle_timeout", &self.idle_timeout)
-            .field("max_in_flight", &self.max_in_flight)
-            .field("ping", &self.ping)
-            .finish_non_exhaustive()
+/// What HTTP/2 allows a window to be.
+const fn clamped(bytes: u32) -> u32 {
+    match bytes {
+        0 => 1,
+        more if more > MAX_WINDOW => MAX_WINDOW,
+        within => within,
     }
 }

@@ -11,7 +11,10 @@ use tokio::time::Instant;
 
 use crate::{
     endpoint,
-    transport::{Body, Error, ErrorKind, body::request::Kind},
+    transport::{
+        body::request::{Body, Kind},
+        error::{Error, ErrorKind},
+    },
 };
 
 /// Sends idempotent requests again that were lost, for

@@ -3,7 +3,10 @@ use tower::load::completion::TrackCompletion;
 
 use crate::{
     endpoint::{Classify, InFlight, Judge, Outcome, Recover, Recovered, Verdict},
-    transport::{Body, Error, ResponseBody},
+    transport::{
+        body::{request::Body, response::ResponseBody},
+        error::Error,
+    },
 };
 
 /// How a balancer deals with [`Transport`](crate::transport::Transport)s: what was provably not

@@ -38,10 +38,18 @@ pub(crate) enum Answer {
 
 /// A refusal: `ErrorResponse`, or the expected type with a result code that is not 200.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server answered {code}: {message}")]
+#[error("the server answered {code}{}", saying(message))]
 pub(crate) struct ServerError {
     pub(crate) code: i32,
     pub(crate) message: String,
+}
+
+/// What a server said beside a code: often nothing.
+fn saying(message: &str) -> String {
+    if message.trim().is_empty() {
+        return " and no word".to_owned();
+    }
+    format!(": {message}")
 }
 
 const SUCCESS: i32 = 200;

@@ -2,11 +2,19 @@ use crate::model::ServiceName;
 
 /// A message from a server that could not be read. Nothing changed by it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot decode {kind}: {what}")]
+#[error("{} cannot be read: {what}", named(kind))]
 pub(crate) struct DecodeError {
     kind: String,
     what: String,
     service: Option<ServiceName>,
+}
+
+/// The kind of a message, which may have none.
+fn named(kind: &str) -> &str {
+    if kind.is_empty() {
+        return "a message of no type";
+    }
+    kind
 }
 
 impl DecodeError {

@@ -469,7 +469,7 @@ fn a_broken_envelope_is_an_error_that_still_names_push_and_service() {
         assert!(
             error
                 .to_string()
-                .starts_with("cannot decode NotifySubscriberRequest: "),
+                .starts_with("NotifySubscriberRequest cannot be read: "),
             "{error}"
         );
         assert_eq!(error.service(), Some(&"g@@s".parse().unwrap()), "{json}");

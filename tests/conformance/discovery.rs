@@ -16,9 +16,6 @@ on_every_server! {
     d1_the_first_answer_is_the_initial_set,
     d2_an_instance_that_comes_changes_and_goes_is_seen_to,
     d3_the_last_instance_leaves_an_empty_set,
-    d4_disabled_by_an_operator_is_a_removal,
-    d5_a_new_weight_changes_in_place,
-    d6_weight_0_is_listed_and_not_callable,
     d11_a_selection_is_made_on_this_side,
     d12_groups_and_namespaces_are_apart,
     d13_a_late_subscriber_gets_the_current_set,
@@ -27,7 +24,11 @@ on_every_server! {
     a_second_registration_in_one_service_is_refused_with_the_reason,
     a_list_can_be_read_without_subscribing,
     closing_deregisters,
-    dropping_the_client_deregisters,
+    dropping_the_client_deregisters;
+    operated:
+    d4_disabled_by_an_operator_is_a_removal,
+    d5_a_new_weight_changes_in_place,
+    d6_weight_0_is_listed_and_not_callable,
 }
 
 async fn d1_the_first_answer_is_the_initial_set(server: Server) {

@@ -15,6 +15,7 @@ use crate::{
 };
 
 on_every_server! {
+    ; own:
     r2_after_a_restart_everything_is_registered_and_subscribed_again,
     r3_the_last_known_set_serves_while_disconnected,
 }
@@ -42,10 +43,7 @@ async fn r3_the_last_known_set_serves_while_disconnected(mut server: Server) {
     let client = server.client().await;
     let orders = soon("subscribe", client.subscribe("r3")).await.unwrap();
     settles(&orders, &[1001]).await;
-    match &mut server {
-        Server::Embedded(registry) => registry.stop().await,
-        Server::Rnacos(rnacos) => rnacos.kill(),
-    }
+    server.kill().await;
     let mut state = client.watch_state();
     soon("the loss", state.wait_for(|state| !state.is_connected()))
         .await

@@ -1,18 +1,15 @@
-//! The servers that the suite runs against: the embedded registry, and rnacos as a child process.
+//! The servers that the suite runs against: the embedded registry, rnacos and genuine Nacos as child
+//! processes, and any other that `NACOS_TEST_SERVER` names.
 
 use std::{
     env,
-    io::Write,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::Once,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::OnceCell,
 };
 use tower_nacos::{
     client::{Builder, Client},
@@ -20,21 +17,30 @@ use tower_nacos::{
     testing::Registry,
 };
 
+use node::{Node, Program};
+
+#[path = "node.rs"]
+pub(crate) mod node;
+
 /// Nothing that works takes this long; a promise that does not hold shows as this time-out.
-pub(crate) const HANG: Duration = Duration::from_secs(20);
+pub(crate) const HANG: Duration = Duration::from_secs(60);
 
 pub(crate) enum Server {
     Embedded(Registry),
-    Rnacos(Rnacos),
+    /// One of our own, to be killed at will.
+    Own(Node),
+    /// A genuine one, which takes ten seconds to start: one for all tests that leave it alone.
+    Shared(&'static Node),
+    /// One that somebody else runs.
+    Named(Named),
 }
 
-/// An rnacos of our own: a directory and ports that nobody else uses.
-pub(crate) struct Rnacos {
-    process: Option<Child>,
-    program: PathBuf,
-    data: PathBuf,
-    port: u16,
-    settings: &'static [(&'static str, &'static str)],
+/// The server that `NACOS_TEST_SERVER` names, with `NACOS_TEST_USER` and `NACOS_TEST_PASSWORD` if it
+/// wants a login. A namespace for each run: what an operator set outlives registrations.
+pub(crate) struct Named {
+    server: String,
+    namespace: String,
+    login: Option<(String, String)>,
 }
 
 impl Server {
@@ -46,27 +52,73 @@ impl Server {
 
     /// rnacos, if it is installed.
     pub(crate) async fn rnacos() -> Option<Self> {
-        Self::rnacos_with(&[]).await
+        Some(Self::Own(Node::alone(&Program::rnacos()?).await))
     }
 
     /// The same with more settings, as variables of its environment.
     pub(crate) async fn rnacos_with(
         settings: &'static [(&'static str, &'static str)],
     ) -> Option<Self> {
-        let rnacos = Rnacos::start(rnacos_program()?, settings);
-        Some(Self::Rnacos(rnacos.await))
+        let Program::Rnacos { path, .. } = Program::rnacos()? else {
+            unreachable!("it is rnacos")
+        };
+        let program = Program::Rnacos { path, settings };
+        Some(Self::Own(Node::alone(&program).await))
+    }
+
+    /// A genuine Nacos of our own, if that version is prepared.
+    pub(crate) async fn nacos(version: &'static str) -> Option<Self> {
+        Some(Self::Own(Node::alone(&Program::nacos(version)?).await))
+    }
+
+    /// The one genuine Nacos of that version that this process shares.
+    pub(crate) async fn shared_nacos(version: &'static str) -> Option<Self> {
+        static SHARED: [OnceCell<Node>; 2] = [const { OnceCell::const_new() }; 2];
+        let program = Program::nacos(version)?;
+        let node = SHARED[usize::from(version.starts_with('2'))]
+            .get_or_init(|| async { Node::alone(&program).await });
+        Some(Self::Shared(node.await))
+    }
+
+    /// The server that somebody named, if anybody did.
+    pub(crate) fn named() -> Option<Self> {
+        let server = env::var("NACOS_TEST_SERVER").ok()?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a name that no other run has used on that server"
+        )]
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let login = env::var("NACOS_TEST_USER").ok();
+        Some(Self::Named(Named {
+            server,
+            namespace: format!("conformance-{}", now.map_or(0, |now| now.as_nanos())),
+            login: login.map(|user| {
+                let password = env::var("NACOS_TEST_PASSWORD").unwrap_or_default();
+                (user, password)
+            }),
+        }))
     }
 
     /// `host:port` of the main port.
     pub(crate) fn addr(&self) -> String {
         match self {
             Self::Embedded(registry) => registry.addr(),
-            Self::Rnacos(rnacos) => format!("127.0.0.1:{}", rnacos.port),
+            Self::Own(node) => node.addr(),
+            Self::Shared(node) => node.addr(),
+            Self::Named(named) => named.server.clone(),
         }
     }
 
     pub(crate) fn builder(&self) -> Builder {
-        Client::builder().servers(self.addr())
+        let builder = Client::builder().servers(self.addr());
+        let Self::Named(named) = self else {
+            return builder;
+        };
+        let builder = builder.namespace(&named.namespace);
+        match &named.login {
+            Some((user, password)) => builder.login(user, password),
+            None => builder,
+        }
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -76,152 +128,77 @@ impl Server {
     pub(crate) fn registry(&self) -> &Registry {
         match self {
             Self::Embedded(registry) => registry,
-            Self::Rnacos(_) => panic!("this part of the suite scripts the embedded registry"),
+            _ => panic!("this part of the suite scripts the embedded registry"),
         }
     }
 
-    /// An operator's edit through the Open API, the same call on either server.
+    /// An operator's edit through the Open API, the same call on each server.
     pub(crate) async fn operate(&self, service: &str, instance: &Address, change: &str) {
         let (ip, port) = (instance.host(), instance.port());
-        let path =
-            format!("/nacos/v1/ns/instance?serviceName={service}&ip={ip}&port={port}&{change}");
-        let answer = http(&self.addr(), "PUT", &path)
+        let mut query = format!("serviceName={service}&ip={ip}&port={port}&{change}");
+        if let Self::Named(named) = self {
+            query += &format!("&namespaceId={}", named.namespace);
+            if let Some((user, password)) = &named.login {
+                query += &format!("&accessToken={}", token(&self.addr(), user, password).await);
+            }
+        }
+        let paths = ["v3/admin/ns/instance", "v1/ns/instance"];
+        let answer = open_api(&self.addr(), "PUT", paths, &query)
             .await
             .expect("the Open API answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
-    /// Ends the server as `kill -9` does and starts it without what it knew.
+    /// Ends the server as `kill -9` does.
+    pub(crate) async fn kill(&mut self) {
+        match self {
+            Self::Embedded(registry) => registry.stop().await,
+            Self::Own(node) => node.kill(),
+            _ => panic!("a server that others use is left alone"),
+        }
+    }
+
+    /// The same, and starts it without what it knew.
     pub(crate) async fn restart_empty(&mut self) {
         match self {
             Self::Embedded(registry) => registry.restart().await.expect("it starts again"),
-            Self::Rnacos(rnacos) => {
-                rnacos.kill();
-                let _ = std::fs::remove_dir_all(&rnacos.data);
-                rnacos.spawn().await;
+            Self::Own(node) => {
+                node.kill();
+                node.forget();
+                node.start().await;
             }
+            _ => panic!("a server that others use is left alone"),
         }
     }
 }
 
-impl Rnacos {
-    async fn start(program: PathBuf, settings: &'static [(&'static str, &'static str)]) -> Self {
-        // A port is free until somebody else takes it: try another pair if the server dies.
-        for _ in 0..10 {
-            let port = free_port();
-            let data = env::temp_dir().join(format!("tower-nacos-{}-{port}", std::process::id()));
-            let mut this = Self {
-                process: None,
-                program: program.clone(),
-                data,
-                port,
-                settings,
-            };
-            if this.spawn().await {
-                return this;
-            }
-        }
-        panic!("rnacos does not start");
-    }
-
-    async fn spawn(&mut self) -> bool {
-        let process = Command::new(&self.program)
-            .env("RNACOS_SDK_HOST", "127.0.0.1")
-            .env("RNACOS_HTTP_PORT", self.port.to_string())
-            .env("RNACOS_HTTP_CONSOLE_PORT", "0")
-            .env("RNACOS_DATA_DIR", &self.data)
-            // Else the metadata first seen for an address outlives its registrations.
-            .env(
-                "RNACOS_NAMING_INSTANCE_METADATA_PERSISTENCE_ENABLE",
-                "false",
-            )
-            .env("RUST_LOG", "warn")
-            .envs(self.settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("rnacos can be run");
-        self.process = Some(process);
-        let grpc = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port + 1000));
-        for _ in 0..400 {
-            let main = format!("127.0.0.1:{}", self.port);
-            let list = "/nacos/v1/ns/service/list?pageNo=1&pageSize=1";
-            let up = http(&main, "GET", list)
-                .await
-                .is_ok_and(|a| a.starts_with("HTTP/1.1 200") || a.starts_with("HTTP/1.1 403"));
-            if up && TcpStream::connect(grpc).await.is_ok() {
-                return true;
-            }
-            if self
-                .process
-                .as_mut()
-                .is_some_and(|p| !matches!(p.try_wait(), Ok(None)))
-            {
-                return false;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await; // between looks at a process
-        }
-        false
-    }
-
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+/// What an operator's tool does on servers of every age: the path of 3.x, and that of 1.x and 2.x
+/// where the former is unknown (404) or was put away (410).
+pub(crate) async fn open_api(
+    addr: &str,
+    method: &str,
+    paths: [&str; 2],
+    query: &str,
+) -> std::io::Result<String> {
+    let [newer, older] = paths.map(|path| format!("/nacos/{path}?{query}"));
+    let answer = http(addr, method, &newer).await?;
+    match answer.get(..12) {
+        Some("HTTP/1.1 404" | "HTTP/1.1 410") => http(addr, method, &older).await,
+        _ => Ok(answer),
     }
 }
 
-impl Drop for Rnacos {
-    fn drop(&mut self) {
-        self.kill();
-        let _ = std::fs::remove_dir_all(&self.data);
-    }
-}
-
-/// rnacos, if it is installed; one line says so if it is not. `RNACOS` names the program;
-/// `RNACOS_REQUIRED` makes its absence a failure.
-pub(crate) fn rnacos_program() -> Option<PathBuf> {
-    static SAID: Once = Once::new();
-    let program = find_rnacos();
-    if program.is_none() {
-        assert!(
-            env::var_os("RNACOS_REQUIRED").is_none(),
-            "RNACOS_REQUIRED, but no rnacos"
-        );
-        SAID.call_once(|| {
-            // Past the harness, which keeps what a passing test prints to itself.
-            let _ = writeln!(
-                std::io::stderr(),
-                "rnacos suite: SKIPPED, no rnacos in PATH; `cargo install --locked rnacos \
-                 --version 0.8.8` and run the tests again (or set RNACOS=/path/to/rnacos)"
-            );
-        });
-    }
-    program
-}
-
-fn find_rnacos() -> Option<PathBuf> {
-    if let Some(named) = env::var_os("RNACOS") {
-        return Some(named.into());
-    }
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|dir| dir.join("rnacos"))
-        .find(|program| program.is_file())
-}
-
-/// A port that is free, and so is the one 1000 above it.
-fn free_port() -> u16 {
-    loop {
-        let main = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = main.local_addr().unwrap().port();
-        let fits = port < 64_000 && TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1000)).is_ok();
-        if fits {
-            return port;
-        }
-    }
+/// What an operator's tool logs in for.
+async fn token(addr: &str, user: &str, password: &str) -> String {
+    let paths = ["v3/auth/user/login", "v1/auth/login"];
+    let query = format!("username={user}&password={password}");
+    let answer = open_api(addr, "POST", paths, &query).await.unwrap();
+    let token = answer.split_once("\"accessToken\":\"");
+    let token = token.and_then(|(_, rest)| rest.split_once('"'));
+    token
+        .unwrap_or_else(|| panic!("a token in {answer}"))
+        .0
+        .to_owned()
 }
 
 /// One HTTP/1.1 exchange; the whole answer as text.

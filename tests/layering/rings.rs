@@ -17,8 +17,6 @@ const RINGS: &[(&str, usize)] = &[
     ("balance", 6),
     ("client", 9),
     ("directory", 7),
-    ("endpoint", 24),
-    ("http", 8),
     ("link", 2),
     ("session", 10),
     ("testing", 14),

@@ -337,7 +337,7 @@ fn a_probe_that_ends_with_its_runtime_is_made_again() {
     let second = runtime();
     second.block_on(async {
         assert!(call(&balance, get("/")).await.is_ok());
-        assert!(call(&balance, get("/")).await.is_err());
+        assert!(call(&balance, post(1, "not twice")).await.is_err());
         soon("its probe", async {
             while peer.connections.load(Ordering::SeqCst) < 2 {
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -11,9 +11,8 @@ use tokio::time::{sleep, timeout};
 use tower_nacos::{Client, directory::Revision};
 
 use crate::{
-    Error, HANG, callable, instance,
-    nodes::Node,
-    option, peer, program,
+    Error, HANG, callable, instance, option, peer, program,
+    server::node::Node,
     stats::{interval_of_median, median, quantile},
 };
 

@@ -1,4 +1,4 @@
-//! tower-nacos beside the official Rust SDK, live, on one rnacos, in one process.
+//! tower-nacos beside the official Rust SDK, live, on one server, in one process.
 //!
 //! One binary for each question: `recovery`, `changes`, `unary`, `picks`. See `benches/README.md`.
 
@@ -12,12 +12,12 @@ mod observer;
 mod peer;
 mod stats;
 
-#[path = "../../../tests/real_faults/nodes.rs"]
+#[path = "../../../tests/real_faults/cluster.rs"]
 #[allow(
     dead_code,
     reason = "shared with tests/real_faults.rs; each uses its part"
 )]
-mod nodes;
+mod cluster;
 #[path = "../../../tests/conformance/server.rs"]
 #[allow(
     dead_code,
@@ -25,9 +25,11 @@ mod nodes;
 )]
 mod server;
 
-use std::{collections::BTreeSet, error, path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, error, process::ExitCode, time::Duration};
 
 use tower_nacos::{Client, Instance, Subscription};
+
+use server::node::{Program, USER};
 
 /// What ends a run.
 pub type Error = Box<dyn error::Error + Send + Sync>;
@@ -44,8 +46,15 @@ fn option(name: &str, default: usize) -> Result<usize, Error> {
     }
 }
 
-fn program() -> Result<PathBuf, Error> {
-    server::rnacos_program().ok_or_else(|| "no rnacos in PATH, and RNACOS names none".into())
+/// What runs as the server: rnacos, or with `--nacos 1` genuine Nacos 3.1.0 (`tools/nacos`), with
+/// `--auth 1` too one that wants a login.
+fn program() -> Result<Program, Error> {
+    if option("--nacos", 0)? == 0 {
+        return Program::rnacos().ok_or_else(|| "no rnacos in PATH, and RNACOS names none".into());
+    }
+    let program = Program::nacos("3.1.0").ok_or("tools/nacos/prepare was not run")?;
+    let auth = option("--auth", 0)? != 0;
+    Ok(if auth { program.with_auth() } else { program })
 }
 
 fn instance(port: u16) -> Instance {
@@ -61,9 +70,20 @@ fn callable(subscription: &Subscription) -> BTreeSet<u16> {
 
 /// A client that publishes one instance of `service`, as a provider's process does.
 async fn provider(servers: &str, service: &str, port: u16) -> Result<Client, Error> {
-    let client = Client::connect(servers).await?;
+    let client = connect(servers).await?;
     client.register(service, instance(port)).await?;
     Ok(client)
+}
+
+/// A client of ours, with a login if the server wants one.
+async fn connect(servers: &str) -> Result<Client, Error> {
+    let builder = Client::builder().servers(servers).connect_timeout(HANG);
+    let builder = if option("--auth", 0)? == 0 {
+        builder
+    } else {
+        builder.login(USER, USER)
+    };
+    Ok(builder.connect().await?)
 }
 
 /// Says how a run ended.

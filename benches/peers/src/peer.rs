@@ -8,7 +8,7 @@ use nacos_sdk::api::{
     props::ClientProps,
 };
 
-use crate::Error;
+use crate::{Error, option, server::node::USER};
 
 /// Hands the ports of each list that a listener is given to a function.
 struct Listener<F>(F);
@@ -26,7 +26,12 @@ pub(crate) async fn client(servers: &str) -> Result<NamingService, Error> {
         .namespace("public")
         .app_name("peers")
         .cache_dir(cache());
-    Ok(NamingServiceBuilder::new(props).build().await?)
+    if option("--auth", 0)? == 0 {
+        return Ok(NamingServiceBuilder::new(props).build().await?);
+    }
+    let props = props.auth_username(USER).auth_password(USER);
+    let builder = NamingServiceBuilder::new(props).enable_auth_plugin_http();
+    Ok(builder.build().await?)
 }
 
 pub(crate) async fn subscribe(

@@ -10,11 +10,11 @@ use tokio::time::{sleep, timeout};
 use tower_nacos::{Client, Subscription, directory::Status};
 
 use crate::{
-    Error, HANG,
+    Error, HANG, cluster, connect,
     load::Load,
-    nodes::{self, Node},
     observer::Observer,
     option, peer, program, provider,
+    server::node::Node,
     stats::{max, median, quantile},
 };
 
@@ -82,7 +82,7 @@ async fn alone(fault: Fault, rounds: usize) -> Result<Figures, Error> {
     let sdk = peer::client(&node.addr()).await?;
     let see = peers.clone();
     peer::subscribe(&sdk, SERVICE, move |set| see.see(set)).await?;
-    let client = Client::connect(&node.addr()).await?;
+    let client = connect(&node.addr()).await?;
     let subscription = client.subscribe(SERVICE).await?;
     ours.follow(subscription.clone());
     settle(&ours, &peers).await?;
@@ -132,7 +132,7 @@ async fn alone(fault: Fault, rounds: usize) -> Result<Figures, Error> {
 /// Three servers; the one under both subscribers is killed, the other two live.
 async fn failover(rounds: usize) -> Result<Figures, Error> {
     let mut figures = Figures::default();
-    let mut nodes = Node::three(&program()?).await;
+    let mut nodes = cluster::three(&program()?).await;
     let all = nodes.iter().map(Node::addr).collect::<Vec<_>>().join(",");
     let peers = Observer::new();
     let sdk = peer::client(&all).await?;
@@ -176,7 +176,7 @@ async fn failover(rounds: usize) -> Result<Figures, Error> {
             client.close(Duration::from_secs(1)).await?;
         }
         nodes[victim].start().await;
-        nodes::share(&nodes.iter().collect::<Vec<_>>()).await;
+        cluster::share(&nodes.iter().collect::<Vec<_>>()).await;
     }
     Ok(figures)
 }
@@ -224,7 +224,7 @@ async fn first_answer(subscription: Subscription, lost: Instant) -> Option<Insta
 /// A client of ours that happens to be on this node.
 async fn connected_to(servers: &str, node: &Node) -> Result<Client, Error> {
     loop {
-        let client = Client::connect(servers).await?;
+        let client = connect(servers).await?;
         match client.state() {
             tower_nacos::client::ConnectionState::Connected { server } if server == node.grpc() => {
                 return Ok(client);

@@ -5,9 +5,8 @@ use std::time::Instant;
 use tower_nacos::Client;
 
 use crate::{
-    Error,
-    nodes::Node,
-    option, peer, program, provider,
+    Error, option, peer, program, provider,
+    server::node::Node,
     stats::{max, median},
 };
 

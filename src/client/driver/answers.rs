@@ -13,6 +13,9 @@ impl Driver {
         ticket: Ticket,
         outcome: Result<Outcome, session::OperationError>,
     ) {
+        if let (Ok(_), Some(auth)) = (&outcome, &mut self.auth) {
+            auth.accepted();
+        }
         if self.hints.is_ours(ticket) {
             return self.hint(ticket, outcome.ok());
         }

@@ -25,12 +25,13 @@ use super::{
     home::Home,
     lease::Subscriptions,
     links::{Event, Links, Network},
-    operations::{Operation, Reply},
+    login::{LoginError, Verdict},
+    operations::{Operation, Reply, Unconnected},
 };
 use crate::{
     directory::Options,
     model::ServiceKey,
-    session::{self, Command, Config, Output, Ticket},
+    session::{self, Command, Config, LinkId, Output, Ticket},
 };
 
 /// How long the farewell takes at most when nobody waits for it.
@@ -40,10 +41,11 @@ const FAREWELL: Duration = Duration::from_secs(3);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// What is warned of.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Cause {
     Unreadable,
     Lost,
+    Login(Verdict),
     Unanswered,
 }
 
@@ -62,13 +64,15 @@ pub(super) struct Driver {
     awaiting_login: Vec<oneshot::Sender<Arc<str>>>,
     /// That it was, everywhere, since there was a connection last.
     login_refused: Option<Arc<str>>,
+    /// A connection in the making whose login failed.
+    without_login: Option<(LinkId, LoginError)>,
     /// Services that this client registered an instance in, or is about to.
     registered: HashSet<ServiceKey>,
     /// Tickets for what nobody waits for, counted from the other end.
     spare_ticket: u64,
     closing: Option<Closing>,
     /// When the last warning of each cause was given.
-    warned: [Option<Instant>; 3],
+    warned: HashMap<Cause, Instant>,
     /// When the last byte of the message being handled left the socket.
     received: Option<Instant>,
     hints: Hints,
@@ -140,10 +144,11 @@ impl Driver {
             replies: HashMap::new(),
             awaiting_login: Vec::new(),
             login_refused: None,
+            without_login: None,
             registered: HashSet::new(),
             spare_ticket: u64::MAX,
             closing: None,
-            warned: [None; 3],
+            warned: HashMap::new(),
             received: None,
             hints: Hints::default(),
             teller,
@@ -229,15 +234,7 @@ impl Driver {
                     .session_mut()
                     .handle_resolved(link, server, result, now);
             }
-            Event::Connected { link, local, token } => {
-                if let (Some(token), Some(auth)) = (&token, &mut self.auth) {
-                    auth.offered(token.ttl, now);
-                }
-                let headers = token.as_ref().map(trust::headers);
-                self.core
-                    .session_mut()
-                    .handle_connected(link, local, headers, now);
-            }
+            Event::Connected { link, local, login } => self.connected(link, local, login, now),
             Event::LoggedIn { link, result } => self.logged_in(link, result, now),
             Event::DialFailed { link, error } => {
                 self.core.session_mut().handle_dial_failed(link, error, now)
@@ -290,9 +287,17 @@ impl Driver {
             }
             Operation::AwaitLogin(reply) => return self.await_login(reply),
             Operation::Diagnose { key, reply } => {
-                let _ = reply.send(match key {
-                    Some(key) => self.services.get(&key).and_then(|s| s.trouble.clone()),
-                    None => Some(self.core.session().connect_error().to_string()),
+                let _ = reply.send(self.services.get(&key).and_then(|s| s.trouble.clone()));
+                return;
+            }
+            Operation::WhyUnconnected(reply) => {
+                let refusal = self.core.session().login_refusal();
+                let _ = reply.send(Unconnected {
+                    login_refused: refusal.is_some(),
+                    text: refusal.map_or_else(
+                        || self.core.session().connect_error().to_string(),
+                        |servers| servers.to_string(),
+                    ),
                 });
                 return;
             }
@@ -422,7 +427,10 @@ impl Driver {
                     addr,
                     host,
                     timeout,
-                } => self.links.dial(link, addr, &host, timeout),
+                } => {
+                    let login = self.needs_login(now());
+                    self.links.dial(link, addr, &host, timeout, login);
+                }
                 Output::OpenStream { link, payload } => self.links.open_stream(link, payload),
                 Output::StreamSend { link, payload } => self.links.send(link, payload),
                 Output::Call {

@@ -21,6 +21,9 @@ impl Driver {
         let Some(service) = self.services.get_mut(key) else {
             return;
         };
+        if let Some(auth) = &mut self.auth {
+            auth.accepted();
+        }
         let first = !std::mem::replace(&mut service.answered, true);
         service.refused = unusable; // who asks again makes us ask again
         service.trouble = unusable.then(|| "none of the instances listed can be used".to_owned());
@@ -98,14 +101,21 @@ impl Driver {
             tracing::info!(namespace = &*self.namespace, %state, "registry connection");
             self.login_refused = None;
             self.awaiting_login.clear();
-            if let Some(auth) = &mut self.auth {
-                auth.connected();
-            }
+            self.trust_connection(now);
         } else if was_connected && self.closing.is_none() {
+            let cause = state.cause().unwrap_or_default();
             if self.may_warn(Cause::Lost, now) {
-                tracing::warn!(namespace = &*self.namespace, cause = %state, "registry connection lost");
+                tracing::warn!(
+                    namespace = &*self.namespace,
+                    cause,
+                    "registry connection lost"
+                );
             } else {
-                tracing::info!(namespace = &*self.namespace, cause = %state, "registry connection lost");
+                tracing::info!(
+                    namespace = &*self.namespace,
+                    cause,
+                    "registry connection lost"
+                );
             }
             if let Some(auth) = &mut self.auth {
                 auth.disconnected();
@@ -115,10 +125,10 @@ impl Driver {
     }
 
     pub(super) fn may_warn(&mut self, cause: Cause, now: Instant) -> bool {
-        let last = &mut self.warned[cause as usize];
-        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY);
+        let last = self.warned.get(&cause);
+        let may = last.is_none_or(|last| now.saturating_duration_since(*last) >= WARN_EVERY);
         if may {
-            *last = Some(now);
+            self.warned.insert(cause, now);
         }
         may
     }

@@ -1,21 +1,76 @@
 //! Tokens: what a denial means, and logging in again.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
 
-use super::{Driver, now};
+use super::{Cause, Driver, now};
 use tokio::sync::oneshot;
 
 use crate::{
     client::{
         RequestError,
-        auth::{Denied, Subject},
-        login::{LoginError, Token},
+        auth::{Denied, Failed, Subject, Token},
+        login::LoginError,
     },
     model::ServiceKey,
     session::{self, LinkId},
 };
 
 impl Driver {
+    /// Whether the next connection has no token to try.
+    pub(super) fn needs_login(&self, now: Instant) -> bool {
+        let auth = self.auth.as_ref();
+        auth.is_some_and(|auth| auth.headers(now).is_none())
+    }
+
+    /// A connection is made, and with it a login if it needed one.
+    pub(super) fn connected(
+        &mut self,
+        link: LinkId,
+        local: IpAddr,
+        login: Option<Result<Token, LoginError>>,
+        now: Instant,
+    ) {
+        let mut headers = self.auth.as_ref().and_then(|auth| auth.headers(now));
+        let failed = match (login, &mut self.auth) {
+            (Some(Ok(token)), Some(auth)) => {
+                auth.learned(token, link, now);
+                headers = auth.headers(now);
+                None
+            }
+            (Some(Err(error)), _) => {
+                headers = Some(HashMap::new());
+                Some(error)
+            }
+            _ => None,
+        };
+        self.core
+            .session_mut()
+            .handle_connected(link, local, headers, now);
+        if let Some(error) = failed {
+            let told = error.to_dial_error();
+            self.core.session_mut().handle_login_failed(link, told, now);
+            self.without_login = Some((link, error));
+        }
+    }
+
+    /// The connection made last is the one in use.
+    pub(super) fn trust_connection(&mut self, now: Instant) {
+        let Some((auth, link)) = self.auth.as_mut().zip(self.core.session().current_link()) else {
+            return;
+        };
+        auth.connected(link, now);
+        let without = self.without_login.take();
+        if let Some((_, error)) = without.filter(|(other, _)| *other == link)
+            && self.may_warn(Cause::Login(error.verdict()), now)
+        {
+            tracing::warn!(
+                namespace = &*self.namespace,
+                cause = %error,
+                "the login failed, and the registry takes requests without one: its authentication is off"
+            );
+        }
+    }
+
     /// A 403. With a user it may be the token's fault: one login, and the session tries again with
     /// what that brings. Else it is the server's last word to who waits; the session goes on
     /// asking, seldom, and only for this service.
@@ -76,8 +131,11 @@ impl Driver {
     pub(super) fn log_in(&mut self) {
         let link = self.core.session().current_link();
         let begun = link.is_some_and(|link| self.links.log_in(link));
-        if let Some(auth) = self.auth.as_mut().filter(|_| !begun) {
-            auth.disconnected(); // the next connection brings a token
+        if !begun {
+            // The next connection is asked with what there is.
+            if let Some(auth) = &mut self.auth {
+                auth.disconnected();
+            }
         }
     }
 
@@ -94,12 +152,27 @@ impl Driver {
         match result {
             Ok(token) => {
                 tracing::debug!(namespace = &*self.namespace, ttl = ?token.ttl, "logged in again");
-                auth.renewed(token.ttl, now);
-                self.core.session_mut().handle_headers(headers(&token), now);
+                auth.learned(token, link, now);
+                let headers = auth.headers(now).unwrap_or_default();
+                self.core.session_mut().handle_headers(headers, now);
             }
             Err(error) => {
-                let waiting = auth.failed(now);
-                tracing::warn!(namespace = &*self.namespace, cause = %error, "logging in again failed");
+                let failed = auth.failed(now);
+                if self.may_warn(Cause::Login(error.verdict()), now) {
+                    tracing::warn!(namespace = &*self.namespace, cause = %error, "logging in again failed");
+                } else {
+                    tracing::debug!(namespace = &*self.namespace, cause = %error, "logging in again failed");
+                }
+                let waiting = match failed {
+                    Failed::Again(waiting) => waiting,
+                    Failed::Leave => {
+                        let error = error.to_dial_error();
+                        return self
+                            .core
+                            .session_mut()
+                            .handle_login_failed(link, error, now);
+                    }
+                };
                 let error = RequestError::Denied {
                     message: format!(
                         "the token no longer holds, and a new one cannot be had: {error}"
@@ -116,9 +189,4 @@ impl Driver {
             }
         }
     }
-}
-
-/// A token as naming requests carry it.
-pub(super) fn headers(token: &Token) -> HashMap<String, String> {
-    HashMap::from([("accessToken".to_owned(), token.text.reveal().to_owned())])
 }

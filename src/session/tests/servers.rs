@@ -179,22 +179,87 @@ fn a_refused_login_is_told_when_no_server_is_left_to_be_tried() {
     assert!(refusals(&world).is_empty(), "one may still answer");
     world.run(10 * SEC);
     let said = refusals(&world);
-    assert_eq!(said[0], "Nacos server 10.0.0.1:9848: unknown user!");
+    assert!(said[0].starts_with("Nacos server 10.0.0.1:9848: unknown user!; "));
+    for other in [
+        "10.0.0.2:9848: connection refused",
+        "10.0.0.3:9848: no answer",
+    ] {
+        assert!(said[0].contains(other), "what each said: {}", said[0]);
+    }
     world.script.dials.clear();
     world.run(10 * SEC);
     assert!(world.is_connected(), "it goes on trying");
 }
 
 #[test]
-fn a_refused_login_is_told_when_it_stands_for_two_seconds() {
-    let mut world = World::with(config(1), 1);
-    let refused = DialError::LoginRefused("unknown user!".to_owned());
-    world.script.dials.insert(address(1), refused);
+fn a_refusal_that_a_starting_server_gives_too_is_no_verdict() {
+    let mut world = World::with(config(2), 1);
+    let certain = DialError::LoginRefused("wrong".to_owned());
+    let doubted = DialError::LoginDoubted("unknown user!".to_owned());
+    world.script.dials.insert(address(1), certain);
+    world.script.dials.insert(address(2), doubted);
+    world.run(60 * SEC);
+    assert!(refusals(&world).is_empty(), "the other may know the user");
+    let said = world.session.login_refusal().unwrap().to_string();
+    assert_eq!(
+        said,
+        "Nacos server 10.0.0.1:9848: wrong; Nacos server 10.0.0.2:9848: unknown user!"
+    );
+    world.script.dials.clear();
     world.run(2 * SEC);
-    assert!(world.dials.len() > 1);
-    assert!(refusals(&world).is_empty(), "it may have just started");
-    world.run(1100 * MS);
-    assert!(!refusals(&world).is_empty());
+    assert!(world.is_connected());
+    assert_eq!(world.session.login_refusal(), None);
+}
+
+#[test]
+fn a_refusal_that_no_starting_server_gives_is_told_at_once() {
+    let mut world = World::with(config(1), 1);
+    let refused = DialError::LoginRefused("wrong".to_owned());
+    world.script.dials.insert(address(1), refused);
+    world.run(100 * MS);
+    assert_eq!(refusals(&world).len(), 1);
+}
+
+#[test]
+fn a_server_that_refuses_the_login_and_wants_none_is_connected_to() {
+    let mut world = World::new();
+    world.script.login_fails = true;
+    world.run(SEC);
+    assert!(world.is_connected(), "{}", world.last_error());
+    assert_eq!(world.sent_of("ServiceListRequest").len(), 1);
+    world.subscribe("orders");
+    world.run(SEC);
+    assert_eq!(world.listed.len(), 1);
+}
+
+#[test]
+fn a_server_that_refuses_the_login_and_all_without_is_not() {
+    let mut world = World::new();
+    world.script.login_fails = true;
+    for denial in [403, -403] {
+        let refuse = ("ServiceListRequest", (denial, 1_000));
+        world.script.refuse.extend([refuse]);
+        world.run(10 * SEC);
+        assert!(!world.is_connected());
+        assert!(
+            world.last_error().contains("no login"),
+            "{}",
+            world.last_error()
+        );
+    }
+    assert_eq!(world.open_links(), 0, "none is left behind");
+}
+
+#[test]
+fn a_login_that_fails_on_the_connection_in_use_ends_it() {
+    let mut world = World::new();
+    world.run(SEC);
+    let (link, now) = (world.link(), world.now);
+    let error = DialError::LoginDoubted("no login".to_owned());
+    world.session.handle_login_failed(link, error, now);
+    world.run(SEC);
+    assert!(world.is_connected());
+    assert_ne!(world.link(), link);
 }
 
 #[test]

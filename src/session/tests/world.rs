@@ -43,6 +43,8 @@ pub(super) struct Script {
     pub(super) lists: BTreeMap<String, Vec<&'static str>>,
     /// Whether each connection brings a token of its own.
     pub(super) tokens: bool,
+    /// Whether the login that belongs to a dial fails.
+    pub(super) login_fails: bool,
 }
 
 /// What a server knows of one connection.
@@ -147,6 +149,7 @@ impl World {
             names: BTreeMap::new(),
             lists: BTreeMap::from([("orders".to_owned(), vec!["10.9.0.1:80", "10.9.0.2:80"])]),
             tokens: false,
+            login_fails: false,
         };
         Self {
             session: Session::new(config, StdRng::seed_from_u64(seed), now),
@@ -339,6 +342,10 @@ impl World {
                     [token].into()
                 });
                 self.session.handle_connected(link, local, token, now);
+                if self.script.login_fails {
+                    let error = DialError::LoginDoubted("no login".to_owned());
+                    self.session.handle_login_failed(link, error, now);
+                }
             }
             Event::DialFailed(link, error) => self.session.handle_dial_failed(link, error, now),
             Event::Registered(link) if hung_up(self, &link) => {}

@@ -12,10 +12,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::BoxError;
 
-use crate::transport::{
-    Body,
-    body::request::{Kind, Stream},
-};
+use crate::transport::body::request::{Body, Kind, Stream};
 
 /// A stream that is being sent, and what it yielded so far. Shared by the task that sends it and
 /// the call that may have to take it back.
@@ -261,6 +258,17 @@ mod tests {
         let _ = step(&settled);
         settled.settle();
         assert!(settled.take_back().is_none());
+    }
+
+    #[test]
+    fn a_body_is_given_up_beyond_256_pieces() {
+        for (pieces, kept) in [(256, true), (257, false)] {
+            let recording = recording(std::iter::repeat_n("x", pieces + 1));
+            for _ in 0..pieces {
+                let _ = step(&recording);
+            }
+            assert_eq!(recording.take_back().is_some(), kept, "{pieces} pieces");
+        }
     }
 
     #[test]

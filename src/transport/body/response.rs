@@ -1,7 +1,6 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -12,10 +11,12 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    endpoint::InFlight,
+    endpoint::{InFlight, Verdict},
     transport::{
-        Error, ErrorKind, Evidence, http1::exchange::Lease, http2::exchange::Held,
-        service::Connections,
+        error::{Error, ErrorKind, Evidence},
+        http1::pool::Lease,
+        http2::exchange::Held,
+        peer::Peer,
     },
 };
 
@@ -90,7 +91,11 @@ impl ResponseBody {
         self.with = With::default();
     }
 
-    fn fail(&mut self) {
+    /// It broke off: with its connection that counts like any call that was lost.
+    fn fail(&mut self, error: &Error) {
+        if let (Verdict::Lost(reason), Some(in_flight)) = (error.verdict(), &self.with.in_flight) {
+            in_flight.lost(&reason);
+        }
         self.kind = Kind::Ended;
         self.with = With::default();
     }
@@ -105,10 +110,10 @@ impl Kind {
         }
     }
 
-    fn connections(&self) -> Option<&Arc<Connections>> {
+    fn peer(&self) -> Option<&Peer> {
         match self {
-            Self::Http1(_, lease) => Some(lease.connections()),
-            Self::Http2(_, held) => Some(held.slot().connections()),
+            Self::Http1(_, lease) => Some(&lease.pool.peer),
+            Self::Http2(_, held) => Some(&held.place().pool().peer),
             Self::Ended => None,
         }
     }
@@ -117,8 +122,8 @@ impl Kind {
         match self {
             Self::Http1(incoming, lease) => {
                 let frame = ready!(Pin::new(incoming).poll_frame(cx));
-                let connections = lease.connections();
-                Poll::Ready(frame.map(|f| f.map_err(|e| broken(connections, e.is_timeout(), e))))
+                let broken = |e: hyper::Error| broken(&lease.pool.peer, e.is_timeout(), e).losing();
+                Poll::Ready(frame.map(|f| f.map_err(broken)))
             }
             Self::Http2(stream, held) => {
                 let mut data = ready!(stream.poll_data(cx));
@@ -145,27 +150,30 @@ impl Kind {
                 if error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR) {
                     return Poll::Ready(None);
                 }
-                let slot = held.slot();
-                let silent = slot.connection().silence().is_some();
-                Poll::Ready(Some(Err(broken(slot.connections(), silent, error))))
+                let place = held.place();
+                let silent = place.connection().silence().is_some();
+                // A stream that is reset says nothing of its connection.
+                let lost = !error.is_reset();
+                let broken = broken(&place.pool().peer, silent, error);
+                Poll::Ready(Some(Err(if lost { broken.losing() } else { broken })))
             }
             Self::Ended => Poll::Ready(None),
         }
     }
 }
 
-fn cut(connections: &Arc<Connections>) -> Error {
+fn cut(peer: &Peer) -> Error {
     let text = "the response was cut: the instance left the registry, and the time to end was over (abort_in_flight_after)";
-    connections.error(ErrorKind::Lost, Evidence::Unknown, text)
+    peer.error(ErrorKind::Lost, Evidence::Unknown, text)
 }
 
 fn broken(
-    connections: &Arc<Connections>,
+    peer: &Peer,
     silent: bool,
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> Error {
-    let text = "the response broke off";
-    let broken = connections.error(ErrorKind::Lost, Evidence::Unknown, text);
+    let text = format!("the response broke off ({error})");
+    let broken = peer.error(ErrorKind::Lost, Evidence::Unknown, text);
     let broken = broken.because(error);
     if silent { broken.timing_out() } else { broken }
 }
@@ -186,15 +194,13 @@ impl HttpBody for ResponseBody {
                     return Poll::Pending;
                 };
                 ready!(in_flight.poll_abort(cx));
-                this.kind
-                    .connections()
-                    .map(|connections| Err(cut(connections)))
+                this.kind.peer().map(|peer| Err(cut(peer)))
             }
         };
         match &polled {
             None => this.end(),
             Some(Ok(_)) => this.end_if_over(),
-            Some(Err(_)) => this.fail(),
+            Some(Err(error)) => this.fail(error),
         }
         Poll::Ready(polled)
     }

@@ -10,10 +10,10 @@ use tokio_rustls::TlsConnector;
 use crate::{
     model::Host,
     tls::{Socket, TlsParts, explain},
-    transport::{
-        Protocol, Target,
-        dial::dialler::{DialError, Dialled},
-        options::Options,
+    transport::dial::{
+        error::DialError,
+        options::DialOptions,
+        target::{Protocol, Target},
     },
 };
 
@@ -127,11 +127,12 @@ impl From<Tls> for Lazy {
     }
 }
 
+/// Under TLS, and whether HTTP/2 is to be spoken.
 pub(in crate::transport) async fn shake_hands(
     socket: TcpStream,
     target: &Target,
-    options: &Options,
-) -> Result<Dialled, DialError> {
+    options: &DialOptions,
+) -> Result<(Socket, bool), DialError> {
     let ready = options.tls.ready()?;
     let at = match target.protocol {
         Protocol::Auto => 0,
@@ -164,10 +165,7 @@ pub(in crate::transport) async fn shake_hands(
         Protocol::Http2 => true,
         Protocol::Auto => stream.get_ref().1.alpn_protocol() == Some(H2),
     };
-    Ok(Dialled {
-        io: Socket::Tls(Box::new(stream)),
-        http2,
-    })
+    Ok((Socket::Tls(Box::new(stream)), http2))
 }
 
 impl fmt::Debug for Tls {

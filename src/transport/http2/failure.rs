@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::{Request, request::Parts};
 
 use crate::transport::{
-    Body, ErrorKind, Evidence,
-    body::recording::Recording,
-    http2::connection::Slot,
-    service::{Back, Connections, Failed},
+    attempt::{Back, Failed, is_sent_once_more},
+    body::{recording::Recording, request::Body},
+    error::{ErrorKind, Evidence},
+    http2::{driver::is_complaint, pool::Place},
 };
 
 /// What of a request's body may be sent again.
@@ -25,25 +25,26 @@ struct Refusals(u32);
 
 /// No stream was opened: row (a).
 pub(in crate::transport) fn not_opened(
-    connections: &Connections,
-    slot: &Slot,
+    place: &Place,
     error: h2::Error,
     request: Request<Body>,
 ) -> Failed {
-    connections.http2.retire(slot.connection());
+    let peer = &place.pool().peer;
+    place.pool().retire(place.connection());
     let told = error.is_go_away() && error.is_remote();
     if !told && !error.is_io() && error.reason().is_none() {
         let text = "the request cannot be sent";
-        let error = connections
+        let error = peer
             .error(ErrorKind::Request, Evidence::Unsent, text)
             .because(error);
         return Failed::Error(error);
     }
-    let fresh = !slot.connection().has_answered();
+    let fresh = !place.connection().has_answered();
     if fresh && told {
         let text = format!("it sent GOAWAY as soon as it was connected ({error})");
-        let refused = connections.error(ErrorKind::Refused, Evidence::Unsent, text);
-        return Failed::Error(refused.because(error).with_request(Some(request)));
+        let refused = peer.error(ErrorKind::Refused, Evidence::Unsent, text);
+        let refused = refused.losing().because(error);
+        return Failed::Error(refused.with_request(Some(request)));
     }
     Failed::Back(Box::new(Back {
         request,
@@ -53,70 +54,122 @@ pub(in crate::transport) fn not_opened(
     }))
 }
 
-/// What the end of an opened stream means.
-pub(in crate::transport) fn judge(
-    connections: &Connections,
-    slot: &Slot,
-    error: h2::Error,
-    unwritten: bool,
-    parts: Parts,
-    sent: Sent,
-) -> Failed {
-    let new = |kind, evidence, text: String| connections.error(kind, evidence, text);
-    let unknown = |kind, text: String| new(kind, Evidence::Unknown, text);
-    if let Sent::Stream(recording) = &sent
-        && let Some(failure) = recording.failure()
-    {
-        let text = "the request's body failed".to_owned();
-        return Failed::Error(unknown(ErrorKind::Body, text).because(failure));
-    }
-    if unwritten {
-        connections.http2.retire(slot.connection());
-        let why = format!("its connection closed before the request was written ({error})");
-        let Some(body) = sent.take_back() else {
-            let error = new(ErrorKind::Unsent, Evidence::Unsent, why).because(error);
-            return Failed::Error(error);
-        };
-        return Failed::Back(Box::new(Back {
-            request: Request::from_parts(parts, body),
-            evidence: Evidence::Unsent,
-            fresh: !slot.connection().has_answered(),
-            why,
-        }));
-    }
-    if let Some(silent) = slot.connection().silence() {
-        let lost = unknown(ErrorKind::Lost, silent.to_owned()).ejecting();
-        return Failed::Error(lost.timing_out().because(error));
-    }
-    let reason = error.reason().unwrap_or(h2::Reason::NO_ERROR);
-    let left_out = error.is_go_away() && error.is_remote();
-    let refused = error.is_reset() && error.is_remote() && reason == h2::Reason::REFUSED_STREAM;
-    if left_out {
-        connections.http2.retire(slot.connection());
-    }
-    if left_out || refused {
-        let why = if refused {
-            "it refused the call (REFUSED_STREAM)".to_owned()
-        } else {
-            format!("it closes the connection and left the call out (GOAWAY, {reason})")
-        };
-        let Some(body) = sent.take_back() else {
-            let text = format!(
-                "{why}, and more of the request's body was sent than is kept to send it again"
-            );
-            let error = new(ErrorKind::Refused, Evidence::Refused, text).because(error);
-            return Failed::Error(error);
-        };
-        let mut request = Request::from_parts(parts, body);
-        let times = request.extensions_mut().get_or_insert_default::<Refusals>();
-        times.0 += 1;
-        if times.0 > MOST_REFUSALS {
-            let text = format!("{why}, and so did the {MOST_REFUSALS} before it");
-            let error = new(ErrorKind::Refused, Evidence::Refused, text).because(error);
-            return Failed::Error(error);
+/// How an opened stream ended before a response.
+pub(in crate::transport) struct Ended {
+    pub(in crate::transport) error: h2::Error,
+    /// Whether nothing was written since it was opened.
+    pub(in crate::transport) unwritten: bool,
+    /// Whether the request may be sent once more.
+    pub(in crate::transport) once_more: bool,
+}
+
+impl Ended {
+    /// What that means.
+    pub(in crate::transport) fn explain(self, place: &Place, parts: Parts, sent: Sent) -> Failed {
+        let Self {
+            error,
+            unwritten,
+            once_more,
+        } = self;
+        let (pool, connection) = (place.pool(), place.connection());
+        let new = |kind, evidence, text: String| pool.peer.error(kind, evidence, text);
+        let unknown = |kind, text: String| new(kind, Evidence::Unknown, text);
+        if let Sent::Stream(recording) = &sent
+            && let Some(failure) = recording.failure()
+        {
+            let text = "the request's body failed".to_owned();
+            return Failed::Error(unknown(ErrorKind::Body, text).because(failure));
         }
-        // A connection that was to end does not mean that the instance is: another one will do.
-        if left_out && reason == h2::Reason::NO_ERROR {
+        if unwritten {
+            pool.retire(connection);
+            let why = format!("its connection closed before the request was written ({error})");
+            let Some(body) = sent.take_back() else {
+                let error = new(ErrorKind::Unsent, Evidence::Unsent, why).because(error);
+                return Failed::Error(error);
+            };
+            return Failed::Back(Box::new(Back {
+                request: Request::from_parts(parts, body),
+                evidence: Evidence::Unsent,
+                fresh: !connection.has_answered(),
+                why,
+            }));
+        }
+        if let Some(silent) = connection.silence() {
+            let lost = unknown(ErrorKind::Lost, silent.to_owned()).ejecting();
+            return Failed::Error(lost.timing_out().because(error));
+        }
+        let reason = error.reason().unwrap_or(h2::Reason::NO_ERROR);
+        let left_out = error.is_go_away() && error.is_remote();
+        let refused = error.is_reset() && error.is_remote() && reason == h2::Reason::REFUSED_STREAM;
+        if left_out {
+            pool.retire(connection);
+            return left_out_of(place, error, parts, sent);
+        }
+        if refused {
+            let why = "it refused the call (REFUSED_STREAM)".to_owned();
+            return match again(&why, parts, sent) {
+                Ok(request) => {
+                    let refused = new(ErrorKind::Refused, Evidence::Refused, why);
+                    Failed::Error(refused.because(error).with_request(Some(request)))
+                }
+                Err(text) => {
+                    let refused = new(ErrorKind::Refused, Evidence::Refused, text);
+                    Failed::Error(refused.because(error))
+                }
+            };
+        }
+        Failed::Error(if error.is_reset() && error.is_remote() {
+            let text = format!("it gave the call up ({reason})");
+            unknown(ErrorKind::Reset, text).because(error)
+        } else if error.is_reset() {
+            let max = pool.options.max_header_size;
+            let text = format!(
+                "what it answered breaks HTTP/2's rules ({reason}), or its headers are larger \
+                 than `max_header_size` ({max} bytes)"
+            );
+            unknown(ErrorKind::Protocol, text).because(error)
+        } else {
+            pool.retire(connection);
+            if once_more
+                && !error.is_go_away()
+                && let Some(body) = sent.take_back()
+            {
+                let mut request = Request::from_parts(parts, body);
+                is_sent_once_more(&mut request);
+                return Failed::Back(Box::new(Back {
+                    request,
+                    evidence: Evidence::Unknown,
+                    fresh: false,
+                    why: format!(
+                        "a kept connection was lost with the request on its way ({error})"
+                    ),
+                }));
+            }
+            let (kind, text) = if error.is_go_away() {
+                let text = format!("what it sent breaks HTTP/2's rules ({reason})");
+                (ErrorKind::Protocol, text)
+            } else {
+                let text = "the connection was lost with the request on its way";
+                (ErrorKind::Lost, text.to_owned())
+            };
+            unknown(kind, text).losing().because(error)
+        })
+    }
+}
+
+/// A GOAWAY says that the call was not processed.
+fn left_out_of(place: &Place, error: h2::Error, parts: Parts, sent: Sent) -> Failed {
+    let peer = &place.pool().peer;
+    let reason = error.reason().unwrap_or(h2::Reason::NO_ERROR);
+    let mut why = format!("it closes the connection and left the call out (GOAWAY, {reason})");
+    if is_complaint(&error) {
+        why += "; it says `too_many_pings`: the next connection to it is asked half as often";
+    }
+    // A connection that was to end does not mean that the instance is: another one will do. Nor does
+    // one that was too much for it: that speaks of what was sent on it, by somebody else perhaps.
+    let of_the_connection = matches!(reason, h2::Reason::NO_ERROR | h2::Reason::ENHANCE_YOUR_CALM);
+    let request = match again(&why, parts, sent) {
+        Ok(request) if of_the_connection => {
             return Failed::Back(Box::new(Back {
                 request,
                 evidence: Evidence::Refused,
@@ -124,25 +177,34 @@ pub(in crate::transport) fn judge(
                 why,
             }));
         }
-        let failing = left_out && reason != h2::Reason::ENHANCE_YOUR_CALM;
-        let error = new(ErrorKind::Refused, Evidence::Refused, why)
-            .because(error)
-            .with_request(Some(request));
-        return Failed::Error(if failing { error.ejecting() } else { error });
-    }
-    Failed::Error(if error.is_reset() && error.is_remote() {
-        let text = format!("it gave the call up ({reason})");
-        unknown(ErrorKind::Reset, text).because(error)
-    } else if error.is_reset() {
-        let text = format!("what it answered breaks HTTP/2's rules ({reason})");
-        unknown(ErrorKind::Protocol, text).because(error)
-    } else if error.is_go_away() {
-        let text = format!("what it sent breaks HTTP/2's rules ({reason})");
-        unknown(ErrorKind::Protocol, text).ejecting().because(error)
-    } else {
-        let text = "the connection was lost with the request on its way".to_owned();
-        unknown(ErrorKind::Lost, text).losing().because(error)
+        Ok(request) => Some(request),
+        Err(text) => {
+            why = text;
+            None
+        }
+    };
+    let refused = peer.error(ErrorKind::Refused, Evidence::Refused, why);
+    let refused = refused.because(error).with_request(request);
+    Failed::Error(match reason {
+        h2::Reason::NO_ERROR => refused,
+        _ => refused.losing(),
     })
+}
+
+/// The request as it may be sent elsewhere, or why it is not.
+fn again(why: &str, parts: Parts, sent: Sent) -> Result<Request<Body>, String> {
+    let Some(body) = sent.take_back() else {
+        return Err(format!(
+            "{why}, and more of the request's body was sent than is kept to send it again"
+        ));
+    };
+    let mut request = Request::from_parts(parts, body);
+    let times = request.extensions_mut().get_or_insert_default::<Refusals>();
+    times.0 += 1;
+    if times.0 > MOST_REFUSALS {
+        return Err(format!("{why}, and so did the {MOST_REFUSALS} before it"));
+    }
+    Ok(request)
 }
 
 impl Sent {

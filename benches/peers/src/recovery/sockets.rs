@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, io};
 
-use crate::nodes::Node;
+use crate::server::node::Node;
 
 const ESTABLISHED: &str = "01";
 

@@ -1,13 +1,26 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use crate::endpoint::{
-    CallError, Endpoint, EndpointSet,
     admission::Place,
-    ejection,
-    pick::{Picked, Tried},
+    clock,
+    error::CallError,
+    health::machine::{Event, Prospect},
+    member::Endpoint,
     roster::{Found, Roster},
+    set::EndpointSet,
+    tried::{MOST_TRIES, Tried},
     view::View,
 };
+
+/// What a look for an instance found.
+pub(crate) enum Picked<S> {
+    /// Call this one.
+    Place(Place<S>),
+    /// There is none now, and there may be one after the set's next change.
+    Wait,
+    /// There is none. Boxed, so that what is handed on at each call stays in registers.
+    Nobody(Box<CallError>),
+}
 
 impl<S> EndpointSet<S> {
     /// An open endpoint that is not among `tried` and that `allow` says yes to.
@@ -15,24 +28,23 @@ impl<S> EndpointSet<S> {
         if let Found::One(endpoint, probe) = self.find(&self.roster(false), tried, &allow) {
             return Picked::Place(Place::new(endpoint, probe));
         }
-        if !self.is_tended() {
-            let next = self.tidy(ejection::now(), None);
-            self.hub.put_off(next);
+        if tried.waits_for_room() {
+            return Picked::Wait; // none is out for that
         }
         let left = |e: &Endpoint<S>| !tried.contains(e.generation()) && allow(e);
         for _ in 0..MOST_LOOKS {
             // No call fails for what others were answered, nor because those who were let back in
             // were ejected before this could look.
-            let some_in = self.relieve(left);
+            let some_in = self.lift_outliers(left);
             let roster = self.roster(true);
             // Asked before who is open, lest somebody is let back in between.
-            let suspects = self.has_suspects(&roster, tried, &allow);
+            let awaited = self.ask(&roster, tried, left);
             match self.find(&roster, tried, &allow) {
                 Found::One(endpoint, probe) => {
                     return Picked::Place(Place::new(endpoint, probe));
                 }
                 Found::Changing => return Picked::Wait,
-                Found::Nobody if !roster.known || suspects => return Picked::Wait,
+                Found::Nobody if !roster.known || awaited => return Picked::Wait,
                 Found::Nobody if some_in => {}
                 Found::Nobody => break,
             }
@@ -114,19 +126,41 @@ impl<S> EndpointSet<S> {
         roster
     }
 
-    /// Whether a probe is about to tell of an instance whether it can be called.
-    fn has_suspects(
-        &self,
-        roster: &Roster<S>,
-        tried: &Tried,
-        allow: impl Fn(&Endpoint<S>) -> bool,
-    ) -> bool {
-        roster.endpoints().iter().any(|endpoint| {
-            endpoint.gate.state().is_ejected()
-                && endpoint.ejection.is_suspect()
-                && !tried.contains(endpoint.generation())
-                && allow(endpoint)
-        })
+    /// Whether it is about to be known if one of those that cannot be called now can be reached.
+    /// What was not dialled lately is, for whoever asks.
+    fn ask(&self, roster: &Roster<S>, tried: &Tried, left: impl Fn(&Endpoint<S>) -> bool) -> bool {
+        let shut = roster.endpoints().iter().filter(|endpoint| {
+            let gate = endpoint.gate.state();
+            (gate.is_ejected() || gate.is_suspect()) && gate.admits_probe() && left(endpoint)
+        });
+        let (now, since) = (clock::now(), tried.since());
+        let rules = self.hub.settings.health();
+        let (mut awaited, mut refused, mut asked) = (0, 0, false);
+        for endpoint in shut {
+            let look = |endpoint: &Endpoint<S>| {
+                endpoint
+                    .health
+                    .read(|health| (health.prospect(now, since, rules), health.is_awaited()))
+            };
+            match look(endpoint) {
+                (Prospect::Awaited, false) if awaited < MOST_ASKED => {
+                    let _ = endpoint.note(Event::Asked { since }, now);
+                    asked = true;
+                    awaited += 1;
+                }
+                (Prospect::Awaited, false) | (Prospect::None, _) => {}
+                (Prospect::Awaited, true) => awaited += 1,
+                (Prospect::Refused, _) => refused += 1,
+            }
+        }
+        if asked {
+            self.hub.notify_janitor();
+            if !self.hub.has_janitor() {
+                let next = self.sweep(now, None);
+                self.hub.put_off(next);
+            }
+        }
+        awaited > 0 && (since.is_none() || refused < MOST_TRIES)
     }
 
     /// Why nobody is called, if it is known which instances there are.
@@ -137,3 +171,5 @@ impl<S> EndpointSet<S> {
 
 /// Looks for an instance while others are ejected and let back in.
 const MOST_LOOKS: usize = 16;
+/// For how many dials a call waits at most.
+const MOST_ASKED: usize = 16;

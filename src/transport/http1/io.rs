@@ -1,6 +1,10 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -9,47 +13,66 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     tls::Socket,
-    transport::dial::dialler::{UNACKNOWLEDGED, be_patient},
+    transport::{
+        dial::connect::be_patient,
+        read_first::{Meanwhile, ReadFirst},
+    },
 };
 
-/// An HTTP/1 connection that leaves a peer time to take a large body.
+/// An HTTP/1 connection that leaves a peer time to take a large body, and counts what it reads.
 ///
 /// To TCP a peer whose program does not read for a while, since it is busy with what came so far,
 /// looks like one that is gone: both let the time limit on what was written pass. Below what fits
 /// into any peer's buffers it can only be gone; beyond, it is given longer, until it answers.
 /// HTTP/2 has windows of its own for that, and its peers read always.
-pub(in crate::transport) struct Patient {
-    io: Socket,
+pub(in crate::transport) struct Http1Io {
+    io: ReadFirst<Socket>,
     /// How much was written since something was read.
     written: usize,
+    /// Reads that gave bytes.
+    reads: Arc<AtomicU64>,
+    user_timeout: Option<Duration>,
 }
 
-impl Patient {
-    pub(in crate::transport) const fn new(io: Socket) -> Self {
-        Self { io, written: 0 }
+impl Http1Io {
+    pub(in crate::transport) fn new(
+        io: Socket,
+        reads: Arc<AtomicU64>,
+        user_timeout: Option<Duration>,
+    ) -> Self {
+        Self {
+            io: ReadFirst::new(io, Meanwhile::Wait),
+            written: 0,
+            reads,
+            user_timeout,
+        }
     }
 
     fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let written = ready!(polled)?;
         let before = self.written;
         self.written = before.saturating_add(written);
-        if before <= ANY_BUFFER && self.written > ANY_BUFFER {
-            be_patient(self.io.tcp(), BUSY);
+        if before <= ANY_BUFFER && self.written > ANY_BUFFER && self.user_timeout.is_some() {
+            be_patient(self.io.get_ref().tcp(), BUSY);
         }
         Poll::Ready(Ok(written))
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for Http1Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if polled.is_ready() {
-            if self.written > ANY_BUFFER {
-                be_patient(self.io.tcp(), UNACKNOWLEDGED);
+            if buf.filled().len() > before {
+                self.reads.fetch_add(1, Ordering::Release);
+            }
+            if let (true, Some(within)) = (self.written > ANY_BUFFER, self.user_timeout) {
+                be_patient(self.io.get_ref().tcp(), within);
             }
             self.written = 0;
         }
@@ -57,7 +80,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for Http1Io {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,0 +1,15 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::model::ServiceKey;
+
+/// Drops what is the users', whose panic is not ours.
+pub(super) fn discard<T>(key: &ServiceKey, theirs: T) {
+    if catch_unwind(AssertUnwindSafe(|| drop(theirs))).is_err() {
+        tracing::warn!(
+            namespace = &**key.namespace(),
+            group = &**key.group(),
+            service = &**key.name(),
+            "dropping the service of an instance panicked"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+use std::sync::{Arc, OnceLock, Weak};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::{endpoint::make::MakeEndpoint, model::Instance};
+
+/// What the janitor of a set calls on. It is the users' and the balancers', so held weakly; each is
+/// set once.
+pub(crate) struct Helpers<S> {
+    upkeep: OnceLock<Weak<dyn Upkeep>>,
+    prober: OnceLock<Weak<dyn Prober>>,
+    maker: OnceLock<Weak<dyn MakeEndpoint<Service = S>>>,
+}
+
+/// What keeps something of its own beside a set, such as a table to pick from.
+pub(crate) trait Upkeep: Send + Sync {
+    /// The set may have changed, or the time has come that this returned. Called by the set's
+    /// janitor, without a lock.
+    fn upkeep(&self, now: Instant) -> Option<Instant>;
+
+    /// Calls whose policy found no open instance.
+    #[cfg(feature = "metrics")]
+    fn scans(&self) -> u64;
+}
+
+/// A maker, as far as it probes.
+pub(crate) trait Prober: Send + Sync {
+    fn probe(&self, instance: &Instance) -> Option<Probing>;
+}
+
+pub(crate) type Probing = BoxFuture<'static, Result<(), String>>;
+
+impl<M: MakeEndpoint> Prober for M {
+    fn probe(&self, instance: &Instance) -> Option<Probing> {
+        MakeEndpoint::probe(self, instance)
+    }
+}
+
+impl<S> Helpers<S> {
+    pub(super) const fn new() -> Self {
+        Self {
+            upkeep: OnceLock::new(),
+            prober: OnceLock::new(),
+            maker: OnceLock::new(),
+        }
+    }
+
+    /// Has it told of changes.
+    pub(super) fn keep_up(&self, upkeep: Weak<dyn Upkeep>) {
+        let _ = self.upkeep.set(upkeep);
+    }
+
+    /// Has instances probed by it, if it can, and services made by it off the way of calls.
+    pub(super) fn make_by<M: MakeEndpoint<Service = S>>(&self, make: &Arc<M>) {
+        let prober: Weak<M> = Arc::downgrade(make);
+        let _ = self.prober.set(prober);
+        let maker: Weak<M> = Arc::downgrade(make);
+        let _ = self.maker.set(maker);
+    }
+
+    pub(super) fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
+        self.upkeep.get().and_then(Weak::upgrade)
+    }
+
+    pub(super) fn prober(&self) -> Option<Arc<dyn Prober>> {
+        self.prober.get().and_then(Weak::upgrade)
+    }
+
+    pub(super) fn maker(&self) -> Option<Arc<dyn MakeEndpoint<Service = S>>> {
+        self.maker.get().and_then(Weak::upgrade)
+    }
+}

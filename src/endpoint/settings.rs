@@ -1,0 +1,68 @@
+use std::{sync::OnceLock, time::Duration};
+
+use crate::endpoint::{
+    health::rules::{HealthRules, Outliers},
+    latency::Timing,
+};
+
+/// What was set of one consumer's endpoints, each once, before the first call.
+#[derive(Default)]
+pub(crate) struct Settings {
+    timing: OnceLock<Timing>,
+    outliers: OnceLock<Outliers>,
+    health: OnceLock<HealthRules>,
+    abort_after: OnceLock<Duration>,
+}
+
+impl Settings {
+    /// Has calls timed.
+    pub(crate) fn time(&self, timing: Timing) {
+        let _ = self.timing.set(timing);
+    }
+
+    /// Has outcomes count.
+    pub(crate) fn judge_outcomes(&self, outliers: Outliers) {
+        let _ = self.outliers.set(outliers);
+    }
+
+    /// Sets how instances are judged.
+    pub(crate) fn judge_health(&self, rules: HealthRules) {
+        let _ = self.health.set(rules);
+    }
+
+    /// Has calls in flight on an evicted instance cut after so long.
+    pub(crate) fn abort_after(&self, after: Duration) {
+        let _ = self.abort_after.set(after);
+    }
+
+    /// How calls are timed, if they are.
+    #[inline]
+    pub(crate) fn timing(&self) -> Option<&Timing> {
+        self.timing.get()
+    }
+
+    /// Who is an outlier for outcomes, if those count.
+    #[inline]
+    pub(crate) fn outcomes(&self) -> Option<&Outliers> {
+        self.outliers.get()
+    }
+
+    /// For how long outliers rest and how many there may be, whatever made them so.
+    pub(crate) fn outliers(&self) -> &Outliers {
+        self.outliers.get().unwrap_or(&DEFAULT_OUTLIERS)
+    }
+
+    /// How instances are judged.
+    pub(crate) fn health(&self) -> &HealthRules {
+        self.health.get().unwrap_or(&DEFAULT_HEALTH)
+    }
+
+    /// How long after its instance's eviction a call in flight is cut, if it is.
+    #[inline]
+    pub(crate) fn aborts_after(&self) -> Option<Duration> {
+        self.abort_after.get().copied()
+    }
+}
+
+static DEFAULT_OUTLIERS: Outliers = Outliers::new();
+static DEFAULT_HEALTH: HealthRules = HealthRules::new();

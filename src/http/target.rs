@@ -1,0 +1,106 @@
+use std::{fmt, mem, sync::Arc};
+
+use ::http::{Request, Uri, uri::PathAndQuery};
+
+use crate::{
+    balance::{InExtensions, Policy},
+    http::{
+        balanced::HttpBalance,
+        deadline::Deadline,
+        error::Error,
+        future::ResponseFuture,
+        name::{Asked, BadAddress},
+        pool::Pool,
+        services::Busy,
+    },
+    transport::Body,
+};
+
+/// The instances of one service, by our transport.
+pub(super) type Balanced<P> = HttpBalance<P, InExtensions>;
+
+/// Whom a request is sent to.
+pub(super) enum Target<P: Policy> {
+    /// The service that it names.
+    Named(Arc<Pool<Balanced<P>>>),
+    /// This one, whatever it names.
+    Service(Arc<Balanced<P>>),
+}
+
+impl<P: Policy> Target<P> {
+    pub(super) fn request(&self, request: Request<Body>) -> ResponseFuture<P> {
+        match self {
+            Self::Named(pool) => to_named(pool, request),
+            Self::Service(balance) => to_service(balance, request),
+        }
+    }
+}
+
+/// Sends a request to the service that its address or its extensions name.
+pub(super) fn to_named<P: Policy>(
+    pool: &Pool<Balanced<P>>,
+    mut request: Request<Body>,
+) -> ResponseFuture<P> {
+    let mut address = mem::take(request.uri_mut()).into_parts();
+    *request.uri_mut() = origin(address.path_and_query.take());
+    let asked = Asked::of(request.extensions());
+    let sent = asked.named(&address).map_err(Error::address);
+    let sent = sent.and_then(|named| pool.with(named, |held| send(held, request)));
+    sent.unwrap_or_else(ResponseFuture::failed)
+}
+
+/// Sends a request to this service, whatever service its address or its extensions name.
+pub(super) fn to_service<P: Policy>(
+    balance: &Balanced<P>,
+    mut request: Request<Body>,
+) -> ResponseFuture<P> {
+    let mut address = mem::take(request.uri_mut()).into_parts();
+    if address.scheme.is_none() && address.authority.is_some() {
+        return ResponseFuture::failed(Error::address(BadAddress::Path));
+    }
+    *request.uri_mut() = origin(address.path_and_query.take());
+    send(balance, request)
+}
+
+/// Sends a request whose address is a path.
+fn send<P: Policy>(balance: &Balanced<P>, request: Request<Body>) -> ResponseFuture<P> {
+    let deadline = request.extensions().get::<Deadline>().copied();
+    ResponseFuture::new(balance.start(request), deadline)
+}
+
+/// The path and query of an address, which is what an instance is asked for.
+pub(super) fn origin(path: Option<PathAndQuery>) -> Uri {
+    match path {
+        Some(path) if path.as_str().starts_with('/') => path.into(),
+        // An address may have a query and no path.
+        Some(path) if path.as_str().starts_with('?') => {
+            let path = PathAndQuery::from_maybe_shared(format!("/{}", path.as_str()));
+            path.map_or_else(|_| Uri::default(), Uri::from)
+        }
+        _ => Uri::default(), // "/"
+    }
+}
+
+impl<P: Policy> Busy for Balanced<P> {
+    fn is_busy(&self) -> bool {
+        self.is_in_use()
+    }
+}
+
+impl<P: Policy> Clone for Target<P> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Named(pool) => Self::Named(Arc::clone(pool)),
+            Self::Service(balance) => Self::Service(Arc::clone(balance)),
+        }
+    }
+}
+
+impl<P: Policy> fmt::Debug for Target<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(pool) => pool.fmt(f),
+            Self::Service(balance) => balance.subscription().key().fmt(f),
+        }
+    }
+}

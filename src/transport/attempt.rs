@@ -1,0 +1,89 @@
+//! What one attempt on one connection came to, if not to a response; and who may have another.
+
+use http::{HeaderName, Method, Request};
+
+use crate::transport::{
+    body::request::{Body, Kind},
+    error::{Error, Evidence},
+};
+
+/// Why an attempt came to no response.
+pub(super) enum Failed {
+    /// The request is there to be sent on another connection.
+    Back(Box<Back>),
+    Error(Error),
+}
+
+/// A request that a connection did not answer.
+pub(super) struct Back {
+    pub(super) request: Request<Body>,
+    /// Whether the connection had been made for it: then another one is no more likely to do.
+    pub(super) fresh: bool,
+    /// How it is known that it was not processed; [`Evidence::Unknown`] if it is safe all the same.
+    pub(super) evidence: Evidence,
+    pub(super) why: String,
+}
+
+/// In a request's extensions: it was sent once more already.
+#[derive(Clone, Copy)]
+struct SentOnceMore;
+
+/// Whether a request may be sent once more when a kept connection closes before the first byte of
+/// its response: it is safe, or says that the server knows it again (RFC 9110, 9.2.2; Go's client
+/// does the same). Its body is there.
+pub(super) fn may_be_sent_once_more(request: &Request<Body>) -> bool {
+    let safe = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    );
+    let there = match &request.body().0 {
+        Kind::Empty => safe || is_known_again(request),
+        Kind::Full(_) => is_known_again(request),
+        Kind::Stream(_) => false,
+    };
+    there && request.extensions().get::<SentOnceMore>().is_none()
+}
+
+fn is_known_again(request: &Request<Body>) -> bool {
+    request.headers().contains_key(IDEMPOTENCY_KEY)
+}
+
+/// It is sent once more now, and not again.
+pub(super) fn is_sent_once_more(request: &mut Request<Body>) {
+    request.extensions_mut().insert(SentOnceMore);
+}
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, key: bool, body: impl Into<Body>) -> Request<Body> {
+        let mut request = Request::builder().method(method).uri("/");
+        if key {
+            request = request.header("Idempotency-Key", "7");
+        }
+        request.body(body.into()).unwrap()
+    }
+
+    #[test]
+    fn the_safe_and_those_known_again_are_sent_once_more_and_only_once() {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE"] {
+            assert!(may_be_sent_once_more(&request(method, false, ())));
+            assert!(!may_be_sent_once_more(&request(method, false, "body")));
+        }
+        for method in ["POST", "PUT", "DELETE", "PATCH"] {
+            assert!(!may_be_sent_once_more(&request(method, false, ())));
+            assert!(may_be_sent_once_more(&request(method, true, ())));
+            assert!(may_be_sent_once_more(&request(method, true, "body")));
+        }
+        let stream = Body::new(http_body_util::StreamBody::new(
+            futures_util::stream::pending::<Result<_, std::convert::Infallible>>(),
+        ));
+        assert!(!may_be_sent_once_more(&request("POST", true, stream)));
+        let mut once = request("GET", false, ());
+        is_sent_once_more(&mut once);
+        assert!(!may_be_sent_once_more(&once));
+    }
+}

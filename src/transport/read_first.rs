@@ -1,0 +1,218 @@
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection on which what arrived wins over a write that failed.
+///
+/// A server that answers an upload before its end and closes makes our next write fail, while its
+/// answer lies in the socket, where it stays readable after RST too (Linux keeps what it received).
+/// Who drives a protocol gives up at the first failure of either direction. So a failed write is
+/// told only after everything was read: which is at once where there is nothing, since a connection
+/// that takes nothing more has ended for reading as well.
+pub(super) struct ReadFirst<I> {
+    io: I,
+    meanwhile: Meanwhile,
+    failed: Option<io::Error>,
+    /// Whether reading has come to an end, or an error.
+    drained: bool,
+    /// Who waits to write.
+    writer: Option<Waker>,
+}
+
+/// What becomes of writes between the one that failed and the end of reading.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meanwhile {
+    /// They wait: there may be any amount of them.
+    Wait,
+    /// They go nowhere: HTTP/2 writes acknowledgements before it reads on, and no more of a body
+    /// than the peer's windows had room for.
+    Discard,
+}
+
+impl<I> ReadFirst<I> {
+    pub(super) const fn new(io: I, meanwhile: Meanwhile) -> Self {
+        Self {
+            io,
+            meanwhile,
+            failed: None,
+            drained: false,
+            writer: None,
+        }
+    }
+
+    pub(super) const fn get_ref(&self) -> &I {
+        &self.io
+    }
+
+    /// Whether a write failed: nothing that is written after that goes out.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// What a write comes to after one that failed.
+    fn after_failure<T>(&mut self, cx: &Context<'_>, discarded: T) -> Poll<io::Result<T>> {
+        match &self.failed {
+            Some(error) if self.drained => {
+                Poll::Ready(Err(io::Error::new(error.kind(), error.to_string())))
+            }
+            _ if self.meanwhile == Meanwhile::Discard => Poll::Ready(Ok(discarded)),
+            _ => {
+                self.writer = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn wrote<T>(
+        &mut self,
+        cx: &Context<'_>,
+        polled: Poll<io::Result<T>>,
+        discarded: T,
+    ) -> Poll<io::Result<T>> {
+        match ready!(polled) {
+            Ok(written) => Poll::Ready(Ok(written)),
+            Err(error) => {
+                self.failed = Some(error);
+                cx.waker().wake_by_ref(); // to read what is there
+                self.after_failure(cx, discarded)
+            }
+        }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for ReadFirst<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.remaining();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        let over = match &polled {
+            Poll::Ready(Ok(())) => before > 0 && buf.remaining() == before,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        if over && !self.drained {
+            self.drained = true;
+            if let Some(writer) = self.writer.take() {
+                writer.wake();
+            }
+        }
+        polled
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for ReadFirst<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.failed.is_some() {
+            return self.after_failure(cx, buf.len());
+        }
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.wrote(cx, polled, buf.len())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.failed.is_some() {
+            return self.after_failure(cx, ());
+        }
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        self.wrote(cx, polled, ())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if self.failed.is_some() {
+            return self.after_failure(cx, length);
+        }
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.wrote(cx, polled, length)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Gives this and then its end; takes nothing.
+    struct Answered(&'static [u8]);
+
+    impl AsyncRead for Answered {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let (one, rest) = self.0.split_at(self.0.len().min(1));
+            buf.put_slice(one);
+            self.0 = rest;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Answered {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_is_read_before_a_failed_write_is_told() {
+        let mut io = ReadFirst::new(Answered(b"413"), Meanwhile::Wait);
+        for _ in 0..2 {
+            let mut cx = Context::from_waker(Waker::noop());
+            let writing = Pin::new(&mut io).poll_write(&mut cx, b"upload");
+            assert!(writing.is_pending());
+        }
+        let mut answer = Vec::new();
+        io.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"413");
+        let error = io.write(b"upload").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn meanwhile_http2_writes_into_the_void() {
+        let mut io = ReadFirst::new(Answered(b"413"), Meanwhile::Discard);
+        io.write_all(b"upload").await.unwrap();
+        assert!(io.has_failed());
+        let mut answer = Vec::new();
+        io.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"413");
+        assert!(io.write_all(b"more").await.is_err());
+    }
+}

@@ -1,0 +1,247 @@
+//! Peak EWMA gives instances that are alike the same, whoever came first, and still sheds the slow.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test owns its clock and its tasks"
+)]
+
+mod discover_support;
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use discover_support::{instance, now, registry};
+use futures_util::future::join_all;
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::sleep;
+use tower::{Service, ServiceExt, load::completion::TrackCompletion};
+use tower_nacos::{
+    Balance, Instance,
+    balance::PeakEwma,
+    directory::{Subscription, Writer},
+    endpoint::InFlight,
+};
+
+/// Instances whose answers take `usual` to twice that, one of them perhaps `slow` times as long.
+#[derive(Clone)]
+struct Field {
+    calls: Arc<Mutex<HashMap<String, usize>>>,
+    random: Arc<Mutex<StdRng>>,
+    slow: Arc<Mutex<Option<(String, u32)>>>,
+}
+
+type Answer = futures_util::future::BoxFuture<'static, Result<(), io::Error>>;
+
+impl Field {
+    fn new(seed: u64) -> Self {
+        Self {
+            calls: Arc::default(),
+            random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
+            slow: Arc::default(),
+        }
+    }
+
+    fn balance(
+        &self,
+        orders: &Subscription,
+    ) -> Balance<
+        impl Service<(), Response = (), Error = io::Error, Future = Answer> + Clone + use<>,
+        PeakEwma,
+    > {
+        let field = self.clone();
+        Balance::builder(orders)
+            .policy(PeakEwma::new())
+            .build(move |instance: &Instance| {
+                let (address, field) = (instance.address().to_string(), field.clone());
+                tower::service_fn(move |(): ()| field.answer(&address))
+            })
+    }
+
+    fn answer(&self, address: &str) -> Answer {
+        *self
+            .calls
+            .lock()
+            .unwrap()
+            .entry(address.to_owned())
+            .or_default() += 1;
+        let usual = self.random.lock().unwrap().random_range(USUAL..2 * USUAL);
+        let times = match &*self.slow.lock().unwrap() {
+            Some((slow, times)) if slow == address => *times,
+            _ => 1,
+        };
+        Box::pin(async move {
+            sleep(usual * times).await;
+            Ok(())
+        })
+    }
+
+    fn called(&self, address: &str) -> usize {
+        let calls = self.calls.lock().unwrap();
+        calls.get(address).copied().unwrap_or(0)
+    }
+}
+
+fn addresses(n: usize) -> Vec<String> {
+    (1..=n).map(|at| format!("10.0.0.{at}:80")).collect()
+}
+
+fn list(writer: &mut Writer, addresses: &[String]) {
+    writer.publish(addresses.iter().map(|a| instance(a)), now());
+}
+
+/// Calls it so often, so many at a time.
+async fn call<S>(balance: &Balance<S, PeakEwma>, calls: usize, at_once: usize)
+where
+    Balance<S, PeakEwma>: Service<(), Response = ()> + Clone,
+    <Balance<S, PeakEwma> as Service<()>>::Error: std::fmt::Debug,
+{
+    let callers = (0..at_once).map(|_| async {
+        for _ in 0..calls / at_once {
+            balance.clone().oneshot(()).await.unwrap();
+        }
+    });
+    join_all(callers).await;
+}
+
+fn in_virtual_time(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    runtime.unwrap().block_on(test);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn of_equal_instances_each_has_at_least_half_of_its_share(
+        n in 2_usize..12, at_once in prop_oneof![Just(1_usize), Just(8), Just(64)], seed: u64,
+    ) {
+        in_virtual_time(async move {
+            let (mut writer, orders) = registry();
+            let all = addresses(n);
+            list(&mut writer, &all);
+            let field = Field::new(seed);
+            let calls = 400 * n;
+            call(&field.balance(&orders), calls, at_once).await;
+            for address in &all {
+                let called = field.called(address);
+                assert!(called * 2 * n >= calls, "{address}: {called} of {calls} by {n}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_newcomer_is_called_within_a_hundred_calls_and_has_half_of_its_share(
+        n in 2_usize..10, at_once in prop_oneof![Just(1_usize), Just(8)], seed: u64,
+    ) {
+        in_virtual_time(async move {
+            let (mut writer, orders) = registry();
+            let all = addresses(n + 1);
+            let (newcomer, old) = all.split_last().unwrap();
+            list(&mut writer, old);
+            let field = Field::new(seed);
+            let balance = field.balance(&orders);
+            call(&balance, 200 * n, at_once).await;
+            list(&mut writer, &all);
+            call(&balance, 96, at_once).await;
+            assert!(field.called(newcomer) > 0, "not among 96 calls");
+            let before = field.called(newcomer);
+            let calls = 400 * (n + 1);
+            call(&balance, calls, at_once).await;
+            let called = field.called(newcomer) - before;
+            assert!(called * 2 * (n + 1) >= calls, "{called} of {calls} by {}", n + 1);
+        });
+    }
+
+    #[test]
+    fn a_slow_one_loses_at_least_half_of_its_share_and_gets_it_back(
+        n in 3_usize..10, at_once in prop_oneof![Just(1_usize), Just(8)], times in 5_u32..50, seed: u64,
+    ) {
+        in_virtual_time(async move {
+            let (mut writer, orders) = registry();
+            let all = addresses(n);
+            list(&mut writer, &all);
+            let field = Field::new(seed);
+            let balance = field.balance(&orders);
+            call(&balance, 100 * n, at_once).await;
+            *field.slow.lock().unwrap() = Some((all[0].clone(), times));
+            let before = field.called(&all[0]);
+            let calls = 400 * n;
+            call(&balance, calls, at_once).await;
+            let called = field.called(&all[0]) - before;
+            assert!(called * 2 * n <= calls, "{called} of {calls} by {n}");
+            // Well again, and its past fades by 1/e in 10 s.
+            *field.slow.lock().unwrap() = None;
+            sleep(Duration::from_secs(60)).await;
+            let before = field.called(&all[0]);
+            call(&balance, calls, at_once).await;
+            let called = field.called(&all[0]) - before;
+            assert!(called * 2 * n >= calls, "{called} of {calls} by {n}");
+        });
+    }
+}
+
+/// Called one at a time, who has a third of the weight has more than a third of its share.
+#[tokio::test(start_paused = true)]
+async fn small_weights_do_not_starve() {
+    let (mut writer, orders) = registry();
+    let all = addresses(2);
+    let weights = [1.0, 3.0];
+    let listed = all.iter().zip(weights);
+    writer.publish(listed.map(|(a, w)| instance(a).with_weight(w)), now());
+    let field = Field::new(7);
+    call(&field.balance(&orders), 2_000, 1).await;
+    let called = field.called(&all[0]);
+    assert!((400..=700).contains(&called), "{called} of 2,000");
+}
+
+/// Keeps the first call in flight beyond its response, as a stream does.
+#[derive(Clone, Default)]
+struct Stream(Arc<Mutex<Option<InFlight>>>, Arc<AtomicBool>);
+
+impl TrackCompletion<InFlight, ()> for Stream {
+    type Output = ();
+
+    fn track_completion(&self, in_flight: InFlight, (): ()) {
+        if !self.1.swap(true, SeqCst) {
+            *self.0.lock().unwrap() = Some(in_flight);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_a_stream_lasts_is_not_how_slow_its_instance_is() {
+    let (mut writer, orders) = registry();
+    let all = addresses(3);
+    list(&mut writer, &all);
+    let (field, stream) = (Field::new(7), Stream::default());
+    let answering = field.clone();
+    let balance = Balance::builder(&orders)
+        .policy(PeakEwma::new())
+        .completion(stream.clone())
+        .build(move |instance: &Instance| {
+            let (address, field) = (instance.address().to_string(), answering.clone());
+            tower::service_fn(move |(): ()| field.answer(&address))
+        });
+    balance.clone().oneshot(()).await.unwrap();
+    let streamed = all.iter().find(|a| field.called(a) > 0).unwrap();
+    sleep(Duration::from_secs(4)).await;
+    drop(stream.0.lock().unwrap().take());
+    for _ in 0..600 {
+        balance.clone().oneshot(()).await.unwrap();
+    }
+    let called = field.called(streamed);
+    assert!(called >= 100, "{called} of 600");
+}
+
+const USUAL: Duration = Duration::from_millis(5);

@@ -1,0 +1,3 @@
+module peers/http
+
+go 1.24
