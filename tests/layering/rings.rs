@@ -14,7 +14,6 @@ use super::paths::{Path, Source};
 /// Rooms that are still to be mended, and how many of their files lie in rings. No entry may grow,
 /// and one that is mended has to go.
 const RINGS: &[(&str, usize)] = &[
-    ("balance", 6),
     ("client", 9),
     ("directory", 7),
     ("link", 2),
