@@ -19,7 +19,7 @@ use crate::{
 ///
 /// Say how it went with [`succeeded`](Self::succeeded) or [`failed`](Self::failed); the first
 /// report counts. Dropped without one it counts as a call that was given up
-/// ([`Outcome::Abandoned`](crate::endpoint::Outcome::Abandoned)), which says nothing about the instance
+/// ([`Outcome::Abandoned`]), which says nothing about the instance
 /// unless it took long. Latencies, for [`PeakEwma`](crate::balance::PeakEwma), are from the pick to
 /// the failure's report or the drop.
 pub struct Lease {

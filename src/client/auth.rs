@@ -97,6 +97,7 @@ pub(crate) enum Failed {
 }
 
 impl Token {
+    #[cfg(feature = "testing")]
     pub(crate) fn new(text: String, ttl: Duration) -> Self {
         let text = text.into();
         Self { text, ttl }

@@ -44,6 +44,7 @@ impl Copies {
     }
 
     /// How many there are.
+    #[cfg(feature = "testing")]
     pub(crate) fn len(&self) -> usize {
         self.writers.len()
     }

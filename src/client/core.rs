@@ -67,6 +67,7 @@ impl Core {
     }
 
     /// How many services are subscribed.
+    #[cfg(feature = "testing")]
     pub(crate) fn subscribed(&self) -> usize {
         self.copies.len()
     }

@@ -1,6 +1,6 @@
 use std::{
     fmt, mem,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -61,7 +61,9 @@ impl<S> Endpoint<S> {
             #[cfg(feature = "testing")]
             (false, _) => {
                 if self.gate.admit_always().is_evicted() {
-                    self.hub.after_eviction.fetch_add(1, Ordering::Relaxed);
+                    self.hub
+                        .after_eviction
+                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 }
                 Ok(())
             }

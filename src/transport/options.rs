@@ -250,7 +250,7 @@ impl TransportBuilder {
         self
     }
 
-    /// Resolves names of instances. Default: [`SystemResolver`].
+    /// Resolves names of instances. Default: [`SystemResolver`](crate::transport::SystemResolver).
     #[must_use]
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.settings.dial.resolver = Arc::new(resolver);

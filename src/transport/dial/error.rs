@@ -15,7 +15,15 @@ struct Failure {
 enum Kind {
     Failed,
     Late,
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "never happens without TLS")
+    )]
     Tls,
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "never happens without TLS")
+    )]
     LateTls,
     /// The instance is not dialled any more.
     Retirement,
