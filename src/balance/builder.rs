@@ -6,7 +6,7 @@ use crate::{
     balance::{
         Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker, Policy, SlowStart,
         core::{Core, Limits, Options},
-        picker::Outside,
+        lease::Outside,
     },
     directory::Subscription,
     endpoint::{
@@ -53,8 +53,15 @@ pub struct BalanceLayer<
     K = NoHints,
 >(BalanceBuilder<P, R, C, V, K>);
 
+impl Balance<()> {
+    /// A balancer over the instances of `subscription`.
+    pub fn builder(subscription: &Subscription) -> BalanceBuilder {
+        BalanceBuilder::new(subscription.clone())
+    }
+}
+
 impl BalanceBuilder {
-    pub(super) fn new(subscription: Subscription) -> Self {
+    fn new(subscription: Subscription) -> Self {
         Self {
             subscription,
             limits: Limits {

@@ -5,7 +5,7 @@ use std::{
 };
 
 use crate::{
-    balance::{Policy, choose::Stripe, picker::Outside},
+    balance::{Policy, choose::Stripe},
     endpoint::{Admitted, Endpoint, NeverRecover, Outcome, Verdict},
     model::{Address, Instance, Metadata},
 };
@@ -30,6 +30,10 @@ pub struct Lease {
     counted: bool,
     reported: bool,
 }
+
+/// What an instance of a [`Picker`](crate::balance::Picker) is called with: nothing of ours.
+#[derive(Clone, Debug)]
+pub(super) struct Outside;
 
 /// The balancer that a lease reports to.
 trait Judge: Send + Sync {

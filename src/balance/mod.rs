@@ -53,6 +53,7 @@ mod alias;
 mod builder;
 mod choose;
 mod core;
+mod counters;
 mod ewma;
 mod explain;
 mod hash;
@@ -79,8 +80,9 @@ mod tests;
 pub use self::{
     alias::Alias,
     builder::{BalanceBuilder, BalanceLayer},
+    counters::Counters,
     ewma::PeakEwma,
-    explain::{Activity, Counters, Explanation, Pickable, TierShare},
+    explain::{Activity, Explanation, Pickable, TierShare},
     hash::stable_hash,
     hints::{Hints, HintsOf, InExtensions, KeyOnly, NoHints},
     lease::Lease,

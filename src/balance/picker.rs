@@ -8,17 +8,14 @@ use std::{
 
 use crate::{
     balance::{
-        Balance, Counters, Explanation, Hints, Lease, P2c, Policy, choose::Chosen, passage::Passage,
+        Balance, Counters, Explanation, Hints, Lease, P2c, Policy, choose::Chosen, lease::Outside,
+        passage::Passage,
     },
     directory::Subscription,
     endpoint::{self, CallError, NeverRecover, Pick, Picked, Place, Tried, Waiter},
     model::Address,
     sync::poll_budget,
 };
-
-/// What an instance of a [`Picker`] is called with: nothing of ours.
-#[derive(Clone, Debug)]
-pub(super) struct Outside;
 
 /// Picks instances for callers who make their calls themselves.
 ///

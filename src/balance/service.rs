@@ -14,7 +14,7 @@ use tower::{
 
 use crate::{
     balance::{
-        BalanceBuilder, Counters, Explanation, HintsOf, NoHints, P2c, Policy,
+        Counters, Explanation, HintsOf, NoHints, P2c, Policy,
         choose::{Chosen, Stripe},
         core::Core,
         explain,
@@ -34,7 +34,7 @@ use crate::{
 /// in by the instance's gate in that same poll; see [the module](crate::balance).
 ///
 /// Always ready: what is to be limited is limited by
-/// [`max_in_flight`](BalanceBuilder::max_in_flight), which fails at once, or by
+/// [`max_in_flight`](crate::balance::BalanceBuilder::max_in_flight), which fails at once, or by
 /// `tower::limit::ConcurrencyLimit` around it, which waits. A `LoadShed` around it never sheds.
 pub struct Balance<
     S,
@@ -65,13 +65,6 @@ where
     #[pin]
     call: ChosenCall<S, Req, P, R, C, V>,
     passage: Passage,
-}
-
-impl Balance<()> {
-    /// A balancer over the instances of `subscription`.
-    pub fn builder(subscription: &Subscription) -> BalanceBuilder {
-        BalanceBuilder::new(subscription.clone())
-    }
 }
 
 impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {

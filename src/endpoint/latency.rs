@@ -224,6 +224,10 @@ mod tests {
         let expected = new.expected(soon, &timing);
         assert!((0.000_8..0.001).contains(&expected), "{expected}");
         assert!(slow.expected(soon, &timing) > 1.9);
+        // Nor does what it was taken for: its own first answer counts as it is.
+        new.observe(Duration::from_millis(1), soon, &timing);
+        let own = new.expected(soon, &timing);
+        assert!((own - 0.001).abs() < 1e-6, "{own}");
         let late = start + Duration::from_secs(200);
         assert!(slow.expected(late, &timing) < 0.001, "it is tried again");
     }

@@ -14,12 +14,11 @@ use super::paths::{Path, Source};
 /// Rooms that are still to be mended, and how many of their files lie in rings. No entry may grow,
 /// and one that is mended has to go.
 const RINGS: &[(&str, usize)] = &[
-    ("balance", 6),
-    ("client", 9),
-    ("directory", 7),
+    ("client", 6),
+    ("directory", 5),
     ("link", 2),
     ("session", 10),
-    ("testing", 14),
+    ("testing", 13),
 ];
 
 /// A room's files by their modules: `["driver", "news"]`.
@@ -46,6 +45,10 @@ fn no_files_of_a_room_lie_in_a_ring() {
             complaints.extend(rings.into_iter().map(|(_, text)| text));
         } else if files == 0 && allowed.is_some() {
             complaints.push(format!("{name} has no ring: take it out of RINGS"));
+        } else if files < allowed.unwrap_or_default() {
+            complaints.push(format!(
+                "{name}: only {files} files lie in rings: say so in RINGS"
+            ));
         }
     }
     for (name, _) in RINGS {

@@ -1,0 +1,23 @@
+/// What a balancer did so far, beside what it should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Picks of a policy that named an instance that does not exist.
+    pub picks_out_of_range: u64,
+    /// Panics of the policy.
+    pub policy_panics: u64,
+    /// Calls whose policy found no open instance, so that the open ones were looked through.
+    pub scans: u64,
+    /// Calls that were let in to an instance after its eviction: 0, by the gates.
+    pub calls_after_evict: u64,
+    /// Requests that an instance was handed and provably did not process, and that set out for
+    /// another one; each time counts.
+    pub moved: u64,
+    /// Times that an instance was ejected: it could not be reached, or answered badly.
+    pub ejections: u64,
+    /// How many of these were for its answers.
+    pub outlier_ejections: u64,
+    /// Times that an ejected instance was let back in: it was reached, did well, or too many were
+    /// out.
+    pub restorations: u64,
+}
