@@ -222,8 +222,11 @@ on! {
         a_node_stopped_and_running_on_loses_nobody;
     nacos_3_1_0: Program::nacos("3.1.0") =>
         a_server_killed_and_started_again_loses_nobody,
-        a_server_stopped_and_running_on_loses_nobody;
+        a_server_stopped_and_running_on_loses_nobody,
+        a_node_killed_and_started_again_loses_nobody,
+        a_node_stopped_and_running_on_loses_nobody;
     nacos_3_1_0_with_auth: Program::nacos("3.1.0").map(Program::with_auth) =>
+        a_server_killed_and_started_again_loses_nobody,
         a_server_stopped_and_running_on_loses_nobody;
     nacos_2_2_4: Program::nacos("2.2.4") =>
         a_server_killed_and_started_again_loses_nobody,

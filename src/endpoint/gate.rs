@@ -256,7 +256,12 @@ mod tests {
     fn whatever_shuts_a_gate_refuses_at_admission_and_leaves_no_count() {
         type Change = fn(&Gate);
         let shut: [(Change, Change); 4] = [
-            (|gate| drop(gate.close()), Gate::reopen),
+            (
+                |gate| {
+                    gate.close();
+                },
+                Gate::reopen,
+            ),
             (Gate::eject, Gate::restore),
             (Gate::suspect, Gate::restore),
             (Gate::unusable, Gate::usable),
