@@ -17,11 +17,22 @@ pub(super) enum Failed {
 /// A request that a connection did not answer.
 pub(super) struct Back {
     pub(super) request: Request<Body>,
-    /// Whether the connection had been made for it: then another one is no more likely to do.
-    pub(super) fresh: bool,
+    /// What is known of the connection.
+    pub(super) connection: Past,
     /// How it is known that it was not processed; [`Evidence::Unknown`] if it is safe all the same.
     pub(super) evidence: Evidence,
     pub(super) why: String,
+}
+
+/// What a connection had done before it took no request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Past {
+    /// It had answered: another one may well do.
+    Answered,
+    /// Nobody was answered on it, and others had it as well: what one of them sent may have ended it.
+    Shared,
+    /// It was made for this request: another one is no more likely to do.
+    Fresh,
 }
 
 /// In a request's extensions: it was sent once more already.

@@ -4,7 +4,7 @@ use http::{Request, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::transport::{
-    attempt::{Back, Failed},
+    attempt::{Back, Failed, Past},
     body::{request::Body, response::ResponseBody},
     connections::{Connections, Mode},
     error::{Error, ErrorKind, Evidence},
@@ -87,7 +87,12 @@ pub(super) async fn call(
         // A connection that had lain idle and closed says nothing about the instance: another
         // one to it is as good as another instance.
         let retired = connections.is_retired() && !orphan;
-        if retired || back.fresh || renewed == MOST_RENEWALS {
+        let most = match back.connection {
+            Past::Answered => MOST_RENEWALS,
+            Past::Shared => MOST_UNPROVEN,
+            Past::Fresh => 0,
+        };
+        if retired || renewed >= most {
             return Err(given_up(&connections, back, once_more));
         }
         renewed += 1;
@@ -120,7 +125,7 @@ fn given_up(connections: &Connections, back: Back, once_more: bool) -> Error {
         let error = connections.peer.error(kind, evidence, back.why);
         error.with_request(Some(back.request))
     };
-    if back.fresh || evidence == Evidence::Unknown {
+    if back.connection != Past::Answered || evidence == Evidence::Unknown {
         error.losing()
     } else {
         error
@@ -170,3 +175,6 @@ fn not_connected(
 /// How often one call turns to another connection of the same instance. Idle ones that close at
 /// once under a burst are few; more means something else, and other instances.
 const MOST_RENEWALS: u32 = 16;
+/// The same while none of those connections has answered anybody: so often it may have been others'
+/// requests that ended them.
+const MOST_UNPROVEN: u32 = 3;

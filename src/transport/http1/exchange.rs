@@ -5,7 +5,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::transport::{
-    attempt::{Back, Failed, is_sent_once_more, may_be_sent_once_more},
+    attempt::{Back, Failed, Past, is_sent_once_more, may_be_sent_once_more},
     body::request::Body,
     error::{Error, ErrorKind, Evidence},
     form,
@@ -62,7 +62,7 @@ pub(in crate::transport) async fn exchange(
         return Err(Failed::Back(Box::new(Back {
             request,
             evidence: Evidence::Unsent,
-            fresh,
+            connection: if fresh { Past::Fresh } else { Past::Answered },
             why: why.to_owned(),
         })));
     }
@@ -74,7 +74,7 @@ pub(in crate::transport) async fn exchange(
         return Err(Failed::Back(Box::new(Back {
             request,
             evidence: Evidence::Unknown,
-            fresh: false,
+            connection: Past::Answered,
             why: format!("a kept connection was lost with the request on its way ({error})"),
         })));
     }

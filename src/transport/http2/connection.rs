@@ -6,7 +6,7 @@ use std::sync::{
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use crate::transport::http2::io::Traffic;
+use crate::transport::{attempt::Past, http2::io::Traffic};
 
 /// One HTTP/2 connection. It closes when this is dropped and its streams have ended.
 pub(in crate::transport) struct Http2Connection {
@@ -22,6 +22,9 @@ pub(in crate::transport) struct Streams {
     pub(in crate::transport) in_use: AtomicUsize,
     pub(in crate::transport) closed: AtomicBool,
     answered: AtomicBool,
+    /// Whether a call ever had a place, and whether another one did.
+    used: AtomicBool,
+    shared: AtomicBool,
     /// Whether calls were begun that the task has not seen.
     pub(in crate::transport) begun: AtomicBool,
     pub(in crate::transport) traffic: Arc<Traffic>,
@@ -65,6 +68,9 @@ impl Http2Connection {
             state.in_use.fetch_sub(1, Ordering::SeqCst);
             return false;
         }
+        if !state.shared.load(Ordering::Relaxed) && state.used.swap(true, Ordering::Relaxed) {
+            state.shared.store(true, Ordering::Relaxed);
+        }
         true
     }
 
@@ -87,6 +93,17 @@ impl Http2Connection {
 
     pub(in crate::transport) fn has_answered(&self) -> bool {
         self.state.answered.load(Ordering::Relaxed)
+    }
+
+    /// What it has done so far.
+    pub(in crate::transport) fn past(&self) -> Past {
+        if self.has_answered() {
+            Past::Answered
+        } else if self.state.shared.load(Ordering::Relaxed) {
+            Past::Shared
+        } else {
+            Past::Fresh
+        }
     }
 
     /// How often something was written. What was handed to the connection after a look at this

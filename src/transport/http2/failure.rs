@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, request::Parts};
 
 use crate::transport::{
-    attempt::{Back, Failed, is_sent_once_more},
+    attempt::{Back, Failed, Past, is_sent_once_more},
     body::{recording::Recording, request::Body},
     error::{ErrorKind, Evidence},
     http2::{driver::is_complaint, pool::Place},
@@ -39,8 +39,8 @@ pub(in crate::transport) fn not_opened(
             .because(error);
         return Failed::Error(error);
     }
-    let fresh = !place.connection().has_answered();
-    if fresh && told {
+    let connection = place.connection().past();
+    if connection == Past::Fresh && told {
         let text = format!("it sent GOAWAY as soon as it was connected ({error})");
         let refused = peer.error(ErrorKind::Refused, Evidence::Unsent, text);
         let refused = refused.losing().because(error);
@@ -49,7 +49,7 @@ pub(in crate::transport) fn not_opened(
     Failed::Back(Box::new(Back {
         request,
         evidence: Evidence::Unsent,
-        fresh,
+        connection,
         why: format!("its connection closed before it took the request ({error})"),
     }))
 }
@@ -90,7 +90,7 @@ impl Ended {
             return Failed::Back(Box::new(Back {
                 request: Request::from_parts(parts, body),
                 evidence: Evidence::Unsent,
-                fresh: !connection.has_answered(),
+                connection: connection.past(),
                 why,
             }));
         }
@@ -139,7 +139,7 @@ impl Ended {
                 return Failed::Back(Box::new(Back {
                     request,
                     evidence: Evidence::Unknown,
-                    fresh: false,
+                    connection: Past::Answered,
                     why: format!(
                         "a kept connection was lost with the request on its way ({error})"
                     ),
@@ -173,7 +173,7 @@ fn left_out_of(place: &Place, error: h2::Error, parts: Parts, sent: Sent) -> Fai
             return Failed::Back(Box::new(Back {
                 request,
                 evidence: Evidence::Refused,
-                fresh: false,
+                connection: Past::Answered,
                 why,
             }));
         }
