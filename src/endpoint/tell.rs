@@ -1,22 +1,23 @@
 use std::sync::MutexGuard;
 
 use crate::{
-    endpoint::{member::Endpoint, set::EndpointSet, state::State},
+    endpoint::{helpers::Upkeep, member::Endpoint, set::EndpointSet, state::State},
     metrics::{CallCounts, CallGauges, CallMetrics},
 };
 
 impl<S> EndpointSet<S> {
     /// Tells what changed since the last time, without a lock that a call or the directory takes.
     pub(super) fn tell(&self) {
+        // Outlives the lock: it may be the last of the balancer, whose end is told as well.
+        let upkeep = self.helpers.upkeep();
         if let Some(told) = self.telling.try_lock() {
-            self.tell_into(told);
+            self.tell_into(told, upkeep.as_deref());
         }
     }
 
-    fn tell_into(&self, mut told: MutexGuard<'_, CallMetrics>) {
+    fn tell_into(&self, mut told: MutexGuard<'_, CallMetrics>, upkeep: Option<&dyn Upkeep>) {
         let (counts, gauges) = self.lock().measure();
         let hub = self.hub();
-        let upkeep = self.helpers.upkeep();
         let scans = upkeep.map_or_else(|| told.counts()[6], |upkeep| upkeep.scans());
         let [calls, failures] = counts;
         let counts: CallCounts = [
@@ -33,7 +34,8 @@ impl<S> EndpointSet<S> {
 
     /// Tells the last of it: no call will.
     pub(super) fn tell_at_last(&self) {
-        self.tell_into(self.telling.lock());
+        let upkeep = self.helpers.upkeep();
+        self.tell_into(self.telling.lock(), upkeep.as_deref());
     }
 
     /// The last user has gone: nothing is in flight for anybody.
@@ -70,5 +72,65 @@ impl<S> State<S> {
         });
         self.gone = [self.gone[0] + ended[0], self.gone[1] + ended[1]];
         (counts, gauges)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex, Weak, mpsc},
+        thread,
+        time::Duration,
+    };
+
+    use tokio::{sync::Notify, time::Instant};
+
+    use super::*;
+    use crate::{directory::Subscription, model::Instance};
+
+    /// A balancer whose last user lets go of it while the janitor asks it for its scans.
+    struct Leaving {
+        set: Arc<EndpointSet<()>>,
+        last: Mutex<Option<Arc<Self>>>,
+    }
+
+    impl Upkeep for Leaving {
+        fn upkeep(&self, _: Instant) -> Option<Instant> {
+            None
+        }
+
+        fn scans(&self) -> u64 {
+            drop(self.last.lock().unwrap().take());
+            7
+        }
+    }
+
+    impl Drop for Leaving {
+        fn drop(&mut self) {
+            self.set.abandon();
+        }
+    }
+
+    #[test]
+    fn a_balancer_may_end_while_its_metrics_are_told() {
+        let (done, is_done) = mpsc::channel();
+        thread::spawn(move || {
+            let orders = Subscription::fixed([Instance::parse("10.0.0.1:80").unwrap()]);
+            let (key, snapshot) = (orders.key().clone(), orders.snapshot());
+            let quiet = Arc::new(Notify::new());
+            let set = Arc::new(EndpointSet::new(key, snapshot, quiet, None, true));
+            let leaving = Arc::new(Leaving {
+                set: Arc::clone(&set),
+                last: Mutex::default(),
+            });
+            let upkeep: Weak<Leaving> = Arc::downgrade(&leaving);
+            set.keep_up(upkeep);
+            *leaving.last.lock().unwrap() = Some(Arc::clone(&leaving));
+            drop(leaving);
+            set.tell();
+            done.send(set.lock().abandoned).unwrap();
+        });
+        let abandoned = is_done.recv_timeout(Duration::from_secs(60));
+        assert_eq!(abandoned, Ok(true), "it waits for itself");
     }
 }
