@@ -138,7 +138,7 @@ impl<T> Pool<T> {
         for entry in snapshot.entries() {
             let instance = entry.instance();
             let counts = match entry.standing() {
-                Standing::OutsideSelection | Standing::Disabled => false,
+                Standing::OutsideSelection | Standing::Disabled | Standing::GoingOffline => false,
                 _ => self.scope.takes(instance),
             };
             if counts {

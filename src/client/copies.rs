@@ -121,7 +121,7 @@ impl Copies {
     }
 
     /// Whatever happened to a writer, a read may be due, and its timer is another.
-    fn look_after(&mut self, key: &ServiceKey) {
+    pub(crate) fn look_after(&mut self, key: &ServiceKey) {
         let Some(writer) = self.writers.get_mut(key) else {
             return;
         };

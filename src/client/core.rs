@@ -72,6 +72,11 @@ impl Core {
         self.copies.len()
     }
 
+    /// Callers reported something of this service's instances to its copy.
+    pub(crate) fn handle_reported(&mut self, key: &ServiceKey) {
+        self.copies.look_after(key);
+    }
+
     pub(crate) fn command(&mut self, command: Command, now: Instant) {
         self.session.handle_command(command, now);
     }

@@ -82,6 +82,12 @@ impl Subscriptions {
             return (slot.subscription.clone().with_lease(lease), None);
         }
         let (writer, subscription) = directory::channel(key.clone(), self.options.clone());
+        let (driver, reported) = (operations.downgrade(), key.clone());
+        writer.on_report(move || {
+            if let Some(driver) = driver.upgrade() {
+                let _ = driver.send(Operation::Reported(reported.clone()));
+            }
+        });
         slots.last.0 += 1;
         let id = slots.last;
         let lease = new_lease(id);
@@ -141,6 +147,7 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Instance;
 
     /// The driver is slow: two handles of the first subscription have come and gone before it
     /// reads the first release, and a second subscription before it reads the second.
@@ -163,5 +170,29 @@ mod tests {
         drop(second);
         assert!(!release(), "the late one");
         assert!(release(), "its own");
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an instant can only be read")]
+    fn start() -> std::time::Instant {
+        std::time::Instant::now()
+    }
+
+    /// And it is not what keeps the driver alive.
+    #[test]
+    fn what_callers_report_is_passed_on_to_the_driver() {
+        let subscriptions = Subscriptions::new(Options::default());
+        let (operations, mut driver) = mpsc::unbounded_channel();
+        let key = ServiceKey::new("public", "orders".parse().unwrap()).unwrap();
+        let (handle, writer) = subscriptions.lease(&key, &operations);
+        let (mut writer, now) = (writer.unwrap(), start());
+        writer.publish([Instance::parse("10.0.0.3:80").unwrap()], now);
+        let listed = handle.snapshot();
+        let entry = &listed.entries()[0];
+        let marks = handle.marks();
+        marks.going_offline(entry.instance().address(), entry.generation(), now);
+        assert!(matches!(driver.try_recv(), Ok(Operation::Reported(of)) if of == key));
+        drop((handle, operations));
+        while driver.try_recv().is_ok() {}
+        assert!(driver.is_closed());
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Operation {
     Subscribe { key: ServiceKey, writer: Writer },
     /// The last handle on a service was dropped; another may have been taken since.
     Release(ServiceKey, SlotId),
+    /// What callers reported may have changed when the service's copy wants to be woken.
+    Reported(ServiceKey),
     /// Say so if the server refuses the subscription for good.
     Await {
         key: ServiceKey,

@@ -178,6 +178,7 @@ impl Admitted {
             generation: next(generations),
             standing: Standing::Callable,
             held: false,
+            leaving: false,
         };
         self.changed = true;
         self.push(entry, health);
@@ -205,6 +206,7 @@ impl Admitted {
             if !fell_back && restarted(&before.instance, &instance, rules.options) {
                 self.ended.push((before.clone(), Cause::Restarted));
                 entry.generation = next(generations);
+                entry.leaving = false;
                 if rules.protected {
                     now = Health::Unknown;
                 }

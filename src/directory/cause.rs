@@ -20,6 +20,9 @@ const KEPT_FOR: Duration = Duration::from_secs(600);
 pub enum Cause {
     /// The registry lists it no longer.
     GoneFromList,
+    /// Its provider says, by a mark on its responses, that it goes offline. Known before the registry
+    /// says so.
+    GoingOffline,
     /// It no longer matches the selection (`only_*`).
     LeftSelection,
     /// It is unhealthy, or of unknown health, while others are well.
@@ -100,6 +103,7 @@ impl Cause {
     const fn of(standing: Standing) -> Self {
         match standing {
             Standing::Callable => Self::GoneFromList, // not asked of a callable one
+            Standing::GoingOffline => Self::GoingOffline,
             Standing::Disabled => Self::Disabled,
             Standing::WeightZero => Self::WeightZero,
             Standing::OutsideSelection => Self::LeftSelection,
@@ -112,6 +116,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::GoneFromList => "the registry lists it no longer",
+            Self::GoingOffline => "its provider says that it goes offline",
             Self::LeftSelection => "it left this subscription's selection",
             Self::Unhealthy => "it is unhealthy, and others are not",
             Self::WeightZero => "its weight became 0",

@@ -26,6 +26,8 @@ pub struct Counters {
     pub collapses: u64,
     /// Times a collapsed list was obeyed in the end, because it stayed so.
     pub collapses_obeyed: u64,
+    /// Times a response's mark told of an instance that goes offline before the registry did.
+    pub marked: u64,
 }
 
 impl Counters {
@@ -43,5 +45,6 @@ impl Counters {
         self.held += other.held;
         self.collapses += other.collapses;
         self.collapses_obeyed += other.collapses_obeyed;
+        self.marked += other.marked;
     }
 }

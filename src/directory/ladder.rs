@@ -25,9 +25,12 @@ impl Health {
 }
 
 /// What forbids an instance whatever its health is.
-fn barred(instance: &Instance, selection: &Selection) -> Option<Standing> {
+fn barred(entry: &Entry, selection: &Selection) -> Option<Standing> {
+    let instance = &*entry.instance;
     if !selection.takes(instance) {
         Some(Standing::OutsideSelection)
+    } else if entry.leaving {
+        Some(Standing::GoingOffline)
     } else if !instance.is_enabled() {
         Some(Standing::Disabled)
     } else if instance.weight().is_zero() {
@@ -49,7 +52,7 @@ pub(super) fn climb(
 ) -> (Mode, usize) {
     let mut rung = None;
     for (entry, health) in entries.iter_mut().zip(health) {
-        entry.standing = match barred(&entry.instance, selection) {
+        entry.standing = match barred(entry, selection) {
             Some(standing) => standing,
             None => {
                 rung = Some(rung.map_or(*health, |best: Health| best.min(*health)));

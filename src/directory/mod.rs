@@ -19,6 +19,8 @@ mod explain;
 mod guard;
 mod hint;
 mod ladder;
+mod leaving;
+mod marks;
 mod options;
 mod outbox;
 mod publish;
@@ -39,7 +41,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::subscription::Attached;
 pub use self::{
     cause::Cause,
     change::{Change, ChangeKind},
@@ -55,4 +56,5 @@ pub use self::{
     wait::{AppliedError, ReadyError, WaitForError},
     writer::{Writer, channel},
 };
+pub(crate) use self::{marks::Marks, subscription::Attached};
 pub use crate::model::Origin;

@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::Waker,
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Shared {
     /// Notified when something was published, and by consumers that became quiet.
     pub(super) changed: Arc<Notify>,
     wakers: Mutex<Wakers>,
+    /// Called when somebody else than the writer changed when it wants to be woken.
+    pub(super) writer: OnceLock<Box<dyn Fn() + Send + Sync>>,
     #[cfg(feature = "metrics")]
     pub(super) told: Mutex<crate::metrics::ServiceMetrics>,
 }
@@ -51,6 +53,7 @@ impl Shared {
             root,
             changed: Arc::default(),
             wakers: Mutex::default(),
+            writer: OnceLock::new(),
             #[cfg(feature = "metrics")]
             told: Mutex::default(),
         })
@@ -82,6 +85,13 @@ impl Shared {
             }
         }
         result
+    }
+
+    /// The writer is to look again when it wants to be woken.
+    pub(super) fn tell_writer(&self) {
+        if let Some(tell) = self.writer.get() {
+            tell();
+        }
     }
 
     pub(super) fn revision(&self) -> Revision {

@@ -38,6 +38,9 @@ pub enum Mode {
 pub enum Standing {
     /// It may be called.
     Callable,
+    /// Its provider says with its responses that it goes offline, and the registry still lists it.
+    /// For 60 s at most.
+    GoingOffline,
     /// An operator disabled it.
     Disabled,
     /// Its weight is 0.
@@ -59,6 +62,8 @@ pub struct Entry {
     pub(crate) generation: Generation,
     pub(crate) standing: Standing,
     pub(crate) held: bool,
+    /// Whether its provider said that it goes offline.
+    pub(crate) leaving: bool,
 }
 
 /// All instances of a service as one subscription sees them at one moment. Immutable.
@@ -97,6 +102,7 @@ impl Standing {
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Callable => "callable",
+            Self::GoingOffline => "its provider says that it goes offline",
             Self::Disabled => "disabled by an operator",
             Self::WeightZero => "its weight is 0",
             Self::OutsideSelection => "outside of this subscription's selection",
@@ -180,6 +186,8 @@ impl Snapshot {
         } else if has(Standing::WeightZero) {
             "a weight of 0 drains an instance: raise it in the registry's console, or wait for \
              instances that have one"
+        } else if has(Standing::GoingOffline) {
+            "its providers say that they go offline; wait for others"
         } else if has(Standing::OutsideSelection) {
             "widen the selection (`only_*`)"
         } else {

@@ -14,6 +14,7 @@ use crate::{
         guard::Guard,
         hint::Hint,
         ladder::Health,
+        leaving::Leaving,
         outbox::{Note, Outbox, Warning},
         view::View,
     },
@@ -33,6 +34,7 @@ pub(super) struct State {
     pub(super) twins: Twins,
     pub(super) protected: bool,
     pub(super) guard: Guard,
+    pub(super) leaving: Leaving,
     /// Whether the registry is to be asked for the list.
     pub(super) read_wanted: bool,
     pub(super) link: Link,
@@ -83,6 +85,7 @@ impl State {
             twins: Twins::new(),
             protected: false,
             guard: Guard::default(),
+            leaving: Leaving::default(),
             read_wanted: false,
             link: Link::default(),
             answered: false,
@@ -182,7 +185,9 @@ impl State {
         let holds = |at: Option<Instant>| at.filter(|_| !self.is_awaiting());
         let read = holds(self.guard.next_read(options));
         let end = holds(self.guard.next_end(options));
-        [read, end, self.settle_at].into_iter().flatten().min()
+        let mark = self.leaving.next_end();
+        let all = [read, end, mark, self.settle_at];
+        all.into_iter().flatten().min()
     }
 
     /// Ends the holds and the doubt whose time is up, and asks for a list before. Not while the registry is out of reach: the
@@ -196,6 +201,7 @@ impl State {
             let same = self.kept(|_| true);
             self.advance(same, true, self.heard_at, options, out);
         }
+        self.lapse_marks(options, now, out);
         if self.is_awaiting() {
             return;
         }

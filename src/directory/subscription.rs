@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 
 use crate::{
     directory::{
-        Changes, Consumer, Counters, Explanation, Generation, Options, Revision, Snapshot, Status,
-        StatusChanges, explain,
+        Changes, Consumer, Counters, Explanation, Generation, Marks, Options, Revision, Snapshot,
+        Status, StatusChanges, explain,
         selection::{Rule, Selection},
         shared::Shared,
         view::View,
@@ -171,6 +171,11 @@ impl Subscription {
         if state.answered && state.listed == 0 {
             state.hint.set(Some(text.into()));
         }
+    }
+
+    /// Where marks on responses go.
+    pub(crate) fn marks(&self) -> Marks {
+        Marks(Arc::clone(&self.shared))
     }
 
     /// A connection to this instance failed: if the collapse guard holds it, it no longer does.

@@ -119,6 +119,12 @@ impl Writer {
             .update(|state, out| state.unreadable(reason, now, out));
     }
 
+    /// Has `tell` called when [`poll_timeout`](Self::poll_timeout) may have changed by what consumers
+    /// report; once. On the thread of whoever reports: it must not block.
+    pub(crate) fn on_report(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _ = self.shared.writer.set(Box::new(tell));
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout), as things stand.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let state = self.shared.lock();

@@ -9,6 +9,7 @@ use crate::{
     endpoint::{
         abort::Abort, clock, gate::Refused, latency::Mark, member::Endpoint, set::EndpointSet,
     },
+    model::Incarnation,
     sync::{Ticket, guarded},
 };
 
@@ -49,6 +50,7 @@ trait Finish: Send + Sync {
     fn finish(self: Arc<Self>, abort: Abort);
     fn poll_abort(&self, abort: &mut Abort, cx: &mut Context<'_>) -> Poll<()>;
     fn lost(&self, reason: &str);
+    fn marked(&self, values: &mut dyn Iterator<Item = &[u8]>);
 }
 
 impl<S> Endpoint<S> {
@@ -290,6 +292,19 @@ impl InFlight {
         }
     }
 
+    /// The response carried these values of the header
+    /// [`x-nacos-offline`](crate::model::OFFLINE_HEADER). If one of them names the start that the
+    /// registry lists of this instance, its provider goes offline, and every consumer of the
+    /// subscription stops calling it at once, as if the registry had said so. If it does not within
+    /// 60 s the mark lapses. Anything else says nothing: it may be another host's.
+    ///
+    /// Our transports call this.
+    pub fn marked<'a>(&self, values: impl IntoIterator<Item = &'a [u8]>) {
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.marked(&mut values.into_iter());
+        }
+    }
+
     /// The response broke off in its body, for this reason: the connection ended with the call on
     /// it. Says of the instance what [`Verdict::Lost`](crate::endpoint::Verdict::Lost) says, and
     /// counts as that does. For whoever keeps this beside a response's body; where that ends as it
@@ -302,6 +317,16 @@ impl InFlight {
 }
 
 impl<S: Send + Sync> Finish for Endpoint<S> {
+    #[cold]
+    fn marked(&self, values: &mut dyn Iterator<Item = &[u8]>) {
+        let instance = self.instance();
+        let marked = Incarnation::of(&instance).is_some_and(|of| of.is_marked_in(values));
+        if let (true, Some(marks)) = (marked, self.hub.marks.get()) {
+            let now = clock::now().into_std();
+            marks.going_offline(instance.address(), self.generation(), now);
+        }
+    }
+
     fn finish(self: Arc<Self>, mut abort: Abort) {
         abort.leave(&self);
         self.end(None);

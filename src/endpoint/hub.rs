@@ -6,7 +6,7 @@ use std::sync::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    directory::Generation,
+    directory::{Generation, Marks},
     endpoint::{clock, latency::Mark, settings::Settings},
     model::Address,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Hub {
     restorations: AtomicU64,
     /// Set once, by the set that this is of.
     pub(crate) reports: OnceLock<Weak<dyn Reports>>,
+    /// Set once: where marks on responses go.
+    pub(crate) marks: OnceLock<Marks>,
     /// Calls that were let in at an evicted gate: none, unless gates are off.
     pub(crate) after_eviction: AtomicU64,
     /// Requests that set out for another instance.
@@ -64,6 +66,7 @@ impl Hub {
             outlier_ejections: AtomicU64::new(0),
             restorations: AtomicU64::new(0),
             reports: OnceLock::new(),
+            marks: OnceLock::new(),
             after_eviction: AtomicU64::new(0),
             moved: AtomicU64::new(0),
         }

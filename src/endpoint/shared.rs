@@ -35,6 +35,11 @@ impl<S, R, C, V> Shared<S, R, C, V> {
     ) -> Self {
         let make = Arc::new(make);
         attached.consumer().make_by(&make);
+        let _ = attached
+            .consumer()
+            .hub()
+            .marks
+            .set(attached.subscription().marks());
         Self {
             owner: Owner(attached),
             make,

@@ -1,8 +1,9 @@
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use tower::load::completion::TrackCompletion;
 
 use crate::{
     endpoint::{Classify, InFlight, Judge, Outcome, Recover, Recovered, Verdict},
+    model::OFFLINE_HEADER,
     transport::{
         body::{request::Body, response::ResponseBody},
         error::Error,
@@ -15,6 +16,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Rules;
+
+static OFFLINE: HeaderName = HeaderName::from_static(OFFLINE_HEADER);
 
 /// A failed connection ejects its instance, a failed call does not.
 pub fn classify(error: &Error) -> Verdict {
@@ -35,6 +38,10 @@ impl TrackCompletion<InFlight, Response<ResponseBody>> for Rules {
         in_flight: InFlight,
         mut response: Response<ResponseBody>,
     ) -> Response<ResponseBody> {
+        if response.headers().contains_key(&OFFLINE) {
+            let values = response.headers().get_all(&OFFLINE);
+            in_flight.marked(values.iter().map(HeaderValue::as_bytes));
+        }
         response.body_mut().track(in_flight);
         response
     }

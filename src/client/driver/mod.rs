@@ -274,6 +274,7 @@ impl Driver {
                 self.services.remove(&key);
                 return self.core.unsubscribe(key, now);
             }
+            Operation::Reported(key) => return self.core.handle_reported(&key),
             Operation::Await { key, reply } => {
                 let Some(service) = self.services.get_mut(&key) else {
                     return;

@@ -4,6 +4,7 @@ mod guard;
 mod identity;
 mod ladder;
 mod logs;
+mod marks;
 mod ordering;
 mod random;
 mod support;

@@ -1,0 +1,81 @@
+//! From a response's mark to the local copy: the one thing that is published off the writer's thread
+//! because a provider, not the registry, said so.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    directory::{Generation, Options, outbox::Outbox, shared::Shared, state::State},
+    model::Address,
+};
+
+/// Takes marks to a service's local copy. Keeps no subscription alive.
+#[derive(Clone, Debug)]
+pub(crate) struct Marks(pub(super) Arc<Shared>);
+
+impl State {
+    /// The provider of this presence of an instance says that it goes offline: nobody calls it any
+    /// more, as if the registry had said so.
+    fn mark(
+        &mut self,
+        address: &Address,
+        generation: Generation,
+        options: &Options,
+        now: Instant,
+        out: &mut Outbox,
+    ) {
+        let listed = self.root.snapshot();
+        let entry = listed.find(address);
+        let Some(entry) = entry.filter(|entry| entry.generation == generation) else {
+            return;
+        };
+        if self.leaving.begin(entry, now) {
+            self.news(now);
+            self.counters.marked += 1;
+            self.obey_marks(options, out);
+        }
+    }
+
+    /// The registry still lists who said long ago that it goes offline: it is believed.
+    pub(super) fn lapse_marks(&mut self, options: &Options, now: Instant, out: &mut Outbox) {
+        if self.leaving.lapse(now) {
+            self.obey_marks(options, out);
+        }
+    }
+
+    fn obey_marks(&mut self, options: &Options, out: &mut Outbox) {
+        let mut admitted = self.kept(|_| true);
+        for entry in &mut admitted.entries {
+            let leaving = self.leaving.has(entry);
+            admitted.changed |= entry.leaving != leaving;
+            entry.leaving = leaving;
+        }
+        self.advance(admitted, false, self.heard_at, options, out);
+    }
+}
+
+impl Marks {
+    /// A response of this presence of the instance carried its mark.
+    ///
+    /// Nothing happens where no registry was heard, since nothing would end it then. Publishes on the
+    /// caller's thread: hold no lock that a [`Consumer`](crate::directory::Consumer) takes.
+    pub(crate) fn going_offline(&self, address: &Address, generation: Generation, now: Instant) {
+        let shared = &self.0;
+        let snapshot = shared.root.snapshot();
+        let news = snapshot
+            .find(address)
+            .is_some_and(|entry| entry.generation == generation && !entry.leaving);
+        if !news {
+            return;
+        }
+        let marked = shared.update(|state, out| {
+            let obeyed = !state.closed && state.heard_at.is_some();
+            if obeyed {
+                state.mark(address, generation, &shared.options, now, out);
+            }
+            obeyed
+        });
+        if marked {
+            shared.tell_writer();
+        }
+    }
+}

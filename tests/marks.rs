@@ -1,0 +1,194 @@
+//! What a provider says of itself is known before the registry says it: `x-nacos-offline` on a
+//! response closes its instance for every consumer of the service.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test owns its tasks and its clock"
+)]
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use axum::{Router, extract::Request, response::IntoResponse};
+use http_body_util::{BodyExt, Empty};
+use tokio::{net::TcpListener, task::AbortHandle};
+use tower::{Service, ServiceExt, balance::p2c};
+use tower_nacos::{
+    Client, Instance,
+    http::{self, Body, ResponseBody},
+    model::{OFFLINE_HEADER, START_TIME},
+    testing::Registry,
+    transport::{Protocol, Transport, TransportBuilder},
+};
+
+/// Answers with its name, and with a mark once it has one.
+struct Provider {
+    instance: Instance,
+    mark: Arc<Mutex<Option<Vec<u8>>>>,
+    calls: Arc<AtomicUsize>,
+    task: AbortHandle,
+}
+
+impl Provider {
+    async fn start(name: &'static str, start: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let instance = Instance::from(listener.local_addr().unwrap());
+        let mark = Arc::new(Mutex::new(None::<Vec<u8>>));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let (said, counted) = (Arc::clone(&mark), Arc::clone(&calls));
+        let app = Router::new().fallback(async move |_: Request| {
+            counted.fetch_add(1, SeqCst);
+            let mut response = name.into_response();
+            if let Some(mark) = &*said.lock().unwrap() {
+                let value = axum::http::HeaderValue::from_bytes(mark).unwrap();
+                response.headers_mut().append(OFFLINE_HEADER, value);
+            }
+            response
+        });
+        let task = tokio::spawn(async move { axum::serve(listener, app).await });
+        Self {
+            instance: instance.with_metadata([(START_TIME, start)].into_iter().collect()),
+            mark,
+            calls,
+            task: task.abort_handle(),
+        }
+    }
+
+    fn say(&self, mark: impl Into<Vec<u8>>) {
+        *self.mark.lock().unwrap() = Some(mark.into());
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(SeqCst)
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Two providers, a registry that lists them to the end, and consumers.
+struct World {
+    _registry: Registry,
+    nacos: Client,
+    one: Provider,
+    two: Provider,
+}
+
+impl World {
+    async fn new() -> Self {
+        let registry = Registry::builder().push_delay(None).start().await.unwrap();
+        let nacos = Client::connect(registry.addr()).await.unwrap();
+        let one = Provider::start("one", "1000").await;
+        let two = Provider::start("two", "2000").await;
+        for provider in [&one, &two] {
+            registry.register("orders", &provider.instance);
+        }
+        let orders = nacos.subscribe("orders").await.unwrap();
+        soon(orders.wait_for(2, Duration::from_secs(20)))
+            .await
+            .unwrap();
+        Self {
+            _registry: registry,
+            nacos,
+            one,
+            two,
+        }
+    }
+
+    fn client(&self, protocol: Protocol) -> http::Client {
+        let transport = TransportBuilder::default().protocol(protocol);
+        http::Client::builder(&self.nacos)
+            .transport(transport)
+            .build()
+    }
+}
+
+async fn soon<F: Future>(future: F) -> F::Output {
+    let limit = Duration::from_secs(30);
+    tokio::time::timeout(limit, future).await.expect("a hang")
+}
+
+async fn who(client: &http::Client) -> String {
+    let response = soon(client.get("nacos://orders/")).await.unwrap();
+    text(response).await
+}
+
+async fn text(response: ::http::Response<ResponseBody>) -> String {
+    let body = soon(response.into_body().collect()).await.unwrap();
+    String::from_utf8(body.to_bytes().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn the_first_marked_answer_is_the_last_call_of_everybody() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let world = World::new().await;
+        let clients = [world.client(protocol), world.client(protocol)];
+        let orders = world.nacos.subscribe("orders").await.unwrap();
+        let make = TransportBuilder::default().protocol(protocol).build();
+        let mut stock = p2c::Balance::new(orders.discover(make));
+        // Each of them has called both before.
+        for client in &clients {
+            let mut met = [false; 2];
+            while met != [true; 2] {
+                met[usize::from(who(client).await == "two")] = true;
+            }
+        }
+        let mut call = async |uri: String| {
+            let request = ::http::Request::get(uri)
+                .body(Body::from(Empty::new()))
+                .unwrap();
+            let ready: &mut _ = soon(stock.ready()).await.unwrap();
+            text(soon(ready.call(request)).await.unwrap()).await
+        };
+        let uri = format!("http://{}/", world.one.instance.address());
+        let _ = call(uri.clone()).await;
+        world.one.say("1000");
+        while who(&clients[0]).await != "one" {}
+        let calls = world.one.calls();
+        for _ in 0..50 {
+            for client in &clients {
+                assert_eq!(who(client).await, "two");
+            }
+            assert_eq!(call(uri.clone()).await, "two");
+        }
+        assert_eq!(world.one.calls(), calls, "not one more");
+        let explained = orders.explain(world.one.instance.address()).to_string();
+        assert!(explained.contains("goes offline"), "{explained}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_its_own_mark_says_nothing() {
+    let world = World::new().await;
+    let client = world.client(Protocol::Http1);
+    let orders = world.nacos.subscribe("orders").await.unwrap();
+    for mark in [
+        &b"2000"[..], // another host's
+        b"",
+        b"true",
+        b"10000",
+        b"1000x",
+        b"\xff\xfe",
+        &[b'1'; 4_000],
+    ] {
+        world.one.say(mark);
+        for _ in 0..8 {
+            who(&client).await;
+        }
+        assert_eq!(orders.snapshot().callable_len(), 2, "{mark:?}");
+    }
+    // One among others is its own, as a proxy joins them.
+    world.one.say("7, 1000");
+    while who(&client).await != "one" {}
+    assert_eq!(orders.snapshot().callable_len(), 1);
+    assert!(world.two.calls() > 0);
+}
