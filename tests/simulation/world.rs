@@ -17,6 +17,7 @@ use tower_nacos::{
 use crate::{
     client::{Came, Client, FOUND, ensure},
     network::{Down, Event, MS, SEC, Up, Wire},
+    plan::Plan,
     tokens::Tokens,
     truth::{self, Provider, Server},
 };
@@ -24,6 +25,7 @@ use crate::{
 pub(crate) type Checked = Result<(), String>;
 
 pub(crate) struct World {
+    pub(crate) seed: u64,
     pub(crate) rng: StdRng,
     pub(crate) start: Instant,
     pub(crate) now: Instant,
@@ -45,7 +47,6 @@ pub(crate) struct World {
     pub(crate) tokens: Tokens,
     pub(crate) names: bool,
     pub(crate) no_names_until: Instant,
-    pub(crate) meddle_until: Instant,
     /// The last time that messages were held up: from when to when.
     pub(crate) held_up: (Instant, Instant),
     /// When something last happened that may take a while to settle.
@@ -61,7 +62,8 @@ pub(crate) const SERVICES: usize = 4;
 const STALE: Duration = Duration::from_secs(15);
 
 impl World {
-    pub(crate) fn new(seed: u64, trace: bool) -> Self {
+    /// The world of a seed, in which `plan` is going to happen.
+    pub(crate) fn new(seed: u64, plan: &Plan, trace: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         #[expect(
             clippy::disallowed_methods,
@@ -95,6 +97,7 @@ impl World {
             .collect();
         let key = |n| ServiceKey::new("public", format!("s{n}").parse().unwrap()).unwrap();
         let mut world = Self {
+            seed,
             start,
             now: start,
             events: BTreeMap::new(),
@@ -112,7 +115,6 @@ impl World {
             tokens,
             names: rng.random_bool(0.3),
             no_names_until: start,
-            meddle_until: start + SEC * rng.random_range(30..150),
             held_up: (start, start),
             disturbed: start,
             unacknowledged: None,
@@ -124,10 +126,10 @@ impl World {
         for _ in 0..world.rng.random_range(1..=3) {
             world.add_client();
         }
-        world.later(SEC, Event::Meddle);
-        if world.tokens.login().is_some() {
-            world.later(SEC, Event::MeddleTokens);
+        for step in &plan.steps {
+            world.later(step.at, Event::Step(*step));
         }
+        world.later(plan.end, Event::EndOfFaults);
         world
     }
 
@@ -252,7 +254,6 @@ impl World {
                 link,
                 token,
             } => self.logged_in(client, link, token)?,
-            Event::MeddleTokens => self.meddle_tokens(),
             Event::Refused { client, link } => {
                 self.clients[client].unit.handle_refused(link, now);
                 self.after(client, Came::Other)?;
@@ -291,7 +292,8 @@ impl World {
             }
             Event::Start(provider) => self.start(provider),
             Event::Break(client) => self.break_newest(client),
-            Event::Meddle => self.meddle()?,
+            Event::Step(step) => self.step(step)?,
+            Event::EndOfFaults => self.end_of_faults(),
         }
         Ok(())
     }
