@@ -17,6 +17,8 @@
 mod client;
 #[path = "simulation/delivery.rs"]
 mod delivery;
+#[path = "simulation/gates.rs"]
+mod gates;
 #[path = "simulation/meddling.rs"]
 mod meddling;
 #[path = "simulation/network.rs"]

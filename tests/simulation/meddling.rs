@@ -46,6 +46,9 @@ impl World {
             What::TogglePublication => self.toggle_publication()?,
             What::Query => self.query()?,
             What::RestartAmidReconnect => self.restart_amid_a_reconnect(),
+            What::Protect => self.protect(),
+            What::LeaveUnanswered => self.leave_unanswered()?,
+            What::Persist => self.persist()?,
             What::MeddleTokens => {}
         }
         Ok(())
@@ -130,6 +133,9 @@ impl World {
             let settings = truth::settings(profile, self.race, self.tokens.login());
             self.servers[n].machine = Machine::new(settings, seed, self.now);
             self.servers[n].profile = profile;
+            for client in &mut self.clients {
+                client.persistent.known = None; // another server, another disk
+            }
         }
         let alone = self.servers.len() == 1;
         for p in 0..self.providers.len() {
@@ -175,6 +181,7 @@ impl World {
         server.epoch += 1;
         server.machine.restart(now);
         server.lists.clear();
+        server.listed_since.clear();
         for (client, link) in std::mem::take(&mut server.conns).into_values() {
             self.clients[client].wires.get_mut(&link).unwrap().conn = None;
             if !silent {
@@ -221,11 +228,13 @@ impl World {
 
     pub(crate) fn script(&mut self) {
         let Some(n) = self.some_server() else { return };
-        const CALLS: [&str; 6] = [
+        const CALLS: [&str; 8] = [
             "ServerCheckRequest",
             "HealthCheckRequest",
             "SubscribeServiceRequest",
             "InstanceRequest",
+            "BatchInstanceRequest",
+            "PersistentInstanceRequest",
             "ServiceQueryRequest",
             "ConnectionSetupRequest",
         ];
@@ -270,6 +279,48 @@ impl World {
         self.servers[n].machine.script(script);
         let lasts = self.rng.random_range(1..20) * SEC;
         self.scripted(n, lasts);
+    }
+
+    /// The next requests of a kind are carried out and not answered, while users change their minds.
+    fn leave_unanswered(&mut self) -> Checked {
+        let Some(n) = self.some_server() else {
+            return Ok(());
+        };
+        let subscription = self.rng.random_bool(0.3);
+        let kind = match self.rng.random_range(0..4) {
+            _ if subscription => "SubscribeServiceRequest",
+            0 => "BatchInstanceRequest",
+            _ => "InstanceRequest",
+        };
+        let script = Script::next(kind, Fault::Drop).times(self.rng.random_range(1..4));
+        self.log(|| format!("server {n}: {script:?}"));
+        self.servers[n].machine.script(script);
+        self.scripted(n, 15 * SEC);
+        for _ in 0..self.rng.random_range(1..4) {
+            if subscription {
+                self.toggle_subscription()?;
+            } else {
+                self.toggle_publication()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An operator has a service listed as healthy when few of its instances are.
+    fn protect(&mut self) {
+        let service = self.rng.random_range(0..SERVICES);
+        let threshold = *[0.0, 0.4, 0.6, 1.0].choose(&mut self.rng).unwrap();
+        self.log(|| format!("service {service} is protected at {threshold}"));
+        for n in 0..self.servers.len() {
+            let now = self.now;
+            if self.servers[n].up && self.servers[n].frozen_until <= now {
+                let key = &self.keys[service];
+                self.servers[n]
+                    .machine
+                    .set_protect_threshold(key, threshold, now);
+                self.take_outputs(n);
+            }
+        }
     }
 
     pub(crate) fn scripted(&mut self, n: usize, lasts: Duration) {

@@ -39,11 +39,17 @@ pub(crate) enum What {
     TogglePublication,
     Query,
     RestartAmidReconnect,
+    /// An operator sets a protection threshold.
+    Protect,
+    /// What is asked next is carried out and not answered.
+    LeaveUnanswered,
+    /// A persistent instance comes or goes.
+    Persist,
     MeddleTokens,
 }
 
 /// How often each happens, beside the others.
-const OFTEN: [(What, u32); 18] = [
+const OFTEN: [(What, u32); 21] = [
     (What::KillServer, 3),
     (What::LoseRack, 1),
     (What::Freeze, 1),
@@ -62,6 +68,9 @@ const OFTEN: [(What, u32); 18] = [
     (What::TogglePublication, 3),
     (What::Query, 1),
     (What::RestartAmidReconnect, 2),
+    (What::Protect, 1),
+    (What::LeaveUnanswered, 2),
+    (What::Persist, 1),
 ];
 
 /// A life: its steps in order, and when the last fault ends.
