@@ -223,7 +223,7 @@ on! {
     nacos_3_1_0: Program::nacos("3.1.0") =>
         a_server_killed_and_started_again_loses_nobody,
         a_server_stopped_and_running_on_loses_nobody;
-    nacos_3_1_0_cluster: Program::nacos("3.1.0").filter(clusters_of_nacos) =>
+    nacos_3_1_0_cluster: Program::nacos("3.1.0").filter(super::clusters_of_nacos) =>
         a_node_killed_and_started_again_loses_nobody,
         a_node_stopped_and_running_on_loses_nobody;
     nacos_3_1_0_with_auth: Program::nacos("3.1.0").map(Program::with_auth) =>
