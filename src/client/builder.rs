@@ -1,4 +1,10 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{task::coop::consume_budget, time::timeout};
@@ -15,7 +21,11 @@ use super::{
     secret::Secret,
     server_address,
 };
-use crate::{directory::Options, link::Security, model, session};
+use crate::{
+    directory::{Options, Owner},
+    link::Security,
+    model, session,
+};
 
 /// Options of a [`Client`], each with its default.
 #[derive(Clone, Debug)]
@@ -23,6 +33,7 @@ pub struct Builder {
     servers: Result<Vec<ServerAddress>, InvalidServer>,
     namespace: String,
     app_name: String,
+    client_name: Option<String>,
     connect_timeout: Duration,
     patience: Duration,
     call_timeout: Duration,
@@ -50,6 +61,9 @@ pub struct Builder {
 
 /// After so long without a word, servers ask whether a client is there.
 const SILENCE: Duration = Duration::from_secs(20);
+
+/// Numbers of clients that were given no name.
+static CLIENTS: AtomicU64 = AtomicU64::new(1);
 
 /// What can be given as one or several servers.
 pub trait IntoServers {
@@ -87,6 +101,14 @@ impl Builder {
     #[must_use]
     pub fn app_name(mut self, name: impl Into<String>) -> Self {
         self.app_name = name.into();
+        self
+    }
+
+    /// What this client is called in the log: the field `client` of its lines. Default a number, which
+    /// tells the clients of one process apart. Only the log shows it.
+    #[must_use]
+    pub fn client_name(mut self, name: impl Into<String>) -> Self {
+        self.client_name = Some(name.into());
         self
     }
 
@@ -473,7 +495,12 @@ impl Builder {
             max_message_size: self.max_message_size,
             login,
         };
+        let name = self.client_name.unwrap_or_else(|| {
+            let number = CLIENTS.fetch_add(1, Ordering::Relaxed);
+            number.to_string()
+        });
         let setup = Setup {
+            owner: Owner::new(name.into()),
             config,
             network,
             auth,
@@ -504,6 +531,7 @@ impl Default for Builder {
             servers: Ok(Vec::new()),
             namespace: model::PUBLIC_NAMESPACE.to_owned(),
             app_name: "unknown".to_owned(),
+            client_name: None,
             connect_timeout: Duration::from_secs(10),
             patience: Duration::from_secs(10),
             call_timeout: Duration::from_secs(3),

@@ -28,7 +28,7 @@ macro_rules! options {
         /// | name | value |
         /// |---|---|
         /// | `servers` | one address, several with commas or spaces between them, or a list; see [`ServerAddress`](super::ServerAddress) |
-        /// | `namespace`, `group`, `app_name`, `username`, `password`, `context_path` | texts |
+        /// | `namespace`, `group`, `app_name`, `client_name`, `username`, `password`, `context_path` | texts |
         /// | `connect_timeout`, `request_timeout`, `resolve_timeout`, `dial_timeout`, `check_timeout`, `ready_timeout`, `call_timeout`, `login_timeout`, `idle_check`, `first_retry`, `retry_cap` | times with their unit: `500ms`, `10s`, `1m30s` |
         /// | `safety_read`, `max_connection_age` | a time, or `off` |
         /// | `tries` | a number |
@@ -70,6 +70,7 @@ options! {
     namespace: Plain,
     group: Plain,
     app_name: Plain,
+    client_name: Plain,
     username: Plain,
     password: Secret,
     context_path: Plain,
@@ -229,6 +230,7 @@ impl Config {
             namespace,
             group,
             app_name,
+            client_name,
             context_path,
             grpc_port,
             connect_timeout,

@@ -21,6 +21,7 @@ mod hint;
 mod ladder;
 mod options;
 mod outbox;
+mod owner;
 mod publish;
 mod selection;
 mod shared;
@@ -39,7 +40,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::subscription::Attached;
 pub use self::{
     cause::Cause,
     change::{Change, ChangeKind},
@@ -55,4 +55,5 @@ pub use self::{
     wait::{AppliedError, ReadyError, WaitForError},
     writer::{Writer, channel},
 };
+pub(crate) use self::{owner::Owner, subscription::Attached};
 pub use crate::model::Origin;

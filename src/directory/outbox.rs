@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    directory::{Change, ChangeKind, Consumer, Snapshot},
+    directory::{Change, ChangeKind, Consumer, Snapshot, owner::Owner},
     logs,
     model::ServiceKey,
 };
@@ -53,12 +53,13 @@ impl Warning {
 
 impl Outbox {
     /// Writes the lines and wakes the consumers.
-    pub(super) fn deliver(self, key: &ServiceKey) {
+    pub(super) fn deliver(self, key: &ServiceKey, owner: Option<&Owner>) {
+        let client = owner.map(Owner::name);
         for change in &self.changes {
-            log_change(key, change);
+            log_change(key, client, change);
         }
         for note in &self.notes {
-            log_note(key, note);
+            log_note(key, client, note);
         }
         for consumer in &self.wake {
             consumer.wake();
@@ -66,29 +67,30 @@ impl Outbox {
     }
 }
 
-fn log_change(key: &ServiceKey, change: &Change) {
+fn log_change(key: &ServiceKey, client: Option<&str>, change: &Change) {
     let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
     let instance = change.instance.address();
     let revision = change.revision.get();
     match change.kind {
         ChangeKind::Added => {
-            tracing::info!(target: logs::DIRECTORY, namespace, group, service, %instance, revision, "instance added");
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, %instance, revision, "instance added");
         }
         ChangeKind::Removed { cause } => {
-            tracing::info!(target: logs::DIRECTORY, namespace, group, service, %instance, revision, ?cause, "instance removed");
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, %instance, revision, ?cause, "instance removed");
         }
         ChangeKind::Updated => {
             let held = change.held;
-            tracing::info!(target: logs::DIRECTORY, namespace, group, service, %instance, revision, held, "instance updated");
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, %instance, revision, held, "instance updated");
         }
     }
 }
 
-fn log_note(key: &ServiceKey, note: &Note) {
+fn log_note(key: &ServiceKey, client: Option<&str>, note: &Note) {
     let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
     match note {
         Note::Rejected { hosts, first } => tracing::warn!(
             target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -98,6 +100,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
         ),
         Note::Undecodable { reason } => tracing::warn!(
             target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -106,6 +109,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
         ),
         Note::StampBack { from, to } => tracing::warn!(
             target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -116,6 +120,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
         ),
         Note::Corrected => tracing::warn!(
             target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -123,6 +128,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
         ),
         Note::Panic => tracing::warn!(
             target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -130,6 +136,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
         ),
         Note::Holding { instances } => tracing::warn!(
             target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -138,6 +145,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
         ),
         Note::Obeyed { instances } => tracing::error!(
             target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -146,6 +154,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
         ),
         Note::Awaited { instances } => tracing::info!(
             target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -154,6 +163,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
         ),
         Note::Left { instances } => tracing::info!(
             target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -162,16 +172,17 @@ fn log_note(key: &ServiceKey, note: &Note) {
         ),
         Note::Stale => tracing::info!(
             target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
             "the connection is lost; the last set serves"
         ),
         Note::Fresh => {
-            tracing::info!(target: logs::DIRECTORY, namespace, group, service, "the set is fresh")
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, "the set is fresh")
         }
         Note::Closed => {
-            tracing::info!(target: logs::DIRECTORY, namespace, group, service, "subscription closed")
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, "subscription closed")
         }
     }
 }
