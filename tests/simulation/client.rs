@@ -327,6 +327,12 @@ impl Client {
         Ok(())
     }
 
+    /// Whether a later registration has no answer yet: what was superseded may have named the same.
+    fn is_registering(&self, service: usize) -> bool {
+        let mut pending = self.tickets.values();
+        pending.any(|(_, what)| matches!(what, Ticket::Register(of, _) if *of == service))
+    }
+
     fn done(&mut self, ticket: u64, ok: bool, now: Instant) -> Result<(), String> {
         let Some((_, what)) = self.tickets.remove(&ticket) else {
             return Err(format!("ticket {ticket} was done twice"));
@@ -343,7 +349,7 @@ impl Client {
         {
             if ok {
                 self.confirmed.insert(service, instances);
-            } else if self.publishes[&service] == instances {
+            } else if self.publishes[&service] == instances && !self.is_registering(service) {
                 match self.confirmed.get(&service) {
                     Some(before) => self.publishes.insert(service, before.clone()),
                     None => self.publishes.remove(&service),
