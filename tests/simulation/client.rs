@@ -72,8 +72,18 @@ pub(crate) struct Persistent {
     /// Whether its server has it, if anybody knows.
     pub(crate) known: Option<bool>,
     pub(crate) pending: bool,
+    /// What is pending may be answered by a server that is no more.
+    spoiled: bool,
     /// When it was last dealt with.
     pub(crate) last: Instant,
+}
+
+impl Persistent {
+    /// Another server is there, which knows nothing of it.
+    pub(crate) const fn replaced(&mut self) {
+        self.known = None;
+        self.spoiled = self.pending;
+    }
 }
 
 /// A subscription and what was seen of it.
@@ -168,6 +178,7 @@ impl Client {
             persistent: Persistent {
                 known: None,
                 pending: false,
+                spoiled: false,
                 last: now,
             },
             lag,
@@ -338,9 +349,11 @@ impl Client {
             return Err(format!("ticket {ticket} was done twice"));
         };
         if let Ticket::Persist(on) = what {
+            let known = ok && !self.persistent.spoiled;
             self.persistent = Persistent {
-                known: ok.then_some(on),
+                known: known.then_some(on),
                 pending: false,
+                spoiled: false,
                 last: now,
             };
         }
