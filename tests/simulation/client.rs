@@ -72,8 +72,18 @@ pub(crate) struct Persistent {
     /// Whether its server has it, if anybody knows.
     pub(crate) known: Option<bool>,
     pub(crate) pending: bool,
+    /// What is pending may be answered by a server that is no more.
+    spoiled: bool,
     /// When it was last dealt with.
     pub(crate) last: Instant,
+}
+
+impl Persistent {
+    /// Another server is there, which knows nothing of it.
+    pub(crate) const fn replaced(&mut self) {
+        self.known = None;
+        self.spoiled = self.pending;
+    }
 }
 
 /// A subscription and what was seen of it.
@@ -168,6 +178,7 @@ impl Client {
             persistent: Persistent {
                 known: None,
                 pending: false,
+                spoiled: false,
                 last: now,
             },
             lag,
@@ -327,14 +338,22 @@ impl Client {
         Ok(())
     }
 
+    /// Whether a later registration has no answer yet: what was superseded may have named the same.
+    fn is_registering(&self, service: usize) -> bool {
+        let mut pending = self.tickets.values();
+        pending.any(|(_, what)| matches!(what, Ticket::Register(of, _) if *of == service))
+    }
+
     fn done(&mut self, ticket: u64, ok: bool, now: Instant) -> Result<(), String> {
         let Some((_, what)) = self.tickets.remove(&ticket) else {
             return Err(format!("ticket {ticket} was done twice"));
         };
         if let Ticket::Persist(on) = what {
+            let known = ok && !self.persistent.spoiled;
             self.persistent = Persistent {
-                known: ok.then_some(on),
+                known: known.then_some(on),
                 pending: false,
+                spoiled: false,
                 last: now,
             };
         }
@@ -343,7 +362,7 @@ impl Client {
         {
             if ok {
                 self.confirmed.insert(service, instances);
-            } else if self.publishes[&service] == instances {
+            } else if self.publishes[&service] == instances && !self.is_registering(service) {
                 match self.confirmed.get(&service) {
                     Some(before) => self.publishes.insert(service, before.clone()),
                     None => self.publishes.remove(&service),

@@ -134,7 +134,7 @@ impl World {
             self.servers[n].machine = Machine::new(settings, seed, self.now);
             self.servers[n].profile = profile;
             for client in &mut self.clients {
-                client.persistent.known = None; // another server, another disk
+                client.persistent.replaced(); // another server, another disk
             }
         }
         let alone = self.servers.len() == 1;

@@ -449,7 +449,9 @@ impl World {
             Came::Stream(link) | Came::Answer(link, _) => Some(link),
             Came::Other => c.open_links().last().map(|(link, _)| *link),
         };
-        let Some(server) = link.map(|link| &self.servers[c.wires[&link].server]) else {
+        let wire = link.map(|link| &c.wires[&link]);
+        let wire = wire.filter(|wire| !wire.cut); // nothing comes any more
+        let Some(server) = wire.map(|wire| &self.servers[wire.server]) else {
             return (BTreeMap::new(), self.start);
         };
         let last = [self.held_up.1, server.scripts_until, c.slow_until];
