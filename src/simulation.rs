@@ -444,6 +444,7 @@ impl SimClient {
                     call,
                     payload,
                     timeout,
+                    ..
                 } => self.actions.push_back(Action::Call {
                     link: Link(link),
                     call: Call(call),

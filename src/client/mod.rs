@@ -6,6 +6,7 @@ mod config;
 mod copies;
 pub(crate) mod core;
 mod counters;
+mod credentials;
 mod driver;
 mod error;
 mod hints;
@@ -16,6 +17,8 @@ mod links;
 mod login;
 mod nearest;
 mod operations;
+#[cfg(feature = "ram")]
+mod ram;
 mod reach;
 mod secret;
 mod server_address;
@@ -39,6 +42,8 @@ use tokio::{
     time::timeout,
 };
 
+#[cfg(feature = "ram")]
+pub use self::ram::RamCredentials;
 #[cfg(feature = "tls")]
 pub use self::tls::Tls;
 pub use self::{
