@@ -216,4 +216,8 @@ impl<S: Send + Sync> Reports for EndpointSet<S> {
             Self::lost(self, &endpoint, false, reason);
         }
     }
+
+    fn probe_given_up(&self) {
+        self.waiters.wake_all();
+    }
 }

@@ -4,6 +4,8 @@
 //! called a host, a node or a backend.
 
 mod address;
+mod callee;
+mod incarnation;
 mod instance;
 mod listing;
 mod metadata;
@@ -14,6 +16,8 @@ mod weight;
 pub(crate) use self::service::{group, namespace};
 pub use self::{
     address::{Address, Host, InvalidAddress},
+    callee::{Callee, SERVICE_HEADER},
+    incarnation::{Incarnation, OFFLINE_HEADER, START_TIME},
     instance::{DEFAULT_CLUSTER, Instance},
     listing::{Listing, Rejected},
     metadata::Metadata,

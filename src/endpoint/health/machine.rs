@@ -18,7 +18,7 @@ use super::rules::{HealthRules, Outliers};
 ///   │    └── a call goes well, or too many are out ── Outlier
 ///   └── badly, or lost, once too often in a row ────────▲
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Health {
     standing: Standing,
     probe: Probe,
@@ -57,7 +57,7 @@ pub(crate) enum Standing {
 }
 
 /// Who is finding out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Probe {
     #[default]
     Nobody,
@@ -105,6 +105,8 @@ pub(crate) enum Event {
     ProbeBegan,
     ProbeSucceeded,
     ProbeFailed,
+    /// It is over without having learnt anything.
+    ProbeDropped,
     /// Another instance was reached after none could be.
     OtherReached,
     /// Time has passed.
@@ -193,15 +195,16 @@ impl Health {
                 }
             }
             Event::ProbeBegan => self.begin(Probe::Own, now),
+            // Not the maker's: who began as a probe may end when another has long begun.
             Event::ProbeGivenUp => {
-                if self.probe != Probe::Nobody {
+                if self.ends_probe(true) {
+                    self.rest_briefly(now);
+                }
+            }
+            Event::ProbeDropped => {
+                if self.probe == Probe::Own {
                     self.probe = Probe::Nobody;
-                    // A caller with a short deadline is not to be the next at once.
-                    let pause = match self.standing {
-                        Standing::Suspect => Duration::ZERO,
-                        _ => PAUSE,
-                    };
-                    self.due = (from != Standing::Open).then(|| now + pause);
+                    self.rest_briefly(now);
                 }
             }
             Event::ProbeSucceeded => {
@@ -327,6 +330,16 @@ impl Health {
         is
     }
 
+    /// A probe has told nothing.
+    fn rest_briefly(&mut self, now: Instant) {
+        // A caller with a short deadline is not to be the next at once.
+        let pause = match self.standing {
+            Standing::Suspect => Duration::ZERO,
+            _ => PAUSE,
+        };
+        self.due = (self.standing != Standing::Open).then(|| now + pause);
+    }
+
     /// What is known of its connections is not older than what the caller may be told.
     fn is_fresh(&self, now: Instant, since: Option<Instant>, rules: &HealthRules) -> bool {
         self.failed.is_some_and(|failed| {
@@ -352,7 +365,9 @@ impl Health {
 
     fn dial_failed(&mut self, now: Instant) {
         self.failed = Some(now);
-        if self.scheduled || self.standing != Standing::Ejected || self.due.is_none() {
+        // One that a call asked for, and that took as long as the rest would have, was that rest's.
+        let is_due = self.due.is_none_or(|due| due <= now);
+        if self.scheduled || self.standing != Standing::Ejected || is_due {
             self.level = self.level.saturating_add(1);
             self.due = Some(now + rest(self.level));
         }
