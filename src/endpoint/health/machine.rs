@@ -156,7 +156,7 @@ impl Health {
         match event {
             Event::Unreachable { probe } => {
                 let probe = self.ends_probe(probe);
-                self.unreachable(probe, now);
+                self.unreachable(probe, now, rules);
             }
             Event::Lost { probe } => {
                 let probe = self.ends_probe(probe);
@@ -220,7 +220,7 @@ impl Health {
                     self.probe = Probe::Nobody;
                     // Answered meanwhile, or a matter of answers: a dial says nothing then.
                     if matches!(from, Standing::Suspect | Standing::Ejected) {
-                        self.dial_failed(now);
+                        self.dial_failed(now, rules);
                     }
                 }
             }
@@ -348,13 +348,13 @@ impl Health {
         })
     }
 
-    fn unreachable(&mut self, probe: bool, now: Instant) {
+    fn unreachable(&mut self, probe: bool, now: Instant, rules: &HealthRules) {
         match self.standing {
             Standing::Ejected if !probe => self.failed = Some(now), // told by several calls
-            Standing::Ejected => self.dial_failed(now),
+            Standing::Ejected => self.dial_failed(now, rules),
             _ => {
                 self.scheduled = true;
-                self.dial_failed(now);
+                self.dial_failed(now, rules);
                 self.scheduled = false; // what a probe that is out finds is the same failure
                 if let Probe::Offered(_) | Probe::Call(_) = self.probe {
                     self.probe = Probe::Nobody;
@@ -363,13 +363,16 @@ impl Health {
         }
     }
 
-    fn dial_failed(&mut self, now: Instant) {
+    fn dial_failed(&mut self, now: Instant, rules: &HealthRules) {
         self.failed = Some(now);
         // One that a call asked for, and that took as long as the rest would have, was that rest's.
         let is_due = self.due.is_none_or(|due| due <= now);
         if self.scheduled || self.standing != Standing::Ejected || is_due {
             self.level = self.level.saturating_add(1);
             self.due = Some(now + rest(self.level));
+        } else {
+            // Nor does what was due follow at once on what a call asked for.
+            self.due = self.due.max(now.checked_add(rules.redial_after));
         }
         self.standing = Standing::Ejected;
         self.asked = false;
@@ -462,7 +465,7 @@ impl Health {
                 if for_so_long(since) >= rules.probe_timeout =>
             {
                 self.probe = Probe::Nobody;
-                self.dial_failed(now);
+                self.dial_failed(now, rules);
             }
             _ => {}
         }
