@@ -5,8 +5,6 @@ use std::{sync::Arc, time::Duration};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{task::coop::consume_budget, time::timeout};
 
-#[cfg(feature = "ram")]
-use super::ram::{Ram, RamCredentials, Source};
 #[cfg(feature = "tls")]
 use super::tls::Tls;
 use super::{
@@ -18,6 +16,11 @@ use super::{
     links::Network,
     login::Login,
     server_address,
+};
+#[cfg(feature = "ram")]
+use super::{
+    ram::RamCredentials,
+    ram_source::{Ram, Source},
 };
 use crate::{directory::Options, link::Security, model, session};
 

@@ -237,15 +237,18 @@ impl Config {
             ("security_token", self.security_token.is_some()),
             ("signature_region", self.signature_region.is_some()),
         ];
-        if let Some((given, _)) = signing.into_iter().find(|(_, given)| *given) {
-            if named {
-                let what = format!("{given} and username are given; one of them is the login");
-                return Err(ConfigError::contradiction(what));
-            }
-            #[cfg(not(feature = "ram"))]
-            return Err(ConfigError::contradiction(format!(
-                "{given} needs this crate's feature `ram`, which is not compiled in"
-            )));
+        let given = signing.iter().find(|(_, given)| *given);
+        if let Some((given, _)) = given
+            && named
+        {
+            let what = format!("{given} and username are given; one of them is the login");
+            return Err(ConfigError::contradiction(what));
+        }
+        #[cfg(not(feature = "ram"))]
+        if let Some((given, _)) = given {
+            let what =
+                format!("{given} needs this crate's feature `ram`, which is not compiled in");
+            return Err(ConfigError::contradiction(what));
         }
         #[cfg(feature = "ram")]
         match (self.access_key, self.secret_key) {
@@ -256,7 +259,7 @@ impl Config {
                     to = to.signature_region(region);
                 }
             }
-            _ if !signing.iter().any(|(_, given)| *given) => {}
+            _ if given.is_none() => {}
             _ => {
                 return Err(ConfigError::contradiction(
                     "access_key and secret_key belong together, and security_token and signature_region to both",

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-#[cfg(feature = "ram")]
-use super::ram::{RamCredentials, Source};
 use super::{
     auth::Token,
     login::{Login, LoginError, Target},
     secret::Secret,
+};
+#[cfg(feature = "ram")]
+use super::{
+    ram::RamCredentials,
+    ram_source::{Ram, Source},
 };
 
 /// As the options have it.
@@ -23,7 +26,7 @@ pub(super) enum Identity {
 pub(super) enum Credentials {
     User(Login),
     #[cfg(feature = "ram")]
-    Ram(super::ram::Ram),
+    Ram(Ram),
 }
 
 impl Credentials {

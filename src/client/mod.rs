@@ -19,6 +19,8 @@ mod nearest;
 mod operations;
 #[cfg(feature = "ram")]
 mod ram;
+#[cfg(feature = "ram")]
+mod ram_source;
 mod reach;
 mod secret;
 mod server_address;

@@ -2,13 +2,12 @@
 //! Cloud MSE and servers with its plugin want them. What goes on the wire is what Nacos's Java
 //! client sends (`NamingResourceInjector` of 3.1.0 and 2.5.1).
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, Key, sign};
-use tokio::{runtime::Handle, task::JoinHandle, time::timeout};
 
-use super::{auth::Token, login::LoginError, secret::Secret};
+use super::secret::Secret;
 
 /// An access key and its secret, and what belongs to temporary ones. `Debug` shows the access key
 /// and no secret.
@@ -20,37 +19,12 @@ pub struct RamCredentials {
     expires_in: Option<Duration>,
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-type Found = Pin<Box<dyn Future<Output = Result<RamCredentials, Failure>> + Send>>;
-
-/// Where credentials come from: for ever the same, or asked for anew.
-#[derive(Clone)]
-pub(super) enum Source {
-    Fixed(RamCredentials),
-    Provider(Arc<dyn Fn() -> Found + Send + Sync>),
-}
-
-/// How a client comes by its credentials, and what it signs for.
-#[derive(Debug)]
-pub(super) struct Ram {
-    pub(super) source: Source,
-    /// Signs as version 4 for this region; else as version 1.
-    pub(super) region: Option<Arc<str>>,
-    /// For one call of the provider.
-    pub(super) timeout: Duration,
-    /// The runtime of whoever built the client, for what the provider does. None outside of one.
-    pub(super) runtime: Option<Handle>,
-}
-
 /// Signs requests until the next login.
 #[derive(Clone, Debug)]
 pub(super) struct Signer {
     credentials: RamCredentials,
     region: Option<Arc<str>>,
 }
-
-/// Ends the provider's work when nobody waits for it any longer.
-struct Asked(JoinHandle<Result<RamCredentials, Failure>>);
 
 impl RamCredentials {
     /// An access key and its secret.
@@ -78,6 +52,11 @@ impl RamCredentials {
         self
     }
 
+    /// For how long they hold, if it is known.
+    pub(super) const fn expires_in(&self) -> Option<Duration> {
+        self.expires_in
+    }
+
     /// What is wrong with them before any server sees them.
     pub(super) fn objection(&self) -> Option<&'static str> {
         if self.access_key.trim().is_empty() {
@@ -90,83 +69,14 @@ impl RamCredentials {
     }
 }
 
-impl Source {
-    pub(super) fn provider<F, Found, E>(provider: F) -> Self
-    where
-        F: Fn() -> Found + Send + Sync + 'static,
-        Found: Future<Output = Result<RamCredentials, E>> + Send + 'static,
-        E: Into<Failure>,
-    {
-        Self::Provider(Arc::new(move || {
-            let found = provider();
-            Box::pin(async move { found.await.map_err(Into::into) })
-        }))
-    }
-}
-
-impl Ram {
-    /// The credentials of now, as what a login brings.
-    ///
-    /// Cancel-safe: dropping the future ends what the provider does.
-    pub(super) async fn credentials(&self) -> Result<Token, LoginError> {
-        let (credentials, ttl) = match &self.source {
-            Source::Fixed(credentials) => (credentials.clone(), Duration::MAX),
-            Source::Provider(provider) => {
-                let provider = Arc::clone(provider);
-                let found = Asked::begin(self.runtime.as_ref(), async move { provider().await });
-                let credentials = match timeout(self.timeout, found.outcome()).await {
-                    Ok(found) => found?,
-                    Err(_) => return Err(unknown(format!("no answer within {:?}", self.timeout))),
-                };
-                let ttl = credentials.expires_in.unwrap_or_default();
-                (credentials, ttl)
-            }
-        };
-        if let Some(what) = credentials.objection() {
-            return Err(unknown(what));
-        }
-        let region = self.region.clone();
-        let signer = Signer {
+impl Signer {
+    pub(super) const fn new(credentials: RamCredentials, region: Option<Arc<str>>) -> Self {
+        Self {
             credentials,
             region,
-        };
-        Ok(Token::of_ram(signer, ttl))
-    }
-}
-
-impl Asked {
-    /// Runs it beside the client's own task, which runs no code of others.
-    fn begin(
-        runtime: Option<&Handle>,
-        work: impl Future<Output = Result<RamCredentials, Failure>> + Send + 'static,
-    ) -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "ends with whoever waits for it, on the client's own runtime if there is no other"
-        )]
-        Self(match runtime {
-            Some(runtime) => runtime.spawn(work),
-            None => tokio::spawn(work),
-        })
-    }
-
-    async fn outcome(mut self) -> Result<RamCredentials, LoginError> {
-        match (&mut self.0).await {
-            Ok(Ok(credentials)) => Ok(credentials),
-            Ok(Err(error)) => Err(unknown(error)),
-            Err(error) if error.is_panic() => Err(unknown("the provider panicked")),
-            Err(_) => Err(unknown("the runtime that it runs on is gone")),
         }
     }
-}
 
-impl Drop for Asked {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Signer {
     /// The headers of a request for `resource` (`group@@service`) that is sent at `since_1970`.
     pub(super) fn sign(
         &self,
@@ -241,21 +151,6 @@ fn date(since_1970: Duration) -> String {
         (month_from_march - 9, 1)
     };
     format!("{:04}{month:02}{day:02}", year_of_era + era * 400 + next)
-}
-
-fn unknown(reason: impl fmt::Display) -> LoginError {
-    LoginError::NoCredentials {
-        reason: reason.to_string(),
-    }
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fixed(credentials) => credentials.fmt(f),
-            Self::Provider(_) => f.write_str("a provider of RAM credentials"),
-        }
-    }
 }
 
 #[cfg(test)]
