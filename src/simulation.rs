@@ -462,6 +462,7 @@ impl SimClient {
                     call,
                     payload,
                     timeout,
+                    ..
                 } => self.actions.push_back(Action::Call {
                     link: Link(link),
                     call: Call(call),

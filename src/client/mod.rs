@@ -6,6 +6,7 @@ mod config;
 mod copies;
 pub(crate) mod core;
 mod counters;
+mod credentials;
 mod driver;
 mod error;
 mod hints;
@@ -17,6 +18,10 @@ mod login;
 mod nearest;
 mod operations;
 mod outage;
+#[cfg(feature = "ram")]
+mod ram;
+#[cfg(feature = "ram")]
+mod ram_source;
 mod reach;
 mod secret;
 mod server_address;
@@ -40,6 +45,8 @@ use tokio::{
     time::timeout,
 };
 
+#[cfg(feature = "ram")]
+pub use self::ram::RamCredentials;
 #[cfg(feature = "tls")]
 pub use self::tls::Tls;
 pub use self::{

@@ -450,9 +450,13 @@ impl Driver {
                 Output::Call {
                     link,
                     call,
-                    payload,
+                    mut payload,
                     timeout,
+                    signed,
                 } => {
+                    if let Some(resource) = signed {
+                        self.sign(&mut payload, &resource);
+                    }
                     self.links.call(link, call, payload, timeout);
                 }
                 Output::Hangup { link } => self.links.hang_up(link),

@@ -5,6 +5,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
 use super::{Cause, Driver, now};
 use tokio::sync::oneshot;
 
+#[cfg(feature = "ram")]
+use crate::client::auth::Auth;
 use crate::{
     client::{
         RequestError,
@@ -14,6 +16,7 @@ use crate::{
     logs,
     model::ServiceKey,
     session::{self, LinkId},
+    wire::Payload,
 };
 
 impl Driver {
@@ -112,6 +115,25 @@ impl Driver {
             && auth.denied(&Subject::List(group), now()) == Denied::LogIn
         {
             self.log_in();
+        }
+    }
+
+    /// Signs a naming request as it leaves. While no credentials are known it goes without.
+    pub(super) fn sign(&self, payload: &mut Payload, resource: &str) {
+        #[cfg(not(feature = "ram"))]
+        let _ = (payload, resource);
+        #[cfg(feature = "ram")]
+        if let Some(signer) = self.auth.as_ref().and_then(Auth::signer)
+            && let Some(metadata) = &mut payload.metadata
+        {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "servers want to know when a request was signed; nothing here depends on it"
+            )]
+            let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let headers = signer.sign(resource, since_1970.unwrap_or_default());
+            let headers = headers.map(|(name, value)| (name.to_owned(), value));
+            metadata.headers.extend(headers);
         }
     }
 
