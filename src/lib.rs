@@ -96,6 +96,7 @@ mod link;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod model;
+pub mod provider;
 mod session;
 mod tls;
 pub mod transport;

@@ -53,7 +53,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "sync",
         ],
     ),
-    ("provider", &["client", "model"]),
+    ("provider", &["client", "model", "metrics"]),
     ("testing", &["model", "wire"]),
 ];
 
