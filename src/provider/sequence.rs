@@ -232,8 +232,10 @@ impl Sequence {
     pub(super) fn handle_deregistered(&mut self, how: Deregistered, now: Instant, calls: Calls) {
         match self.state {
             State::Deregistering { .. } => self.linger(how, now, calls),
-            // Better late than never: the news travels from now on.
-            State::Lingering { least, most, next } if how == Deregistered::Acknowledged => {
+            // Better late than never: the news travels from now on. Told twice, it does from the first.
+            State::Lingering { least, most, next }
+                if how == Deregistered::Acknowledged && !self.is_acknowledged() =>
+            {
                 self.milestones.deregistered = Some((how, now));
                 let least = least.min(after(now, self.timing.push_delay * 2));
                 let next = next.min(least);
@@ -279,6 +281,11 @@ impl Sequence {
                 self.end(now);
             }
         }
+    }
+
+    fn is_acknowledged(&self) -> bool {
+        let how = self.milestones.deregistered.map(|(how, _)| how);
+        how == Some(Deregistered::Acknowledged)
     }
 
     fn ask(&mut self) {
