@@ -93,6 +93,7 @@ pub mod endpoint;
 pub mod grpc;
 pub mod http;
 mod link;
+pub mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod model;

@@ -252,7 +252,6 @@ impl Policy for Notes {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_back_within_ten_seconds_with_the_same_metadata_is_as_slow_as_before() {
-    const UNKNOWN: f64 = 0.03; // the default of `Timing`
     let key = ServiceKey::new("dev", "shop@@orders".parse().unwrap()).unwrap();
     let (mut writer, orders) = channel(key, Options::default());
     let notes = Arc::new(Mutex::new(HashMap::new()));
@@ -283,14 +282,18 @@ async fn who_is_back_within_ten_seconds_with_the_same_metadata_is_as_slow_as_bef
         balance.clone().oneshot(true).await.unwrap();
         assert!(expected().await > 3.0);
         list(&mut writer, [instance(B)]);
-        sleep(gone).await;
+        // Quick answers elsewhere, so that who is not known is taken for quick.
+        for _ in 0..200 {
+            balance.clone().oneshot(false).await.unwrap();
+            sleep(gone / 200).await;
+        }
         list(&mut writer, [of(note)]);
         let latency = expected().await;
         if remembered {
             // Faded by what passed: e^-0.9 of the 4 s.
             assert!((1.4..2.0).contains(&latency), "{latency}");
         } else {
-            assert!((latency - UNKNOWN).abs() < 1e-6, "{latency}");
+            assert!(latency < 0.1, "{latency}");
         }
         list(&mut writer, []);
         sleep(Duration::from_secs(60)).await;

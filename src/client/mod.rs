@@ -56,6 +56,7 @@ use self::{
 };
 use crate::{
     directory::{ReadyError, Subscription},
+    logs,
     model::{DEFAULT_GROUP, Instance, InvalidName, Listing, ServiceKey, ServiceName},
     session::{Outcome, Ticket},
 };
@@ -501,6 +502,7 @@ fn check(key: &ServiceKey, instance: &Instance, ephemeral: bool) -> Result<(), R
     }
     if ip.is_some_and(|ip| ip.to_canonical().is_loopback()) {
         tracing::warn!(
+            target: logs::REGISTRY,
             namespace = &**key.namespace(),
             group = &**key.group(),
             service = &**key.name(),
@@ -513,6 +515,7 @@ fn check(key: &ServiceKey, instance: &Instance, ephemeral: bool) -> Result<(), R
     }
     if instance.weight().is_zero() {
         tracing::warn!(
+            target: logs::REGISTRY,
             namespace = &**key.namespace(),
             group = &**key.group(),
             service = &**key.name(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     directory::{Change, ChangeKind, Consumer, Snapshot},
+    logs,
     model::ServiceKey,
 };
 
@@ -71,14 +72,14 @@ fn log_change(key: &ServiceKey, change: &Change) {
     let revision = change.revision.get();
     match change.kind {
         ChangeKind::Added => {
-            tracing::info!(namespace, group, service, %instance, revision, "instance added");
+            tracing::info!(target: logs::DIRECTORY, namespace, group, service, %instance, revision, "instance added");
         }
         ChangeKind::Removed { cause } => {
-            tracing::info!(namespace, group, service, %instance, revision, ?cause, "instance removed");
+            tracing::info!(target: logs::DIRECTORY, namespace, group, service, %instance, revision, ?cause, "instance removed");
         }
         ChangeKind::Updated => {
             let held = change.held;
-            tracing::info!(namespace, group, service, %instance, revision, held, "instance updated");
+            tracing::info!(target: logs::DIRECTORY, namespace, group, service, %instance, revision, held, "instance updated");
         }
     }
 }
@@ -87,6 +88,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
     let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
     match note {
         Note::Rejected { hosts, first } => tracing::warn!(
+            target: logs::DIRECTORY,
             namespace,
             group,
             service,
@@ -95,6 +97,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "hosts of a list were left out because they cannot be used"
         ),
         Note::Undecodable { reason } => tracing::warn!(
+            target: logs::DIRECTORY,
             namespace,
             group,
             service,
@@ -102,6 +105,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "a list could not be read; the one before it serves"
         ),
         Note::StampBack { from, to } => tracing::warn!(
+            target: logs::DIRECTORY,
             namespace,
             group,
             service,
@@ -111,18 +115,21 @@ fn log_note(key: &ServiceKey, note: &Note) {
              applied all the same"
         ),
         Note::Corrected => tracing::warn!(
+            target: logs::DIRECTORY,
             namespace,
             group,
             service,
             "a read found a change that no push had brought"
         ),
         Note::Panic => tracing::warn!(
+            target: logs::DIRECTORY,
             namespace,
             group,
             service,
             "every instance is unhealthy; calling them all the same"
         ),
         Note::Holding { instances } => tracing::warn!(
+            target: logs::DIRECTORY,
             namespace,
             group,
             service,
@@ -130,6 +137,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "a list lacks so many instances at once that they are held until it grows or time is up"
         ),
         Note::Obeyed { instances } => tracing::error!(
+            target: logs::DIRECTORY,
             namespace,
             group,
             service,
@@ -137,6 +145,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "instances that the registry stopped listing are no longer held"
         ),
         Note::Awaited { instances } => tracing::info!(
+            target: logs::DIRECTORY,
             namespace,
             group,
             service,
@@ -144,6 +153,7 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "the first list of a new connection lacks instances; they are held for a moment"
         ),
         Note::Left { instances } => tracing::info!(
+            target: logs::DIRECTORY,
             namespace,
             group,
             service,
@@ -151,12 +161,17 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "instances that left while the connection was lost are no longer held"
         ),
         Note::Stale => tracing::info!(
+            target: logs::DIRECTORY,
             namespace,
             group,
             service,
             "the connection is lost; the last set serves"
         ),
-        Note::Fresh => tracing::info!(namespace, group, service, "the set is fresh"),
-        Note::Closed => tracing::info!(namespace, group, service, "subscription closed"),
+        Note::Fresh => {
+            tracing::info!(target: logs::DIRECTORY, namespace, group, service, "the set is fresh")
+        }
+        Note::Closed => {
+            tracing::info!(target: logs::DIRECTORY, namespace, group, service, "subscription closed")
+        }
     }
 }

@@ -53,7 +53,7 @@ use std::{
 
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-use crate::model::ServiceKey;
+use crate::{logs, model::ServiceKey};
 
 /// A name, and what it means.
 type Named = (&'static str, &'static str);
@@ -248,6 +248,7 @@ fn guarded(tell: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(tell)).is_err() {
         SAID.call_once(|| {
             tracing::warn!(
+                target: logs::REGISTRY,
                 "the metrics recorder panicked; its numbers are incomplete, and this is said once"
             );
         });

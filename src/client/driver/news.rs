@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Cause, Driver, WARN_EVERY, now};
 use crate::{
     client::ConnectionState,
+    logs,
     model::{Origin, ServiceKey},
     session,
 };
@@ -41,7 +42,7 @@ impl Driver {
         retries: bool,
     ) {
         let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
-        tracing::debug!(namespace, group, service, ?operation, cause = %error, retries, "request failed");
+        tracing::debug!(target: logs::REGISTRY, namespace, group, service, ?operation, cause = %error, retries, "request failed");
         self.hint_failure(key, operation, &error);
         if error.is_denied() {
             return self.denied(key, operation, error);
@@ -56,11 +57,11 @@ impl Driver {
         subscribed.trouble = Some(error.to_string());
         if !retries || error.is_permanent() {
             if !subscribed.refused {
-                tracing::warn!(namespace, group, service, cause = %error, retries, "the registry refuses the subscription");
+                tracing::warn!(target: logs::REGISTRY, namespace, group, service, cause = %error, retries, "the registry refuses the subscription");
             }
             subscribed.refuse(&error.into());
         } else if may_warn {
-            tracing::warn!(namespace, group, service, cause = %error, "the registry does not answer a subscription; it is asked again");
+            tracing::warn!(target: logs::REGISTRY, namespace, group, service, cause = %error, "the registry does not answer a subscription; it is asked again");
         }
     }
 
@@ -74,6 +75,7 @@ impl Driver {
             }
             None if self.may_warn(Cause::Unreadable, now) => {
                 tracing::warn!(
+                    target: logs::REGISTRY,
                     namespace = &*self.namespace,
                     cause = reason,
                     "a message of the registry cannot be read"
@@ -98,7 +100,7 @@ impl Driver {
             session::State::Closed => ConnectionState::Closed,
         };
         if state.is_connected() {
-            tracing::info!(namespace = &*self.namespace, %state, "registry connection");
+            tracing::info!(target: logs::REGISTRY, namespace = &*self.namespace, %state, "registry connection");
             self.login_refused = None;
             self.awaiting_login.clear();
             self.trust_connection(now);
@@ -106,12 +108,14 @@ impl Driver {
             let cause = state.cause().unwrap_or_default();
             if self.may_warn(Cause::Lost, now) {
                 tracing::warn!(
+                    target: logs::REGISTRY,
                     namespace = &*self.namespace,
                     cause,
                     "registry connection lost"
                 );
             } else {
                 tracing::info!(
+                    target: logs::REGISTRY,
                     namespace = &*self.namespace,
                     cause,
                     "registry connection lost"

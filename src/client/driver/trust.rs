@@ -11,6 +11,7 @@ use crate::{
         auth::{Denied, Failed, Subject, Token},
         login::LoginError,
     },
+    logs,
     model::ServiceKey,
     session::{self, LinkId},
 };
@@ -64,6 +65,7 @@ impl Driver {
             && self.may_warn(Cause::Login(error.verdict()), now)
         {
             tracing::warn!(
+                target: logs::REGISTRY,
                 namespace = &*self.namespace,
                 cause = %error,
                 "the login failed, and the registry takes requests without one: its authentication is off"
@@ -95,7 +97,7 @@ impl Driver {
                 if !subscribed.refused {
                     let (namespace, group, service) =
                         (&**key.namespace(), &**key.group(), &**key.name());
-                    tracing::warn!(namespace, group, service, cause = %error, user, "the registry denies access");
+                    tracing::warn!(target: logs::REGISTRY, namespace, group, service, cause = %error, user, "the registry denies access");
                 }
                 subscribed.refuse(&error.into());
             }
@@ -151,7 +153,7 @@ impl Driver {
         }
         match result {
             Ok(token) => {
-                tracing::debug!(namespace = &*self.namespace, ttl = ?token.ttl, "logged in again");
+                tracing::debug!(target: logs::REGISTRY, namespace = &*self.namespace, ttl = ?token.ttl, "logged in again");
                 auth.learned(token, link, now);
                 let headers = auth.headers(now).unwrap_or_default();
                 self.core.session_mut().handle_headers(headers, now);
@@ -159,9 +161,9 @@ impl Driver {
             Err(error) => {
                 let failed = auth.failed(now);
                 if self.may_warn(Cause::Login(error.verdict()), now) {
-                    tracing::warn!(namespace = &*self.namespace, cause = %error, "logging in again failed");
+                    tracing::warn!(target: logs::REGISTRY, namespace = &*self.namespace, cause = %error, "logging in again failed");
                 } else {
-                    tracing::debug!(namespace = &*self.namespace, cause = %error, "logging in again failed");
+                    tracing::debug!(target: logs::REGISTRY, namespace = &*self.namespace, cause = %error, "logging in again failed");
                 }
                 let waiting = match failed {
                     Failed::Again(waiting) => waiting,
