@@ -8,7 +8,7 @@ use http_body::{Frame, SizeHint};
 use pin_project::pin_project;
 use tokio::sync::futures::OwnedNotified;
 
-use super::{layer::poll_cut, traffic::InFlight};
+use super::traffic::{InFlight, poll_cut};
 
 /// What a body's error can be.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;

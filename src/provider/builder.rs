@@ -3,23 +3,15 @@ use std::{future::Future, sync::Arc, time::Duration};
 use ::http::HeaderValue;
 
 use super::{
-    Provider, clock,
-    error::OnlineError,
-    inner::{Handle, Inner},
-    layer::Shared,
-    names::Names,
-    ready::Probe,
-    registration::Wanted,
-    sequence::Sequence,
-    timing::Timing,
-    traffic::Traffic,
+    clock, error::OnlineError, handle::Handle, inner::Inner, layer::Shared, names::Names,
+    ready::Probe, registration::Wanted, sequence::Sequence, timing::Timing, traffic::Traffic,
 };
 use crate::{
     client::Client,
     model::{Incarnation, Instance, InvalidName, Metadata, START_TIME, ServiceKey, ServiceName},
 };
 
-/// Sets up a [`Provider`].
+/// Sets up a [`Provider`](crate::provider::Provider).
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
@@ -61,7 +53,7 @@ impl Builder {
             }
             Err(error) => {
                 self.broken
-                    .get_or_insert(OnlineError::InvalidName(error.into()));
+                    .get_or_insert_with(|| OnlineError::InvalidName(error.into()));
             }
         }
         self
@@ -163,9 +155,8 @@ impl Builder {
         self.timing.drain_timeout
     }
 
-    /// Makes it. Nothing happens before [`online`](Provider::online),
-    /// [`offline_on`](Provider::offline_on) or [`offline`](Provider::offline).
-    pub fn build(self) -> Provider {
+    /// All that it is.
+    pub(super) fn into_handle(self) -> Handle {
         let start = clock::start_time().to_string();
         let started: Vec<Instance> = self
             .instances
@@ -192,9 +183,7 @@ impl Builder {
             Wanted::new(started),
             self.broken.or(none),
         );
-        Provider {
-            handle: Arc::new(Handle::new(inner, sequence)),
-        }
+        Handle::new(inner, sequence)
     }
 }
 

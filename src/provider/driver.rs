@@ -17,7 +17,7 @@ use super::{
     signal,
     stage::Stage,
 };
-use crate::client::RequestError;
+use crate::{client::RequestError, logs};
 
 /// What a request came to.
 enum Done {
@@ -129,7 +129,7 @@ impl Driver {
     }
 
     fn signal(&mut self, why: &str) {
-        tracing::info!(why, stage = self.stage().name(), "provider goes offline");
+        tracing::info!(target: logs::PROVIDER, cause = why, stage = self.stage().name(), "provider goes offline");
         let calls = self.inner.shared.traffic.calls();
         self.sequence.handle_signal(clock::now(), calls);
     }
@@ -260,7 +260,7 @@ impl Driver {
     fn online(&self) {
         let names = &self.inner.shared.names;
         for service in names.services() {
-            tracing::info!(
+            tracing::info!(target: logs::PROVIDER,
                 namespace = &**service.namespace(),
                 group = &**service.group(),
                 service = &**service.name(),
@@ -282,11 +282,11 @@ impl Driver {
     fn trouble(&mut self, now: Instant, why: &str) {
         let quiet = |at: Instant| now.saturating_duration_since(at) < WARN_EVERY;
         if self.warned.is_some_and(quiet) {
-            tracing::debug!(why, "provider is not online yet");
+            tracing::debug!(target: logs::PROVIDER, cause = why, "provider is not online yet");
         } else {
             self.warned = Some(now);
             let services = self.inner.services();
-            tracing::warn!(%services, why, "provider is not online yet; it is tried again");
+            tracing::warn!(target: logs::PROVIDER, service = %services, cause = why, "provider is not online yet; it is tried again");
         }
     }
 
@@ -308,7 +308,7 @@ impl Driver {
         let report = self.inner.report(Stage::Over, None);
         if let Some(offline) = &report.offline {
             let services = self.inner.services();
-            tracing::info!(%services, "provider is offline: {offline}");
+            tracing::info!(target: logs::PROVIDER, service = %services, "provider is offline: {offline}");
             #[cfg(feature = "metrics")]
             for service in self.inner.shared.names.services() {
                 crate::metrics::offline(

@@ -2,17 +2,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::{
     clock,
-    driver::Driver,
     error::OnlineError,
     layer::Shared,
     ready::Probe,
     registration::Wanted,
     report::{Offline, Report},
-    sequence::{Milestones, Sequence},
+    sequence::Milestones,
     stage::Stage,
 };
 use crate::client::{Client, RequestError};
@@ -52,15 +51,6 @@ pub(super) struct Inner {
 struct Facts {
     milestones: Milestones,
     unconfirmed: Option<String>,
-}
-
-/// The user's side. Its drop leaves the task alone, which then takes back what is registered.
-pub(super) struct Handle {
-    pub(super) inner: Arc<Inner>,
-    commands: mpsc::UnboundedSender<Command>,
-    pub(super) status: watch::Receiver<Status>,
-    /// Until it is started on the runtime that first has need of it.
-    waiting: Mutex<Option<Driver>>,
 }
 
 impl Inner {
@@ -113,56 +103,5 @@ impl Inner {
         let services = self.shared.names.services().iter();
         let names: Vec<String> = services.map(ToString::to_string).collect();
         names.join(", ")
-    }
-}
-
-impl Handle {
-    pub(super) fn new(inner: Inner, sequence: Sequence) -> Self {
-        let inner = Arc::new(inner);
-        let (commands, received) = mpsc::unbounded_channel();
-        let (told, status) = watch::channel(Status {
-            stage: Stage::Idle,
-            failures: 0,
-            error: None,
-        });
-        let driver = Driver::new(inner.clone(), sequence, received, told);
-        Self {
-            inner,
-            commands,
-            status,
-            waiting: Mutex::new(Some(driver)),
-        }
-    }
-
-    /// Tells the task, which lives on the runtime of whoever was the first to do so.
-    pub(super) fn tell(&self, command: Command) -> Result<(), OnlineError> {
-        {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.is_some() && tokio::runtime::Handle::try_current().is_err() {
-                return Err(OnlineError::RuntimeGone);
-            }
-            if let Some(driver) = waiting.take() {
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "the task of the provider: ends when that is over, or its last handle is dropped"
-                )]
-                tokio::spawn(driver.run());
-            }
-        }
-        self.commands.send(command).map_err(|_| self.gone())
-    }
-
-    /// Why the task does not answer.
-    pub(super) fn gone(&self) -> OnlineError {
-        match self.status.borrow().stage {
-            Stage::Over => OnlineError::Leaving,
-            _ => OnlineError::RuntimeGone,
-        }
-    }
-
-    pub(super) fn report(&self) -> Report {
-        let status = self.status.borrow().clone();
-        let error = self.inner.broken.clone().or(status.error);
-        self.inner.report(status.stage, error.as_ref())
     }
 }

@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 use super::{
     body::Body,
     names::Names,
-    traffic::{InFlight, Traffic},
+    traffic::{InFlight, Traffic, poll_cut},
 };
 use crate::model::{OFFLINE_HEADER, SERVICE_HEADER};
 
@@ -246,22 +246,4 @@ impl Refusal {
 fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// Ready when calls are cut. Costs nothing until something has to wait.
-pub(super) fn poll_cut(
-    mut cut: Pin<&mut Option<OwnedNotified>>,
-    traffic: &Traffic,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    if cut.is_none() {
-        cut.set(Some(traffic.when_cut()));
-    }
-    if traffic.is_cut() {
-        return Poll::Ready(());
-    }
-    match cut.as_pin_mut() {
-        Some(cut) => cut.poll(cx),
-        None => Poll::Pending,
-    }
 }

@@ -48,6 +48,7 @@ mod builder;
 mod clock;
 mod driver;
 mod error;
+mod handle;
 mod inner;
 mod layer;
 mod names;
@@ -67,7 +68,6 @@ use std::{fmt, future::Future, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use self::inner::{Command, Handle, Status};
 pub use self::{
     body::Body,
     builder::Builder,
@@ -78,8 +78,13 @@ pub use self::{
     signal::signal,
     stage::Stage,
 };
+use self::{
+    handle::Handle,
+    inner::{Command, Status},
+};
 use crate::{
     client::{Client, RequestError},
+    logs,
     model::{InvalidName, ServiceName, Weight},
 };
 
@@ -151,7 +156,7 @@ impl Provider {
         async move {
             let present = Present(&this.handle);
             if let Some(broken) = &this.handle.inner.broken {
-                tracing::error!(error = %broken, "the provider cannot go online; it serves unregistered");
+                tracing::error!(target: logs::PROVIDER, cause = %broken, "the provider cannot go online; it serves unregistered");
             } else {
                 let _ = this.handle.tell(Command::Online);
             }
@@ -253,6 +258,15 @@ impl Provider {
     /// How it is now, and how it went offline, as far as it has.
     pub fn report(&self) -> Report {
         self.handle.report()
+    }
+}
+
+impl Builder {
+    /// Makes it. Nothing happens before [`online`](Provider::online),
+    /// [`offline_on`](Provider::offline_on) or [`offline`](Provider::offline).
+    pub fn build(self) -> Provider {
+        let handle = Arc::new(self.into_handle());
+        Provider { handle }
     }
 }
 

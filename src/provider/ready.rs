@@ -91,7 +91,7 @@ async fn get(
     let answer = sender.send_request(request);
     let response = tokio::select! {
         response = answer => response?,
-        ended = connection => return Err(ended.err().map_or("the connection ended".into(), Into::into)),
+        ended = connection => return Err(ended.err().map_or_else(|| "the connection ended".into(), Into::into)),
     };
     match response.status().as_u16() {
         200..400 => Ok(()),

@@ -84,7 +84,7 @@ pub(super) async fn deregister(
             Ok(()) | Err(RequestError::NotRegistered) => {}
             Err(error) => {
                 how = Deregistered::Unconfirmed;
-                why.get_or_insert(error.to_string());
+                why.get_or_insert_with(|| error.to_string());
             }
         }
     }

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     client::Client,
+    logs,
     model::{Instance, InvalidName, ServiceName},
 };
 
@@ -156,7 +157,7 @@ where
                     Ok((socket, _)) => connections.take(socket, true),
                     Err(error) if is_of_the_connection(&error) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept connections");
+                        tracing::warn!(target: logs::PROVIDER, cause = %error, "cannot accept connections");
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -172,7 +173,7 @@ where
         // The provider cuts calls after `drain`; what has none any more needs no longer than this.
         let ended = async { while connections.tasks.join_next().await.is_some() {} };
         if timeout(drain + GOODBYE, ended).await.is_err() {
-            tracing::debug!("connections outlive `drain_timeout`, and are closed");
+            tracing::debug!(target: logs::PROVIDER, "connections outlive `drain_timeout`, and are closed");
         }
         connections.tasks.shutdown().await;
         let _ = provider.handle.tell(super::inner::Command::Stopped);
@@ -229,7 +230,7 @@ where
                 }
             };
             if let Err(error) = ended {
-                tracing::trace!(error, "a connection ended");
+                tracing::trace!(target: logs::PROVIDER, cause = error, "a connection ended");
             }
         });
     }

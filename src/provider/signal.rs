@@ -1,9 +1,8 @@
 //! What tells a process to end.
 
-use std::{
-    future::Future,
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
-};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use crate::logs;
 
 /// Whether this process listens to signals by [`signal`]. Once it does they end it no more, for good,
 /// so that there is no harm in listening for another one.
@@ -15,11 +14,9 @@ static LISTENING: AtomicBool = AtomicBool::new(false);
 /// From its first poll on these signals end the process no more by themselves: whoever waits here
 /// has to. A second one hastens a provider that is leaving. If the system lets nobody listen, it never
 /// returns, which one ERROR says; the signals then end the process at once, as they do without it.
-pub fn signal() -> impl Future<Output = ()> + Send + 'static {
-    async {
-        LISTENING.store(true, SeqCst);
-        told().await;
-    }
+pub async fn signal() {
+    LISTENING.store(true, SeqCst);
+    told().await;
 }
 
 /// Returns at the next signal, if this process listens to them.
@@ -33,7 +30,7 @@ pub(super) async fn another() {
 
 async fn told() {
     if let Err(error) = next().await {
-        tracing::error!(%error, "cannot listen to signals: they end this process at once");
+        tracing::error!(target: logs::PROVIDER, cause = %error, "cannot listen to signals: they end this process at once");
         std::future::pending().await
     }
 }

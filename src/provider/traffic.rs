@@ -1,10 +1,13 @@
 //! What the layer counts, and what it is told. Atomics alone: calls share no lock.
 
 use std::{
+    future::Future,
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -234,6 +237,24 @@ impl Drop for InFlight {
         if before == 1 && self.0.stopped.load(SeqCst) {
             self.0.idle.notify_one();
         }
+    }
+}
+
+/// Ready when calls are cut. Costs nothing until something has to wait.
+pub(super) fn poll_cut(
+    mut cut: Pin<&mut Option<OwnedNotified>>,
+    traffic: &Traffic,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if cut.is_none() {
+        cut.set(Some(traffic.when_cut()));
+    }
+    if traffic.is_cut() {
+        return Poll::Ready(());
+    }
+    match cut.as_pin_mut() {
+        Some(cut) => cut.poll(cx),
+        None => Poll::Pending,
     }
 }
 

@@ -211,7 +211,7 @@ async fn calls_are_refused_only_where_that_is_wanted() {
     within("lingering", served.provider.reached(Stage::Lingering)).await;
     let (status, headers, _) = call(served.address, "/", &[]).await;
     assert_eq!(
-        (status, &*headers["retry-after"].as_bytes()),
+        (status, headers["retry-after"].as_bytes()),
         (503, &b"1"[..])
     );
     let report = served.ended().await.report();
