@@ -183,7 +183,7 @@ impl Provider {
     }
 
     /// Ends the waiting of a provider that leaves: it stops listening at once and finishes what is
-    /// in flight. The second signal of [`signal`] does the same.
+    /// in flight. The second signal of [`signal()`] does the same.
     pub fn hasten(&self) {
         let _ = self.handle.tell(Command::Hasten);
     }
