@@ -98,6 +98,7 @@ pub mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod model;
+pub mod provider;
 mod session;
 mod tls;
 pub mod transport;

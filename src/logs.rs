@@ -1,4 +1,4 @@
-//! Where the lines of the log come from: four targets of [`tracing`], which stay as they are.
+//! Where the lines of the log come from: five targets of [`tracing`], which stay as they are.
 //!
 //! | target | what it says |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | [`DIRECTORY`] | which instances a service has: what came, what left, what is held |
 //! | [`BALANCE`] | whom calls may go to: ejections, probes, policies |
 //! | [`TRANSPORT`] | connections to instances |
+//! | [`PROVIDER`] | how a provider of this process comes and leaves |
 //!
 //! So `tower_nacos=warn,tower_nacos::directory=info` is a filter that goes on working. Fields have
 //! one name everywhere: `client` (see [`Builder::client_name`](crate::client::Builder::client_name)),
@@ -20,3 +21,5 @@ pub const DIRECTORY: &str = "tower_nacos::directory";
 pub const BALANCE: &str = "tower_nacos::balance";
 /// Connections to instances.
 pub const TRANSPORT: &str = "tower_nacos::transport";
+/// How a provider of this process comes and leaves.
+pub const PROVIDER: &str = "tower_nacos::provider";

@@ -55,7 +55,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "sync",
         ],
     ),
-    ("provider", &["client", "model"]),
+    ("provider", &["client", "model", "metrics"]),
     ("testing", &["model", "wire"]),
 ];
 

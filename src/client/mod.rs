@@ -488,6 +488,11 @@ impl Client {
         ServiceKey::in_checked(self.handle.namespace.clone(), service)
     }
 
+    /// Tells clients apart, for as long as one of them lives; clones are the same.
+    pub(crate) fn id(&self) -> usize {
+        Arc::as_ptr(&self.handle).addr()
+    }
+
     /// Subscribes to exactly this service, of this client's namespace.
     pub(crate) fn subscribe_key(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
         self.handle.subscribe(key)

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-const TARGETS: [&str; 4] = ["REGISTRY", "DIRECTORY", "BALANCE", "TRANSPORT"];
+const TARGETS: [&str; 5] = ["REGISTRY", "DIRECTORY", "BALANCE", "TRANSPORT", "PROVIDER"];
 const MACROS: [&str; 7] = [
     "trace", "debug", "info", "warn", "error", "event", "enabled",
 ];
