@@ -76,6 +76,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `tls` | off | `client::Tls`, `transport::Tls`: TLS and mutual TLS to the registry and to instances, by rustls |
+//! | `ram` | off | `Builder::login_ram`: naming requests signed with an access key, as Alibaba Cloud MSE wants them |
 //! | `metrics` | off | `metrics`: what happens, told through the [metrics](https://docs.rs/metrics) facade; one table names it all |
 //! | `testing` | off | `testing`: a Nacos registry in this process, over real sockets, with scripted faults |
 //!
@@ -93,9 +94,11 @@ pub mod endpoint;
 pub mod grpc;
 pub mod http;
 mod link;
+pub mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod model;
+pub mod provider;
 mod session;
 mod tls;
 pub mod transport;

@@ -231,6 +231,24 @@ impl SimClient {
         self.command(command, now);
     }
 
+    /// Registers a persistent instance, or takes it back.
+    pub fn persist(
+        &mut self,
+        ticket: u64,
+        key: &ServiceKey,
+        instance: Instance,
+        on: bool,
+        now: Instant,
+    ) {
+        let command = Command::Persist {
+            ticket: Ticket(ticket),
+            key: key.clone(),
+            instance: Box::new(instance),
+            on,
+        };
+        self.command(command, now);
+    }
+
     /// Takes back what was registered.
     pub fn deregister(&mut self, ticket: u64, key: &ServiceKey, now: Instant) {
         let command = Command::Deregister {
@@ -444,6 +462,7 @@ impl SimClient {
                     call,
                     payload,
                     timeout,
+                    ..
                 } => self.actions.push_back(Action::Call {
                     link: Link(link),
                     call: Call(call),

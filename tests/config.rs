@@ -139,8 +139,8 @@ fn every_option_is_read_from_each_source() {
     .unwrap();
     assert_eq!(of_file, of_variables);
     let shown = format!("{of_file:?}");
-    // Absent: the servers and the six of TLS.
-    assert_eq!(shown.matches(": None").count(), 7, "{shown}");
+    // Absent: the servers, the four of RAM and the six of TLS.
+    assert_eq!(shown.matches(": None").count(), 11, "{shown}");
     of_file.builder().unwrap();
 }
 
@@ -298,7 +298,7 @@ fn no_error_and_no_debug_shows_a_password() {
         "nacos://jo:s3cret@h1?call_timeout=0s",
         "nacos://h1?password=s3cret",
     ] {
-        let error = url_error(url);
+        let error = url_error(url).replace("`secret_key`", ""); // the name of an option
         assert!(
             !error.contains("s3") && !error.contains("cret"),
             "{url}: {error}"
@@ -306,7 +306,8 @@ fn no_error_and_no_debug_shows_a_password() {
         let error = Config::from_variables([("NACOS_URL", url)])
             .and_then(Config::builder)
             .unwrap_err();
-        assert!(!error.to_string().contains("cret"), "{url}: {error}");
+        let error = error.to_string().replace("`secret_key`", "");
+        assert!(!error.contains("cret"), "{url}: {error}");
     }
     for text in [
         r#"{"password": ["s3cret"]}"#,

@@ -10,6 +10,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 mod paths;
 #[path = "layering/rings.rs"]
 mod rings;
+#[path = "layering/targets.rs"]
+mod targets;
 
 /// Each room and what it may import. Rooms further down may be imported by rooms further up.
 const PLAN: &[(&str, &[&str])] = &[
@@ -53,7 +55,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "sync",
         ],
     ),
-    ("provider", &["client", "model"]),
+    ("provider", &["client", "model", "metrics"]),
     ("testing", &["model", "wire"]),
 ];
 

@@ -167,6 +167,16 @@ async fn lines_name_what_they_are_about_by_the_same_fields() {
     within(client.close(HANG)).await.unwrap();
     wait_for("subscription closed").await;
 
+    // A port that nobody listens on any more.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = gone.local_addr().unwrap().to_string();
+    let builder = Client::builder().servers(&gone).client_name("lost");
+    let lost = builder.connect_lazy().unwrap();
+    let nowhere = lost.subscribe_lazy("orders").unwrap();
+    wait_for("no registry connection since the start").await;
+    let hint = nowhere.hint().expect("what stands in the way");
+    assert!(hint.contains("refused"), "{hint}");
+
     let lines = lines.0.lock().unwrap().clone();
     for line in &lines {
         let has = |field: &str| line.fields.contains_key(field);
@@ -193,7 +203,12 @@ async fn lines_name_what_they_are_about_by_the_same_fields() {
         ("could not be read", &["group", "cause"]),
         ("refuses the subscription", &["group", "cause"]),
         ("connection lost", &["cause"]),
-        ("weight 0", &["group", "instance"]),
+        ("weight 0", &["group", "instance", "client"]),
+        ("registry connection", &["client"]),
+        (
+            "since the start",
+            &["cause", "client", "attempts", "lasted"],
+        ),
     ] {
         let said: Vec<_> = lines
             .iter()

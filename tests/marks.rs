@@ -7,7 +7,7 @@
 )]
 
 use std::{
-    future::Future,
+    future::{Future, IntoFuture},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -16,7 +16,7 @@ use std::{
 };
 
 use axum::{Router, extract::Request, response::IntoResponse};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use tokio::{net::TcpListener, task::AbortHandle};
 use tower::{Service, ServiceExt, balance::p2c};
 use tower_nacos::{
@@ -24,7 +24,7 @@ use tower_nacos::{
     http::{self, Body, ResponseBody},
     model::{OFFLINE_HEADER, START_TIME},
     testing::Registry,
-    transport::{Protocol, Transport, TransportBuilder},
+    transport::{Protocol, Transport},
 };
 
 /// Answers with its name, and with a mark once it has one.
@@ -105,7 +105,7 @@ impl World {
     }
 
     fn client(&self, protocol: Protocol) -> http::Client {
-        let transport = TransportBuilder::default().protocol(protocol);
+        let transport = Transport::builder().protocol(protocol);
         http::Client::builder(&self.nacos)
             .transport(transport)
             .build()
@@ -118,7 +118,9 @@ async fn soon<F: Future>(future: F) -> F::Output {
 }
 
 async fn who(client: &http::Client) -> String {
-    let response = soon(client.get("nacos://orders/")).await.unwrap();
+    let response = soon(client.get("nacos://orders/").into_future())
+        .await
+        .unwrap();
     text(response).await
 }
 
@@ -133,7 +135,7 @@ async fn the_first_marked_answer_is_the_last_call_of_everybody() {
         let world = World::new().await;
         let clients = [world.client(protocol), world.client(protocol)];
         let orders = world.nacos.subscribe("orders").await.unwrap();
-        let make = TransportBuilder::default().protocol(protocol).build();
+        let make = Transport::builder().protocol(protocol).build();
         let mut stock = p2c::Balance::new(orders.discover(make));
         // Each of them has called both before.
         for client in &clients {
@@ -143,9 +145,7 @@ async fn the_first_marked_answer_is_the_last_call_of_everybody() {
             }
         }
         let mut call = async |uri: String| {
-            let request = ::http::Request::get(uri)
-                .body(Body::from(Empty::new()))
-                .unwrap();
+            let request = ::http::Request::get(uri).body(Body::from(())).unwrap();
             let ready: &mut _ = soon(stock.ready()).await.unwrap();
             text(soon(ready.call(request)).await.unwrap()).await
         };

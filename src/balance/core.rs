@@ -20,6 +20,7 @@ use crate::{
     },
     directory::Snapshot,
     endpoint::{self, EndpointSet, Shared, Upkeep},
+    logs,
     sync::Published,
 };
 
@@ -364,6 +365,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         if !self.faults.warned.swap(true, Ordering::Relaxed) {
             let service = self.set().service();
             tracing::warn!(
+                target: logs::BALANCE,
                 namespace = &**service.namespace(),
                 group = &**service.group(),
                 service = &**service.name(),
@@ -403,6 +405,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     pub(super) fn warn(&self, what: std::fmt::Arguments<'_>) {
         let service = self.set().service();
         tracing::warn!(
+            target: logs::BALANCE,
             namespace = &**service.namespace(),
             group = &**service.group(),
             service = &**service.name(),

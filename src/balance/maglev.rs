@@ -8,6 +8,7 @@ use crate::balance::{
     Candidate, Loads, PickContext, Policy, Random,
     hash::{mix, stable_hash},
 };
+use crate::logs;
 
 /// Calls with the same key go to the same instance, also from other callers, and few keys move when
 /// an instance comes or goes.
@@ -104,6 +105,7 @@ impl Policy for Maglev {
             None => {
                 if !self.warned.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
+                        target: logs::BALANCE,
                         "a call through a consistent-hash balancer has no hash key; such calls go to random instances"
                     );
                 }

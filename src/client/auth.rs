@@ -12,6 +12,8 @@ use std::{
 
 use rand::{RngExt, rngs::StdRng};
 
+#[cfg(feature = "ram")]
+use super::ram::Signer;
 use super::secret::Secret;
 use crate::{model::ServiceKey, session::LinkId};
 
@@ -30,8 +32,18 @@ const UNSAID: Duration = Duration::from_secs(60);
 /// What a login brought. `Debug` does not show the token.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
-    pub(super) text: Secret,
+    pub(super) proof: Proof,
     pub(super) ttl: Duration,
+}
+
+/// What shows a server who asks.
+#[derive(Clone, Debug)]
+pub(super) enum Proof {
+    /// The same text with each request.
+    Text(Secret),
+    /// A signature of each.
+    #[cfg(feature = "ram")]
+    Signer(Signer),
 }
 
 /// How a client with a user name stands with its servers.
@@ -97,15 +109,35 @@ pub(crate) enum Failed {
 }
 
 impl Token {
-    #[cfg(feature = "testing")]
     pub(crate) fn new(text: String, ttl: Duration) -> Self {
-        let text = text.into();
-        Self { text, ttl }
+        let proof = Proof::Text(text.into());
+        Self { proof, ttl }
     }
 
-    /// As naming requests carry it.
+    #[cfg(feature = "ram")]
+    pub(super) const fn of_ram(signer: Signer, ttl: Duration) -> Self {
+        let proof = Proof::Signer(signer);
+        Self { proof, ttl }
+    }
+
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        match &self.proof {
+            Proof::Text(text) => text.reveal(),
+            #[cfg(feature = "ram")]
+            Proof::Signer(_) => "",
+        }
+    }
+
+    /// What all naming requests carry alike.
     fn headers(&self) -> HashMap<String, String> {
-        HashMap::from([("accessToken".to_owned(), self.text.reveal().to_owned())])
+        match &self.proof {
+            Proof::Text(text) => {
+                HashMap::from([("accessToken".to_owned(), text.reveal().to_owned())])
+            }
+            #[cfg(feature = "ram")]
+            Proof::Signer(_) => HashMap::new(),
+        }
     }
 }
 
@@ -135,6 +167,15 @@ impl Auth {
     pub(crate) fn headers(&self, now: Instant) -> Option<HashMap<String, String>> {
         let held = self.held.as_ref().filter(|held| !held.is_expired(now))?;
         Some(held.token.headers())
+    }
+
+    /// What signs each naming request, if it is signatures that are wanted.
+    #[cfg(feature = "ram")]
+    pub(super) fn signer(&self) -> Option<&Signer> {
+        match &self.held.as_ref()?.token.proof {
+            Proof::Signer(signer) => Some(signer),
+            Proof::Text(_) => None,
+        }
     }
 
     /// A login at the server of `from` brought a token: the next is due between a fifteenth and a

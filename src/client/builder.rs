@@ -1,4 +1,12 @@
-use std::{sync::Arc, time::Duration};
+#[cfg(feature = "ram")]
+use std::future::Future;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{task::coop::consume_budget, time::timeout};
@@ -8,14 +16,23 @@ use super::tls::Tls;
 use super::{
     Client, ConfigError, ConnectError, ConnectionState, ENDLESS, InvalidServer, ServerAddress,
     auth::Auth,
+    credentials::{Credentials, Identity},
     driver::{Driver, Setup},
     home::Home,
     links::Network,
     login::Login,
-    secret::Secret,
     server_address,
 };
-use crate::{directory::Options, link::Security, model, session};
+#[cfg(feature = "ram")]
+use super::{
+    ram::RamCredentials,
+    ram_source::{Ram, Source},
+};
+use crate::{
+    directory::{Options, Owner},
+    link::Security,
+    model, session,
+};
 
 /// Options of a [`Client`], each with its default.
 #[derive(Clone, Debug)]
@@ -23,6 +40,7 @@ pub struct Builder {
     servers: Result<Vec<ServerAddress>, InvalidServer>,
     namespace: String,
     app_name: String,
+    client_name: Option<String>,
     connect_timeout: Duration,
     patience: Duration,
     call_timeout: Duration,
@@ -39,7 +57,9 @@ pub struct Builder {
     retry_cap: Duration,
     safety_read: Option<Duration>,
     max_connection_age: Option<Duration>,
-    login: Option<(String, Secret)>,
+    login: Option<Identity>,
+    #[cfg(feature = "ram")]
+    signature_region: Option<String>,
     login_timeout: Duration,
     context_path: String,
     directory: Options,
@@ -50,6 +70,9 @@ pub struct Builder {
 
 /// After so long without a word, servers ask whether a client is there.
 const SILENCE: Duration = Duration::from_secs(20);
+
+/// Numbers of clients that were given no name.
+static CLIENTS: AtomicU64 = AtomicU64::new(1);
 
 /// What can be given as one or several servers.
 pub trait IntoServers {
@@ -87,6 +110,14 @@ impl Builder {
     #[must_use]
     pub fn app_name(mut self, name: impl Into<String>) -> Self {
         self.app_name = name.into();
+        self
+    }
+
+    /// What this client is called in the log: the field `client` of its lines. Default a number, which
+    /// tells the clients of one process apart. Only the log shows it.
+    #[must_use]
+    pub fn client_name(mut self, name: impl Into<String>) -> Self {
+        self.client_name = Some(name.into());
         self
     }
 
@@ -161,7 +192,77 @@ impl Builder {
     /// authentication off: it is used so, with a warning.
     #[must_use]
     pub fn login(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
-        self.login = Some((username.into(), Secret::from(password.into())));
+        self.login = Some(Identity::User(username.into(), password.into().into()));
+        self
+    }
+
+    /// Signs each naming request with these keys, as Alibaba Cloud MSE and servers with its RAM
+    /// plugin want it. Default: no. Takes the place of [`login`](Self::login), and the other way
+    /// round: the last one counts.
+    ///
+    /// There is no login and no token; the signature holds the time of this machine, which servers
+    /// may compare with theirs. A request that is denied is tried once more, as with a token. The
+    /// secret is in no log, error or `Debug`, and leaves this process only as part of signatures.
+    /// Needs the feature `ram`.
+    #[cfg(feature = "ram")]
+    #[must_use]
+    pub fn login_ram(self, access_key: impl Into<String>, secret: impl Into<String>) -> Self {
+        self.login_ram_once(access_key, secret, None)
+    }
+
+    /// The same with the token of temporary credentials, for options that are data.
+    #[cfg(feature = "ram")]
+    pub(super) fn login_ram_once(
+        mut self,
+        access_key: impl Into<String>,
+        secret: impl Into<String>,
+        security_token: Option<&str>,
+    ) -> Self {
+        let mut credentials = RamCredentials::new(access_key, secret);
+        if let Some(token) = security_token {
+            credentials = credentials.with_security_token(token);
+        }
+        self.login = Some(Identity::of_ram(credentials));
+        self
+    }
+
+    /// [`login_ram`](Self::login_ram) with credentials that change: temporary ones of STS, or keys
+    /// that are rotated.
+    ///
+    /// `provider` is asked before the first request, ahead of the expiry that it names (every minute
+    /// if it names none), and when a server denies a request (at most once in 3 s, and once a minute
+    /// and service). It runs as a task of the runtime that the client was built on, may take
+    /// [`login_timeout`](Self::login_timeout), and may fail: credentials that still hold stay in use,
+    /// and it is asked again after 1 s, doubling to 30 s.
+    ///
+    /// ```
+    /// use tower_nacos::client::{Client, RamCredentials};
+    /// # async fn fetch() -> std::io::Result<(String, String, String)> { unimplemented!() }
+    ///
+    /// let builder = Client::builder().login_ram_with(|| async {
+    ///     let (access_key, secret, token) = fetch().await?;
+    ///     Ok::<_, std::io::Error>(RamCredentials::new(access_key, secret).with_security_token(token))
+    /// });
+    /// ```
+    #[cfg(feature = "ram")]
+    #[must_use]
+    pub fn login_ram_with<F, Found, E>(mut self, provider: F) -> Self
+    where
+        F: Fn() -> Found + Send + Sync + 'static,
+        Found: Future<Output = Result<RamCredentials, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.login = Some(Identity::Ram(Source::provider(provider)));
+        self
+    }
+
+    /// Signs as version 4, for this region (`cn-hangzhou`), as the Java client does with
+    /// `signatureRegionId`. Default: version 1, which knows no region. Only with
+    /// [`login_ram`](Self::login_ram).
+    #[cfg(feature = "ram")]
+    #[must_use]
+    pub fn signature_region(mut self, region: impl Into<String>) -> Self {
+        self.signature_region = Some(region.into());
         self
     }
 
@@ -320,6 +421,16 @@ impl Builder {
                 "it is zero, so nothing could ever succeed",
             ));
         }
+        #[cfg(feature = "ram")]
+        if let Some(what) = self.login.as_ref().and_then(Identity::objection) {
+            return Err(ConfigError::option("login_ram", what));
+        }
+        #[cfg(feature = "ram")]
+        if self.signature_region.is_some() && !matches!(self.login, Some(Identity::Ram(_))) {
+            return Err(ConfigError::contradiction(
+                "signature_region is given, but nothing is signed; set access_key and secret_key (`login_ram`)",
+            ));
+        }
         if self.idle >= SILENCE {
             return Err(ConfigError::option(
                 "idle_check",
@@ -454,18 +565,31 @@ impl Builder {
             .login
             .as_ref()
             .map(|_| Auth::new(StdRng::from_rng(&mut rng)));
-        let login = self.login.map(|(username, password)| {
+        #[cfg(feature = "ram")]
+        let region = self.signature_region.filter(|region| !region.is_empty());
+        let login = self.login.map(|identity| {
             // The session's word for all that comes before a server can be asked anything.
             let login_timeout = self.login_timeout.min(ENDLESS);
             config.dial_timeout = config.dial_timeout.saturating_add(login_timeout);
             config.credentials = true;
-            Arc::new(Login {
-                username,
-                password,
-                context_path: slashed(&self.context_path),
-                security: login_security,
-                timeout: login_timeout,
-            })
+            let credentials = match identity {
+                Identity::User(username, password) => Credentials::User(Login {
+                    username,
+                    password,
+                    context_path: slashed(&self.context_path),
+                    security: login_security,
+                    timeout: login_timeout,
+                }),
+                #[cfg(feature = "ram")]
+                Identity::Ram(source) => Credentials::Ram(Ram {
+                    source,
+                    region: region.map(Into::into),
+                    timeout: login_timeout,
+                    runtime: tokio::runtime::Handle::try_current().ok(),
+                }),
+            };
+            config.signed = credentials.signs();
+            Arc::new(credentials)
         });
         let network = Network {
             servers,
@@ -473,7 +597,12 @@ impl Builder {
             max_message_size: self.max_message_size,
             login,
         };
+        let name = self.client_name.unwrap_or_else(|| {
+            let number = CLIENTS.fetch_add(1, Ordering::Relaxed);
+            number.to_string()
+        });
         let setup = Setup {
+            owner: Owner::new(name.into()),
             config,
             network,
             auth,
@@ -504,6 +633,7 @@ impl Default for Builder {
             servers: Ok(Vec::new()),
             namespace: model::PUBLIC_NAMESPACE.to_owned(),
             app_name: "unknown".to_owned(),
+            client_name: None,
             connect_timeout: Duration::from_secs(10),
             patience: Duration::from_secs(10),
             call_timeout: Duration::from_secs(3),
@@ -521,6 +651,8 @@ impl Default for Builder {
             safety_read: Some(Duration::from_secs(60)),
             max_connection_age: None,
             login: None,
+            #[cfg(feature = "ram")]
+            signature_region: None,
             login_timeout: Duration::from_secs(5),
             context_path: "/nacos".to_owned(),
             directory: Options::default(),

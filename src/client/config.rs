@@ -28,7 +28,8 @@ macro_rules! options {
         /// | name | value |
         /// |---|---|
         /// | `servers` | one address, several with commas or spaces between them, or a list; see [`ServerAddress`](super::ServerAddress) |
-        /// | `namespace`, `group`, `app_name`, `username`, `password`, `context_path` | texts |
+        /// | `namespace`, `group`, `app_name`, `client_name`, `username`, `password`, `context_path` | texts |
+        /// | `access_key`, `secret_key`, `security_token`, `signature_region` | texts, with feature `ram`; see [`Builder::login_ram`] |
         /// | `connect_timeout`, `request_timeout`, `resolve_timeout`, `dial_timeout`, `check_timeout`, `ready_timeout`, `call_timeout`, `login_timeout`, `idle_check`, `first_retry`, `retry_cap` | times with their unit: `500ms`, `10s`, `1m30s` |
         /// | `safety_read`, `max_connection_age` | a time, or `off` |
         /// | `tries` | a number |
@@ -70,8 +71,13 @@ options! {
     namespace: Plain,
     group: Plain,
     app_name: Plain,
+    client_name: Plain,
     username: Plain,
     password: Secret,
+    access_key: Plain,
+    secret_key: Secret,
+    security_token: Secret,
+    signature_region: Plain,
     context_path: Plain,
     grpc_port: Number<u16>,
     connect_timeout: Time,
@@ -209,6 +215,7 @@ impl Config {
         if let Some(Servers(servers)) = self.servers {
             to = to.servers(servers);
         }
+        let named = self.username.is_some() || self.password.is_some();
         match (self.username, self.password) {
             (Some(Plain(username)), Some(password)) => {
                 to = to.login(username, password.reveal());
@@ -225,10 +232,46 @@ impl Config {
                 ));
             }
         }
+        let signing = [
+            ("access_key", self.access_key.is_some()),
+            ("secret_key", self.secret_key.is_some()),
+            ("security_token", self.security_token.is_some()),
+            ("signature_region", self.signature_region.is_some()),
+        ];
+        let given = signing.iter().find(|(_, given)| *given);
+        if let Some((given, _)) = given
+            && named
+        {
+            let what = format!("{given} and username are given; one of them is the login");
+            return Err(ConfigError::contradiction(what));
+        }
+        #[cfg(not(feature = "ram"))]
+        if let Some((given, _)) = given {
+            let what =
+                format!("{given} needs this crate's feature `ram`, which is not compiled in");
+            return Err(ConfigError::contradiction(what));
+        }
+        #[cfg(feature = "ram")]
+        match (self.access_key, self.secret_key) {
+            (Some(Plain(access_key)), Some(secret)) => {
+                let token = self.security_token.as_ref().map(Secret::reveal);
+                to = to.login_ram_once(access_key, secret.reveal(), token);
+                if let Some(Plain(region)) = self.signature_region {
+                    to = to.signature_region(region);
+                }
+            }
+            _ if given.is_none() => {}
+            _ => {
+                return Err(ConfigError::contradiction(
+                    "access_key and secret_key belong together, and security_token and signature_region to both",
+                ));
+            }
+        }
         set!(
             namespace,
             group,
             app_name,
+            client_name,
             context_path,
             grpc_port,
             connect_timeout,

@@ -15,7 +15,8 @@ use tokio::{net::lookup_host, sync::watch, time::timeout};
 use super::{
     ServerAddress,
     auth::Token,
-    login::{Login, LoginError, Target},
+    credentials::Credentials,
+    login::{LoginError, Target},
 };
 use crate::{
     link::{self, CallError, Connection, Link, Security, StreamReceiver, StreamSender},
@@ -76,7 +77,7 @@ pub(super) struct Network {
     pub(super) servers: Vec<ServerAddress>,
     pub(super) max_message_size: usize,
     pub(super) security: Security,
-    pub(super) login: Option<Arc<Login>>,
+    pub(super) login: Option<Arc<Credentials>>,
 }
 
 struct Open {
@@ -157,7 +158,7 @@ impl Links {
         let limit = self.network.max_message_size;
         let (security, host) = (self.network.security.clone(), host.clone());
         let login = self.network.login.clone();
-        let within = within.saturating_sub(login.as_ref().map_or(Duration::ZERO, |l| l.timeout));
+        let within = within.saturating_sub(login.as_ref().map_or(Duration::ZERO, |l| l.timeout()));
         let login = login.filter(|_| with_login);
         let target = self.network.target(addr, &host);
         let at = target.clone();

@@ -85,6 +85,10 @@ pub(super) enum LoginError {
         status: u16,
         context_path: String,
     },
+    /// What signs requests is not known: no server was asked.
+    #[cfg(feature = "ram")]
+    #[error("the RAM credentials cannot be had: {reason}")]
+    NoCredentials { reason: String },
     #[error("login at {url}: the answer has no token ({what}){}", saying(body))]
     NoToken {
         url: String,
@@ -127,7 +131,7 @@ impl Login {
     /// Logs in at `target`, by the newest path that it knows.
     ///
     /// Cancel-safe: dropping the future closes the socket.
-    pub(super) async fn at(self: Arc<Self>, target: Target) -> Result<Token, LoginError> {
+    pub(super) async fn at(&self, target: Target) -> Result<Token, LoginError> {
         match timeout(self.timeout, self.try_paths(&target)).await {
             Ok(result) => result,
             Err(_) => Err(LoginError::TimedOut {
@@ -229,10 +233,10 @@ impl Login {
         let granted = serde_json::from_str::<Granted>(&answer.body)
             .or_else(|_| serde_json::from_str::<Wrapped>(&answer.body).map(|w| w.data));
         match granted {
-            Ok(granted) if !granted.access_token.is_empty() => Ok(Token {
-                text: granted.access_token.into(),
-                ttl: Duration::from_secs(seconds(granted.token_ttl.as_ref())),
-            }),
+            Ok(granted) if !granted.access_token.is_empty() => Ok(Token::new(
+                granted.access_token,
+                Duration::from_secs(seconds(granted.token_ttl.as_ref())),
+            )),
             Ok(_) => Err(LoginError::NoToken {
                 url,
                 what: "it is empty".to_owned(),

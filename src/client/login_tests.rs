@@ -82,7 +82,7 @@ async fn the_newest_path_is_tried_first_and_the_older_on_404_405_410_and_501() {
     ] {
         let (target, requests) = server(answers).await;
         let token = login().at(target).await.unwrap();
-        assert_eq!(token.text.reveal(), "t.t");
+        assert_eq!(token.text(), "t.t");
         assert_eq!(token.ttl, Duration::from_secs(7));
         let requests = requests.lock().unwrap();
         assert_eq!(requests.len(), paths.len());
@@ -261,10 +261,7 @@ async fn a_closed_port_says_that_the_login_needs_it() {
 
 #[test]
 fn nothing_of_a_login_shows_its_secrets() {
-    let token = Token {
-        text: "t0ken".into(),
-        ttl: Duration::ZERO,
-    };
+    let token = Token::new("t0ken".to_owned(), Duration::ZERO);
     let shown = format!("{:?} {token:?}", login());
     assert!(
         !shown.contains("s3cret") && !shown.contains("t0ken"),

@@ -6,6 +6,7 @@ mod config;
 mod copies;
 pub(crate) mod core;
 mod counters;
+mod credentials;
 mod driver;
 mod error;
 mod hints;
@@ -16,6 +17,11 @@ mod links;
 mod login;
 mod nearest;
 mod operations;
+mod outage;
+#[cfg(feature = "ram")]
+mod ram;
+#[cfg(feature = "ram")]
+mod ram_source;
 mod reach;
 mod secret;
 mod server_address;
@@ -39,6 +45,8 @@ use tokio::{
     time::timeout,
 };
 
+#[cfg(feature = "ram")]
+pub use self::ram::RamCredentials;
 #[cfg(feature = "tls")]
 pub use self::tls::Tls;
 pub use self::{
@@ -55,7 +63,8 @@ use self::{
     operations::{Operation, Reply, Unconnected},
 };
 use crate::{
-    directory::{ReadyError, Subscription},
+    directory::{Owner, ReadyError, Subscription},
+    logs,
     model::{DEFAULT_GROUP, Instance, InvalidName, Listing, ServiceKey, ServiceName},
     session::{Outcome, Ticket},
 };
@@ -85,6 +94,7 @@ struct Handle {
     subscriptions: Arc<Subscriptions>,
     state: watch::Receiver<ConnectionState>,
     namespace: Arc<str>,
+    owner: Arc<Owner>,
     /// The group of services that are named without one.
     group: Option<Arc<str>>,
     tickets: AtomicU64,
@@ -229,7 +239,7 @@ impl Client {
     {
         consume_budget().await;
         let key = self.key(service)?;
-        check(&key, &instance, true)?;
+        self.handle.check(&key, &instance, true)?;
         let instance = Box::new(instance);
         let done = |ticket, reply| Operation::Register {
             ticket,
@@ -263,7 +273,7 @@ impl Client {
             return Err(RequestError::EmptyBatch);
         }
         for instance in &instances {
-            check(&key, instance, true)?;
+            self.handle.check(&key, instance, true)?;
         }
         let done = |ticket, reply| Operation::RegisterBatch {
             ticket,
@@ -316,7 +326,7 @@ impl Client {
         instance: Instance,
         on: bool,
     ) -> Result<(), RequestError> {
-        check(&key, &instance, false)?;
+        self.handle.check(&key, &instance, false)?;
         let instance = Box::new(instance.with_ephemeral(false));
         let done = |ticket, reply| Operation::Persist {
             ticket,
@@ -478,47 +488,61 @@ impl Client {
         ServiceKey::in_checked(self.handle.namespace.clone(), service)
     }
 
+    /// Tells clients apart, for as long as one of them lives; clones are the same.
+    pub(crate) fn id(&self) -> usize {
+        Arc::as_ptr(&self.handle).addr()
+    }
+
     /// Subscribes to exactly this service, of this client's namespace.
     pub(crate) fn subscribe_key(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
         self.handle.subscribe(key)
     }
 }
 
-/// What can be told of an instance before anything is sent.
-fn check(key: &ServiceKey, instance: &Instance, ephemeral: bool) -> Result<(), RequestError> {
-    if instance.address().port() == 0 {
-        return Err(RequestError::NoPort(instance.address().clone()));
-    }
-    let ip = instance.address().host().ip();
-    if let Some(what) = ip.and_then(reach::objection) {
-        let address = instance.address().clone();
-        return Err(RequestError::Uncallable { address, what });
-    }
-    if ip.is_some_and(|ip| ip.to_canonical().is_loopback()) {
-        tracing::warn!(
-            namespace = &**key.namespace(),
-            group = &**key.group(),
-            service = &**key.name(),
-            instance = %instance.address(),
-            "registered with a loopback address: only this machine can call it"
-        );
-    }
-    if ephemeral && !instance.is_ephemeral() {
-        return Err(RequestError::NotEphemeral(instance.address().clone()));
-    }
-    if instance.weight().is_zero() {
-        tracing::warn!(
-            namespace = &**key.namespace(),
-            group = &**key.group(),
-            service = &**key.name(),
-            instance = %instance.address(),
-            "registered with weight 0: it gets no calls"
-        );
-    }
-    Ok(())
-}
-
 impl Handle {
+    /// What can be told of an instance before anything is sent.
+    fn check(
+        &self,
+        key: &ServiceKey,
+        instance: &Instance,
+        ephemeral: bool,
+    ) -> Result<(), RequestError> {
+        if instance.address().port() == 0 {
+            return Err(RequestError::NoPort(instance.address().clone()));
+        }
+        let ip = instance.address().host().ip();
+        if let Some(what) = ip.and_then(reach::objection) {
+            let address = instance.address().clone();
+            return Err(RequestError::Uncallable { address, what });
+        }
+        if ip.is_some_and(|ip| ip.to_canonical().is_loopback()) {
+            tracing::warn!(
+                target: logs::REGISTRY,
+                client = self.owner.name(),
+            namespace = &**key.namespace(),
+                group = &**key.group(),
+                service = &**key.name(),
+                instance = %instance.address(),
+                "registered with a loopback address: only this machine can call it"
+            );
+        }
+        if ephemeral && !instance.is_ephemeral() {
+            return Err(RequestError::NotEphemeral(instance.address().clone()));
+        }
+        if instance.weight().is_zero() {
+            tracing::warn!(
+                target: logs::REGISTRY,
+                client = self.owner.name(),
+            namespace = &**key.namespace(),
+                group = &**key.group(),
+                service = &**key.name(),
+                instance = %instance.address(),
+                "registered with weight 0: it gets no calls"
+            );
+        }
+        Ok(())
+    }
+
     fn subscribe(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
         if self.is_over() {
             return Err(self.gone()); // whatever handles of before are left

@@ -25,14 +25,6 @@ impl ConnectionState {
     pub const fn is_connected(&self) -> bool {
         matches!(self, Self::Connected { .. })
     }
-
-    /// Why there is no connection, if there is none and one was tried.
-    pub(super) fn cause(&self) -> Option<&str> {
-        match self {
-            Self::Connecting { last_error, .. } => last_error.as_deref(),
-            _ => None,
-        }
-    }
 }
 
 impl fmt::Display for ConnectionState {

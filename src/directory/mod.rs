@@ -23,6 +23,7 @@ mod leaving;
 mod marks;
 mod options;
 mod outbox;
+mod owner;
 mod publish;
 mod selection;
 mod shared;
@@ -56,5 +57,5 @@ pub use self::{
     wait::{AppliedError, ReadyError, WaitForError},
     writer::{Writer, channel},
 };
-pub(crate) use self::{marks::Marks, subscription::Attached};
+pub(crate) use self::{marks::Marks, owner::Owner, subscription::Attached};
 pub use crate::model::Origin;

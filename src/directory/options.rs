@@ -1,5 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
+use super::owner::Owner;
+
 /// What to do when every enabled instance with a weight is unhealthy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,6 +60,8 @@ pub struct Options {
     /// registry that just started answers with nothing for so long, and calls that wait succeed.
     /// Zero lets calls to a service that nobody provides fail at once.
     pub unknown_while_empty: Duration,
+    /// Whose copy it is, if it is a client's.
+    pub(crate) owner: Option<Arc<Owner>>,
 }
 
 /// When a list on an intact connection is held back: see [`Options::mass_drop`].
@@ -85,6 +89,7 @@ impl Default for Options {
             mass_drop: None,
             lag: Duration::from_secs(3),
             unknown_while_empty: Duration::from_secs(3),
+            owner: None,
         }
     }
 }

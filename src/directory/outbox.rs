@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use crate::{
-    directory::{Change, ChangeKind, Consumer, Snapshot},
+    directory::{Change, ChangeKind, Consumer, Snapshot, owner::Owner},
+    logs,
     model::ServiceKey,
 };
 
@@ -52,12 +53,13 @@ impl Warning {
 
 impl Outbox {
     /// Writes the lines and wakes the consumers.
-    pub(super) fn deliver(self, key: &ServiceKey) {
+    pub(super) fn deliver(self, key: &ServiceKey, owner: Option<&Owner>) {
+        let client = owner.map(Owner::name);
         for change in &self.changes {
-            log_change(key, change);
+            log_change(key, client, change);
         }
         for note in &self.notes {
-            log_note(key, note);
+            log_note(key, client, note);
         }
         for consumer in &self.wake {
             consumer.wake();
@@ -65,28 +67,30 @@ impl Outbox {
     }
 }
 
-fn log_change(key: &ServiceKey, change: &Change) {
+fn log_change(key: &ServiceKey, client: Option<&str>, change: &Change) {
     let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
     let instance = change.instance.address();
     let revision = change.revision.get();
     match change.kind {
         ChangeKind::Added => {
-            tracing::info!(namespace, group, service, %instance, revision, "instance added");
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, %instance, revision, "instance added");
         }
         ChangeKind::Removed { cause } => {
-            tracing::info!(namespace, group, service, %instance, revision, ?cause, "instance removed");
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, %instance, revision, ?cause, "instance removed");
         }
         ChangeKind::Updated => {
             let held = change.held;
-            tracing::info!(namespace, group, service, %instance, revision, held, "instance updated");
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, %instance, revision, held, "instance updated");
         }
     }
 }
 
-fn log_note(key: &ServiceKey, note: &Note) {
+fn log_note(key: &ServiceKey, client: Option<&str>, note: &Note) {
     let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
     match note {
         Note::Rejected { hosts, first } => tracing::warn!(
+            target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -95,6 +99,8 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "hosts of a list were left out because they cannot be used"
         ),
         Note::Undecodable { reason } => tracing::warn!(
+            target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -102,6 +108,8 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "a list could not be read; the one before it serves"
         ),
         Note::StampBack { from, to } => tracing::warn!(
+            target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -111,18 +119,24 @@ fn log_note(key: &ServiceKey, note: &Note) {
              applied all the same"
         ),
         Note::Corrected => tracing::warn!(
+            target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
             "a read found a change that no push had brought"
         ),
         Note::Panic => tracing::warn!(
+            target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
             "every instance is unhealthy; calling them all the same"
         ),
         Note::Holding { instances } => tracing::warn!(
+            target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -130,6 +144,8 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "a list lacks so many instances at once that they are held until it grows or time is up"
         ),
         Note::Obeyed { instances } => tracing::error!(
+            target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -137,6 +153,8 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "instances that the registry stopped listing are no longer held"
         ),
         Note::Awaited { instances } => tracing::info!(
+            target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -144,6 +162,8 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "the first list of a new connection lacks instances; they are held for a moment"
         ),
         Note::Left { instances } => tracing::info!(
+            target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
@@ -151,12 +171,18 @@ fn log_note(key: &ServiceKey, note: &Note) {
             "instances that left while the connection was lost are no longer held"
         ),
         Note::Stale => tracing::info!(
+            target: logs::DIRECTORY,
+            client,
             namespace,
             group,
             service,
             "the connection is lost; the last set serves"
         ),
-        Note::Fresh => tracing::info!(namespace, group, service, "the set is fresh"),
-        Note::Closed => tracing::info!(namespace, group, service, "subscription closed"),
+        Note::Fresh => {
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, "the set is fresh")
+        }
+        Note::Closed => {
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, "subscription closed")
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::directory::{
     state::State,
     view::View,
 };
+use crate::logs;
 
 impl State {
     /// The views other than the root that somebody holds.
@@ -91,7 +92,7 @@ impl State {
         next.received = received;
         let next = Arc::new(next);
         root.publish(Arc::clone(&next), &transitions, out);
-        if tracing::enabled!(tracing::Level::INFO) {
+        if tracing::enabled!(target: logs::DIRECTORY, tracing::Level::INFO) {
             out.changes
                 .extend(change::between(&old, &next, &self.stones));
         }

@@ -40,7 +40,7 @@ struct Wakers {
 
 impl Shared {
     pub(super) fn new(key: ServiceKey, options: Options) -> Arc<Self> {
-        let hint = Hint::default();
+        let hint = Hint::of(options.owner.clone());
         let first = Snapshot {
             hint: hint.clone(),
             ..Snapshot::default()
@@ -74,7 +74,7 @@ impl Shared {
             result
         };
         let notify = outbox.notify;
-        outbox.deliver(&self.key);
+        outbox.deliver(&self.key, self.options.owner.as_deref());
         #[cfg(feature = "metrics")]
         self.tell();
         if notify {

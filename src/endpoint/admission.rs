@@ -363,7 +363,7 @@ impl<S> Drop for Admitted<S> {
         if let Some(endpoint) = &self.endpoint {
             endpoint.end(self.since);
             if self.probe {
-                endpoint.return_probe();
+                endpoint.return_probe(false);
             }
         }
     }
@@ -374,7 +374,7 @@ impl<S> Drop for Place<S> {
     fn drop(&mut self) {
         self.stop_waiting();
         if let (true, Some(endpoint)) = (self.probe, &self.endpoint) {
-            endpoint.return_probe();
+            endpoint.return_probe(false);
         }
     }
 }

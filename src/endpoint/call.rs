@@ -288,7 +288,13 @@ where
             Some(service) => service,
             empty => match poll_service(shared, &mut room.place, counted, cx) {
                 Poll::Ready(Some(service)) => empty.insert(service),
-                Poll::Ready(None) => return true,
+                Poll::Ready(None) => {
+                    if !shared.set().is_gated() {
+                        // No gate keeps it from being picked again and again.
+                        self.tried.push(room.place.endpoint().generation());
+                    }
+                    return true;
+                }
                 Poll::Pending => return false,
             },
         };

@@ -48,6 +48,8 @@ pub(crate) struct Hub {
 pub(crate) trait Reports: Send + Sync {
     /// A response of this instance broke off in its body, for this reason.
     fn lost(&self, instance: &Address, generation: Generation, reason: &str);
+    /// A probe ended without having told anything.
+    fn probe_given_up(&self);
 }
 
 impl Hub {

@@ -15,6 +15,7 @@ use crate::{
         clock, discard::discard, health::machine::Event, hub::Hub, make::MakeEndpoint,
         member::Endpoint, probes::Probes, set::EndpointSet, slot::Obtained,
     },
+    logs,
     model::ServiceKey,
 };
 
@@ -172,6 +173,7 @@ impl<S> EndpointSet<S> {
         }
         let service = &self.service();
         tracing::warn!(
+            target: logs::BALANCE,
             namespace = &**service.namespace(),
             group = &**service.group(),
             service = &**service.name(),

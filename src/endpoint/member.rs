@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -201,11 +201,19 @@ impl<S> Endpoint<S> {
         taken
     }
 
-    /// The holder of the probe goes without having learnt anything.
+    /// The call that holds the probe goes without having learnt anything; or the maker's own does.
     #[cold]
-    pub(super) fn return_probe(&self) {
-        let _ = self.note(Event::ProbeGivenUp, clock::now());
+    pub(super) fn return_probe(&self, own: bool) {
+        let event = if own {
+            Event::ProbeDropped
+        } else {
+            Event::ProbeGivenUp
+        };
+        let _ = self.note(event, clock::now());
         self.hub.notify_janitor();
+        if let Some(reports) = self.hub.reports.get().and_then(Weak::upgrade) {
+            reports.probe_given_up(); // those who wait for it are the next
+        }
     }
 
     /// Whether an answer has to be told to the record, or ends a row of bad ones.

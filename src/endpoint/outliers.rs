@@ -15,6 +15,7 @@ use crate::endpoint::{
     set::EndpointSet,
     state::State,
 };
+use crate::logs;
 
 impl<S> EndpointSet<S> {
     /// Ejects an outlier, if that is not one too many.
@@ -48,6 +49,7 @@ impl<S> EndpointSet<S> {
         self.hub.count_outlier();
         let service = self.service();
         tracing::info!(
+            target: logs::BALANCE,
             namespace = &**service.namespace(),
             group = &**service.group(),
             service = &**service.name(),
@@ -72,6 +74,7 @@ impl<S> EndpointSet<S> {
             self.hub.count_restoration();
             let service = self.service();
             tracing::info!(
+                target: logs::BALANCE,
                 namespace = &**service.namespace(),
                 group = &**service.group(),
                 service = &**service.name(),

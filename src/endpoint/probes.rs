@@ -106,7 +106,7 @@ impl<S> Drop for Probes<S> {
     /// Their runtime has ended: others are to find out.
     fn drop(&mut self) {
         for running in &self.0 {
-            running.endpoint.return_probe();
+            running.endpoint.return_probe(true);
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
         rules::Outcome,
         set::EndpointSet,
     },
+    logs,
     model::Address,
 };
 
@@ -143,6 +144,7 @@ impl<S> EndpointSet<S> {
                     self.hub.count_ejection();
                 }
                 tracing::info!(
+                    target: logs::BALANCE,
                     namespace = &**service.namespace(),
                     group = &**service.group(),
                     service = &**service.name(),
@@ -154,6 +156,7 @@ impl<S> EndpointSet<S> {
             Standing::Open if was_out => {
                 self.hub.count_restoration();
                 tracing::info!(
+                    target: logs::BALANCE,
                     namespace = &**service.namespace(),
                     group = &**service.group(),
                     service = &**service.name(),
@@ -162,6 +165,7 @@ impl<S> EndpointSet<S> {
                 );
             }
             Standing::Suspect => tracing::debug!(
+                target: logs::BALANCE,
                 namespace = &**service.namespace(),
                 group = &**service.group(),
                 service = &**service.name(),
@@ -170,6 +174,7 @@ impl<S> EndpointSet<S> {
                 "an instance lost a connection with a call on it: a dial is to tell what that means"
             ),
             Standing::Open => tracing::debug!(
+                target: logs::BALANCE,
                 namespace = &**service.namespace(),
                 group = &**service.group(),
                 service = &**service.name(),
@@ -215,5 +220,9 @@ impl<S: Send + Sync> Reports for EndpointSet<S> {
         if let Some(endpoint) = endpoint {
             Self::lost(self, &endpoint, false, reason);
         }
+    }
+
+    fn probe_given_up(&self) {
+        self.waiters.wake_all();
     }
 }

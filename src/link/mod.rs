@@ -37,7 +37,7 @@ pub(crate) use self::{
     secure::{Protocol, Security},
     stream::{StreamReceiver, StreamSender},
 };
-use crate::{model::Host, wire::Payload};
+use crate::{logs, model::Host, wire::Payload};
 
 const UNARY: PathAndQuery = PathAndQuery::from_static("/Request/request");
 const STREAM: PathAndQuery = PathAndQuery::from_static("/BiRequestStream/requestBiStream");
@@ -95,7 +95,7 @@ pub(crate) async fn dial(
     )]
     let task = tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(cause = %error, "connection to the registry ended");
+            tracing::debug!(target: logs::REGISTRY, cause = %error, "connection to the registry ended");
         }
     });
     let origin = origin(addr, security.is_tls());

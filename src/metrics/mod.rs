@@ -39,6 +39,12 @@
 //! | `tower_nacos_calls_in_flight` | gauge | `namespace`, `group`, `service` | calls in flight |
 //! | `tower_nacos_calls_waiting` | gauge | `namespace`, `group`, `service` | calls that wait for an instance's service to be made or to become ready |
 //! | `tower_nacos_instances_ejected` | gauge | `namespace`, `group`, `service` | instances left out so, once for each balancer |
+//! | `tower_nacos_offlines_total` | counter | `namespace`, `group`, `service` | times a provider of this process went offline |
+//! | `tower_nacos_offlines_unconfirmed_total` | counter | `namespace`, `group`, `service` | those that the registry did not confirm |
+//! | `tower_nacos_calls_after_offline_total` | counter | `namespace`, `group`, `service` | calls that came to a provider after it was deregistered, or marked its responses |
+//! | `tower_nacos_calls_after_listening_total` | counter | `namespace`, `group`, `service` | those that came after it had stopped listening |
+//! | `tower_nacos_calls_rejected_total` | counter | `namespace`, `group`, `service` | calls that a provider refused since it was offline |
+//! | `tower_nacos_calls_cut_total` | counter | `namespace`, `group`, `service` | calls that were cut when `drain_timeout` had passed |
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -47,7 +53,7 @@ use std::{
 
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-use crate::model::ServiceKey;
+use crate::{logs, model::ServiceKey};
 
 /// A name, and what it means.
 type Named = (&'static str, &'static str);
@@ -178,6 +184,34 @@ static CALL_GAUGES: [Named; 3] = [
     ),
 ];
 
+/// Of a provider, told once when it is over.
+static OFFLINES: [Named; 6] = [
+    (
+        "tower_nacos_offlines_total",
+        "times a provider of this process went offline",
+    ),
+    (
+        "tower_nacos_offlines_unconfirmed_total",
+        "those that the registry did not confirm",
+    ),
+    (
+        "tower_nacos_calls_after_offline_total",
+        "calls that came to a provider after it was deregistered, or marked its responses",
+    ),
+    (
+        "tower_nacos_calls_after_listening_total",
+        "those that came after it had stopped listening",
+    ),
+    (
+        "tower_nacos_calls_rejected_total",
+        "calls that a provider refused since it was offline",
+    ),
+    (
+        "tower_nacos_calls_cut_total",
+        "calls that were cut when `drain_timeout` had passed",
+    ),
+];
+
 /// Values of [`CLIENT`].
 pub(crate) type ClientCounts = [u64; CLIENT.len()];
 /// Values of [`SERVICE`].
@@ -194,7 +228,8 @@ pub(crate) type CallGauges = [usize; CALL_GAUGES.len()];
 /// is built, if no other has; call it yourself if you install a recorder later than that.
 pub fn describe() {
     describe_gauge!(CONNECTED.0, Unit::Count, CONNECTED.1);
-    for (name, meaning) in CLIENT.into_iter().chain(SERVICE).chain(CALLS) {
+    let counters = CLIENT.into_iter().chain(SERVICE).chain(CALLS);
+    for (name, meaning) in counters.chain(OFFLINES) {
         describe_counter!(name, Unit::Count, meaning);
     }
     for (name, meaning) in GAUGES.into_iter().chain(CALL_GAUGES) {
@@ -213,9 +248,23 @@ fn guarded(tell: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(tell)).is_err() {
         SAID.call_once(|| {
             tracing::warn!(
+                target: logs::REGISTRY,
                 "the metrics recorder panicked; its numbers are incomplete, and this is said once"
             );
         });
+    }
+}
+
+/// A provider of `key` is over: what [`OFFLINES`] names rose by so much.
+pub(crate) fn offline(key: &ServiceKey, counts: [u64; OFFLINES.len()]) {
+    describe_once();
+    let labels = [
+        ("namespace", key.namespace().to_string()),
+        ("group", key.group().to_string()),
+        ("service", key.name().to_string()),
+    ];
+    for ((name, _), count) in OFFLINES.iter().zip(counts) {
+        guarded(|| counter!(*name, &labels).increment(count));
     }
 }
 

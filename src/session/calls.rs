@@ -73,6 +73,7 @@ impl Session {
             _ => self.config.call_timeout,
         };
         let mut head = self.head(link);
+        let mut signed = None;
         if let Some(current) = self.current.as_mut().filter(|current| current.id == link) {
             current.last_sent = now;
         }
@@ -81,6 +82,7 @@ impl Session {
             head.headers
                 .insert("app".to_owned(), self.config.app_name.clone());
             self.calls.items += 1;
+            signed = self.config.signed.then(|| request.resource());
         }
         let id = CallId(self.next_id());
         self.timers.set(Timer::Call(id), now + timeout);
@@ -89,6 +91,7 @@ impl Session {
             call: id,
             payload: request.encode(&head),
             timeout,
+            signed,
         });
         let call = Call {
             link,

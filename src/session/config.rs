@@ -19,6 +19,8 @@ pub(crate) struct Config {
     /// Whether a denial may be answered by new headers: what was denied once is tried once more
     /// before anybody who waits hears of it.
     pub(crate) credentials: bool,
+    /// Whether naming requests are signed one by one, by whoever sends them.
+    pub(crate) signed: bool,
     /// How long names may take to resolve. Default 3 s.
     pub(crate) resolve_timeout: Duration,
     /// How long the other names are waited for once one address is known. Default 200 ms.
@@ -79,6 +81,7 @@ impl Config {
             tls: false,
             headers: Headers::default(),
             credentials: false,
+            signed: false,
             resolve_timeout: Duration::from_secs(3),
             resolve_grace: Duration::from_millis(200),
             dial_timeout: Duration::from_secs(3),

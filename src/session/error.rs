@@ -238,6 +238,15 @@ impl OperationError {
         }
     }
 
+    /// Whether what failed so is asked for again on this connection. A server that is starting may
+    /// not know the type of a request yet.
+    pub(super) const fn is_asked_again(&self) -> bool {
+        match self {
+            Self::Refused(error) if error.code == 302 => true,
+            _ => !self.is_permanent(),
+        }
+    }
+
     /// Whether the same request can only fail the same way on this server: a bad parameter (400),
     /// an unknown type (302, which a server that is starting says as well, so it is asked again,
     /// seldom), a message that it cannot read (502).

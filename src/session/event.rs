@@ -111,6 +111,8 @@ pub(crate) enum Output {
         call: CallId,
         payload: Payload,
         timeout: Duration,
+        /// What it is about, `group@@service`, if it is to be signed.
+        signed: Option<String>,
     },
     /// Close the connection, or stop dialling. Nothing more is said of this link.
     Hangup { link: LinkId },

@@ -326,7 +326,10 @@ impl Session {
             }
             _ => publication.want(instances),
         }
-        publication.joining.push((publication.last, ticket));
+        // Not the last version: that may have been refused, and an earlier one is wanted again.
+        let wanted = publication.wanted.as_ref();
+        let number = wanted.map_or(publication.last, |wanted| wanted.number);
+        publication.joining.push((number, ticket));
         self.begin_anew(&id, now);
     }
 

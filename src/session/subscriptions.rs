@@ -133,7 +133,7 @@ impl Subscription {
                 Then::Moot
             }
             (Err(error), _) => {
-                if asked == Asked::Reread && !error.is_permanent() && self.wanted {
+                if asked == Asked::Reread && error.is_asked_again() && self.wanted {
                     self.reread = Some(cx.now);
                 }
                 Self::failed(key, asked, error, cx)

@@ -6,6 +6,8 @@ use std::{
     task::Waker,
 };
 
+use crate::logs;
+
 /// Tasks that wait for one thing to change, each woken at every change until it leaves.
 ///
 /// Whoever waits registers first and looks after that, so no change is missed. Costs a word until
@@ -36,7 +38,7 @@ enum Place {
 /// those that are woken after it with it.
 pub(crate) fn guarded(wake: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(wake)).is_err() {
-        tracing::warn!("a waker panicked");
+        tracing::warn!(target: logs::DIRECTORY, "a waker panicked");
     }
 }
 

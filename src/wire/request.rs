@@ -148,6 +148,21 @@ impl Request {
         }
     }
 
+    /// What it is about, as servers that want a signature know it: `group@@service`, with nothing
+    /// behind the `@@` when it is about a whole group, as Nacos's Java client signs it.
+    pub(crate) fn resource(&self) -> String {
+        match self {
+            Self::ServerCheck | Self::HealthCheck | Self::Setup(_) => String::new(),
+            Self::Register { key, .. }
+            | Self::Deregister { key, .. }
+            | Self::RegisterBatch { key, .. }
+            | Self::Persist { key, .. }
+            | Self::Subscribe { key, .. }
+            | Self::Query { key } => format!("{}@@{}", key.group(), key.name()),
+            Self::List { group, .. } => format!("{group}@@"),
+        }
+    }
+
     /// The message. Headers travel in the envelope, never in the JSON.
     pub(crate) fn encode(&self, head: &Head) -> Payload {
         Payload {

@@ -12,7 +12,10 @@ use tower_nacos::{
     simulation::{Call, Link, Note, SimClient},
 };
 
-use crate::network::{MS, SEC, Wire};
+use crate::{
+    gates::Gates,
+    network::{MS, SEC, Wire},
+};
 
 /// What came to a client in this step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +44,10 @@ pub(crate) struct Client {
     pub(crate) offline_since: Instant,
     /// When each call was sent.
     pub(crate) sent: BTreeMap<Call, Instant>,
+    pub(crate) persistent: Persistent,
     pub(crate) lag: Duration,
+    /// When it was slow last.
+    pub(crate) slow_until: Instant,
     /// Partitioned from each server until then.
     pub(crate) blocked: BTreeMap<usize, Instant>,
     /// When something last happened to its connections or their speed.
@@ -57,12 +63,34 @@ pub(crate) enum Ticket {
     Register(usize, Vec<Instance>),
     Deregister,
     Query,
+    Persist(bool),
+}
+
+/// A client's persistent instance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Persistent {
+    /// Whether its server has it, if anybody knows.
+    pub(crate) known: Option<bool>,
+    pub(crate) pending: bool,
+    /// What is pending may be answered by a server that is no more.
+    spoiled: bool,
+    /// When it was last dealt with.
+    pub(crate) last: Instant,
+}
+
+impl Persistent {
+    /// Another server is there, which knows nothing of it.
+    pub(crate) const fn replaced(&mut self) {
+        self.known = None;
+        self.spoiled = self.pending;
+    }
 }
 
 /// A subscription and what was seen of it.
 pub(crate) struct Watched {
     pub(crate) key: ServiceKey,
     pub(crate) sub: Subscription,
+    gates: Gates,
     last: Arc<Snapshot>,
     /// What pushes removed, and when.
     removed: BTreeMap<Address, Instant>,
@@ -86,6 +114,7 @@ impl Watched {
         Self {
             key,
             last: sub.snapshot(),
+            gates: Gates::new(&sub),
             sub,
             removed: BTreeMap::new(),
             pushed: None,
@@ -146,7 +175,14 @@ impl Client {
             closed: false,
             offline_since: now,
             sent: BTreeMap::new(),
+            persistent: Persistent {
+                known: None,
+                pending: false,
+                spoiled: false,
+                last: now,
+            },
             lag,
+            slow_until: now,
             blocked: BTreeMap::new(),
             disturbed: now,
             last_list: None,
@@ -160,7 +196,8 @@ impl Client {
     }
 
     /// Takes in what the client noted, and checks what must hold. `serving` says which addresses
-    /// of a service are alive, callable and were so for a while.
+    /// of a service are alive, callable and were so for a while; `surely`, whether the server in use
+    /// has listed an address for so long that this client knows.
     pub(crate) fn check(
         &mut self,
         came: Came,
@@ -168,13 +205,14 @@ impl Client {
         now: Instant,
         elapsed: Duration,
         serving: impl Fn(usize) -> BTreeSet<Address>,
+        surely: impl Fn(usize, &Address) -> bool,
     ) -> Result<(), String> {
         self.no_spin(elapsed)?;
         self.one_transport_but_in_a_reset()?;
         for note in notes {
             match note {
                 Note::Listed { key, origin } => self.listed(came, key, *origin, now)?,
-                Note::Done { ticket, result } => self.done(*ticket, result.is_ok())?,
+                Note::Done { ticket, result } => self.done(*ticket, result.is_ok(), now)?,
                 Note::Connected(_) => {
                     self.connected = true;
                     self.current = self.open_links().last().map(|(link, _)| *link);
@@ -205,7 +243,13 @@ impl Client {
             .collect();
         for (service, watched) in &mut self.subs {
             let origin = listed.iter().find(|(key, _)| *key == watched.key);
-            watched.check(came, origin.map(|(_, o)| *o), now, || serving(*service))?;
+            watched.check(
+                came,
+                origin.map(|(_, o)| *o),
+                now,
+                || serving(*service),
+                |address| surely(*service, address),
+            )?;
             let claims = matches!(watched.sub.status(), Status::Fresh | Status::Held { .. });
             let heard_on = watched.heard_on.map(|(link, _)| link);
             ensure(
@@ -294,16 +338,31 @@ impl Client {
         Ok(())
     }
 
-    fn done(&mut self, ticket: u64, ok: bool) -> Result<(), String> {
+    /// Whether a later registration has no answer yet: what was superseded may have named the same.
+    fn is_registering(&self, service: usize) -> bool {
+        let mut pending = self.tickets.values();
+        pending.any(|(_, what)| matches!(what, Ticket::Register(of, _) if *of == service))
+    }
+
+    fn done(&mut self, ticket: u64, ok: bool, now: Instant) -> Result<(), String> {
         let Some((_, what)) = self.tickets.remove(&ticket) else {
             return Err(format!("ticket {ticket} was done twice"));
         };
+        if let Ticket::Persist(on) = what {
+            let known = ok && !self.persistent.spoiled;
+            self.persistent = Persistent {
+                known: known.then_some(on),
+                pending: false,
+                spoiled: false,
+                last: now,
+            };
+        }
         if let Ticket::Register(service, instances) = what
             && self.publishes.contains_key(&service)
         {
             if ok {
                 self.confirmed.insert(service, instances);
-            } else if self.publishes[&service] == instances {
+            } else if self.publishes[&service] == instances && !self.is_registering(service) {
                 match self.confirmed.get(&service) {
                     Some(before) => self.publishes.insert(service, before.clone()),
                     None => self.publishes.remove(&service),
@@ -321,6 +380,7 @@ impl Watched {
         origin: Option<Origin>,
         now: Instant,
         serving: impl Fn() -> BTreeSet<Address>,
+        surely: impl Fn(&Address) -> bool,
     ) -> Result<(), String> {
         if origin.is_some() {
             self.heard = Some(now);
@@ -360,6 +420,15 @@ impl Watched {
         }
         let before = std::mem::replace(&mut self.last, Arc::clone(&next));
         self.nobody_is_evicted_by_a_restart(&before, &next, now)?;
+        self.gates.check(&next)?;
+        for entry in before.callable() {
+            let address = entry.instance().address();
+            ensure(next.find(address).is_some() || !surely(address), || {
+                format!(
+                    "{address} is evicted ({came:?}, {origin:?}) although the server has told of it"
+                )
+            })?;
+        }
         ensure(next.revision() > before.revision(), || {
             format!("revision {} after {}", next.revision(), before.revision())
         })?;

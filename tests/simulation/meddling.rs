@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::{RngExt, seq::IndexedRandom};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tower_nacos::{
     simulation::Link,
     testing::{Fault, Profile, Script, StreamEnd, machine::Machine},
@@ -10,59 +10,64 @@ use tower_nacos::{
 
 use crate::{
     network::{Event, MS, SEC, Up},
+    plan::{Step, What},
     truth::{self, FORGET},
     world::{Checked, SERVICES, World, server_addr},
 };
 
 impl World {
-    /// One thing happens, and the next is planned.
-    pub(crate) fn meddle(&mut self) -> Checked {
-        if self.calm_since.is_some() {
-            return Ok(());
-        }
-        if self.now >= self.meddle_until {
-            // What is held up by a partition or a freeze comes in order only when that is over.
-            let blocked = self.clients.iter().flat_map(|c| c.blocked.values());
-            let frozen = self.servers.iter().map(|s| &s.frozen_until);
-            match blocked.chain(frozen).copied().max() {
-                Some(end) if end > self.now => self.at(end, Event::Meddle),
-                _ => self.calm(),
-            }
-            return Ok(());
-        }
+    /// One thing happens. Its own dice decide the rest, so that it is much the same without those
+    /// before it.
+    pub(crate) fn step(&mut self, step: Step) -> Checked {
         self.quiet_is_well()?;
+        self.log(|| format!("{:?}", step.what));
         self.disturbed = self.disturbed.max(self.now);
-        match self.rng.random_range(0..38) {
-            0..=2 => self.kill_server(),
-            3 => self.lose_rack(),
-            4 => self.freeze(),
-            5 | 6 => self.partition(),
-            7 | 8 => self.break_some_link(),
-            9 => self.end_some_stream(),
-            10 | 11 => self.reset_some_link(),
-            12 => self.detect(),
-            13 => self.step_clock(),
-            14..=17 => self.script(),
-            18 => self.slow(),
-            19 => self.push_again(),
-            20 => {
-                self.log(|| "no names".to_owned());
-                self.no_names_until = self.now + self.rng.random_range(1..20) * SEC;
-            }
-            21..=27 => self.change_provider(),
-            28 | 29 => self.toggle_subscription()?,
-            30..=32 => self.toggle_publication()?,
-            33 => self.query()?,
-            34 | 35 => self.restart_amid_a_reconnect(),
-            _ => {}
+        if step.what == What::MeddleTokens {
+            self.meddle_tokens(step.dice);
+            return Ok(());
         }
-        let pause = match self.rng.random_range(0..10) {
-            0..=2 => self.rng.random_range(0..100),
-            3..=7 => self.rng.random_range(100..2_000),
-            _ => self.rng.random_range(2_000..25_000),
-        };
-        self.later(pause * MS, Event::Meddle);
+        self.rng = StdRng::seed_from_u64(step.dice);
+        match step.what {
+            What::KillServer => self.kill_server(),
+            What::LoseRack => self.lose_rack(),
+            What::Freeze => self.freeze(),
+            What::Partition => self.partition(),
+            What::BreakLink => self.break_some_link(),
+            What::EndStream => self.end_some_stream(),
+            What::ResetLink => self.reset_some_link(),
+            What::Detect => self.detect(),
+            What::StepClock => self.step_clock(),
+            What::Script => self.script(),
+            What::SlowDown => self.slow(),
+            What::PushAgain => self.push_again(),
+            What::NoNames => self.no_names(),
+            What::ChangeProvider => self.change_provider(),
+            What::ToggleSubscription => self.toggle_subscription()?,
+            What::TogglePublication => self.toggle_publication()?,
+            What::Query => self.query()?,
+            What::RestartAmidReconnect => self.restart_amid_a_reconnect(),
+            What::Protect => self.protect(),
+            What::LeaveUnanswered => self.leave_unanswered()?,
+            What::Persist => self.persist()?,
+            What::MeddleTokens => {}
+        }
         Ok(())
+    }
+
+    /// It is time for peace.
+    pub(crate) fn end_of_faults(&mut self) {
+        // What is held up by a partition or a freeze comes in order only when that is over.
+        let blocked = self.clients.iter().flat_map(|c| c.blocked.values());
+        let frozen = self.servers.iter().map(|s| &s.frozen_until);
+        match blocked.chain(frozen).copied().max() {
+            Some(end) if end > self.now => self.at(end, Event::EndOfFaults),
+            _ => self.calm(),
+        }
+    }
+
+    fn no_names(&mut self) {
+        self.log(|| "no names".to_owned());
+        self.no_names_until = self.now + self.rng.random_range(1..20) * SEC;
     }
 
     /// No more faults: everything works again but what is lost for good.
@@ -70,7 +75,9 @@ impl World {
         self.log(|| "calm".to_owned());
         let now = self.now;
         self.calm_since = Some(now);
+        self.rng = StdRng::seed_from_u64(self.seed);
         self.no_names_until = now;
+        self.tokens.are_to_be_had(now);
         // What is refused for good is asked for on the next connection only.
         for client in 0..self.clients.len() {
             if self.clients[client].refused {
@@ -126,6 +133,9 @@ impl World {
             let settings = truth::settings(profile, self.race, self.tokens.login());
             self.servers[n].machine = Machine::new(settings, seed, self.now);
             self.servers[n].profile = profile;
+            for client in &mut self.clients {
+                client.persistent.replaced(); // another server, another disk
+            }
         }
         let alone = self.servers.len() == 1;
         for p in 0..self.providers.len() {
@@ -171,6 +181,7 @@ impl World {
         server.epoch += 1;
         server.machine.restart(now);
         server.lists.clear();
+        server.listed_since.clear();
         for (client, link) in std::mem::take(&mut server.conns).into_values() {
             self.clients[client].wires.get_mut(&link).unwrap().conn = None;
             if !silent {
@@ -217,11 +228,13 @@ impl World {
 
     pub(crate) fn script(&mut self) {
         let Some(n) = self.some_server() else { return };
-        const CALLS: [&str; 6] = [
+        const CALLS: [&str; 8] = [
             "ServerCheckRequest",
             "HealthCheckRequest",
             "SubscribeServiceRequest",
             "InstanceRequest",
+            "BatchInstanceRequest",
+            "PersistentInstanceRequest",
             "ServiceQueryRequest",
             "ConnectionSetupRequest",
         ];
@@ -266,6 +279,48 @@ impl World {
         self.servers[n].machine.script(script);
         let lasts = self.rng.random_range(1..20) * SEC;
         self.scripted(n, lasts);
+    }
+
+    /// The next requests of a kind are carried out and not answered, while users change their minds.
+    fn leave_unanswered(&mut self) -> Checked {
+        let Some(n) = self.some_server() else {
+            return Ok(());
+        };
+        let subscription = self.rng.random_bool(0.3);
+        let kind = match self.rng.random_range(0..4) {
+            _ if subscription => "SubscribeServiceRequest",
+            0 => "BatchInstanceRequest",
+            _ => "InstanceRequest",
+        };
+        let script = Script::next(kind, Fault::Drop).times(self.rng.random_range(1..4));
+        self.log(|| format!("server {n}: {script:?}"));
+        self.servers[n].machine.script(script);
+        self.scripted(n, 15 * SEC);
+        for _ in 0..self.rng.random_range(1..4) {
+            if subscription {
+                self.toggle_subscription()?;
+            } else {
+                self.toggle_publication()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An operator has a service listed as healthy when few of its instances are.
+    fn protect(&mut self) {
+        let service = self.rng.random_range(0..SERVICES);
+        let threshold = *[0.0, 0.4, 0.6, 1.0].choose(&mut self.rng).unwrap();
+        self.log(|| format!("service {service} is protected at {threshold}"));
+        for n in 0..self.servers.len() {
+            let now = self.now;
+            if self.servers[n].up && self.servers[n].frozen_until <= now {
+                let key = &self.keys[service];
+                self.servers[n]
+                    .machine
+                    .set_protect_threshold(key, threshold, now);
+                self.take_outputs(n);
+            }
+        }
     }
 
     pub(crate) fn scripted(&mut self, n: usize, lasts: Duration) {

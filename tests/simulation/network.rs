@@ -11,6 +11,8 @@ use tower_nacos::{
     testing::{ConnId, StreamEnd},
 };
 
+use crate::plan::Step;
+
 /// What happens next.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -40,8 +42,6 @@ pub(crate) enum Event {
         link: Link,
         token: Option<Token>,
     },
-    /// Time for the tokens to come to an end.
-    MeddleTokens,
     Refused {
         client: usize,
         link: Link,
@@ -72,8 +72,10 @@ pub(crate) enum Event {
     Start(usize),
     /// A client's newest connection breaks.
     Break(usize),
-    /// Time for the users and the faults to do something.
-    Meddle,
+    /// The users, the operators or fate do something.
+    Step(Step),
+    /// Nothing goes wrong from now on.
+    EndOfFaults,
 }
 
 /// A message to a server.

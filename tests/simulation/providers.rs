@@ -14,18 +14,29 @@ impl World {
         for service in 0..SERVICES {
             for n in 0..self.rng.random_range(0..5u8) {
                 let address = format!("10.1.{service}.{n}:80");
-                let home = self.rng.random_range(0..self.servers.len());
-                self.providers.push(Provider {
-                    service,
-                    instance: Instance::parse(&address).unwrap(),
-                    home,
-                    alive: true,
-                    registered: false,
-                    since: self.now,
-                });
-                self.provider_returns(self.providers.len() - 1);
+                let instance = Instance::parse(&address).unwrap();
+                self.add_provider(service, instance.clone(), false);
+                if self.rng.random_bool(0.15) {
+                    let other = self.rng.random_bool(0.5);
+                    let cluster = if other { "OTHER" } else { "DEFAULT" };
+                    self.add_provider(service, instance.with_cluster(cluster), true);
+                }
             }
         }
+    }
+
+    fn add_provider(&mut self, service: usize, instance: Instance, is_twin: bool) {
+        let home = self.rng.random_range(0..self.servers.len());
+        self.providers.push(Provider {
+            service,
+            instance,
+            is_twin,
+            home,
+            alive: true,
+            registered: false,
+            since: self.now,
+        });
+        self.provider_returns(self.providers.len() - 1);
     }
 
     pub(crate) fn change_provider(&mut self) {
@@ -44,7 +55,8 @@ impl World {
         let instance = self.providers[p].instance.clone();
         let instance = match self.rng.random_range(0..6) {
             0..=2 => return self.stop(p),
-            3 => instance.with_weight(Weight::new(0.0)),
+            // Which of twins counts is no matter of weight: it would be one of history.
+            3 if !self.has_twin(p) => instance.with_weight(Weight::new(0.0)),
             4 => {
                 let healthy = instance.is_healthy();
                 instance.with_healthy(!healthy)
@@ -58,6 +70,12 @@ impl World {
         self.providers[p].instance = instance;
         self.changed(p);
         self.provider_returns(p);
+    }
+
+    fn has_twin(&self, p: usize) -> bool {
+        let address = self.providers[p].address();
+        let same = self.providers.iter().filter(|p| p.address() == address);
+        same.count() > 1
     }
 
     pub(crate) fn changed(&mut self, p: usize) {
@@ -83,7 +101,8 @@ impl World {
             return;
         }
         provider.alive = true;
-        provider.instance = Instance::new(provider.address().clone());
+        let cluster = provider.instance.cluster().clone();
+        provider.instance = Instance::new(provider.address().clone()).with_cluster(cluster);
         if self.servers[provider.home].dead {
             provider.home = (provider.home + 1) % servers;
         }
@@ -165,9 +184,15 @@ impl World {
             .machine
             .register_as(&provider.name(), key, wanted, self.now);
         match wanted {
-            Some(instance) => server.lists.insert(p, instance.clone()),
-            None => server.lists.remove(&p),
-        };
+            Some(instance) => {
+                server.lists.insert(p, instance.clone());
+                server.listed_since.entry(p).or_insert(self.now);
+            }
+            None => {
+                server.lists.remove(&p);
+                server.listed_since.remove(&p);
+            }
+        }
         self.disturbed = self.disturbed.max(self.now);
         let name = self.providers[p].name();
         let lists = self.servers[n].lists.contains_key(&p);

@@ -8,6 +8,7 @@ use tower_nacos::{
 use crate::{
     client::ensure,
     network::{Event, SEC},
+    plan::Plan,
     world::{Checked, World},
 };
 
@@ -15,7 +16,7 @@ use crate::{
 /// itself, and no service is read unless there is a reason.
 fn calm_world() -> World {
     for seed in 0.. {
-        let mut world = World::new(seed, true);
+        let mut world = World::new(seed, &Plan::nothing(), true);
         let some = world.providers.iter().filter(|p| p.service == 0).count() >= 3;
         if world.servers.len() == 1 && some && !world.lies {
             world.calm();
@@ -61,10 +62,6 @@ pub(crate) fn restart_with_one_late() -> Checked {
 fn undisturbed_world() -> Result<World, String> {
     let mut world = calm_world();
     world.calm_since = None;
-    world.meddle_until = world.now + SEC * 1_000;
-    world
-        .events
-        .retain(|_, event| !matches!(event, Event::Meddle));
     for client in 0..world.clients.len() {
         world.after(client, crate::client::Came::Other)?;
     }

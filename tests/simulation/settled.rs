@@ -6,7 +6,7 @@ use crate::{
     client::{Came, RECONNECTED, ensure},
     network::SEC,
     users,
-    world::{Checked, World},
+    world::{Checked, PERSISTENT, World},
 };
 
 impl World {
@@ -63,13 +63,14 @@ impl World {
                 if watched.sub.status() != Status::Fresh {
                     continue;
                 }
-                let (listed, callable) = (self.listed(*service, server), watched.callable());
-                ensure(listed == callable, || {
-                    format!(
-                        "client {n}: all is quiet, but of {} {callable:?} are callable, and server {server} lists {listed:?}",
-                        watched.key
-                    )
-                })?;
+                let listed = self.listed(*service, server);
+                if let Some(why) = self.differs(watched, server, &listed) {
+                    return Err(format!(
+                        "client {n}: all is quiet, but of {} {why}; server {server} lists {:?}",
+                        watched.key,
+                        self.addresses(server, *service)
+                    ));
+                }
             }
         }
         Ok(())
@@ -142,15 +143,23 @@ impl World {
                     )
                 })?;
             }
-            let (expected, callable) = (self.expected(*service, server), watched.callable());
-            ensure(expected == callable, || {
-                format!(
-                    "{} on server {server}: callable are {callable:?}, should be {expected:?}; the server lists {:?}; {:?} {:?}",
+            let expected = self.expected(*service, server);
+            if let Some(why) = self.differs(watched, server, &expected) {
+                return Err(format!(
+                    "{} on server {server}: {why}; the server lists {:?}; {:?} {:?}",
                     watched.key,
                     self.addresses(server, *service),
                     watched.sub.status(),
                     watched.sub.counters(),
-                )
+                ));
+            }
+        }
+        if let Some(wanted) = c.persistent.known {
+            let own = users::persistent(client);
+            let has = self.addresses(server, PERSISTENT);
+            let has = has.contains(&own.address().to_string());
+            ensure(wanted == has, || {
+                format!("{} persists: {has}, wanted: {wanted}", own.address())
             })?;
         }
         if let Some((ticket, (since, what))) = c.tickets.iter().next() {

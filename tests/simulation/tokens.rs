@@ -45,13 +45,23 @@ impl Tokens {
     pub(crate) fn new(seed: u64, start: Instant) -> Self {
         let mut rng = StdRng::seed_from_u64(!seed);
         let ttl = SEC * rng.random_range(8..120);
-        let login = (seed % 4 < 2).then(|| Login::new("user", "password").with_token_ttl(ttl));
+        let login =
+            Self::are_used(seed).then(|| Login::new("user", "password").with_token_ttl(ttl));
         Self {
             login,
             rng,
             refused_until: start,
             logins: BTreeMap::new(),
         }
+    }
+
+    pub(crate) const fn are_used(seed: u64) -> bool {
+        seed % 4 < 2
+    }
+
+    /// Logins succeed again.
+    pub(crate) const fn are_to_be_had(&mut self, now: Instant) {
+        self.refused_until = now;
     }
 
     pub(crate) fn login(&self) -> Option<Login> {
@@ -134,12 +144,9 @@ impl World {
     }
 
     /// Tokens end, are forgotten, or cannot be had for a while.
-    pub(crate) fn meddle_tokens(&mut self) {
+    pub(crate) fn meddle_tokens(&mut self, dice: u64) {
         let now = self.now;
-        if self.calm_since.is_some() || now >= self.meddle_until {
-            self.tokens.refused_until = now;
-            return;
-        }
+        self.tokens.rng = StdRng::seed_from_u64(dice);
         let n = self.tokens.rng.random_range(0..self.servers.len());
         match self.tokens.rng.random_range(0..4) {
             0 => {
@@ -156,8 +163,6 @@ impl World {
                 self.tokens.refused_until = now + lasts;
             }
         }
-        let pause = self.tokens.rng.random_range(500..20_000) * MS;
-        self.later(pause, Event::MeddleTokens);
     }
 
     /// How many naming requests servers have denied so far.

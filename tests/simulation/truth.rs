@@ -6,6 +6,7 @@ use std::{
 };
 
 use tower_nacos::{
+    directory::{Mode, Snapshot},
     model::{Address, Instance},
     simulation::Link,
     testing::{ConnId, Login, Profile, Settings, machine::Machine},
@@ -26,6 +27,8 @@ pub(crate) struct Server {
     pub(crate) scripts_until: Instant,
     /// As what it lists each provider.
     pub(crate) lists: BTreeMap<usize, Instance>,
+    /// Since when it has listed each without a break.
+    pub(crate) listed_since: BTreeMap<usize, Instant>,
     pub(crate) profile: Profile,
 }
 
@@ -34,6 +37,8 @@ pub(crate) struct Server {
 pub(crate) struct Provider {
     pub(crate) service: usize,
     pub(crate) instance: Instance,
+    /// There is another one at the same address.
+    pub(crate) is_twin: bool,
     /// Where it registers.
     pub(crate) home: usize,
     /// Its process runs.
@@ -46,7 +51,8 @@ pub(crate) struct Provider {
 
 impl Provider {
     pub(crate) fn name(&self) -> String {
-        format!("provider {}", self.instance.address())
+        let twin = if self.is_twin { " (twin)" } else { "" };
+        format!("provider {}{twin}", self.instance.address())
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -68,14 +74,64 @@ pub(crate) fn settings(profile: Profile, race: f64, login: Option<Login>) -> Set
     settings
 }
 
-/// The callable of a list, as the ladder says.
-pub(crate) fn callable<'a>(instances: impl Iterator<Item = &'a Instance> + Clone) -> Vec<Address> {
-    let usable = instances.filter(|i| i.is_enabled() && !i.weight().is_zero());
-    let any_healthy = usable.clone().any(Instance::is_healthy);
-    let rung = usable.filter(|i| i.is_healthy() || !any_healthy);
-    let mut callable: Vec<Address> = rung.map(|i| i.address().clone()).collect();
-    callable.sort();
-    callable
+/// The callable of a list, as the ladder says. Of twins the one that does better counts.
+pub(crate) fn callable<'a>(instances: impl Iterator<Item = &'a Instance>) -> Vec<Address> {
+    let mut healthy: BTreeMap<&Address, bool> = BTreeMap::new();
+    for instance in instances.filter(|i| i.is_enabled() && !i.weight().is_zero()) {
+        *healthy.entry(instance.address()).or_default() |= instance.is_healthy();
+    }
+    let any = healthy.values().any(|healthy| *healthy);
+    let rung = healthy.into_iter().filter(|(_, healthy)| *healthy || !any);
+    rung.map(|(address, _)| address.clone()).collect()
+}
+
+/// Whether a server lists these as healthy whatever they are.
+pub(crate) fn are_protected(instances: &[Instance], threshold: Option<f64>) -> bool {
+    let listed = instances.iter().filter(|i| i.is_enabled());
+    let healthy = listed.clone().filter(|i| i.is_healthy()).count();
+    let all = listed.count();
+    all > 0 && threshold.is_some_and(|threshold| healthy as f64 / all as f64 <= threshold)
+}
+
+/// Why `snapshot` is not what its client should make of these instances.
+pub(crate) fn differs(
+    snapshot: &Snapshot,
+    instances: &[Instance],
+    threshold: Option<f64>,
+) -> Option<String> {
+    let callable: Vec<Address> = snapshot
+        .callable()
+        .map(|entry| entry.instance().address().clone())
+        .collect();
+    let protected = are_protected(instances, threshold);
+    // Who was known to be unhealthy stays so: health under protection is a matter of history.
+    let usable: Vec<Address> = callable_but_for_health(instances);
+    let expected = self::callable(instances.iter());
+    let fits = if protected {
+        callable.iter().all(|address| usable.contains(address))
+            && callable.is_empty() == usable.is_empty()
+    } else {
+        callable == expected
+    };
+    let flagged = snapshot.mode() == Mode::Flagged;
+    let panics = snapshot.mode() == Mode::Panic;
+    if !fits {
+        Some(format!(
+            "callable are {callable:?}, should be {expected:?} (protected: {protected}, {usable:?})"
+        ))
+    } else if flagged != protected && !(protected && panics) {
+        Some(format!("{:?}, protected: {protected}", snapshot.mode()))
+    } else {
+        None
+    }
+}
+
+fn callable_but_for_health(instances: &[Instance]) -> Vec<Address> {
+    let healthy: Vec<Instance> = instances
+        .iter()
+        .map(|instance| instance.clone().with_healthy(true))
+        .collect();
+    callable(healthy.iter())
 }
 
 /// How long other servers list what was lost together with its server.

@@ -7,7 +7,8 @@ use tower_nacos::model::{Instance, Weight};
 
 use crate::{
     client::{Came, Ticket, Watched},
-    world::{Checked, SERVICES, World},
+    network::SEC,
+    world::{Checked, PERSISTENT, SERVICES, World},
 };
 
 impl World {
@@ -103,6 +104,30 @@ impl World {
         c.unit.deregister(ticket, &key, now);
     }
 
+    /// A persistent instance comes, or goes. Other servers would have to hear of it, and nobody can
+    /// tell what is late: so there is one server, and a while between one and the next.
+    pub(crate) fn persist(&mut self) -> Checked {
+        let client = self.some_client();
+        let (now, key) = (self.now, self.keys[PERSISTENT].clone());
+        let c = &mut self.clients[client];
+        let last = [c.persistent.last, self.held_up.1];
+        if self.servers.len() > 1
+            || c.persistent.pending
+            || last.iter().any(|at| *at + SEC * 20 > now)
+        {
+            return Ok(());
+        }
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let on = c.persistent.known != Some(true);
+        c.persistent.known = None;
+        c.persistent.pending = true;
+        c.tickets.insert(ticket, (now, Ticket::Persist(on)));
+        c.unit.persist(ticket, &key, persistent(client), on, now);
+        self.log(|| format!("client {client} persists: {on}"));
+        self.after(client, Came::Other)
+    }
+
     pub(crate) fn query(&mut self) -> Checked {
         let client = self.some_client();
         let service = self.rng.random_range(0..SERVICES);
@@ -118,4 +143,9 @@ impl World {
 /// One of the two addresses that a client publishes in a service.
 pub(crate) fn own(client: usize, service: usize, port: u16) -> Instance {
     Instance::parse(&format!("10.2.{client}.{service}:{port}")).unwrap()
+}
+
+/// The persistent instance of a client.
+pub(crate) fn persistent(client: usize) -> Instance {
+    own(client, PERSISTENT, 90).with_ephemeral(false)
 }

@@ -15,8 +15,9 @@ use tower_nacos::{
 };
 
 use crate::{
-    client::{Came, Client, FOUND, ensure},
+    client::{Came, Client, FOUND, Watched, ensure},
     network::{Down, Event, MS, SEC, Up, Wire},
+    plan::Plan,
     tokens::Tokens,
     truth::{self, Provider, Server},
 };
@@ -24,6 +25,7 @@ use crate::{
 pub(crate) type Checked = Result<(), String>;
 
 pub(crate) struct World {
+    pub(crate) seed: u64,
     pub(crate) rng: StdRng,
     pub(crate) start: Instant,
     pub(crate) now: Instant,
@@ -45,7 +47,6 @@ pub(crate) struct World {
     pub(crate) tokens: Tokens,
     pub(crate) names: bool,
     pub(crate) no_names_until: Instant,
-    pub(crate) meddle_until: Instant,
     /// The last time that messages were held up: from when to when.
     pub(crate) held_up: (Instant, Instant),
     /// When something last happened that may take a while to settle.
@@ -57,11 +58,17 @@ pub(crate) struct World {
 }
 
 pub(crate) const SERVICES: usize = 4;
+/// One more, of persistent instances, which nobody subscribes.
+pub(crate) const PERSISTENT: usize = SERVICES;
 /// How old what comes may be, slow networks and delayed pushes included.
 const STALE: Duration = Duration::from_secs(15);
+/// How long it takes at most to be told of a provider when nothing is in the way: the push's delay,
+/// the scan for what is due, and the way there.
+const TOLD: Duration = Duration::from_millis(800);
 
 impl World {
-    pub(crate) fn new(seed: u64, trace: bool) -> Self {
+    /// The world of a seed, in which `plan` is going to happen.
+    pub(crate) fn new(seed: u64, plan: &Plan, trace: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         #[expect(
             clippy::disallowed_methods,
@@ -89,12 +96,14 @@ impl World {
                     ok_since: start,
                     scripts_until: start,
                     lists: BTreeMap::new(),
+                    listed_since: BTreeMap::new(),
                     profile,
                 }
             })
             .collect();
         let key = |n| ServiceKey::new("public", format!("s{n}").parse().unwrap()).unwrap();
         let mut world = Self {
+            seed,
             start,
             now: start,
             events: BTreeMap::new(),
@@ -102,7 +111,7 @@ impl World {
             servers,
             clients: Vec::new(),
             providers: Vec::new(),
-            keys: (0..SERVICES).map(key).collect(),
+            keys: (0..=PERSISTENT).map(key).collect(),
             calls: BTreeMap::new(),
             last_call: 0,
             last_ticket: 0,
@@ -112,7 +121,6 @@ impl World {
             tokens,
             names: rng.random_bool(0.3),
             no_names_until: start,
-            meddle_until: start + SEC * rng.random_range(30..150),
             held_up: (start, start),
             disturbed: start,
             unacknowledged: None,
@@ -124,10 +132,10 @@ impl World {
         for _ in 0..world.rng.random_range(1..=3) {
             world.add_client();
         }
-        world.later(SEC, Event::Meddle);
-        if world.tokens.login().is_some() {
-            world.later(SEC, Event::MeddleTokens);
+        for step in &plan.steps {
+            world.later(step.at, Event::Step(*step));
         }
+        world.later(plan.end, Event::EndOfFaults);
         world
     }
 
@@ -252,7 +260,6 @@ impl World {
                 link,
                 token,
             } => self.logged_in(client, link, token)?,
-            Event::MeddleTokens => self.meddle_tokens(),
             Event::Refused { client, link } => {
                 self.clients[client].unit.handle_refused(link, now);
                 self.after(client, Came::Other)?;
@@ -288,10 +295,12 @@ impl World {
                 self.disturbed = self.disturbed.max(now);
                 self.clients[client].lag = 10 * MS;
                 self.clients[client].disturbed = now;
+                self.clients[client].slow_until = now;
             }
             Event::Start(provider) => self.start(provider),
             Event::Break(client) => self.break_newest(client),
-            Event::Meddle => self.meddle()?,
+            Event::Step(step) => self.step(step)?,
+            Event::EndOfFaults => self.end_of_faults(),
         }
         Ok(())
     }
@@ -399,14 +408,21 @@ impl World {
         let (from, until) = self.held_up;
         let known = if until + STALE > now { from } else { now };
         let (providers, elapsed) = (&self.providers, now - self.start);
-        self.clients[client]
-            .check(came, &notes, now, elapsed, |service| {
-                let served = |p: &&Provider| {
-                    p.service == service && p.is_serving() && p.since + STALE <= known
-                };
-                let served = providers.iter().filter(served);
-                served.map(|p| p.address().clone()).collect()
+        let (listed, told) = self.listed_to(client, came);
+        let serving = |service: usize| {
+            let served =
+                |p: &&Provider| p.service == service && p.is_serving() && p.since + STALE <= known;
+            let served = providers.iter().filter(served);
+            served.map(|p| p.address().clone()).collect()
+        };
+        let surely = |service: usize, address: &Address| {
+            listed.iter().any(|(p, since)| {
+                let p = &providers[*p];
+                p.service == service && p.address() == address && *since <= told
             })
+        };
+        self.clients[client]
+            .check(came, &notes, now, elapsed, serving, surely)
             .map_err(|error| format!("client {client}: {error}"))?;
         for watched in self.clients[client].subs.values() {
             if let Some(trace) = &mut self.trace
@@ -423,6 +439,30 @@ impl World {
             }
         }
         self.nobody_is_offline_for_long(client)
+    }
+
+    /// Which providers the server in use lists and since when, and from which of them a client must
+    /// have heard of by now.
+    fn listed_to(&self, client: usize, came: Came) -> (BTreeMap<usize, Instant>, Instant) {
+        let c = &self.clients[client];
+        let link = match came {
+            Came::Stream(link) | Came::Answer(link, _) => Some(link),
+            Came::Other => c.open_links().last().map(|(link, _)| *link),
+        };
+        let wire = link.map(|link| &c.wires[&link]);
+        let wire = wire.filter(|wire| !wire.cut); // nothing comes any more
+        let Some(server) = wire.map(|wire| &self.servers[wire.server]) else {
+            return (BTreeMap::new(), self.start);
+        };
+        let last = [self.held_up.1, server.scripts_until, c.slow_until];
+        let quiet = c.lag <= 40 * MS && last.iter().all(|at| *at + STALE < self.now);
+        let told = match (quiet, self.lies) {
+            (true, _) => TOLD,
+            (false, false) => STALE,
+            (false, true) => return (BTreeMap::new(), self.start), // it may hear of nothing
+        };
+        let told = self.now.checked_sub(told).unwrap_or(self.start);
+        (server.listed_since.clone(), told)
     }
 
     /// No two minutes offline while one server is within reach all the time, and no longer than
@@ -518,8 +558,8 @@ impl World {
         clients
     }
 
-    /// What clients of a server should call in the end.
-    pub(crate) fn expected(&self, service: usize, server: usize) -> Vec<Address> {
+    /// What a server should list in the end.
+    pub(crate) fn expected(&self, service: usize, server: usize) -> Vec<Instance> {
         let providers = self.providers.iter();
         let mut instances: Vec<Instance> = providers
             .filter(|p| p.service == service && p.alive)
@@ -530,22 +570,36 @@ impl World {
             let published = client.publishes.get(&service).filter(|_| here);
             instances.extend(published.into_iter().flatten().cloned());
         }
-        truth::callable(instances.iter())
+        instances
     }
 
-    /// What clients of a server should call by what it lists now.
-    pub(crate) fn listed(&self, service: usize, server: usize) -> Vec<Address> {
+    /// What it lists now.
+    pub(crate) fn listed(&self, service: usize, server: usize) -> Vec<Instance> {
         let lists = self.servers[server].lists.values();
-        let known: BTreeMap<String, &Instance> =
-            lists.map(|i| (i.address().to_string(), i)).collect();
-        let addresses = self.addresses(server, service).into_iter();
-        let instances: Vec<Instance> = addresses
-            .map(|address| match known.get(&address) {
-                Some(instance) => (*instance).clone(),
-                None => Instance::parse(&address).unwrap(),
-            })
-            .collect();
-        truth::callable(instances.iter())
+        let mut instances = Vec::new();
+        for address in self.addresses(server, service) {
+            let known = lists
+                .clone()
+                .filter(|instance| instance.address().to_string() == address);
+            let before = instances.len();
+            instances.extend(known.cloned());
+            if instances.len() == before {
+                instances.push(Instance::parse(&address).unwrap());
+            }
+        }
+        instances
+    }
+
+    /// Why what a client has of a service is not what it should make of `instances`.
+    pub(crate) fn differs(
+        &self,
+        watched: &Watched,
+        server: usize,
+        instances: &[Instance],
+    ) -> Option<String> {
+        let view = self.servers[server].machine.view();
+        let threshold = view.protect_threshold(&watched.key);
+        truth::differs(&watched.sub.snapshot(), instances, threshold)
     }
 
     pub(crate) fn addresses(&self, server: usize, service: usize) -> BTreeSet<String> {

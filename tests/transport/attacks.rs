@@ -1,6 +1,9 @@
 //! Instances that are hostile or broken, and callers that are careless, over HTTP/1.1.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::Request;
@@ -8,6 +11,7 @@ use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     runtime,
+    sync::Notify,
 };
 use tower::ServiceExt;
 use tower_nacos::transport::{Body, ErrorKind, Protocol, Transport};
@@ -112,21 +116,34 @@ async fn what_follows_a_response_is_never_the_next_call_s() {
         ),
     ] {
         for pause in [false, true] {
-            let peer = Peer::start(move |mut socket, at| async move {
-                if at == 0 {
-                    read_request(&mut socket, 0).await;
-                    let _ = socket.write_all(first.as_bytes()).await;
-                    if pause {
-                        tokio::time::sleep(Duration::from_millis(30)).await;
+            let closed = Arc::new(Notify::new());
+            let closes = Arc::clone(&closed);
+            let peer = Peer::start(move |mut socket, at| {
+                let closes = Arc::clone(&closes);
+                async move {
+                    if at == 0 {
+                        read_request(&mut socket, 0).await;
+                        // Without a pause in one write: what comes in a second one may come after
+                        // the next request, and then nobody can tell that it is not its answer.
+                        let (now, later) = if pause {
+                            ("", SMUGGLED)
+                        } else {
+                            (SMUGGLED, "")
+                        };
+                        let _ = socket.write_all([first, now].concat().as_bytes()).await;
+                        if pause {
+                            tokio::time::sleep(Duration::from_millis(30)).await;
+                        }
+                        let _ = socket.write_all(later.as_bytes()).await;
                     }
-                    let _ = socket.write_all(SMUGGLED.as_bytes()).await;
-                }
-                loop {
-                    if read_request(&mut socket, 0).await.is_empty() {
-                        return;
+                    loop {
+                        if read_request(&mut socket, 0).await.is_empty() {
+                            closes.notify_one();
+                            return;
+                        }
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nmine";
+                        let _ = socket.write_all(answer).await;
                     }
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nmine";
-                    let _ = socket.write_all(answer).await;
                 }
             })
             .await;
@@ -137,7 +154,8 @@ async fn what_follows_a_response_is_never_the_next_call_s() {
                 .body(Body::empty());
             let came = read(&transport, request.unwrap()).await;
             if pause {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                // Not a time: a process that stood still meanwhile has read nothing yet.
+                soon("an idle connection that speaks closes", closed.notified()).await;
             }
             for _ in 0..3 {
                 let said = read(&transport, get("/")).await;

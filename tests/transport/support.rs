@@ -161,7 +161,12 @@ where
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http2().max_concurrent_streams(max_streams);
+    // Callers that give up reset their streams: as many as a test likes, where hyper ends a
+    // connection (`too_many_resets`) after 20 that its service had not taken yet.
+    builder
+        .http2()
+        .max_concurrent_streams(max_streams)
+        .max_pending_accept_reset_streams(10_000);
     let _ = builder
         .serve_connection_with_upgrades(TokioIo::new(socket), service)
         .await;

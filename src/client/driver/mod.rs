@@ -27,9 +27,10 @@ use super::{
     links::{Event, Links, Network},
     login::{LoginError, Verdict},
     operations::{Operation, Reply, Unconnected},
+    outage::Outage,
 };
 use crate::{
-    directory::Options,
+    directory::{Options, Owner},
     model::ServiceKey,
     session::{self, Command, Config, LinkId, Output, Ticket},
 };
@@ -44,7 +45,6 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Cause {
     Unreadable,
-    Lost,
     Login(Verdict),
     Unanswered,
 }
@@ -58,6 +58,9 @@ pub(super) struct Driver {
     subscriptions: Arc<Subscriptions>,
     state: watch::Sender<ConnectionState>,
     namespace: Arc<str>,
+    /// Whose name the lines bear, and where an outage is noted.
+    owner: Arc<Owner>,
+    outage: Outage,
     services: HashMap<ServiceKey, Service>,
     replies: HashMap<Ticket, Reply>,
     /// Who wants to know if the login is refused.
@@ -100,6 +103,7 @@ pub(super) struct Setup {
     pub(super) auth: Option<Auth>,
     pub(super) rng: StdRng,
     pub(super) directory: Options,
+    pub(super) owner: Arc<Owner>,
     pub(super) namespace: Arc<str>,
     pub(super) group: Option<Arc<str>>,
     pub(super) patience: Duration,
@@ -118,7 +122,8 @@ impl Driver {
             network,
             auth,
             rng,
-            directory,
+            mut directory,
+            owner,
             namespace,
             group,
             patience,
@@ -129,6 +134,7 @@ impl Driver {
             last_error: None,
         };
         let (state, watch) = watch::channel(first);
+        directory.owner = Some(Arc::clone(&owner));
         let subscriptions = Arc::new(Subscriptions::new(directory));
         let teller = Teller::new(&namespace);
         let tally = teller.tally().clone();
@@ -140,6 +146,8 @@ impl Driver {
             subscriptions: subscriptions.clone(),
             state,
             namespace: namespace.clone(),
+            owner: Arc::clone(&owner),
+            outage: Outage::new(now()),
             services: HashMap::new(),
             replies: HashMap::new(),
             awaiting_login: Vec::new(),
@@ -159,6 +167,7 @@ impl Driver {
             subscriptions,
             state: watch,
             namespace,
+            owner,
             group,
             tickets: AtomicU64::new(0),
             tally,
@@ -203,6 +212,7 @@ impl Driver {
         [
             self.core.poll_timeout(),
             self.auth.as_ref().and_then(Auth::poll_timeout),
+            self.outage.poll_timeout(),
             closing,
         ]
         .into_iter()
@@ -213,6 +223,9 @@ impl Driver {
     fn handle_timeout(&mut self) {
         let now = now();
         self.core.handle_timeout(now);
+        while let Some(line) = self.outage.handle_timeout(now) {
+            self.tell(&line);
+        }
         if self
             .auth
             .as_mut()
@@ -391,6 +404,7 @@ impl Driver {
         reply: Option<oneshot::Sender<Result<(), CloseError>>>,
     ) {
         let now = now();
+        self.outage.close();
         self.closing = Some(Closing {
             until: now + deadline.min(ENDLESS),
             replies: Vec::from_iter(reply),
@@ -437,9 +451,13 @@ impl Driver {
                 Output::Call {
                     link,
                     call,
-                    payload,
+                    mut payload,
                     timeout,
+                    signed,
                 } => {
+                    if let Some(resource) = signed {
+                        self.sign(&mut payload, &resource);
+                    }
                     self.links.call(link, call, payload, timeout);
                 }
                 Output::Hangup { link } => self.links.hang_up(link),

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::{Cause, Driver, WARN_EVERY, now};
 use crate::{
-    client::ConnectionState,
+    client::{ConnectionState, outage::Line},
+    logs,
     model::{Origin, ServiceKey},
     session,
 };
@@ -41,7 +42,7 @@ impl Driver {
         retries: bool,
     ) {
         let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
-        tracing::debug!(namespace, group, service, ?operation, cause = %error, retries, "request failed");
+        tracing::debug!(target: logs::REGISTRY, client = self.owner.name(), namespace, group, service, ?operation, cause = %error, retries, "request failed");
         self.hint_failure(key, operation, &error);
         if error.is_denied() {
             return self.denied(key, operation, error);
@@ -56,11 +57,11 @@ impl Driver {
         subscribed.trouble = Some(error.to_string());
         if !retries || error.is_permanent() {
             if !subscribed.refused {
-                tracing::warn!(namespace, group, service, cause = %error, retries, "the registry refuses the subscription");
+                tracing::warn!(target: logs::REGISTRY, client = self.owner.name(), namespace, group, service, cause = %error, retries, "the registry refuses the subscription");
             }
             subscribed.refuse(&error.into());
         } else if may_warn {
-            tracing::warn!(namespace, group, service, cause = %error, "the registry does not answer a subscription; it is asked again");
+            tracing::warn!(target: logs::REGISTRY, client = self.owner.name(), namespace, group, service, cause = %error, "the registry does not answer a subscription; it is asked again");
         }
     }
 
@@ -74,6 +75,8 @@ impl Driver {
             }
             None if self.may_warn(Cause::Unreadable, now) => {
                 tracing::warn!(
+                    target: logs::REGISTRY,
+                    client = self.owner.name(),
                     namespace = &*self.namespace,
                     cause = reason,
                     "a message of the registry cannot be read"
@@ -97,31 +100,95 @@ impl Driver {
             session::State::Connected { server, .. } => ConnectionState::Connected { server },
             session::State::Closed => ConnectionState::Closed,
         };
-        if state.is_connected() {
-            tracing::info!(namespace = &*self.namespace, %state, "registry connection");
-            self.login_refused = None;
-            self.awaiting_login.clear();
-            self.trust_connection(now);
-        } else if was_connected && self.closing.is_none() {
-            let cause = state.cause().unwrap_or_default();
-            if self.may_warn(Cause::Lost, now) {
-                tracing::warn!(
-                    namespace = &*self.namespace,
-                    cause,
-                    "registry connection lost"
-                );
-            } else {
-                tracing::info!(
-                    namespace = &*self.namespace,
-                    cause,
-                    "registry connection lost"
-                );
+        let line = match &state {
+            ConnectionState::Connected { .. } => {
+                self.owner.set_outage(None);
+                self.login_refused = None;
+                self.awaiting_login.clear();
+                self.trust_connection(now);
+                self.outage.connected(now)
             }
-            if let Some(auth) = &mut self.auth {
-                auth.disconnected();
+            ConnectionState::Connecting {
+                attempt,
+                last_error,
+            } => {
+                self.owner.set_outage(last_error.clone());
+                if was_connected && let Some(auth) = &mut self.auth {
+                    auth.disconnected();
+                }
+                self.outage.connecting(*attempt, last_error.as_ref(), now)
             }
-        }
+            ConnectionState::Closed => None,
+        };
         self.state.send_replace(state);
+        if let Some(line) = line {
+            self.tell(&line);
+        }
+    }
+
+    /// Writes what is to be said of the connection.
+    pub(super) fn tell(&self, line: &Line) {
+        let (client, namespace) = (self.owner.name(), &*self.namespace);
+        match line {
+            Line::Connected => {
+                let state = self.state.borrow().clone();
+                tracing::info!(target: logs::REGISTRY, client, namespace, %state, "registry connection");
+            }
+            Line::Over { lasted } => {
+                let state = self.state.borrow().clone();
+                tracing::info!(target: logs::REGISTRY, client, namespace, %state, ?lasted, "there is a registry connection again");
+            }
+            Line::Lost { cause } => {
+                tracing::info!(
+                    target: logs::REGISTRY,
+                    client,
+                    namespace,
+                    cause = &**cause,
+                    "registry connection lost; the last known instances serve"
+                );
+            }
+            Line::Out {
+                lost: true,
+                attempts,
+                lasted,
+                cause,
+            } => tracing::warn!(
+                target: logs::REGISTRY,
+                client,
+                namespace,
+                attempts,
+                ?lasted,
+                cause = &**cause,
+                "no registry connection since the last one was lost; the last known instances serve, and it is tried without end"
+            ),
+            Line::Out {
+                lost: false,
+                attempts,
+                lasted,
+                cause,
+            } => tracing::warn!(
+                target: logs::REGISTRY,
+                client,
+                namespace,
+                attempts,
+                ?lasted,
+                cause = &**cause,
+                "no registry connection since the start, so no instance is known; it is tried without end"
+            ),
+            Line::Flapping {
+                losses,
+                within,
+                cause,
+            } => tracing::warn!(
+                target: logs::REGISTRY,
+                client,
+                namespace,
+                losses,
+                ?within,
+                cause = &**cause,
+                "the registry connection is lost again and again; single losses are not told"
+            ),
+        }
     }
 
     pub(super) fn may_warn(&mut self, cause: Cause, now: Instant) -> bool {

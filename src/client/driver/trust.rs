@@ -5,14 +5,18 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
 use super::{Cause, Driver, now};
 use tokio::sync::oneshot;
 
+#[cfg(feature = "ram")]
+use crate::client::auth::Auth;
 use crate::{
     client::{
         RequestError,
         auth::{Denied, Failed, Subject, Token},
         login::LoginError,
     },
+    logs,
     model::ServiceKey,
     session::{self, LinkId},
+    wire::Payload,
 };
 
 impl Driver {
@@ -64,6 +68,8 @@ impl Driver {
             && self.may_warn(Cause::Login(error.verdict()), now)
         {
             tracing::warn!(
+                target: logs::REGISTRY,
+                client = self.owner.name(),
                 namespace = &*self.namespace,
                 cause = %error,
                 "the login failed, and the registry takes requests without one: its authentication is off"
@@ -95,7 +101,7 @@ impl Driver {
                 if !subscribed.refused {
                     let (namespace, group, service) =
                         (&**key.namespace(), &**key.group(), &**key.name());
-                    tracing::warn!(namespace, group, service, cause = %error, user, "the registry denies access");
+                    tracing::warn!(target: logs::REGISTRY, client = self.owner.name(), namespace, group, service, cause = %error, user, "the registry denies access");
                 }
                 subscribed.refuse(&error.into());
             }
@@ -109,6 +115,25 @@ impl Driver {
             && auth.denied(&Subject::List(group), now()) == Denied::LogIn
         {
             self.log_in();
+        }
+    }
+
+    /// Signs a naming request as it leaves. While no credentials are known it goes without.
+    pub(super) fn sign(&self, payload: &mut Payload, resource: &str) {
+        #[cfg(not(feature = "ram"))]
+        let _ = (payload, resource);
+        #[cfg(feature = "ram")]
+        if let Some(signer) = self.auth.as_ref().and_then(Auth::signer)
+            && let Some(metadata) = &mut payload.metadata
+        {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "servers want to know when a request was signed; nothing here depends on it"
+            )]
+            let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let headers = signer.sign(resource, since_1970.unwrap_or_default());
+            let headers = headers.map(|(name, value)| (name.to_owned(), value));
+            metadata.headers.extend(headers);
         }
     }
 
@@ -151,7 +176,7 @@ impl Driver {
         }
         match result {
             Ok(token) => {
-                tracing::debug!(namespace = &*self.namespace, ttl = ?token.ttl, "logged in again");
+                tracing::debug!(target: logs::REGISTRY, client = self.owner.name(), namespace = &*self.namespace, ttl = ?token.ttl, "logged in again");
                 auth.learned(token, link, now);
                 let headers = auth.headers(now).unwrap_or_default();
                 self.core.session_mut().handle_headers(headers, now);
@@ -159,9 +184,9 @@ impl Driver {
             Err(error) => {
                 let failed = auth.failed(now);
                 if self.may_warn(Cause::Login(error.verdict()), now) {
-                    tracing::warn!(namespace = &*self.namespace, cause = %error, "logging in again failed");
+                    tracing::warn!(target: logs::REGISTRY, client = self.owner.name(), namespace = &*self.namespace, cause = %error, "logging in again failed");
                 } else {
-                    tracing::debug!(namespace = &*self.namespace, cause = %error, "logging in again failed");
+                    tracing::debug!(target: logs::REGISTRY, client = self.owner.name(), namespace = &*self.namespace, cause = %error, "logging in again failed");
                 }
                 let waiting = match failed {
                     Failed::Again(waiting) => waiting,

@@ -18,7 +18,7 @@ use super::rules::{HealthRules, Outliers};
 ///   │    └── a call goes well, or too many are out ── Outlier
 ///   └── badly, or lost, once too often in a row ────────▲
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Health {
     standing: Standing,
     probe: Probe,
@@ -57,7 +57,7 @@ pub(crate) enum Standing {
 }
 
 /// Who is finding out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Probe {
     #[default]
     Nobody,
@@ -105,6 +105,8 @@ pub(crate) enum Event {
     ProbeBegan,
     ProbeSucceeded,
     ProbeFailed,
+    /// It is over without having learnt anything.
+    ProbeDropped,
     /// Another instance was reached after none could be.
     OtherReached,
     /// Time has passed.
@@ -154,7 +156,7 @@ impl Health {
         match event {
             Event::Unreachable { probe } => {
                 let probe = self.ends_probe(probe);
-                self.unreachable(probe, now);
+                self.unreachable(probe, now, rules);
             }
             Event::Lost { probe } => {
                 let probe = self.ends_probe(probe);
@@ -193,15 +195,16 @@ impl Health {
                 }
             }
             Event::ProbeBegan => self.begin(Probe::Own, now),
+            // Not the maker's: who began as a probe may end when another has long begun.
             Event::ProbeGivenUp => {
-                if self.probe != Probe::Nobody {
+                if self.ends_probe(true) {
+                    self.rest_briefly(now);
+                }
+            }
+            Event::ProbeDropped => {
+                if self.probe == Probe::Own {
                     self.probe = Probe::Nobody;
-                    // A caller with a short deadline is not to be the next at once.
-                    let pause = match self.standing {
-                        Standing::Suspect => Duration::ZERO,
-                        _ => PAUSE,
-                    };
-                    self.due = (from != Standing::Open).then(|| now + pause);
+                    self.rest_briefly(now);
                 }
             }
             Event::ProbeSucceeded => {
@@ -217,7 +220,7 @@ impl Health {
                     self.probe = Probe::Nobody;
                     // Answered meanwhile, or a matter of answers: a dial says nothing then.
                     if matches!(from, Standing::Suspect | Standing::Ejected) {
-                        self.dial_failed(now);
+                        self.dial_failed(now, rules);
                     }
                 }
             }
@@ -327,6 +330,16 @@ impl Health {
         is
     }
 
+    /// A probe has told nothing.
+    fn rest_briefly(&mut self, now: Instant) {
+        // A caller with a short deadline is not to be the next at once.
+        let pause = match self.standing {
+            Standing::Suspect => Duration::ZERO,
+            _ => PAUSE,
+        };
+        self.due = (self.standing != Standing::Open).then(|| now + pause);
+    }
+
     /// What is known of its connections is not older than what the caller may be told.
     fn is_fresh(&self, now: Instant, since: Option<Instant>, rules: &HealthRules) -> bool {
         self.failed.is_some_and(|failed| {
@@ -335,13 +348,13 @@ impl Health {
         })
     }
 
-    fn unreachable(&mut self, probe: bool, now: Instant) {
+    fn unreachable(&mut self, probe: bool, now: Instant, rules: &HealthRules) {
         match self.standing {
             Standing::Ejected if !probe => self.failed = Some(now), // told by several calls
-            Standing::Ejected => self.dial_failed(now),
+            Standing::Ejected => self.dial_failed(now, rules),
             _ => {
                 self.scheduled = true;
-                self.dial_failed(now);
+                self.dial_failed(now, rules);
                 self.scheduled = false; // what a probe that is out finds is the same failure
                 if let Probe::Offered(_) | Probe::Call(_) = self.probe {
                     self.probe = Probe::Nobody;
@@ -350,11 +363,16 @@ impl Health {
         }
     }
 
-    fn dial_failed(&mut self, now: Instant) {
+    fn dial_failed(&mut self, now: Instant, rules: &HealthRules) {
         self.failed = Some(now);
-        if self.scheduled || self.standing != Standing::Ejected || self.due.is_none() {
+        // One that a call asked for, and that took as long as the rest would have, was that rest's.
+        let is_due = self.due.is_none_or(|due| due <= now);
+        if self.scheduled || self.standing != Standing::Ejected || is_due {
             self.level = self.level.saturating_add(1);
             self.due = Some(now + rest(self.level));
+        } else {
+            // Nor does what was due follow at once on what a call asked for.
+            self.due = self.due.max(now.checked_add(rules.redial_after));
         }
         self.standing = Standing::Ejected;
         self.asked = false;
@@ -447,7 +465,7 @@ impl Health {
                 if for_so_long(since) >= rules.probe_timeout =>
             {
                 self.probe = Probe::Nobody;
-                self.dial_failed(now);
+                self.dial_failed(now, rules);
             }
             _ => {}
         }

@@ -8,4 +8,6 @@ pub(crate) mod record;
 pub(crate) mod rules;
 
 #[cfg(test)]
+mod sequences;
+#[cfg(test)]
 mod tests;

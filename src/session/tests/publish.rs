@@ -1,4 +1,5 @@
-use super::world::{MS, SEC, World};
+use super::world::{MS, SEC, World, key};
+use crate::model::Instance;
 use crate::session::{Command, DialError, OperationError, Outcome, Output, Ticket};
 
 #[test]
@@ -310,4 +311,26 @@ fn registering_and_deregistering_in_one_breath_leaves_nothing() {
         assert_eq!(world.done[&2].0, last + 2 * MS, "before the answer");
         assert!(world.peers[&world.link()].published.is_empty(), "gap {gap}");
     }
+}
+
+#[test]
+fn who_registers_again_what_stands_after_a_refusal_hears_of_it() {
+    let mut world = World::connected();
+    world.register(1, "web", "10.9.0.9:80");
+    world.run(SEC);
+    let heavier = Instance::parse("10.9.0.9:80").unwrap().with_weight(2.0);
+    world.script.mute.insert("InstanceRequest");
+    world.command(Command::Register {
+        ticket: Ticket(2),
+        key: key("web"),
+        instance: Box::new(heavier),
+    });
+    world.run(SEC);
+    world.script.mute.clear();
+    world.script.refuse.insert("InstanceRequest", (400, 1));
+    world.run_until("refused", |world| world.done.contains_key(&2));
+    assert!(world.done[&2].1.is_err());
+    world.register(3, "web", "10.9.0.9:80"); // before the server confirmed that it stands again
+    world.run(10 * SEC);
+    assert_eq!(world.done[&3].1, Ok(Outcome::Done));
 }

@@ -432,6 +432,18 @@ fn a_type_that_a_server_does_not_know_is_asked_again_seldom() {
 }
 
 #[test]
+fn a_read_whose_type_a_server_does_not_know_yet_is_asked_again_too() {
+    let mut world = World::connected();
+    world.subscribe("orders");
+    world.run(5 * SEC);
+    world.script.refuse.insert("ServiceQueryRequest", (302, 1));
+    let link = world.link();
+    world.stream(link, "NotifySubscriberRequest", "{");
+    world.run(10 * SEC);
+    assert_eq!(world.sent_of("ServiceQueryRequest").len(), 2);
+}
+
+#[test]
 fn an_answer_about_another_service_is_not_taken_for_ours() {
     for kind in ["SubscribeServiceRequest", "ServiceQueryRequest"] {
         let mut world = World::connected();

@@ -115,6 +115,11 @@ impl<'a> View<'a> {
         addresses
     }
 
+    /// The share of healthy instances at which a service is protected, if an operator set one.
+    pub fn protect_threshold(&self, service: impl Into<ServiceId>) -> Option<f64> {
+        self.0.services.get(&service.into())?.threshold
+    }
+
     /// Whether a push of this service is due or waits for an acknowledgement.
     pub fn is_pushing(&self, service: impl Into<ServiceId>) -> bool {
         let service = service.into();

@@ -12,7 +12,10 @@ use tokio::{
     time::sleep,
 };
 
-use crate::transport::dial::{error::DialError, options::DialOptions};
+use crate::{
+    logs,
+    transport::dial::{error::DialError, options::DialOptions},
+};
 
 /// Connects to the first address that answers.
 pub(in crate::transport) async fn connect(
@@ -103,6 +106,7 @@ fn warn_of_loopback(address: SocketAddr) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if address.ip().to_canonical().is_loopback() && !TOLD.swap(true, Ordering::Relaxed) {
         tracing::warn!(
+            target: logs::TRANSPORT,
             %address,
             "an instance is registered by a loopback address: only this machine can call it, and every machine will call itself (said once)"
         );

@@ -1,0 +1,25 @@
+//! Where the lines of the log come from: five targets of [`tracing`], which stay as they are.
+//!
+//! | target | what it says |
+//! |---|---|
+//! | [`REGISTRY`] | the connection to the registry, logins, and what this client asks of it |
+//! | [`DIRECTORY`] | which instances a service has: what came, what left, what is held |
+//! | [`BALANCE`] | whom calls may go to: ejections, probes, policies |
+//! | [`TRANSPORT`] | connections to instances |
+//! | [`PROVIDER`] | how a provider of this process comes and leaves |
+//!
+//! So `tower_nacos=warn,tower_nacos::directory=info` is a filter that goes on working. Fields have
+//! one name everywhere: `client` (see [`Builder::client_name`](crate::client::Builder::client_name)),
+//! `namespace`, `group`, `service`, `instance`, `revision`, `cause`. What the lines mean and what to
+//! do about them is in the [guide](crate::guide).
+
+/// The connection to the registry, logins, and what this client asks of it.
+pub const REGISTRY: &str = "tower_nacos::registry";
+/// Which instances a service has: what came, what left, what is held.
+pub const DIRECTORY: &str = "tower_nacos::directory";
+/// Whom calls may go to: ejections, probes, policies.
+pub const BALANCE: &str = "tower_nacos::balance";
+/// Connections to instances.
+pub const TRANSPORT: &str = "tower_nacos::transport";
+/// How a provider of this process comes and leaves.
+pub const PROVIDER: &str = "tower_nacos::provider";

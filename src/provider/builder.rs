@@ -1,0 +1,225 @@
+use std::{future::Future, sync::Arc, time::Duration};
+
+use ::http::HeaderValue;
+
+use super::{
+    clock, error::OnlineError, handle::Handle, inner::Inner, layer::Shared, names::Names,
+    ready::Probe, registration::Wanted, sequence::Sequence, timing::Timing, traffic::Traffic,
+};
+use crate::{
+    client::Client,
+    model::{Incarnation, Instance, InvalidName, Metadata, START_TIME, ServiceKey, ServiceName},
+};
+
+/// Sets up a [`Provider`](crate::provider::Provider).
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    nacos: Client,
+    services: Vec<ServiceKey>,
+    instances: Vec<Instance>,
+    probe: Option<Probe>,
+    checks: bool,
+    reject_after: Option<Duration>,
+    timing: Timing,
+    broken: Option<OnlineError>,
+}
+
+impl Builder {
+    pub(super) fn new(nacos: Client) -> Self {
+        Self {
+            nacos,
+            services: Vec::new(),
+            instances: Vec::new(),
+            probe: None,
+            checks: true,
+            reject_after: None,
+            timing: Timing::default(),
+            broken: None,
+        }
+    }
+
+    /// One more service that is provided at the same addresses.
+    pub fn service<N>(mut self, service: N) -> Self
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        match service.try_into() {
+            Ok(name) => {
+                let key = self.nacos.key_of(name);
+                if !self.services.contains(&key) {
+                    self.services.push(key);
+                }
+            }
+            Err(error) => {
+                self.broken
+                    .get_or_insert_with(|| OnlineError::InvalidName(error.into()));
+            }
+        }
+        self
+    }
+
+    /// One instance more; the same address again takes the place of the former. Several are one batch,
+    /// which servers take from 2.1.1 on.
+    pub fn instance(mut self, instance: Instance) -> Self {
+        self.instances
+            .retain(|other| other.address() != instance.address());
+        self.instances.push(instance);
+        self
+    }
+
+    /// Asks this, every 200 ms, until it says yes; then it goes online and is not asked again. What
+    /// panics, or takes more than 5 s, is a no. Default: ready at once.
+    pub fn ready<F, R>(mut self, ready: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = bool> + Send + 'static,
+    {
+        self.probe = Some(Probe::closure(ready));
+        self
+    }
+
+    /// Asks this path over HTTP/1.1 at the announced addresses, in place of
+    /// [`ready`](Self::ready): a status from 200 to 399 is yes. The listener has to speak plain HTTP.
+    /// Requests of this path count as no calls, whoever makes them.
+    pub fn ready_path(mut self, path: impl Into<Box<str>>) -> Self {
+        self.probe = Some(Probe::Path(path.into()));
+        self
+    }
+
+    /// Between two questions. Default 200 ms: later costs a start as much on average as half of it,
+    /// sooner costs the question.
+    pub const fn ready_interval(mut self, interval: Duration) -> Self {
+        self.timing.ready_interval = interval;
+        self
+    }
+
+    /// Whether to see, before it is registered, that somebody accepts connections at the announced
+    /// address. Default true, as a wrong one (a container's own, an interface that is not listened on)
+    /// costs callers a dial each. Turn it off where a provider cannot reach itself by the address that
+    /// others use.
+    pub const fn check_address(mut self, on: bool) -> Self {
+        self.checks = on;
+        self
+    }
+
+    /// From ready to the registration. Default none; caches that are still to be filled want some.
+    pub const fn delay(mut self, delay: Duration) -> Self {
+        self.timing.delay = delay;
+        self
+    }
+
+    /// From a change at the registry until its last consumer knows. Default 600 ms, what one Nacos
+    /// node takes at most (measured: 0.51 to 0.61 s); a cluster needs 1.6 s. It lingers for twice that:
+    /// shorter, and callers that do not heed the mark lose calls; longer costs each restart as much.
+    pub const fn push_delay(mut self, delay: Duration) -> Self {
+        self.timing.push_delay = delay;
+        self
+    }
+
+    /// How long to wait for the registry to confirm that it does not list us any more. Default 3 s, as
+    /// long as the client waits for an answer on a connection that stands. An answer that comes later,
+    /// in the linger, counts as well.
+    pub const fn deregister_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.deregister_timeout = timeout;
+        self
+    }
+
+    /// How long to go on serving at most while callers still call or the registry has not confirmed
+    /// it. Default 10 s: with the other two limits it fits into Kubernetes's 30 s. Shorter, and callers
+    /// that have not heard fail.
+    pub const fn max_linger(mut self, most: Duration) -> Self {
+        self.timing.max_linger = most;
+        self
+    }
+
+    /// How long calls in flight may take to end once it listens no more; then they are cut. Default
+    /// 15 s. Endless streams take all of it.
+    pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.drain_timeout = timeout;
+        self
+    }
+
+    /// Answers 503 to calls that come so long after the mark began. Default never: each call that
+    /// still comes is served, as it fails otherwise for callers that do not retry.
+    pub const fn reject_after(mut self, time: Duration) -> Self {
+        self.reject_after = Some(time);
+        self
+    }
+
+    pub(super) fn has_instances(&self) -> bool {
+        !self.instances.is_empty()
+    }
+
+    pub(super) const fn drain_limit(&self) -> Duration {
+        self.timing.drain_timeout
+    }
+
+    /// All that it is.
+    pub(super) fn into_handle(self) -> Handle {
+        let start = clock::start_time().to_string();
+        let started: Vec<Instance> = self
+            .instances
+            .iter()
+            .map(|instance| with_start(instance, &start))
+            .collect();
+        let incarnation = started.first().and_then(Incarnation::of);
+        let mark = incarnation.as_ref().map_or(&*start, Incarnation::as_str);
+        let mark = HeaderValue::from_str(mark);
+        let addresses = started.iter().map(|i| i.address().clone()).collect();
+        let shared = Shared {
+            traffic: Arc::new(Traffic::new()),
+            names: Names::new(self.services, addresses),
+            mark: mark.unwrap_or_else(|_| HeaderValue::from_static("0")),
+            reject_after: self.reject_after,
+            ready_path: self.probe.as_ref().and_then(Probe::path).map(Into::into),
+        };
+        let none = started.is_empty().then_some(OnlineError::NoInstance);
+        let sequence = Sequence::new(self.timing, self.probe.is_some(), self.checks);
+        let inner = Inner::new(
+            self.nacos,
+            Arc::new(shared),
+            self.probe,
+            Wanted::new(started),
+            self.broken.or(none),
+        );
+        Handle::new(inner, sequence)
+    }
+}
+
+/// With a start time beside the user's own metadata, unless they name one that a mark can carry.
+fn with_start(instance: &Instance, start: &str) -> Instance {
+    if Incarnation::of(instance).is_some() {
+        return instance.clone();
+    }
+    let pairs: Metadata = instance
+        .metadata()
+        .iter()
+        .chain([(START_TIME, start)])
+        .collect();
+    instance.clone().with_metadata(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_time_stands_beside_the_users_own_metadata() {
+        let meta = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<Metadata>();
+        let instance = Instance::parse("10.0.0.3:80").unwrap();
+        let mine = instance.clone().with_metadata(meta(&[("version", "2")]));
+        let started = with_start(&mine, "17");
+        assert_eq!(
+            started.metadata(),
+            &meta(&[("version", "2"), ("startTime", "17")])
+        );
+        let told = instance.clone().with_metadata(meta(&[("startTime", "3")]));
+        assert_eq!(with_start(&told, "17"), told);
+        let unfit = instance.with_metadata(meta(&[("startTime", "a b")]));
+        assert_eq!(
+            with_start(&unfit, "17").metadata().get("startTime"),
+            Some("17")
+        );
+    }
+}

@@ -1,0 +1,342 @@
+//! The one task of a provider: it does what the sequence says, and tells it what came of it.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::sleep_until,
+};
+
+use super::{
+    clock,
+    error::OnlineError,
+    inner::{Command, Inner, Status},
+    names::Claim,
+    ready, registration,
+    sequence::{Action, Deregistered, Sequence},
+    signal,
+    stage::Stage,
+};
+use crate::{client::RequestError, logs};
+
+/// What a request came to.
+enum Done {
+    Ready(Result<(), String>),
+    Checked(Result<(), OnlineError>),
+    Registered(Result<(), OnlineError>),
+    Deregistered(Deregistered, Option<String>),
+    Updated(
+        Result<(), RequestError>,
+        oneshot::Sender<Result<(), RequestError>>,
+    ),
+}
+
+type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// How long an address may not answer before that is told: who listens may be about to.
+const CHECK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
+/// Between two lines of the log about the same trouble.
+const WARN_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+
+pub(super) struct Driver {
+    inner: Arc<Inner>,
+    sequence: Sequence,
+    commands: mpsc::UnboundedReceiver<Command>,
+    status: watch::Sender<Status>,
+    work: Option<Work>,
+    claim: Option<Claim>,
+    checking: Option<Instant>,
+    warned: Option<Instant>,
+    /// Nobody holds a handle any more.
+    alone: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        sequence: Sequence,
+        commands: mpsc::UnboundedReceiver<Command>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        Self {
+            inner,
+            sequence,
+            commands,
+            status,
+            work: None,
+            claim: None,
+            checking: None,
+            warned: None,
+            alone: false,
+        }
+    }
+
+    /// Lives until the provider is over and everything is told.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.act();
+            self.tell();
+            if self.stage() == Stage::Over {
+                break;
+            }
+            let (leaving, at) = (self.sequence.is_leaving(), self.sequence.poll_timeout());
+            let traffic = self.inner.shared.traffic.clone();
+            tokio::select! {
+                biased;
+                command = self.commands.recv(), if !self.alone => self.obey(command),
+                () = signal::another(), if leaving => self.signal("another signal"),
+                done = working(&mut self.work) => {
+                    self.work = None;
+                    self.done(done);
+                }
+                () = traffic.idle(), if leaving => {
+                    if traffic.calls().in_flight == 0 {
+                        self.sequence.handle_idle(clock::now());
+                    }
+                }
+                () = until(at) => self.sequence.handle_timeout(clock::now(), traffic.calls()),
+            }
+        }
+        self.report();
+        // What is asked from here on finds nobody.
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Update(reply) = command {
+                let _ = reply.send(Err(RequestError::NotRegistered));
+            }
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::of(self.sequence.state())
+    }
+
+    fn obey(&mut self, command: Option<Command>) {
+        let (now, calls) = (clock::now(), self.inner.shared.traffic.calls());
+        match command {
+            Some(Command::Online) => self.sequence.go_online(now),
+            Some(Command::Offline) => self.signal("told to go offline"),
+            Some(Command::Hasten) if self.sequence.is_leaving() => self.signal("hastened"),
+            Some(Command::Hasten) => {}
+            Some(Command::Stopped) => self.sequence.handle_stopped(now, calls),
+            Some(Command::Update(reply)) => self.update(reply),
+            // Nobody can want it online any more, or see how it leaves.
+            None => {
+                self.alone = true;
+                self.sequence.handle_stopped(now, calls);
+            }
+        }
+    }
+
+    fn signal(&mut self, why: &str) {
+        tracing::info!(target: logs::PROVIDER, cause = why, stage = self.stage().name(), "provider goes offline");
+        let calls = self.inner.shared.traffic.calls();
+        self.sequence.handle_signal(clock::now(), calls);
+    }
+
+    /// What is wanted has changed, and is registered if it was before.
+    fn update(&mut self, reply: oneshot::Sender<Result<(), RequestError>>) {
+        match self.stage() {
+            Stage::Idle | Stage::Starting => drop(reply.send(Ok(()))), // comes with the registration
+            Stage::Online => {
+                let (inner, before) = (self.inner.clone(), self.work.take());
+                self.work = Some(Box::pin(async move {
+                    // One after another, so that the last one wins.
+                    if let Some(Done::Updated(result, reply)) = match before {
+                        Some(work) => Some(work.await),
+                        None => None,
+                    } {
+                        let _ = reply.send(result);
+                    }
+                    let names = &inner.shared.names;
+                    let done = inner.wanted.register(&inner.nacos, names.services()).await;
+                    Done::Updated(done, reply)
+                }));
+            }
+            _ => drop(reply.send(Err(RequestError::NotRegistered))),
+        }
+    }
+
+    /// Does what is to be done. One request is under way at a time; the next drops it.
+    fn act(&mut self) {
+        while let Some(action) = self.sequence.poll_action() {
+            let inner = self.inner.clone();
+            let addresses = || self.inner.shared.names.addresses().to_vec();
+            match action {
+                Action::AskReady => {
+                    let asked = inner.probe.clone().map(|probe| probe.ask(addresses()));
+                    self.work = Some(Box::pin(async move {
+                        Done::Ready(match asked {
+                            Some(asked) => asked.await,
+                            None => Ok(()),
+                        })
+                    }));
+                }
+                Action::CheckAddress => {
+                    let checked = ready::check(addresses());
+                    self.work = Some(Box::pin(async { Done::Checked(checked.await) }));
+                }
+                Action::Register => self.register(),
+                Action::NotReady => {}
+                Action::Deregister => {
+                    self.work = Some(Box::pin(async move {
+                        let names = &inner.shared.names;
+                        let done = registration::deregister(&inner.nacos, names.services());
+                        let (how, why) = done.await;
+                        Done::Deregistered(how, why)
+                    }));
+                }
+                Action::Mark => inner.shared.traffic.mark(),
+                Action::StopListening => {
+                    inner.shared.traffic.stop();
+                    // The last call may have ended just before, and told nobody.
+                    if inner.shared.traffic.calls().in_flight == 0 {
+                        self.sequence.handle_idle(clock::now());
+                    }
+                }
+                Action::Cut => inner.shared.traffic.cut(),
+                Action::Exit => self.claim = None,
+            }
+        }
+    }
+
+    fn register(&mut self) {
+        let inner = self.inner.clone();
+        if self.claim.is_none() {
+            match inner.shared.names.claim(inner.nacos.id()) {
+                Ok(claim) => self.claim = Some(claim),
+                Err((service, address)) => {
+                    let taken = OnlineError::AlreadyProvided { service, address };
+                    self.work = Some(Box::pin(async { Done::Registered(Err(taken)) }));
+                    return;
+                }
+            }
+        }
+        self.work = Some(Box::pin(async move {
+            let names = &inner.shared.names;
+            let done = inner.wanted.register(&inner.nacos, names.services()).await;
+            Done::Registered(done.map_err(OnlineError::Registry))
+        }));
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = clock::now();
+        match done {
+            Done::Ready(answer) => {
+                if let Err(why) = &answer {
+                    self.trouble(now, why);
+                }
+                self.sequence.handle_ready(answer.is_ok(), now);
+            }
+            Done::Checked(answer) => {
+                let since = *self.checking.get_or_insert(now);
+                match &answer {
+                    Ok(()) => self.checking = None,
+                    Err(error) if now.saturating_duration_since(since) >= CHECK_PATIENCE => {
+                        self.fail(now, error.clone());
+                    }
+                    Err(_) => {}
+                }
+                self.sequence.handle_checked(answer.is_ok(), now);
+            }
+            Done::Registered(answer) => {
+                match &answer {
+                    Ok(()) => self.online(),
+                    Err(error) => self.fail(now, error.clone()),
+                }
+                self.sequence.handle_registered(answer.is_ok(), now);
+            }
+            Done::Deregistered(how, why) => {
+                if let Some(why) = why {
+                    self.inner.note_unconfirmed(why);
+                }
+                let calls = self.inner.shared.traffic.calls();
+                self.sequence.handle_deregistered(how, now, calls);
+            }
+            Done::Updated(result, reply) => drop(reply.send(result)),
+        }
+    }
+
+    fn online(&self) {
+        let names = &self.inner.shared.names;
+        for service in names.services() {
+            tracing::info!(target: logs::PROVIDER,
+                namespace = &**service.namespace(),
+                group = &**service.group(),
+                service = &**service.name(),
+                instances = ?names.addresses(),
+                "provider is online"
+            );
+        }
+    }
+
+    fn fail(&mut self, now: Instant, error: OnlineError) {
+        self.trouble(now, &error.to_string());
+        self.status.send_modify(|status| {
+            status.failures += 1;
+            status.error = Some(error);
+        });
+    }
+
+    /// One line a minute.
+    fn trouble(&mut self, now: Instant, why: &str) {
+        let quiet = |at: Instant| now.saturating_duration_since(at) < WARN_EVERY;
+        if self.warned.is_some_and(quiet) {
+            tracing::debug!(target: logs::PROVIDER, cause = why, "provider is not online yet");
+        } else {
+            self.warned = Some(now);
+            let services = self.inner.services();
+            tracing::warn!(target: logs::PROVIDER, service = %services, cause = why, "provider is not online yet; it is tried again");
+        }
+    }
+
+    /// Tells whoever waits how far it is.
+    fn tell(&self) {
+        let (stage, milestones) = (self.stage(), self.sequence.milestones());
+        self.inner.note(milestones);
+        self.status.send_if_modified(|status| {
+            let changed = status.stage != stage;
+            status.stage = stage;
+            if stage == Stage::Online {
+                status.error = None;
+            }
+            changed
+        });
+    }
+
+    fn report(&self) {
+        let report = self.inner.report(Stage::Over, None);
+        if let Some(offline) = &report.offline {
+            let services = self.inner.services();
+            tracing::info!(target: logs::PROVIDER, service = %services, "provider is offline: {offline}");
+            #[cfg(feature = "metrics")]
+            for service in self.inner.shared.names.services() {
+                crate::metrics::offline(
+                    service,
+                    [
+                        1,
+                        u64::from(!offline.is_confirmed()),
+                        offline.calls_after_offline,
+                        offline.calls_after_listening,
+                        offline.rejected,
+                        offline.cut,
+                    ],
+                );
+            }
+        }
+    }
+}
+
+async fn working(work: &mut Option<Work>) -> Done {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,303 @@
+//! The other side: register when one can serve, and leave so that no call fails, whoever calls.
+//!
+//! ```no_run
+//! # async fn example(nacos: tower_nacos::Client, router: axum::Router) -> std::io::Result<()> {
+//! use tower_nacos::{Instance, provider::{self, Provider}};
+//!
+//! let listener = tokio::net::TcpListener::bind("10.0.0.3:8080").await?;
+//! let instance = Instance::new(listener.local_addr()?.into());
+//! let provider = Provider::builder(&nacos, "orders").instance(instance).build();
+//! axum::serve(listener, router.layer(provider.layer()))
+//!     .with_graceful_shutdown(provider.offline_on(provider::signal())) // goes online, too
+//!     .await?;
+//! println!("{}", provider.report());
+//! # Ok(()) }
+//! ```
+//!
+//! # Online
+//!
+//! [`ready`](Builder::ready) holds, the announced address answers from here, a
+//! [`delay`](Builder::delay) is over, and the registry confirms the registration. `startTime` stands in
+//! its metadata beside your own, so that callers know a restart when they see one.
+//!
+//! # Offline, in this order
+//!
+//! | step | for how long at most |
+//! |---|---|
+//! | it says that it is not ready ([`Provider::is_ready`]) | – |
+//! | the registry confirms that it does not list it | [`deregister_timeout`](Builder::deregister_timeout), 3 s |
+//! | all calls are served, and each response carries the mark, over HTTP/1 with `connection: close`, until callers have heard: twice the [`push_delay`](Builder::push_delay), and until no call came for twice the usual time between two | [`max_linger`](Builder::max_linger), 10 s |
+//! | HTTP/2 connections are told (GOAWAY), idle ones of HTTP/1 close, listening stops, and what is in flight is finished | [`drain_timeout`](Builder::drain_timeout), 15 s; what is left then is cut |
+//!
+//! The sum, 28 s by default, fits into the 30 s that Kubernetes gives a pod. If the registry does not
+//! confirm it, the mark alone carries the news, and it lingers for the 30 s that a registry needs to
+//! notice, or `max_linger`; the [`Report`] says so. A second signal shortens what is left to the drain. Nothing
+//! here runs in your handlers: one that panics or hangs holds up none of it but its own call.
+//!
+//! Without [`layer`](Provider::layer) nothing is known of calls: it lingers for twice the push delay, and
+//! who serves decides what is finished.
+//!
+//! # What it cannot do
+//!
+//! An upgraded connection (WebSocket) is out of sight once its `101` is answered: end it yourself when
+//! [`reached`](Provider::reached)`(Stage::Lingering)` returns. Who calls a list of addresses that was read
+//! once, and never again, fails with any provider that leaves.
+
+mod body;
+mod builder;
+mod clock;
+mod driver;
+mod error;
+mod handle;
+mod inner;
+mod layer;
+mod names;
+mod ready;
+mod registration;
+mod report;
+mod sequence;
+#[cfg(test)]
+mod sequence_tests;
+mod serve;
+mod signal;
+mod stage;
+mod timing;
+mod traffic;
+
+use std::{fmt, future::Future, sync::Arc};
+
+use tokio::sync::oneshot;
+
+pub use self::{
+    body::Body,
+    builder::Builder,
+    error::OnlineError,
+    layer::{OfflineLayer, OfflineService, ResponseFuture},
+    report::{Offline, Report},
+    serve::{Serve, ServeError, Serving, serve},
+    signal::signal,
+    stage::Stage,
+};
+use self::{
+    handle::Handle,
+    inner::{Command, Status},
+};
+use crate::{
+    client::{Client, RequestError},
+    logs,
+    model::{InvalidName, ServiceName, Weight},
+};
+
+/// One start of a provider: its services and addresses, from the registration to the exit.
+///
+/// Clones are handles on the same. A task does the work, on the runtime of the first call that
+/// needs it; when the last handle is dropped it deregisters, without lingering. It holds a clone of its
+/// client, so that one may be dropped; a client that is closed takes its registrations with it.
+#[derive(Clone)]
+pub struct Provider {
+    handle: Arc<Handle>,
+}
+
+/// Somebody serves, until this is dropped.
+struct Present<'a>(&'a Handle);
+
+impl Provider {
+    /// A provider of `service` (`"orders"` or `"group@@orders"`) over this client.
+    ///
+    /// A name that breaks Nacos's rules is the error of [`online`](Self::online).
+    pub fn builder<N>(nacos: &Client, service: N) -> Builder
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        Builder::new(nacos.clone()).service(service)
+    }
+
+    /// Goes online, and returns when the registry has confirmed it. Callers hear of it about 0.6 s
+    /// later. Somebody has to listen meanwhile, since that is looked at.
+    ///
+    /// # Errors
+    ///
+    /// What the first attempt met; it goes on trying in the background, after 1, 2, 4 to 30 s, unless
+    /// [`is_tried_again`](OnlineError::is_tried_again) says no. [`Leaving`](OnlineError::Leaving) when it
+    /// is told to leave meanwhile.
+    pub async fn online(&self) -> Result<(), OnlineError> {
+        if let Some(broken) = &self.handle.inner.broken {
+            return Err(broken.clone());
+        }
+        let mut status = self.handle.status.clone();
+        let failures = status.borrow().failures;
+        self.handle.tell(Command::Online)?;
+        let settled = |status: &Status| status.stage >= Stage::Online || status.failures > failures;
+        let status = status
+            .wait_for(settled)
+            .await
+            .map_err(|_| self.handle.gone())?
+            .clone();
+        match (status.stage, status.error) {
+            (Stage::Online, _) => Ok(()),
+            (Stage::Idle | Stage::Starting, Some(error)) => Err(error),
+            _ => Err(OnlineError::Leaving),
+        }
+    }
+
+    /// Goes online, waits for `signal`, goes offline, and returns when it is time to stop listening:
+    /// what axum, hyper and tonic take as their shutdown signal.
+    ///
+    /// It returns as well when it went offline for another reason ([`offline`](Self::offline), a
+    /// hook). What does not let it go online is one WARN a minute and in [`report`](Self::report); it
+    /// serves and tries again until the signal. Whoever wants to fail then awaits
+    /// [`online`](Self::online) beside the server. Dropped before its end it takes the server for gone: the
+    /// provider deregisters without lingering.
+    pub fn offline_on<F>(&self, signal: F) -> impl Future<Output = ()> + Send + 'static
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let this = self.clone();
+        async move {
+            let present = Present(&this.handle);
+            if let Some(broken) = &this.handle.inner.broken {
+                tracing::error!(target: logs::PROVIDER, cause = %broken, "the provider cannot go online; it serves unregistered");
+            } else {
+                let _ = this.handle.tell(Command::Online);
+            }
+            tokio::select! {
+                () = signal => {
+                    let _ = this.handle.tell(Command::Offline);
+                    this.reached(Stage::Draining).await;
+                }
+                () = this.reached(Stage::Draining) => {}
+            }
+            std::mem::forget(present);
+        }
+    }
+
+    /// Goes offline, and returns when it is over: what was in flight has ended or was cut.
+    ///
+    /// A second call while it lingers does not hasten it.
+    pub async fn offline(&self) -> Report {
+        if self.stage() < Stage::Leaving {
+            let _ = self.handle.tell(Command::Offline);
+        }
+        self.reached(Stage::Over).await;
+        self.report()
+    }
+
+    /// Ends the waiting of a provider that leaves: it stops listening at once and finishes what is
+    /// in flight. The second signal of [`signal()`] does the same.
+    pub fn hasten(&self) {
+        let _ = self.handle.tell(Command::Hasten);
+    }
+
+    /// The tower layer for the service that it serves; several share one count.
+    pub fn layer(&self) -> OfflineLayer {
+        let shared = self.handle.inner.shared.clone();
+        OfflineLayer { shared }
+    }
+
+    /// Gives it another share of calls, in place: [`Weight`] says what any number means. Before it is
+    /// online it takes effect with the registration.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::register`]; what was confirmed before holds then, and the next change or
+    /// registration carries this one, too. [`NotRegistered`](RequestError::NotRegistered) once it leaves.
+    pub async fn set_weight(&self, weight: impl Into<Weight>) -> Result<(), RequestError> {
+        self.handle.inner.wanted.set_weight(weight.into());
+        self.update().await
+    }
+
+    /// Stays listed and gets no new calls (weight 0), until [`resume`](Self::resume).
+    ///
+    /// # Errors
+    ///
+    /// As those of [`set_weight`](Self::set_weight).
+    pub async fn drain(&self) -> Result<(), RequestError> {
+        self.handle.inner.wanted.set_drained(true);
+        self.update().await
+    }
+
+    /// Takes the weight of before [`drain`](Self::drain) again.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`set_weight`](Self::set_weight).
+    pub async fn resume(&self) -> Result<(), RequestError> {
+        self.handle.inner.wanted.set_drained(false);
+        self.update().await
+    }
+
+    async fn update(&self) -> Result<(), RequestError> {
+        let (reply, done) = oneshot::channel();
+        let gone = || match self.stage() {
+            Stage::Over => RequestError::NotRegistered,
+            _ => RequestError::RuntimeGone,
+        };
+        self.handle
+            .tell(Command::Update(reply))
+            .map_err(|_| gone())?;
+        // Dropped unanswered: the deregistration came between.
+        done.await.unwrap_or(Err(RequestError::NotRegistered))
+    }
+
+    /// How far it is now.
+    pub fn stage(&self) -> Stage {
+        self.handle.status.borrow().stage
+    }
+
+    /// Whether it is online and not about to leave: what a readiness probe wants to know.
+    pub fn is_ready(&self) -> bool {
+        self.stage() == Stage::Online
+    }
+
+    /// Returns when it is so far, or further; or when its runtime is gone.
+    pub async fn reached(&self, stage: Stage) {
+        let mut status = self.handle.status.clone();
+        let _ = status.wait_for(|status| status.stage >= stage).await;
+    }
+
+    /// How it is now, and how it went offline, as far as it has.
+    pub fn report(&self) -> Report {
+        self.handle.report()
+    }
+}
+
+impl Builder {
+    /// Makes it. Nothing happens before [`online`](Provider::online),
+    /// [`offline_on`](Provider::offline_on) or [`offline`](Provider::offline).
+    pub fn build(self) -> Provider {
+        let handle = Arc::new(self.into_handle());
+        Provider { handle }
+    }
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.tell(Command::Stopped);
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider")
+            .field("services", &self.handle.inner.shared.names.services())
+            .field("instances", &self.handle.inner.shared.names.addresses())
+            .field("stage", &self.stage())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a handle promises, held by the compiler.
+const _: () = {
+    const fn handle<T: Clone + Send + Sync + 'static>() {}
+    handle::<Provider>();
+    handle::<OfflineLayer>();
+
+    const fn future<T: Send>(_: &T) {}
+    #[expect(dead_code, reason = "compiled, never called")]
+    fn futures(provider: &Provider) {
+        future(&provider.online());
+        future(&provider.offline());
+        future(&provider.drain());
+        future(&provider.reached(Stage::Over));
+    }
+};

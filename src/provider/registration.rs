@@ -1,0 +1,92 @@
+//! What is registered, and the requests that do it.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::sequence::Deregistered;
+use crate::{
+    client::{Client, RequestError},
+    model::{Instance, ServiceKey, ServiceName, Weight},
+};
+
+/// The instances as they are wanted now.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    instances: Vec<Instance>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    weight: Option<Weight>,
+    drained: bool,
+}
+
+impl Wanted {
+    pub(super) fn new(instances: Vec<Instance>) -> Self {
+        Self {
+            instances,
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn set_weight(&self, weight: Weight) {
+        self.change(|state| state.weight = Some(weight));
+    }
+
+    pub(super) fn set_drained(&self, drained: bool) {
+        self.change(|state| state.drained = drained);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn instances(&self) -> Vec<Instance> {
+        let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let weighed = |instance: &Instance| {
+            let weight = state.weight.unwrap_or_else(|| instance.weight());
+            let weight = if state.drained { Weight::ZERO } else { weight };
+            instance.clone().with_weight(weight)
+        };
+        self.instances.iter().map(weighed).collect()
+    }
+
+    /// Registers everything everywhere. What is registered already is updated in place.
+    pub(super) async fn register(
+        &self,
+        nacos: &Client,
+        services: &[ServiceKey],
+    ) -> Result<(), RequestError> {
+        let instances = self.instances();
+        for service in services {
+            let name = ServiceName::from(service.service());
+            match &*instances {
+                [one] => nacos.register(name, one.clone()).await?,
+                all => nacos.register_batch(name, all.to_vec()).await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes everything back. What fails in one service stops none of the others.
+pub(super) async fn deregister(
+    nacos: &Client,
+    services: &[ServiceKey],
+) -> (Deregistered, Option<String>) {
+    let all = services
+        .iter()
+        .map(|service| nacos.deregister(ServiceName::from(service.service())));
+    let (mut how, mut why) = (Deregistered::Nothing, None);
+    for done in futures_util::future::join_all(all).await {
+        match done {
+            Ok(()) if how == Deregistered::Nothing => how = Deregistered::Acknowledged,
+            Ok(()) | Err(RequestError::NotRegistered) => {}
+            Err(error) => {
+                how = Deregistered::Unconfirmed;
+                why.get_or_insert_with(|| error.to_string());
+            }
+        }
+    }
+    (how, why)
+}

@@ -1,0 +1,11 @@
+//! A provider on real sockets: what its callers, its registry and its report see, in order.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test owns the tasks that it spawns"
+)]
+
+mod offline;
+mod online;
+mod serve;
+mod support;

@@ -1,0 +1,206 @@
+//! How a provider comes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::SeqCst},
+};
+
+use tokio::net::TcpListener;
+use tower_nacos::{
+    Instance,
+    provider::{OnlineError, Provider, Stage},
+    testing::{Fault, Script},
+};
+
+use crate::support::{Served, call, registry, within};
+
+#[tokio::test]
+async fn it_is_registered_when_it_is_ready_and_not_before() {
+    let (registry, nacos) = registry().await;
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    // Panics, then says no, then yes; then it is not asked any more.
+    let ready = move || {
+        let nth = count.fetch_add(1, SeqCst);
+        assert!(nth != 0, "on purpose");
+        async move { nth > 1 }
+    };
+    let served = Served::start(&nacos, "orders", |b| b.ready(ready)).await;
+    within("online", served.provider.reached(Stage::Online)).await;
+    assert_eq!(asked.load(SeqCst), 3);
+    assert!(served.provider.is_ready());
+    assert_eq!(registry.inspect(|view| view.addresses("orders").len()), 1);
+}
+
+#[tokio::test]
+async fn a_path_is_asked_over_the_listener_itself_and_is_no_call() {
+    let (_registry, nacos) = registry().await;
+    let served = Served::start(&nacos, "orders", |b| b.ready_path("/wait")).await;
+    let in_flight = async {
+        while served.provider.report().in_flight == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("it is asked", in_flight).await;
+    assert_eq!(served.provider.stage(), Stage::Starting);
+    served.hold.0.send_replace(true);
+    within("online", served.provider.reached(Stage::Online)).await;
+    let missing = Served::start(&nacos, "billing", |b| b.ready_path("/nothing")).await;
+    assert_eq!(call(missing.address, "/nothing", &[]).await.0, 404);
+    assert_ne!(missing.provider.stage(), Stage::Online);
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_answers_is_not_registered() {
+    let (registry, nacos) = registry().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let builder = || Provider::builder(&nacos, "orders").instance(address.into());
+    let provider = builder().build();
+    let error = within("an error", provider.online()).await.unwrap_err();
+    assert!(error.is_tried_again(), "{error}");
+    let text = error.to_string();
+    let wanted = format!("nothing answers at {address}, which is what callers will be given");
+    assert!(text.starts_with(&wanted), "{text}");
+    assert!(registry.inspect(|view| view.addresses("orders").is_empty()));
+    assert_eq!(provider.report().error, Some(text));
+    drop(provider);
+    // Unseen, if one wants that.
+    let provider = builder().check_address(false).build();
+    within("online", provider.online()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_is_asked_again() {
+    let (registry, nacos) = registry().await;
+    registry.script(Script::next("InstanceRequest", Fault::Refuse(400)));
+    let served = Served::start(&nacos, "orders", |b| b).await;
+    let error = within("an error", served.provider.online()).await;
+    // Either this saw the refusal, or it was mended before.
+    if let Err(error) = error {
+        assert!(matches!(error, OnlineError::Registry(_)), "{error}");
+    }
+    within("online", served.provider.reached(Stage::Online)).await;
+    assert_eq!(registry.inspect(|view| view.addresses("orders").len()), 1);
+}
+
+#[tokio::test]
+async fn what_can_never_be_is_said_at_once() {
+    let (_registry, nacos) = registry().await;
+    let nameless = Provider::builder(&nacos, "no name").instance("10.0.0.3:1".parse_instance());
+    let error = nameless.build().online().await.unwrap_err();
+    assert!(matches!(error, OnlineError::InvalidName(_)) && !error.is_tried_again());
+    let error = Provider::builder(&nacos, "orders")
+        .build()
+        .online()
+        .await
+        .unwrap_err();
+    assert!(matches!(error, OnlineError::NoInstance), "{error}");
+}
+
+#[tokio::test]
+async fn one_client_provides_a_service_once() {
+    let (registry, nacos) = registry().await;
+    let first = Served::start(&nacos, "orders", |b| b).await;
+    within("online", first.provider.reached(Stage::Online)).await;
+    let second = Served::start(&nacos, "orders", |b| b).await;
+    let error = within("an error", second.provider.online())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, OnlineError::AlreadyProvided { .. }),
+        "{error}"
+    );
+    // The first is where it was, and the second takes its place once it is gone.
+    assert_eq!(registry.inspect(|view| view.addresses("orders").len()), 1);
+    first.provider.hasten();
+    within("over", async {
+        let offline = first.provider.offline();
+        tokio::join!(offline, async {
+            first.provider.reached(Stage::Lingering).await;
+            first.provider.hasten();
+        })
+    })
+    .await;
+    within("online", second.provider.reached(Stage::Online)).await;
+}
+
+#[tokio::test]
+async fn several_services_and_addresses_over_one_client() {
+    let (registry, nacos) = registry().await;
+    let served = Served::start(&nacos, "orders", |b| {
+        b.service("G@@billing")
+            .instance("127.0.0.1:9".parse_instance())
+            .check_address(false)
+    })
+    .await;
+    within("online", served.provider.reached(Stage::Online)).await;
+    for service in ["orders", "G@@billing"] {
+        assert_eq!(
+            registry.inspect(|view| view.addresses(service).len()),
+            2,
+            "{service}"
+        );
+    }
+    let callee = format!("G@@billing;address={}", served.address);
+    let (status, ..) = call(served.address, "/", &[("x-nacos-service", &callee)]).await;
+    assert_eq!(status, 200);
+    served.provider.hasten();
+    let (report, ()) = tokio::join!(served.provider.offline(), async {
+        served.provider.reached(Stage::Lingering).await;
+        served.provider.hasten();
+    });
+    assert!(report.offline.unwrap().acknowledged_in.is_some());
+    for service in ["orders", "G@@billing"] {
+        assert!(
+            registry.inspect(|view| view.addresses(service).is_empty()),
+            "{service}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn weights_change_in_place() {
+    let (_registry, nacos) = registry().await;
+    let served = Served::start(&nacos, "orders", |b| b).await;
+    let provider = &served.provider;
+    within("online", provider.reached(Stage::Online)).await;
+    let orders = nacos.subscribe("orders").await.unwrap();
+    let mut changes = orders.changes();
+    let weight = |wanted: f64| {
+        let orders = &orders;
+        move || {
+            let snapshot = orders.snapshot();
+            let callable = snapshot.entries().iter();
+            let mut weights = callable.map(|listed| listed.instance().weight().get());
+            weights.any(|weight| weight == wanted)
+        }
+    };
+    for (change, wanted) in [(0, 2.5), (1, 0.0), (2, 2.5)] {
+        let done = match change {
+            0 => within("weighed", provider.set_weight(2.5)).await,
+            1 => within("drained", provider.drain()).await,
+            _ => within("resumed", provider.resume()).await,
+        };
+        done.unwrap();
+        let seen = weight(wanted);
+        within("seen", async {
+            while !seen() {
+                changes.next().await.unwrap();
+            }
+        })
+        .await;
+        assert!(provider.is_ready());
+    }
+}
+
+trait ParseInstance {
+    fn parse_instance(&self) -> Instance;
+}
+
+impl ParseInstance for str {
+    fn parse_instance(&self) -> Instance {
+        Instance::parse(self).unwrap()
+    }
+}
