@@ -23,6 +23,7 @@ use tower_nacos::{
     Client, Instance,
     http::{self, Body, ResponseBody},
     model::{OFFLINE_HEADER, START_TIME},
+    provider,
     testing::Registry,
     transport::{Protocol, Transport},
 };
@@ -191,4 +192,55 @@ async fn what_is_not_its_own_mark_says_nothing() {
     while who(&client).await != "one" {}
     assert_eq!(orders.snapshot().callable_len(), 1);
     assert!(world.two.calls() > 0);
+}
+
+/// With a registry whose push never comes: the mark alone carries the news.
+#[tokio::test]
+async fn a_provider_that_leaves_is_heard_without_the_registry() {
+    let hour = Duration::from_secs(3_600);
+    let registry = Registry::builder()
+        .push_delay(Some(hour))
+        .start()
+        .await
+        .unwrap();
+    let mut served = Vec::new();
+    for name in ["one", "two"] {
+        let nacos = Client::connect(registry.addr()).await.unwrap(); // a process each, as it were
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (leave, told) = tokio::sync::oneshot::channel::<()>();
+        let app = Router::new().fallback(async move || name);
+        let served_until = provider::serve(&nacos, "orders", listener, app)
+            .with_graceful_offline(async { drop(told.await) });
+        let task = tokio::spawn(served_until.into_future());
+        served.push((address, leave, task));
+    }
+    soon(registry.wait_until(|view| view.addresses("orders").len() == 2)).await;
+    let nacos = Client::connect(registry.addr()).await.unwrap();
+    let orders = nacos.subscribe("orders").await.unwrap();
+    let client = http::Client::new(&nacos);
+    let mut met = [false; 2];
+    while met != [true; 2] {
+        met[usize::from(who(&client).await == "two")] = true;
+    }
+    let (address, leave, task) = served.swap_remove(0);
+    leave.send(()).unwrap();
+    soon(registry.wait_until(|view| view.addresses("orders").len() == 1)).await;
+    let one = Instance::from(address);
+    let until_heard = async {
+        while orders.snapshot().callable_len() == 2 {
+            who(&client).await;
+        }
+    };
+    soon(until_heard).await;
+    let explained = orders.explain(one.address()).to_string();
+    assert!(explained.contains("goes offline"), "{explained}");
+    for _ in 0..50 {
+        assert_eq!(who(&client).await, "two");
+    }
+    let report = soon(task).await.unwrap().unwrap();
+    for _ in 0..50 {
+        assert_eq!(who(&client).await, "two", "{report}");
+    }
+    drop(served); // the other one leaves, too
 }
