@@ -110,6 +110,7 @@ fn every_option_is_read_from_each_source() {
         ("namespace", "dev"),
         ("group", "G"),
         ("app_name", "shop"),
+        ("client_name", "orders-api"),
         ("username", "jo"),
         ("password", "s3cret"),
         ("context_path", "/n"),
