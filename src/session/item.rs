@@ -10,6 +10,7 @@ use super::{
     effort::Effort,
     error::OperationError,
     event::{Counters, LinkId, Operation, Outcome, Output, Ticket},
+    own::Own,
     publications::Publication,
     reads::Read,
     subscriptions::Subscription,
@@ -82,6 +83,14 @@ pub(super) enum Then {
     Gone,
 }
 
+/// What a kind may look at and do while it makes a request.
+pub(super) struct Asking<'a> {
+    pub(super) now: Instant,
+    pub(super) config: &'a Config,
+    pub(super) own: Own<'a>,
+    pub(super) outputs: &'a mut VecDeque<Output>,
+}
+
 /// What a kind may look at and do while it takes an answer in.
 pub(super) struct Context<'a> {
     pub(super) now: Instant,
@@ -138,22 +147,21 @@ impl Item {
         }
     }
 
-    /// The request for what is to be asked, which is sent now.
+    /// The request for what is to be asked, which is sent now; or why there is none.
     pub(super) fn request(
         &mut self,
         id: &Id,
         asked: Asked,
-        config: &Config,
-        now: Instant,
-    ) -> Request {
+        asking: Asking<'_>,
+    ) -> Result<Request, OperationError> {
         match (&mut self.kind, id) {
             (Kind::Publication(publication), Id::Publication(key)) => {
-                publication.request(key, asked)
+                publication.request(key, asked, asking.own, asking.outputs)
             }
             (Kind::Subscription(subscription), Id::Subscription(key)) => {
-                subscription.request(key, asked, now)
+                Ok(subscription.request(key, asked, asking.now))
             }
-            (Kind::Read(read), _) => read.request(config),
+            (Kind::Read(read), _) => read.request(asking.config, asking.own),
             (Kind::Publication(_) | Kind::Subscription(_), _) => unreachable!("made with its id"),
         }
     }

@@ -9,9 +9,10 @@ use std::{
 use super::{
     calls::Purpose,
     error::OperationError,
-    item::{Asked, Context, Id, Item, Kind, Next, Then},
+    item::{Asked, Asking, Context, Id, Item, Kind, Next, Then},
     late::Late,
     machine::{Life, Session},
+    own::Own,
     publications::Publication,
     subscriptions::Subscription,
     timers::Timer,
@@ -127,9 +128,10 @@ impl Session {
 
     /// Asks for it, at its turn.
     pub(super) fn send(&mut self, id: &Id, now: Instant) {
-        let Some(link) = self.current.as_ref().map(|link| link.id) else {
+        let Some(current) = &self.current else {
             return;
         };
+        let (link, own) = (current.id, Own::new(current, &self.interfaces));
         let Some(item) = self.items.table.get_mut(id) else {
             return; // it ended meanwhile
         };
@@ -139,7 +141,16 @@ impl Session {
         let Next::Ask(asked) = item.next(now) else {
             return self.touch(id, now);
         };
-        let request = item.request(id, asked, &self.config, now);
+        let asking = Asking {
+            now,
+            config: &self.config,
+            own,
+            outputs: &mut self.outputs,
+        };
+        let request = match item.request(id, asked, asking) {
+            Ok(request) => request,
+            Err(error) => return self.item_answered(id, asked, now, Err(error), now),
+        };
         let call = self.call(link, &request, Purpose::Item(id.clone(), asked), now);
         if let Some(item) = self.items.table.get_mut(id) {
             item.effort.sent(call);

@@ -16,6 +16,7 @@
 //! | `items` | the life of every item, written once: one table, one queue |
 //! | `subscriptions`, `publications`, `reads` | the kinds: wanted against confirmed |
 //! | `lists` | which of the lists that come are passed on |
+//! | `own` | addresses of this machine, found as they are registered |
 //! | `close` | the end that the user asked for |
 //! | `effort` | how one item stands with the connection, and its retries |
 //! | `late` | unanswered requests that may be carried out after what was asked next |
@@ -35,6 +36,7 @@ mod late;
 mod link;
 mod lists;
 mod machine;
+mod own;
 mod publications;
 mod reads;
 mod stream;
@@ -44,7 +46,7 @@ mod timers;
 pub(crate) use self::{
     config::{Config, Server},
     error::{CallFailure, DialError, OperationError},
-    event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
+    event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, Placed, State, Ticket},
     machine::Session,
     timers::Timers,
 };

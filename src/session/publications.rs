@@ -1,12 +1,16 @@
 //! What this client publishes, and what the server has confirmed of that.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::{
     error::{Addresses, OperationError},
-    event::{Operation, Outcome, Ticket},
+    event::{Operation, Outcome, Output, Ticket},
     item::{Asked, Context, Id, Kind, Next, Then},
     machine::Session,
+    own::{Found, Own},
 };
 use crate::{
     model::{Instance, ServiceKey},
@@ -28,6 +32,8 @@ pub(super) struct Publication {
     held: Held,
     /// What a server lists as far as is known: what a deregistration names.
     listed: Vec<Instance>,
+    /// Where this machine is, for instances that leave their addresses to be found.
+    found: Found,
     /// What the registration under way names.
     sent: Option<Vec<Instance>>,
     /// The last version.
@@ -50,13 +56,6 @@ struct Version {
     instances: Vec<Instance>,
 }
 
-impl Version {
-    /// Whether `instance` would change this in place.
-    fn is_at(&self, instance: &Instance) -> bool {
-        matches!(&self.instances[..], [only] if only.address() == instance.address())
-    }
-}
-
 /// What the server holds for us on the current connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
@@ -77,6 +76,7 @@ impl Publication {
             confirmed: None,
             held: Held::Nothing,
             listed: instances,
+            found: Found::default(),
             sent: None,
             last: 0,
             withdrawn: 0,
@@ -143,20 +143,24 @@ impl Publication {
         other
     }
 
-    pub(super) fn request(&mut self, key: &ServiceKey, asked: Asked) -> Request {
+    pub(super) fn request(
+        &mut self,
+        key: &ServiceKey,
+        asked: Asked,
+        own: Own<'_>,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<Request, OperationError> {
         let key = key.clone();
-        match (asked, &self.wanted) {
+        Ok(match (asked, &self.wanted) {
             (Asked::Publish(Some(_)), Some(wanted)) => {
-                self.sent = Some(wanted.instances.clone());
-                match &wanted.instances[..] {
-                    [instance] => Request::Register {
-                        key,
-                        instance: instance.clone(),
-                    },
-                    instances => Request::RegisterBatch {
-                        key,
-                        instances: instances.to_vec(),
-                    },
+                let instances = self.found.place(&wanted.instances, own, |placed| {
+                    let key = key.clone();
+                    outputs.push_back(Output::Placed { key, placed });
+                })?;
+                self.sent = Some(instances.clone());
+                match <[Instance; 1]>::try_from(instances) {
+                    Ok([instance]) => Request::Register { key, instance },
+                    Err(instances) => Request::RegisterBatch { key, instances },
                 }
             }
             _ => {
@@ -164,7 +168,28 @@ impl Publication {
                 let instance = self.listed[0].clone(); // any of them stands for all
                 Request::Deregister { key, instance }
             }
-        }
+        })
+    }
+
+    /// Whether `instance` would change what is wanted in place.
+    fn is_at(&self, instance: &Instance, own: Option<Own<'_>>) -> bool {
+        let Some(Version { instances, .. }) = &self.wanted else {
+            return false;
+        };
+        let [only] = &instances[..] else {
+            return false;
+        };
+        let address = instance.address();
+        only.address() == address
+            || own
+                .and_then(|own| own.place(address).ok())
+                .is_some_and(|placed| *self.found.of(only.address()) == placed)
+    }
+
+    /// What a server knows it by, of what is wanted.
+    fn addresses(&self) -> Addresses {
+        let wanted = self.wanted.iter().flat_map(|wanted| &wanted.instances);
+        Addresses::from_iter(wanted.map(|instance| self.found.of(instance.address()).clone()))
     }
 
     /// Nobody knows what the server holds.
@@ -291,11 +316,13 @@ impl Session {
         instance: Instance,
         now: Instant,
     ) {
+        let link = self.current.as_ref();
+        let own = link.map(|link| Own::new(link, &self.interfaces));
         if let Some(publication) = self.items.publication(&key)
-            && let Some(wanted) = &publication.wanted
-            && !wanted.is_at(&instance)
+            && publication.wanted.is_some()
+            && !publication.is_at(&instance, own)
         {
-            let registered = Addresses::of(&wanted.instances);
+            let registered = publication.addresses();
             return self.done(ticket, Err(OperationError::AlreadyRegistered(registered)));
         }
         self.register_batch(ticket, key, vec![instance], now);
@@ -315,11 +342,14 @@ impl Session {
             let publication = Kind::Publication(Box::new(publication));
             self.items.insert(id.clone(), publication);
         }
+        let link = self.current.as_ref();
+        let own = link.map(|link| Own::new(link, &self.interfaces));
         let Some(publication) = self.items.publication(&key) else {
             return;
         };
+        let moved = own.is_some_and(|own| publication.found.is_elsewhere(&instances, own));
         match &publication.wanted {
-            Some(wanted) if wanted.instances == instances => {
+            Some(wanted) if wanted.instances == instances && !moved => {
                 if publication.held == Held::Version(wanted.number) {
                     return self.done(ticket, Ok(Outcome::Done)); // it is so
                 }

@@ -8,6 +8,7 @@ use super::{
     event::{Operation, Outcome, Output, Ticket},
     item::{Context, Id, Kind, Then},
     machine::Session,
+    own::Own,
 };
 use crate::{
     model::{Instance, ServiceKey},
@@ -40,8 +41,8 @@ pub(super) enum ReadRequest {
 const TRIES: u32 = 3;
 
 impl Read {
-    pub(super) fn request(&self, config: &Config) -> Request {
-        match self.request.clone() {
+    pub(super) fn request(&self, config: &Config, own: Own<'_>) -> Result<Request, OperationError> {
+        Ok(match self.request.clone() {
             ReadRequest::Query(key) => Request::Query { key },
             ReadRequest::List {
                 group,
@@ -53,12 +54,12 @@ impl Read {
                 page,
                 page_size,
             },
-            ReadRequest::Persist { key, instance, on } => Request::Persist {
-                key,
-                instance: *instance,
-                on,
-            },
-        }
+            ReadRequest::Persist { key, instance, on } => {
+                let address = own.place(instance.address())?;
+                let instance = instance.with_address(address);
+                Request::Persist { key, instance, on }
+            }
+        })
     }
 
     pub(super) fn answered(
