@@ -17,7 +17,6 @@ const RINGS: &[(&str, usize)] = &[
     ("client", 6),
     ("directory", 5),
     ("link", 2),
-    ("session", 10),
     ("testing", 13),
 ];
 
