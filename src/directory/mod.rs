@@ -17,6 +17,7 @@ mod counters;
 mod diff;
 mod explain;
 mod guard;
+mod handle;
 mod hint;
 mod ladder;
 mod leaving;

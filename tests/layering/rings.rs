@@ -15,7 +15,6 @@ use super::paths::{Path, Source};
 /// and one that is mended has to go.
 const RINGS: &[(&str, usize)] = &[
     ("client", 6),
-    ("directory", 5),
     ("link", 2),
     ("testing", 13),
 ];
