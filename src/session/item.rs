@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use super::{
     asked::{Asked, Id},
-    config::Config,
     effort::Effort,
     error::OperationError,
     event::Output,
     kind::{Context, Next, Then},
+    own::Own,
     publications::Publication,
     reads::Read,
     subscriptions::Subscription,
@@ -46,22 +46,22 @@ impl Item {
         }
     }
 
-    /// The request for what is to be asked, which is sent now.
+    /// The request for what is to be asked, which is sent now; or why there is none.
     pub(super) fn request(
         &mut self,
         id: &Id,
         asked: Asked,
-        config: &Config,
-        now: Instant,
-    ) -> Request {
+        own: Own<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Request, OperationError> {
         match (&mut self.kind, id) {
             (Kind::Publication(publication), Id::Publication(key)) => {
-                publication.request(key, asked)
+                publication.request(key, asked, own, cx.outputs)
             }
             (Kind::Subscription(subscription), Id::Subscription(key)) => {
-                subscription.request(key, asked, now)
+                Ok(subscription.request(key, asked, cx.now))
             }
-            (Kind::Read(read), _) => read.request(config),
+            (Kind::Read(read), _) => read.request(cx.config, own),
             (Kind::Publication(_) | Kind::Subscription(_), _) => unreachable!("made with its id"),
         }
     }

@@ -122,8 +122,10 @@ impl Items {
         }
     }
 
-    /// Whose turn it is, and what is to be sent for it. [`sent`](Self::sent) is to follow.
+    /// Whose turn it is, and what is to be sent for it; `None` if nobody's, or there is no connection.
+    /// [`sent`](Self::sent) is to follow.
     pub(super) fn take_turn(&mut self, cx: &mut Context<'_>) -> Option<(Id, Asked, Request)> {
+        let own = cx.own?;
         loop {
             let id = self.queue.pop_front()?;
             let Some(item) = self.table.get_mut(&id) else {
@@ -133,10 +135,10 @@ impl Items {
                 continue; // it ended and began again meanwhile
             }
             match item.next(cx.now) {
-                Next::Ask(asked) => {
-                    let request = item.request(&id, asked, cx.config, cx.now);
-                    return Some((id, asked, request));
-                }
+                Next::Ask(asked) => match item.request(&id, asked, own, cx) {
+                    Ok(request) => return Some((id, asked, request)),
+                    Err(error) => self.answered(&id, asked, cx.now, Err(error), cx),
+                },
                 _ => self.touch(&id, cx),
             }
         }

@@ -1,4 +1,4 @@
-//! What a kind of item answers, and what it may look at and do while it takes an answer in.
+//! What a kind of item answers, and what it may look at and do.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -9,6 +9,7 @@ use super::{
     config::Config,
     error::OperationError,
     event::{Counters, LinkId, Operation, Outcome, Output, Ticket},
+    own::Own,
     timers::{Timer, Timers},
 };
 use crate::{model::ServiceKey, wire::Answer};
@@ -40,12 +41,14 @@ pub(super) enum Then {
     Gone,
 }
 
-/// What a kind may look at and do while it takes an answer in.
+/// What a kind may look at and do while it makes a request or takes an answer in.
 pub(super) struct Context<'a> {
     pub(super) now: Instant,
     pub(super) config: &'a Config,
     /// The connection in use.
     pub(super) link: Option<LinkId>,
+    /// Where it leaves from.
+    pub(super) own: Option<Own<'a>>,
     /// Nothing is tried twice any more.
     pub(super) closing: bool,
     /// Of this item, in a row.

@@ -17,10 +17,14 @@ use super::{
     items::Items,
     kind::Context,
     link::{Attempt, Link, Step},
+    own::Own,
     reads::ReadRequest,
     timers::{Timer, Timers},
 };
-use crate::{model::ServiceKey, wire::Payload};
+use crate::{
+    model::{Address, Interfaces, ServiceKey},
+    wire::Payload,
+};
 
 /// The protocol machine of one client: what is wanted, what a server has confirmed, and what has
 /// to be sent so that the two agree.
@@ -51,6 +55,8 @@ pub(crate) struct Session {
     pub(super) calls: Calls,
     /// Everything that is wanted of servers.
     pub(super) items: Items,
+    /// This machine's, as far as somebody has to know them.
+    pub(super) interfaces: Interfaces,
     pub(super) counters: Counters,
     pub(super) life: Life,
     pub(super) said: Option<State>,
@@ -82,6 +88,7 @@ impl Session {
             draining: None,
             calls: Calls::default(),
             items: Items::default(),
+            interfaces: Interfaces::default(),
             counters: Counters::default(),
             life: Life::Open,
             said: None,
@@ -181,6 +188,18 @@ impl Session {
     /// The connection in use.
     pub(crate) fn current_link(&self) -> Option<LinkId> {
         self.current.as_ref().map(|link| link.id)
+    }
+
+    /// This machine's interfaces as they are now, for addresses that are to be found.
+    pub(crate) fn handle_interfaces(&mut self, interfaces: Interfaces) {
+        self.interfaces = interfaces;
+    }
+
+    /// Where an instance is registered on the present connection that leaves its address to be found;
+    /// `None` without a connection.
+    pub(crate) fn place(&self, address: &Address) -> Option<Result<Address, OperationError>> {
+        let link = self.current.as_ref()?;
+        Some(Own::new(link, &self.interfaces).place(address))
     }
 
     /// No connection came of a dial.
@@ -390,10 +409,12 @@ impl Session {
 
     /// The items, and what they work with.
     pub(super) fn items(&mut self, now: Instant) -> (&mut Items, Context<'_>) {
+        let link = self.current.as_ref();
         let context = Context {
             now,
             config: &self.config,
-            link: self.current.as_ref().map(|link| link.id),
+            link: link.map(|link| link.id),
+            own: link.map(|link| Own::new(link, &self.interfaces)),
             closing: self.life == Life::Closing,
             failures: 0,
             rng: &mut self.rng,

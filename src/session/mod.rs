@@ -17,6 +17,7 @@
 //! | `wishes` | what is wanted of servers, and no longer wanted |
 //! | `subscriptions`, `publications`, `reads` | the kinds: wanted against confirmed |
 //! | `lists` | which of the lists that come are passed on |
+//! | `own` | addresses of this machine, found as they are registered |
 //! | `close` | the end that the user asked for |
 //! | `effort` | how one item stands with the connection, and its retries |
 //! | `late` | unanswered requests that may be carried out after what was asked next |
@@ -39,6 +40,7 @@ mod late;
 mod link;
 mod lists;
 mod machine;
+mod own;
 mod publications;
 mod reads;
 mod stream;
@@ -49,7 +51,7 @@ mod wishes;
 pub(crate) use self::{
     config::{Config, Server},
     error::{CallFailure, DialError, OperationError},
-    event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
+    event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, Placed, State, Ticket},
     machine::Session,
     timers::Timers,
 };

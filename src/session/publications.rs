@@ -1,12 +1,16 @@
 //! What this client publishes, and what the server has confirmed of that.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::{
     asked::Asked,
     error::{Addresses, OperationError},
-    event::{Operation, Outcome, Ticket},
+    event::{Operation, Outcome, Output, Ticket},
     kind::{Context, Next, Then},
+    own::{Found, Own},
 };
 use crate::{
     model::{Instance, ServiceKey},
@@ -28,6 +32,8 @@ pub(super) struct Publication {
     held: Held,
     /// What a server lists as far as is known: what a deregistration names.
     listed: Vec<Instance>,
+    /// Where this machine is, for instances that leave their addresses to be found.
+    found: Found,
     /// What the registration under way names.
     sent: Option<Vec<Instance>>,
     /// The last version.
@@ -50,13 +56,6 @@ struct Version {
     instances: Vec<Instance>,
 }
 
-impl Version {
-    /// Whether `instance` would change this in place.
-    fn is_at(&self, instance: &Instance) -> bool {
-        matches!(&self.instances[..], [only] if only.address() == instance.address())
-    }
-}
-
 /// What the server holds for us on the current connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
@@ -77,6 +76,7 @@ impl Publication {
             confirmed: None,
             held: Held::Nothing,
             listed: instances,
+            found: Found::default(),
             sent: None,
             last: 0,
             withdrawn: 0,
@@ -101,17 +101,28 @@ impl Publication {
         self.lost.is_some_and(|lost| now < lost + FORGOTTEN)
     }
 
-    /// What is registered elsewhere than at the address of `instance`.
-    pub(super) fn elsewhere(&self, instance: &Instance) -> Option<Addresses> {
+    /// What is registered elsewhere than at the address of `instance`: what a server knows it by.
+    pub(super) fn elsewhere(&self, instance: &Instance, own: Option<Own<'_>>) -> Option<Addresses> {
         let wanted = self.wanted.as_ref()?;
-        (!wanted.is_at(instance)).then(|| Addresses::of(&wanted.instances))
+        if self.is_at(instance, own) {
+            return None;
+        }
+        let wanted = wanted.instances.iter().map(Instance::address);
+        let known = wanted.map(|address| self.found.of(address).clone());
+        Some(Addresses::from_iter(known))
     }
 
     /// Exactly these are wanted, and `ticket` waits for that to be confirmed. False if it is so
     /// already, and nobody waits.
-    pub(super) fn join(&mut self, instances: Vec<Instance>, ticket: Ticket) -> bool {
+    pub(super) fn join(
+        &mut self,
+        instances: Vec<Instance>,
+        ticket: Ticket,
+        own: Option<Own<'_>>,
+    ) -> bool {
+        let moved = own.is_some_and(|own| self.found.is_elsewhere(&instances, own));
         match &self.wanted {
-            Some(wanted) if wanted.instances == instances => {
+            Some(wanted) if wanted.instances == instances && !moved => {
                 if self.held == Held::Version(wanted.number) {
                     return false;
                 }
@@ -184,20 +195,24 @@ impl Publication {
         other
     }
 
-    pub(super) fn request(&mut self, key: &ServiceKey, asked: Asked) -> Request {
+    pub(super) fn request(
+        &mut self,
+        key: &ServiceKey,
+        asked: Asked,
+        own: Own<'_>,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<Request, OperationError> {
         let key = key.clone();
-        match (asked, &self.wanted) {
+        Ok(match (asked, &self.wanted) {
             (Asked::Publish(Some(_)), Some(wanted)) => {
-                self.sent = Some(wanted.instances.clone());
-                match &wanted.instances[..] {
-                    [instance] => Request::Register {
-                        key,
-                        instance: instance.clone(),
-                    },
-                    instances => Request::RegisterBatch {
-                        key,
-                        instances: instances.to_vec(),
-                    },
+                let instances = self.found.place(&wanted.instances, own, |placed| {
+                    let key = key.clone();
+                    outputs.push_back(Output::Placed { key, placed });
+                })?;
+                self.sent = Some(instances.clone());
+                match <[Instance; 1]>::try_from(instances) {
+                    Ok([instance]) => Request::Register { key, instance },
+                    Err(instances) => Request::RegisterBatch { key, instances },
                 }
             }
             _ => {
@@ -205,7 +220,22 @@ impl Publication {
                 let instance = self.listed[0].clone(); // any of them stands for all
                 Request::Deregister { key, instance }
             }
-        }
+        })
+    }
+
+    /// Whether `instance` would change what is wanted in place.
+    fn is_at(&self, instance: &Instance, own: Option<Own<'_>>) -> bool {
+        let Some(Version { instances, .. }) = &self.wanted else {
+            return false;
+        };
+        let [only] = &instances[..] else {
+            return false;
+        };
+        let address = instance.address();
+        only.address() == address
+            || own
+                .and_then(|own| own.place(address).ok())
+                .is_some_and(|placed| *self.found.of(only.address()) == placed)
     }
 
     /// Nobody knows what the server holds.

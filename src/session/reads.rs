@@ -7,6 +7,7 @@ use super::{
     error::OperationError,
     event::{Operation, Outcome, Output, Ticket},
     kind::{Context, Then},
+    own::Own,
 };
 use crate::{
     model::{Instance, ServiceKey},
@@ -43,8 +44,8 @@ impl Read {
         Self { request }
     }
 
-    pub(super) fn request(&self, config: &Config) -> Request {
-        match self.request.clone() {
+    pub(super) fn request(&self, config: &Config, own: Own<'_>) -> Result<Request, OperationError> {
+        Ok(match self.request.clone() {
             ReadRequest::Query(key) => Request::Query { key },
             ReadRequest::List {
                 group,
@@ -56,12 +57,12 @@ impl Read {
                 page,
                 page_size,
             },
-            ReadRequest::Persist { key, instance, on } => Request::Persist {
-                key,
-                instance: *instance,
-                on,
-            },
-        }
+            ReadRequest::Persist { key, instance, on } => {
+                let address = own.place(instance.address())?;
+                let instance = instance.with_address(address);
+                Request::Persist { key, instance, on }
+            }
+        })
     }
 
     pub(super) fn answered(

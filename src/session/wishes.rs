@@ -80,7 +80,7 @@ impl Items {
         cx: &mut Context<'_>,
     ) {
         let publication = self.publication(key);
-        if let Some(registered) = publication.and_then(|p| p.elsewhere(&instance)) {
+        if let Some(registered) = publication.and_then(|p| p.elsewhere(&instance, cx.own)) {
             return cx.done(ticket, Err(OperationError::AlreadyRegistered(registered)));
         }
         self.register_batch(ticket, key, vec![instance], cx);
@@ -103,7 +103,7 @@ impl Items {
         let Some(publication) = self.publication(key) else {
             return;
         };
-        if publication.join(instances, ticket) {
+        if publication.join(instances, ticket, cx.own) {
             self.begin_anew(&id, cx);
         } else {
             cx.done(ticket, Ok(Outcome::Done)); // it is so
