@@ -7,4 +7,4 @@ mod socket;
 
 #[cfg(feature = "tls")]
 pub(crate) use self::parts::{TlsParts, explain};
-pub(crate) use self::socket::Socket;
+pub(crate) use self::socket::{HasEnded, Socket};

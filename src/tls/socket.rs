@@ -1,9 +1,11 @@
 use std::{
-    io,
+    io::{self, ErrorKind},
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll},
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -33,6 +35,22 @@ impl Socket {
             Self::Plain(socket) => socket,
             #[cfg(feature = "tls")]
             Self::Tls(socket) => socket.get_ref().0,
+        }
+    }
+}
+
+/// What knows of its end before a runtime says so.
+pub(crate) trait HasEnded {
+    /// Whether the peer has closed it and everything that came was read, as far as the system knows
+    /// now. One system call.
+    fn has_ended(&self) -> bool;
+}
+
+impl HasEnded for Socket {
+    fn has_ended(&self) -> bool {
+        match SockRef::from(self.tcp()).peek(&mut [MaybeUninit::uninit()]) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         }
     }
 }

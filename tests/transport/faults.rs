@@ -504,3 +504,29 @@ async fn what_is_unknown_moves_only_if_idempotent_and_allowed_and_within_its_lim
         assert!((2..=8).contains(&rounds), "{rounds}");
     }
 }
+
+/// The system knows of a close before the runtime says so, which under load is a while.
+#[tokio::test]
+async fn a_call_is_not_written_to_a_connection_that_was_closed_already() {
+    for protocol in BOTH {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let bad = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let server = Server::start().await;
+                tell.send(server.address).unwrap();
+                let _ = stopped.await;
+            });
+        });
+        let balance = rotating(&[told.recv().unwrap()], builder(protocol));
+        text(&balance, post(0, "")).await.unwrap();
+        stop.send(()).unwrap();
+        bad.join().unwrap(); // meanwhile nothing runs here
+        let error = text(&balance, post(1, "")).await.unwrap_err();
+        assert!(inner(&error).is_unprocessed(), "{protocol:?}: {error:?}");
+    }
+}

@@ -10,9 +10,12 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::transport::{
-    http2::frames::Frames,
-    read_first::{Meanwhile, ReadFirst},
+use crate::{
+    tls::HasEnded,
+    transport::{
+        http2::frames::Frames,
+        read_first::{Meanwhile, ReadFirst},
+    },
 };
 
 /// What went over a connection.
@@ -58,7 +61,7 @@ impl<I> Http2Io<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Http2Io<I> {
+impl<I: AsyncRead + HasEnded + Unpin> AsyncRead for Http2Io<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
