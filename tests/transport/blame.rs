@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use bytes::Bytes;
 use futures_util::{FutureExt, future::join_all};
 use http_body_util::BodyExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tower::{Service, ServiceExt};
 use tower_nacos::{
     Instance,
@@ -108,23 +108,6 @@ async fn nonsense_is_about_the_connection_and_a_refused_dial_about_the_instance(
     let transport = alone(nobody().await, builder(Protocol::Http1));
     let error = failure(&transport, get("/")).await;
     assert!(matches!(classify(&error), Verdict::Unreachable(_)));
-}
-
-#[tokio::test]
-async fn an_upload_answered_early_has_that_answer_though_the_connection_is_reset() {
-    let peer = Peer::start(|mut socket, _| async move {
-        let mut some = [0; 4096];
-        let _ = socket.read(&mut some).await;
-        let answer = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n";
-        let _ = socket.write_all(answer).await; // closed with an upload unread: RST
-    })
-    .await;
-    let transport = alone(peer.address, builder(Protocol::Http1));
-    for at in 0..20 {
-        let upload = post(at, Bytes::from(vec![b'x'; 5 << 20]));
-        let answered = soon("an answer", transport.clone().oneshot(upload)).await;
-        assert_eq!(answered.unwrap().status(), 413, "{at}");
-    }
 }
 
 #[tokio::test]
