@@ -66,6 +66,10 @@ impl<S> EndpointSet<S> {
             Err(reason) => {
                 self.note(endpoint, Event::ProbeFailed, &reason);
                 self.refused(endpoint, &reason);
+                if let Some(marks) = self.hub.marks.get() {
+                    let now = clock::now().into_std();
+                    marks.unreachable(&endpoint.address(), endpoint.generation(), now);
+                }
             }
         }
     }
