@@ -130,6 +130,7 @@ async fn under_load_a_new_instance_has_calls_in_flight_for_what_it_weighs_now() 
                 std::future::pending::<Result<(), std::io::Error>>()
             })
         });
+    assert_eq!(balance.explain(&A.parse().unwrap()).share, 0.5); // nobody is new
     writer.publish([A, B, C].map(instance), now());
     let mut calls: Vec<_> = (0..1_000)
         .map(|_| Box::pin(balance.clone().oneshot(())))
