@@ -11,11 +11,10 @@ use tokio::sync::Notify;
 use crate::{
     directory::{
         Changes, Consumer, Counters, Explanation, Generation, Marks, Options, Revision, Snapshot,
-        Status, StatusChanges, explain,
+        Status, StatusChanges, explain, marks,
         selection::{Rule, Selection},
         shared::Shared,
         view::View,
-        writer,
     },
     model::{Address, DEFAULT_GROUP, Instance, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
 };
@@ -187,7 +186,7 @@ impl Subscription {
         generation: Generation,
         now: Instant,
     ) {
-        writer::report_unreachable(&self.shared, address, generation, now);
+        marks::report_unreachable(&self.shared, address, generation, now);
     }
 
     /// Registers a consumer. `build` runs while nothing can be published: what it is given is the

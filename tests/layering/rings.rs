@@ -15,7 +15,7 @@ use super::paths::{Path, Source};
 /// and one that is mended has to go.
 const RINGS: &[(&str, usize)] = &[
     ("client", 6),
-    ("directory", 5),
+    ("directory", 4),
     ("link", 2),
     ("session", 10),
     ("testing", 13),
