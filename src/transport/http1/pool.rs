@@ -407,3 +407,7 @@ impl Drop for Sweeping {
 
 /// Within which a request that is written arrives.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;
