@@ -67,3 +67,19 @@ fn a_dial_that_fails_is_everybody_s_only_where_nothing_is_open() {
         }
     }
 }
+
+#[test]
+fn what_a_server_says_of_its_keep_alive_is_believed_less_a_request_s_way() {
+    let ms = Duration::from_millis;
+    let unsaid = ms(4_000);
+    assert_eq!(idle_for(None, unsaid), unsaid);
+    for (said, kept) in [
+        (75_000, 74_000),
+        (5_000, 4_000),
+        (2_000, 1_000),
+        (1_000, 500),
+        (0, 0),
+    ] {
+        assert_eq!(idle_for(Some(ms(said)), unsaid), ms(kept), "{said} ms");
+    }
+}
