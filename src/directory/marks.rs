@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    directory::{Entry, Generation, Options, outbox::Outbox, shared::Shared, state::State},
+    directory::{Generation, Options, outbox::Outbox, shared::Shared, state::State},
     model::Address,
 };
 
@@ -82,30 +82,6 @@ impl Marks {
     /// No connection to this presence of the instance can be had: if the collapse guard holds it, it
     /// no longer does. Publishes on the caller's thread, as [`going_offline`](Self::going_offline).
     pub(crate) fn unreachable(&self, address: &Address, generation: Generation, now: Instant) {
-        report_unreachable(&self.0, address, generation, now);
+        self.0.report_unreachable(address, generation, now);
     }
-}
-
-/// A connection to this presence of the instance failed: if it is held, it no longer is.
-pub(super) fn report_unreachable(
-    shared: &Shared,
-    address: &Address,
-    generation: Generation,
-    now: Instant,
-) {
-    let held = shared
-        .root
-        .snapshot()
-        .find(address)
-        .is_some_and(|entry| entry.held && entry.generation == generation);
-    if !held {
-        return;
-    }
-    shared.update(|state, out| {
-        let is_it =
-            |entry: &Entry| entry.generation == generation && entry.instance.address() == address;
-        if !state.closed {
-            state.release(is_it, &shared.options, now, out);
-        }
-    });
 }

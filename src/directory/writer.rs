@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     directory::{
-        Counters, Generation, Options, Revision, Subscription, marks, outbox::Note, shared::Shared,
+        Counters, Generation, Options, Revision, Subscription, outbox::Note, shared::Shared,
     },
     model::{Address, Instance, Listing, Origin, ServiceKey},
 };
@@ -151,7 +151,7 @@ impl Writer {
 
     /// A connection to this instance failed: if it is held, it no longer is.
     pub fn report_unreachable(&mut self, address: &Address, generation: Generation, now: Instant) {
-        marks::report_unreachable(&self.shared, address, generation, now);
+        self.shared.report_unreachable(address, generation, now);
     }
 
     /// What happened so far.
