@@ -19,6 +19,7 @@ mod digest;
 mod explain;
 mod flapping;
 mod guard;
+mod handle;
 mod hint;
 mod ladder;
 mod leaving;
