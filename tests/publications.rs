@@ -298,3 +298,45 @@ async fn an_address_is_found_when_the_registry_is() {
         .wait_until(|view| view.addresses("orders") == ["127.0.0.1:1001"])
         .await;
 }
+
+/// The registry looks after persistent instances by itself.
+#[tokio::test]
+async fn a_persistent_instance_whose_port_closes_is_unhealthy_until_it_opens() {
+    let registry = Registry::builder()
+        .push_delay(None)
+        .tcp_checks(Duration::from_millis(20))
+        .start()
+        .await
+        .unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = Client::connect(registry.addr()).await.unwrap();
+    within(client.register_persistent("orders", address.into()))
+        .await
+        .unwrap();
+    let orders = client.subscribe("orders").await.unwrap();
+    within(orders.wait_for(1, HANG)).await.unwrap();
+    let mut changes = orders.changes();
+    let is_healthy = |orders: &Subscription| {
+        let snapshot = orders.snapshot();
+        snapshot.entries()[0].instance().is_healthy()
+    };
+    assert!(is_healthy(&orders));
+    drop(listener);
+    within(async {
+        while is_healthy(&orders) {
+            changes.next().await.unwrap();
+        }
+    })
+    .await;
+    let _listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    within(async {
+        while !is_healthy(&orders) {
+            changes.next().await.unwrap();
+        }
+    })
+    .await;
+    within(client.deregister_persistent("orders", address.into()))
+        .await
+        .unwrap();
+}

@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tower_nacos::{
     client::{Builder, Client, RequestError},
     model::Instance,
-    testing::{Login, Profile, Registry},
+    testing::{Fault, Login, Profile, Registry, Script},
 };
 
 use server::{HANG, Server};
@@ -382,6 +382,54 @@ async fn a_service_that_stays_forbidden_causes_one_login_and_an_answer_each_time
         assert!(error.is_denied(), "{error}");
     }
     registry.inspect(|view| assert_eq!(view.logins(), 2));
+}
+
+/// The login is fine, and nothing else is.
+#[tokio::test]
+async fn a_server_that_takes_the_token_and_refuses_every_request_says_so_each_time_and_is_not_flooded()
+ {
+    let registry = registry(Profile::V3_1, LONG).await;
+    let kinds = [
+        "SubscribeServiceRequest",
+        "InstanceRequest",
+        "ServiceQueryRequest",
+        "ServiceListRequest",
+    ];
+    for kind in kinds {
+        registry.script(Script::every(kind, Fault::RefuseAsError(403)));
+    }
+    let client = client(&registry).await;
+    for _ in 0..3 {
+        let error = soon("subscribe", client.subscribe("orders"))
+            .await
+            .unwrap_err();
+        assert!(error.is_denied(), "{error}");
+        let error = soon("register", client.register("orders", instance(1)))
+            .await
+            .unwrap_err();
+        assert!(error.is_denied(), "{error}");
+        let error = soon("read", client.instances("orders")).await.unwrap_err();
+        assert!(error.is_denied(), "{error}");
+        let error = soon("list", client.services("DEFAULT_GROUP"))
+            .await
+            .unwrap_err();
+        assert!(error.is_denied(), "{error}");
+    }
+    registry.inspect(|view| {
+        // At the start, and one each for the service and the list.
+        assert!(view.logins() <= 3, "{} logins", view.logins());
+        for kind in kinds {
+            let asked = view.count(kind);
+            assert!(asked <= 3 * 3, "{kind} was asked {asked} times");
+        }
+    });
+    assert_eq!(registry.connections().len(), 1, "the connection stands");
+    registry.clear_scripts();
+    let orders = soon("subscribe", client.subscribe("orders")).await.unwrap();
+    soon("register", client.register("orders", instance(1)))
+        .await
+        .unwrap();
+    soon("push", orders.wait_for(1, HANG)).await.unwrap();
 }
 
 #[tokio::test]

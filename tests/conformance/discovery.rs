@@ -23,6 +23,7 @@ on_every_server! {
     d15_an_unknown_service_is_empty_and_may_appear,
     a_second_registration_in_one_service_is_refused_with_the_reason,
     an_address_that_is_left_to_be_found_is_this_machines,
+    a_name_of_512_letters_of_two_bytes_is_a_name,
     a_list_can_be_read_without_subscribing,
     closing_deregisters,
     dropping_the_client_deregisters;
@@ -263,6 +264,19 @@ async fn an_address_that_is_left_to_be_found_is_this_machines(server: Server) {
         .await
         .unwrap();
     settles(&own, &[]).await;
+}
+
+/// As long as a name may be, which servers count in characters: 1,024 bytes here.
+async fn a_name_of_512_letters_of_two_bytes_is_a_name(server: Server) {
+    let name = "\u{436}".repeat(512);
+    let _provider = provider(&server, &name, instance(1001)).await;
+    let client = server.client().await;
+    let orders = soon("subscribe", client.subscribe(&*name)).await.unwrap();
+    settles(&orders, &[1001]).await;
+    let error = soon("subscribe", client.subscribe(&*format!("{name}a")))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("1 to 512"), "{error}");
 }
 
 async fn a_list_can_be_read_without_subscribing(server: Server) {

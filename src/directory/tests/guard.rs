@@ -510,3 +510,25 @@ fn r4_holds_that_end_soon_after_each_other_are_asked_about_in_their_time() {
     script.pass(2.0);
     assert_eq!(script.callable(), addresses([10]));
 }
+
+/// It lists whom nobody knows, and none of those that live.
+#[test]
+fn r4_a_first_answer_that_lies_evicts_nobody_and_the_next_push_decides() {
+    let mut script = Script::listing(all(1..=3));
+    let before = script.generation(1);
+    script.reconnect(1.0).first(all(7..=9));
+    assert_eq!(script.callable(), addresses([1, 2, 3, 7, 8, 9]));
+    script.after(0.6).push(all(1..=3));
+    assert_eq!(script.callable(), addresses(1..=3));
+    assert_eq!(script.generation(1), before, "it was there throughout");
+    assert_eq!(script.sub.status(), Status::Fresh);
+    // Everybody is unhealthy, disabled or without weight in it.
+    script.reconnect(1.0).first(vec![
+        a(1).with_weight(0.0),
+        a(2).with_enabled(false),
+        a(3).with_healthy(false),
+    ]);
+    script.after(0.6).push(all(1..=3));
+    assert_eq!(script.callable(), addresses(1..=3));
+    assert_eq!(script.generation(1), before);
+}

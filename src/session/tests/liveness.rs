@@ -1,4 +1,4 @@
-use super::world::{MS, SEC, World};
+use super::world::{MS, SEC, World, key};
 use crate::session::{CallFailure, Command, Ticket};
 
 #[test]
@@ -113,7 +113,7 @@ fn a_status_in_place_of_an_answer_is_one_unless_it_says_unavailable() {
         for i in 0..4 {
             world.command(Command::Query {
                 ticket: Ticket(i),
-                key: super::world::key("orders"),
+                key: key("orders"),
             });
             let failure = CallFailure::Status {
                 code,
@@ -136,4 +136,31 @@ fn a_late_answer_of_a_call_that_timed_out_is_ignored() {
     world.script.latency = MS;
     world.run(3 * SEC);
     assert_eq!(world.listed.len(), 1, "{:?}", world.listed);
+}
+
+/// A machine that slept for a day, and one whose clock runs ahead in the midst of a call.
+#[test]
+fn a_clock_that_jumps_is_no_reason_to_give_a_connection_up() {
+    let mut world = World::connected();
+    world.subscribe("orders");
+    world.register(1, "web", "10.9.0.9:80");
+    world.run(5 * SEC);
+    for under_way in [false, true] {
+        if under_way {
+            world.script.latency = 2 * MS;
+            world.command(Command::Query {
+                ticket: Ticket(2),
+                key: key("orders"),
+            });
+        }
+        let sent = world.sent.len();
+        world.now += 24 * 3_600 * SEC;
+        world.run(20 * SEC);
+        assert!(world.is_connected(), "{:?}", world.states);
+        assert_eq!(world.dials.len(), 1);
+        let caught_up = world.sent.len() - sent;
+        assert!(caught_up < 20, "{caught_up} messages at once");
+        assert_eq!(world.peers[&world.link()].published["web"], "10.9.0.9:80");
+    }
+    assert!(world.done[&2].1.is_ok(), "{:?}", world.done[&2]);
 }

@@ -5,6 +5,7 @@
 //! transcripts of Alibaba's servers and shares none of this crate's decoding.
 
 mod body;
+mod checks;
 mod connections;
 mod faults;
 mod frame;
@@ -35,6 +36,7 @@ use std::{
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 
+use self::{checks::Checks, connections::Connection, log::Log, login::Tokens, services::Service};
 pub use self::{
     connections::ConnId,
     faults::{Fault, Script},
@@ -48,7 +50,6 @@ pub use self::{
     settings::Settings,
     view::{ConnectionInfo, View},
 };
-use self::{connections::Connection, log::Log, login::Tokens, services::Service};
 
 /// Names a unary call within its connection; the caller chooses it.
 pub type CallId = u64;
@@ -80,6 +81,7 @@ pub struct Machine {
     outputs: VecDeque<Output>,
     log: Log,
     tokens: Tokens,
+    checks: Checks,
 }
 
 /// What the machine wants done, in this order.
@@ -125,6 +127,14 @@ pub enum Output {
         /// Whose.
         conn: ConnId,
     },
+    /// Dial this address, and say with [`handle_checked`](Machine::handle_checked) whether somebody
+    /// accepts connections there. Only with [`Settings::tcp_checks`].
+    Check {
+        /// The host, as it was registered.
+        ip: String,
+        /// The port.
+        port: i32,
+    },
 }
 
 /// How a stream ends.
@@ -167,6 +177,7 @@ impl Machine {
             outputs: VecDeque::new(),
             log: Log::default(),
             tokens: Tokens::default(),
+            checks: Checks::default(),
         }
     }
 
@@ -207,6 +218,7 @@ impl Machine {
             .chain(later)
             .chain(sweep)
             .chain(self.next_cleaning())
+            .chain(self.checks.next())
             .min()
     }
 
@@ -223,6 +235,7 @@ impl Machine {
         self.conns.clear();
         self.later.clear();
         self.outputs.clear();
+        self.checks.clear();
         for state in self.services.values_mut() {
             state
                 .publications
@@ -235,6 +248,12 @@ impl Machine {
                 edited.absent_since = Some(now);
             }
         }
+        let kept = self.services.values().flat_map(|s| s.publications.values());
+        let kept: Vec<_> = kept
+            .flatten()
+            .map(|instance| (**instance).clone())
+            .collect();
+        self.check_from_now(&kept, now);
     }
 
     /// Sets the server's wall clock back (or forward) by this many milliseconds: the stamps of
@@ -251,6 +270,7 @@ impl Machine {
             self.expire_detections(now);
             self.sweep(now);
             self.clean_services(now);
+            self.run_checks(now);
         }
     }
 

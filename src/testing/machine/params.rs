@@ -6,9 +6,13 @@ const ILLEGAL: &str = "illegal characters should not appear in the param.";
 
 pub(super) fn check_service(service: &ServiceId) -> Result<(), String> {
     check("namespace", &service.namespace, 64, is_word)?;
-    check("serviceName", &service.name, 512, |c| {
-        c.is_ascii_graphic() && c != '/'
-    })?;
+    // `^(?!@).((?!@@)[^\u4E00-\u9FA5\s])*$`: Chinese is refused but for the first letter.
+    check("serviceName", &service.name, 512, |_| true)?;
+    let mut letters = service.name.chars();
+    let first = letters.next();
+    if first.is_some_and(|c| matches!(c, '\n' | '\r')) || !letters.all(is_plain) {
+        return Err(illegal("serviceName"));
+    }
     if service.name.starts_with('@') || service.name.contains("@@") {
         return Err(illegal("serviceName"));
     }
@@ -25,7 +29,7 @@ pub(super) fn check_clusters(clusters: &str) -> Result<(), String> {
 
 pub(super) fn check_instance(instance: &Stored) -> Result<(), String> {
     check("cluster", &instance.cluster, 64, is_word)?;
-    check("ip", &instance.ip, 128, |c| c.is_ascii_graphic())?;
+    check("ip", &instance.ip, 128, is_plain)?;
     if !(0..=65_535).contains(&instance.port) {
         return Err(
             "Param check invalid:Param 'port' is illegal, the value should be between 0 and 65535."
@@ -69,6 +73,41 @@ fn illegal(what: &str) -> String {
     format!("Param check invalid:Param '{what}' is illegal, {ILLEGAL}")
 }
 
+/// `[^\u4E00-\u9FA5\s]`, as genuine 3.1.0 has it.
+fn is_plain(c: char) -> bool {
+    !matches!(c, '\u{4E00}'..='\u{9FA5}' | ' ' | '\t'..='\r')
+}
+
 fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(name: &str) -> Result<(), String> {
+        check_service(&ServiceId {
+            name: name.into(),
+            ..ServiceId::from("any")
+        })
+    }
+
+    #[test]
+    fn names_are_what_genuine_servers_take() {
+        for good in [
+            "orders",
+            "a/b",
+            "a@b",
+            "café",
+            "сервис",
+            "訳",
+            &"ж".repeat(512),
+        ] {
+            assert_eq!(of(good), Ok(()), "{good}");
+        }
+        for bad in ["@a", "a@@b", "a b", "a\tb", "订单", &"ж".repeat(513)] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
 }

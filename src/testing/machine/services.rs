@@ -115,6 +115,7 @@ impl Machine {
         instances: Vec<Stored>,
         now: Instant,
     ) {
+        self.check_from_now(&instances, now);
         let state = self.services.entry(service.clone()).or_default();
         let had = state.publications.remove(&publisher).is_some();
         if instances.is_empty() {

@@ -50,6 +50,22 @@ impl Builder {
         self
     }
 
+    /// Dials the ports of persistent instances so often, and has them unhealthy while nobody accepts.
+    /// Default: never. See [`Settings::tcp_checks`].
+    #[must_use]
+    pub fn tcp_checks(mut self, every: Duration) -> Self {
+        self.settings.tcp_checks = Some(every);
+        self
+    }
+
+    /// The share of idle clients, 0.0 to 1.0, that are given up although they answer in time, as
+    /// genuine servers do by a race. Default: 0.0. See [`Settings::detection_race`].
+    #[must_use]
+    pub fn detection_race(mut self, share: f64) -> Self {
+        self.settings.detection_race = share;
+        self
+    }
+
     /// All settings at once.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {

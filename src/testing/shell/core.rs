@@ -35,6 +35,8 @@ struct Core {
     machine: Machine,
     links: HashMap<ConnId, Link>,
     calls: CallId,
+    /// Addresses that the machine wants dialled.
+    checks: Vec<(String, i32)>,
 }
 
 /// The tasks of one life of the registry, from a start to a stop.
@@ -73,6 +75,7 @@ impl Shared {
                 machine,
                 links: HashMap::new(),
                 calls: 0,
+                checks: Vec::new(),
             }),
             run: Mutex::default(),
             runtime,
@@ -95,6 +98,11 @@ impl Shared {
         self.timer.notify_one();
         self.version.send_modify(|version| *version += 1);
         result
+    }
+
+    /// What is to be dialled, since this was asked last.
+    pub(super) fn take_checks(&self) -> Vec<(String, i32)> {
+        std::mem::take(&mut self.lock().checks)
     }
 
     pub(super) fn look<R>(&self, look: impl FnOnce(&Machine) -> R) -> R {
@@ -239,6 +247,7 @@ impl Core {
                         let _ = stream.send(Item::End(end));
                     }
                 }
+                Output::Check { ip, port } => self.checks.push((ip, port)),
                 Output::CloseTransport { conn } => {
                     if let Some(link) = self.links.remove(&conn) {
                         link.close.notify_one();

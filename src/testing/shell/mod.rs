@@ -5,6 +5,7 @@ mod core;
 mod gate;
 mod grpc;
 mod http;
+mod pings;
 mod ports;
 mod registry;
 mod serve;

@@ -13,13 +13,15 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    time::timeout,
 };
 
 use super::{
     core::{Shared, now},
     gate::Gated,
     grpc, http,
+    pings::Enforced,
 };
 
 /// Lets hyper's tasks live and die with the registry's present life.
@@ -80,6 +82,13 @@ impl fmt::Debug for Acceptor {
 pub(super) async fn drive(shared: Arc<Shared>) {
     loop {
         shared.gate.passed().await;
+        for (ip, port) in shared.take_checks() {
+            let task = shared.clone();
+            shared.spawn(shared.run_number(), async move {
+                let accepts = accepts(&ip, port).await;
+                task.with(|machine, now| machine.handle_checked(&ip, port, accepts, now));
+            });
+        }
         let due: Option<Instant> = shared.look(|machine| machine.poll_timeout());
         match due {
             Some(due) if due <= now() => {
@@ -96,6 +105,18 @@ pub(super) async fn drive(shared: Arc<Shared>) {
             None => shared.timer.notified().await,
         }
     }
+}
+
+/// Whether somebody accepts connections there, within the 500 ms that genuine servers wait.
+async fn accepts(ip: &str, port: i32) -> bool {
+    let Ok(port) = u16::try_from(port) else {
+        return false;
+    };
+    let dialled = TcpStream::connect((ip, port));
+    matches!(
+        timeout(Duration::from_millis(500), dialled).await,
+        Ok(Ok(_))
+    )
 }
 
 pub(super) async fn accept_grpc(
@@ -123,6 +144,8 @@ pub(super) async fn accept_grpc(
             let Some(io) = accepted else {
                 return task.closed(conn);
             };
+            let every = task.look(|machine| machine.settings().pings_every);
+            let io = TokioIo::new(Enforced::new(io.into_inner(), every));
             let calls = task.clone();
             let service = service_fn(move |request| grpc::serve(calls.clone(), run, conn, request));
             let serving = http2::Builder::new(InRun(task.clone(), run))

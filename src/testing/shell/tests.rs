@@ -318,3 +318,28 @@ fn it_runs_on_either_kind_of_runtime_and_outlives_neither() {
         drop(registry);
     }
 }
+
+/// As genuine servers do to a client with a keep-alive of a few seconds.
+#[tokio::test]
+async fn a_client_that_pings_too_often_is_told_and_left() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    local(async {
+        let registry = registry().await;
+        let mut socket = TcpStream::connect(registry.grpc_addr()).await.unwrap();
+        let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        for _ in 0..4 {
+            sent.extend(b"\0\0\x08\x06\0\0\0\0\0too_many");
+        }
+        socket.write_all(&sent).await.unwrap();
+        let mut said = Vec::new();
+        // The rest may be a reset: it had not read everything.
+        let _ = socket.read_to_end(&mut said).await;
+        let goodbye = b"\x00\x00\x00\x0btoo_many_pings";
+        let found = said.windows(goodbye.len()).any(|part| part == goodbye);
+        assert!(found, "{said:?}");
+        let gone = |view: &crate::testing::View<'_>| view.connections().is_empty();
+        registry.wait_until(gone).await;
+    })
+    .await;
+}

@@ -229,3 +229,71 @@ fn an_empty_service_leaves_the_list_after_a_minute_and_its_subscription_stays() 
     world.pass(600);
     assert_eq!(world.pushes(sub).len(), 1);
 }
+
+/// As genuine servers look after persistent instances, one dial for an address in however many
+/// services.
+#[test]
+fn a_persistent_instance_is_unhealthy_at_the_first_dial_that_fails_and_healthy_after_five() {
+    let mut world = World::new(Settings {
+        tcp_checks: Some(Duration::from_secs(2)),
+        ..at_once()
+    });
+    let conn = world.client();
+    let now = world.now;
+    for (service, port) in [("s", 1), ("s", 2), ("t", 1)] {
+        let instance = instance(port).with_ephemeral(false);
+        world.machine.register(service, &instance, now);
+    }
+    world.machine.register("e", &instance(1), now); // nobody dials an ephemeral one
+    let dialled = |world: &mut World| {
+        let mut ports: Vec<i32> = Vec::new();
+        world.out.retain(|(_, output)| match output {
+            Output::Check { port, .. } => {
+                ports.push(*port);
+                false
+            }
+            _ => true,
+        });
+        ports
+    };
+    let healthy = |world: &mut World, service: &str| {
+        let answer = world.query(conn, service);
+        let hosts = answer["serviceInfo"]["hosts"].as_array().unwrap();
+        hosts.iter().filter(|host| host["healthy"] == true).count()
+    };
+    world.pass(1_999);
+    assert_eq!(dialled(&mut world), Vec::<i32>::new());
+    world.pass(1);
+    assert_eq!(dialled(&mut world), [1, 2]);
+    for (port, accepts) in [(1, false), (2, true)] {
+        let now = world.now;
+        world.machine.handle_checked("10.0.0.1", port, accepts, now);
+        world.drain();
+    }
+    assert_eq!((healthy(&mut world, "s"), healthy(&mut world, "t")), (1, 0));
+    assert_eq!(healthy(&mut world, "e"), 1);
+    for good in 1..=5 {
+        world.pass(2_000);
+        assert_eq!(dialled(&mut world), [1, 2]);
+        for port in [1, 2] {
+            let now = world.now;
+            world.machine.handle_checked("10.0.0.1", port, true, now);
+            world.drain();
+        }
+        assert_eq!(healthy(&mut world, "t"), usize::from(good == 5), "{good}");
+    }
+    assert_eq!(healthy(&mut world, "s"), 2);
+    // Nobody looks after what is gone.
+    let now = world.now;
+    world.machine.deregister("t", "10.0.0.1:1", now);
+    world.machine.deregister("s", "10.0.0.1:1", now);
+    world.pass(2_000);
+    assert_eq!(dialled(&mut world), [2]);
+    // A dial of which nothing was heard is made again.
+    world.pass(5_000);
+    assert_eq!(dialled(&mut world), [2]);
+    let now = world.now;
+    world.machine.restart(now);
+    world.pass(2_000);
+    assert_eq!(dialled(&mut world), [2], "it is still there");
+}
