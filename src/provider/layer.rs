@@ -16,6 +16,7 @@ use tower::{Layer, Service};
 
 use super::{
     body::Body,
+    hooks::{InFlightHere, OFFLINE_PATH},
     names::Names,
     traffic::{InFlight, Traffic, poll_cut},
 };
@@ -117,8 +118,11 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<A>) -> Self::Future {
+    fn call(&mut self, mut request: Request<A>) -> Self::Future {
         let shared = &self.shared;
+        if request.uri().path().ends_with(OFFLINE_PATH) {
+            request.extensions_mut().insert(InFlightHere);
+        }
         let in_flight = shared.traffic.enter(shared.is_call(&request));
         let version = request.version();
         let grpc = is_grpc(request.headers());
