@@ -15,7 +15,10 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use tower::Service;
 
-use super::{OnlineError, Provider, Stage};
+use super::{
+    OnlineError, Provider, Stage,
+    layer::{InFlightHere, OFFLINE_PATH},
+};
 
 /// What an orchestrator asks and tells a [`Provider`] over HTTP, as a tower service for any body.
 ///
@@ -65,13 +68,6 @@ pub struct HooksBody(Full<Bytes>);
 
 /// The future of [`Hooks`].
 pub struct HooksFuture(Pin<Box<dyn Future<Output = Response<HooksBody>> + Send>>);
-
-/// The request came through a provider's own layer, and is in flight there.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct InFlightHere;
-
-/// The only path for which the layer has something to tell.
-pub(super) const OFFLINE_PATH: &str = "/offline";
 
 impl Provider {
     /// What an orchestrator asks and tells it over HTTP, to be mounted where only that can reach it.
@@ -204,6 +200,12 @@ impl http_body::Body for HooksBody {
         self.0.size_hint()
     }
 }
+
+/// What routers ask of a service, held by the compiler.
+const _: () = {
+    const fn handle<T: Clone + Send + Sync + 'static>() {}
+    handle::<Hooks>();
+};
 
 impl fmt::Debug for HooksFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,6 @@ use tower::{Layer, Service};
 
 use super::{
     body::Body,
-    hooks::{InFlightHere, OFFLINE_PATH},
     names::Names,
     traffic::{InFlight, Traffic, poll_cut},
 };
@@ -24,6 +23,13 @@ use crate::model::{OFFLINE_HEADER, SERVICE_HEADER};
 
 const OFFLINE: HeaderName = HeaderName::from_static(OFFLINE_HEADER);
 const CALLEE: HeaderName = HeaderName::from_static(SERVICE_HEADER);
+
+/// The one path for which a request carries [`InFlightHere`] on.
+pub(super) const OFFLINE_PATH: &str = "/offline";
+
+/// The request came through a provider's own layer, and is in flight there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlightHere;
 
 /// What the layers and services of one provider share.
 #[derive(Debug)]

@@ -297,7 +297,6 @@ const _: () = {
     const fn handle<T: Clone + Send + Sync + 'static>() {}
     handle::<Provider>();
     handle::<OfflineLayer>();
-    handle::<Hooks>();
 
     const fn future<T: Send>(_: &T) {}
     #[expect(dead_code, reason = "compiled, never called")]
