@@ -14,14 +14,17 @@ use tokio::{task::coop::consume_budget, time::timeout};
 #[cfg(feature = "tls")]
 use super::tls::Tls;
 use super::{
-    Client, ConfigError, ConnectError, ConnectionState, ENDLESS, InvalidServer, ServerAddress,
     auth::Auth,
+    client::Client,
     credentials::{Credentials, Identity},
     driver::{Driver, Setup},
+    error::{ConfigError, ConnectError},
+    handle::ENDLESS,
     home::Home,
     links::Network,
     login::Login,
-    server_address,
+    server_address::{self, InvalidServer, ServerAddress},
+    state::ConnectionState,
 };
 #[cfg(feature = "ram")]
 use super::{

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, env, str::FromStr};
 use serde::{Deserialize, de::value::MapDeserializer};
 
 use super::{
-    Builder,
+    builder::Builder,
     error::ConfigError,
     humane::{Flag, Number, Plain, Servers, Size, Text, Time, TimeOrOff},
     secret::Secret,

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::operations::Operation;
+use super::operations::{Operation, SlotId};
 use crate::{
     directory::{self, Counters, Options, Subscription, Writer},
     model::ServiceKey,
@@ -27,11 +27,6 @@ struct Slots {
     by_key: HashMap<ServiceKey, Slot>,
     last: SlotId,
 }
-
-/// Which subscription of a service a lease belongs to. Never used twice: a release that was
-/// overtaken by the next subscription must not end that one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct SlotId(u64);
 
 #[derive(Debug)]
 struct Slot {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{CloseError, RequestError, lease::SlotId};
+use super::error::{CloseError, RequestError};
 use crate::{
     directory::Writer,
     model::{Address, Instance, ServiceKey},
@@ -16,6 +16,11 @@ pub(super) type Reply = oneshot::Sender<Result<Outcome, RequestError>>;
 
 /// Where an address goes that was to be found.
 pub(super) type Placing = oneshot::Sender<Result<Address, RequestError>>;
+
+/// Which subscription of a service a lease belongs to. Never used twice: a release that was
+/// overtaken by the next subscription must not end that one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SlotId(pub(super) u64);
 
 /// Why there is no connection.
 pub(super) struct Unconnected {

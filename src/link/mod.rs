@@ -8,6 +8,7 @@
 mod error;
 mod io;
 mod probe;
+mod protocol;
 mod secure;
 mod stream;
 #[cfg(feature = "tls")]
@@ -34,7 +35,8 @@ pub(crate) use self::{
     error::{CallError, DialError, HUNG_UP, chain},
     io::{Heard, SPEAKS_TLS},
     probe::speaks_tls,
-    secure::{Protocol, Security},
+    protocol::Protocol,
+    secure::Security,
     stream::{StreamReceiver, StreamSender},
 };
 use crate::{logs, model::Host, wire::Payload};

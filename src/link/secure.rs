@@ -2,9 +2,9 @@
 
 use tokio::net::TcpStream;
 
-use super::DialError;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
+use super::{DialError, protocol::Protocol};
 use crate::{model::Host, tls::Socket};
 
 /// How connections to servers are secured.
@@ -14,13 +14,6 @@ pub(crate) enum Security {
     Plain,
     #[cfg(feature = "tls")]
     Tls(Tls),
-}
-
-/// What is spoken on a connection; a server with TLS wants to know beforehand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http1,
-    Http2,
 }
 
 impl Security {

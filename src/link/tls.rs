@@ -6,7 +6,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{DialError, Protocol};
+use super::{DialError, protocol::Protocol};
 use crate::model::Host;
 pub(crate) use crate::tls::TlsParts;
 pub(super) use crate::tls::explain;

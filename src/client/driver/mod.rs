@@ -18,10 +18,11 @@ use tokio::{
 };
 
 use super::{
-    CloseError, ConnectError, ConnectionState, ENDLESS, Handle, RequestError,
     auth::Auth,
     core::{Core, News},
     counters::Teller,
+    error::{CloseError, ConnectError, RequestError},
+    handle::{ENDLESS, Handle},
     hints::Hints,
     home::Home,
     lease::Subscriptions,
@@ -29,6 +30,7 @@ use super::{
     login::{LoginError, Verdict},
     operations::{Operation, Placing, Reply, Unconnected},
     outage::Outage,
+    state::ConnectionState,
 };
 use crate::{
     directory::{Options, Owner},
