@@ -48,7 +48,7 @@ impl Subscription {
     /// A set that never changes and needs no registry, for tests and for fixed deployments. Its
     /// key is `fixed` in the default namespace and group.
     pub fn fixed(instances: impl IntoIterator<Item = Instance>) -> Self {
-        let key = ServiceName::new(DEFAULT_GROUP, "fixed")
+        let key = ServiceName::new(DEFAULT_GROUP, FIXED)
             .and_then(|service| ServiceKey::new(PUBLIC_NAMESPACE, service))
             .expect("a name within the rules");
         let shared = Shared::new(key, Options::default());
@@ -68,6 +68,13 @@ impl Subscription {
     /// The service.
     pub fn key(&self) -> &ServiceKey {
         self.handle.key()
+    }
+
+    /// The service as providers may know it: none, for a [`fixed`](Self::fixed) set.
+    pub(crate) fn named(&self) -> Option<&ServiceKey> {
+        let name = self.key().service();
+        let fixed = **name.group() == *DEFAULT_GROUP && **name.name() == *FIXED;
+        (!fixed).then(|| self.key())
     }
 
     /// The newest snapshot. Lock-free; take it once per piece of work.
@@ -254,3 +261,6 @@ impl fmt::Debug for Subscription {
 
 const fn _assert_shareable<T: Clone + Send + Sync + fmt::Debug + 'static>() {}
 const _: () = _assert_shareable::<Subscription>();
+
+/// What a set is called that no registry knows. A service of that name is not told to its providers.
+const FIXED: &str = "fixed";

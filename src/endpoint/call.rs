@@ -463,6 +463,10 @@ where
         ));
         let request = match recovered {
             Some(Recovered::Unsent(request)) => request,
+            Some(Recovered::Full(request)) => {
+                *self.request = Some(request);
+                return None;
+            }
             Some(Recovered::Refused(request)) if *self.refusals < MOST_REFUSALS => {
                 *self.refusals += 1;
                 request
