@@ -49,6 +49,8 @@ pub(crate) struct Node {
     /// What makes it a member of a cluster.
     pub(crate) variables: Vec<(&'static str, String)>,
     pub(crate) members: String,
+    /// Whether its data know the one user.
+    has_user: bool,
     _room: Option<SemaphorePermit<'static>>,
 }
 
@@ -161,6 +163,7 @@ impl Node {
             port,
             variables: Vec::new(),
             members: String::new(),
+            has_user: false,
             _room: room,
         }
     }
@@ -189,7 +192,8 @@ impl Node {
     }
 
     /// Removes the data of a server that is down.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn forget(&mut self) {
+        self.has_user = false;
         assert!(self.process.is_none(), "it is down");
         let _ = fs::remove_dir_all(&self.data);
     }
@@ -302,15 +306,16 @@ impl Node {
         }
     }
 
-    /// Makes the one user of a genuine server with logins; it exists already after a restart.
-    async fn knows_its_user(&self) -> bool {
-        if !matches!(self.program, Program::Nacos { auth: true, .. }) {
+    /// Makes the one user of a genuine server with logins, whose data then have it.
+    async fn knows_its_user(&mut self) -> bool {
+        if self.has_user || !matches!(self.program, Program::Nacos { auth: true, .. }) {
             return true;
         }
         let make = format!("/nacos/v3/auth/user/admin?password={USER}");
-        http(&self.addr(), "POST", &make)
-            .await
-            .is_ok_and(|a| a.starts_with("HTTP/1.1 200") || a.starts_with("HTTP/1.1 409"))
+        let made = http(&self.addr(), "POST", &make).await;
+        self.has_user =
+            made.is_ok_and(|a| a.starts_with("HTTP/1.1 200") || a.starts_with("HTTP/1.1 409"));
+        self.has_user
     }
 }
 
@@ -338,7 +343,7 @@ fn find_rnacos() -> Option<PathBuf> {
 }
 
 /// Where `tools/nacos/prepare` puts what it made ready.
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let home = || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache");
     let base = env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
     base.join("tower-nacos-ci")

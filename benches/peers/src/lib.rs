@@ -7,6 +7,7 @@ pub mod picks;
 pub mod recovery;
 pub mod unary;
 
+mod java;
 mod load;
 mod observer;
 mod peer;

@@ -1,7 +1,7 @@
 //! What a subscriber sees, and whether it was ever wrong.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -16,7 +16,14 @@ use crate::{HANG, callable};
 #[derive(Clone)]
 pub(crate) struct Observer {
     set: watch::Sender<BTreeSet<u16>>,
-    judge: Arc<Mutex<Judge>>,
+    judges: Arc<Mutex<BTreeMap<Whose, Judge>>>,
+}
+
+/// Whose instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Whose {
+    Ours,
+    Java,
 }
 
 /// What is known to be alive, and what a subscriber made of it.
@@ -26,13 +33,15 @@ struct Judge {
     missing_since: Option<Instant>,
     wrong: usize,
     longest: Duration,
+    /// The same, since somebody took it.
+    lately: Duration,
 }
 
 impl Observer {
     pub(crate) fn new() -> Self {
         Self {
             set: watch::Sender::new(BTreeSet::new()),
-            judge: Arc::default(),
+            judges: Arc::default(),
         }
     }
 
@@ -54,13 +63,16 @@ impl Observer {
 
     /// A set, as the subscriber was told.
     pub(crate) fn see(&self, set: BTreeSet<u16>) {
-        self.judge.lock().unwrap().see(&set);
+        for judge in self.judges.lock().unwrap().values_mut() {
+            judge.see(&set);
+        }
         self.set.send_replace(set);
     }
 
     /// From now on these are alive; none may be missing.
-    pub(crate) fn demand(&self, alive: BTreeSet<u16>) {
-        self.judge.lock().unwrap().alive = alive;
+    pub(crate) fn demand(&self, whose: Whose, alive: BTreeSet<u16>) {
+        let mut judges = self.judges.lock().unwrap();
+        judges.entry(whose).or_default().alive = alive;
     }
 
     /// Waits until the set `is` so; the time it then was.
@@ -71,11 +83,24 @@ impl Observer {
         Some(Instant::now())
     }
 
-    /// How often an instance that was alive was missing, and for how long at most.
-    pub(crate) fn verdict(&self) -> (usize, Duration) {
-        let judge = self.judge.lock().unwrap();
+    /// How often an instance of these that was alive was missing, and for how long at most.
+    pub(crate) fn verdict(&self, whose: Whose) -> (usize, Duration) {
+        let judges = self.judges.lock().unwrap();
+        let Some(judge) = judges.get(&whose) else {
+            return (0, Duration::ZERO);
+        };
         let now = judge.missing_since.map(|since| since.elapsed());
         (judge.wrong, judge.longest.max(now.unwrap_or_default()))
+    }
+
+    /// For how long one was missing since this was asked last.
+    pub(crate) fn take_longest(&self, whose: Whose) -> Duration {
+        let mut judges = self.judges.lock().unwrap();
+        let Some(judge) = judges.get_mut(&whose) else {
+            return Duration::ZERO;
+        };
+        let now = judge.missing_since.map(|since| since.elapsed());
+        std::mem::take(&mut judge.lately).max(now.unwrap_or_default())
     }
 }
 
@@ -84,6 +109,7 @@ impl Judge {
         if self.alive.is_subset(set) {
             if let Some(since) = self.missing_since.take() {
                 self.longest = self.longest.max(since.elapsed());
+                self.lately = self.lately.max(since.elapsed());
             }
         } else if self.missing_since.is_none() {
             self.missing_since = Some(Instant::now());

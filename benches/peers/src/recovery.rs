@@ -11,8 +11,9 @@ use tower_nacos::{Client, Subscription, directory::Status};
 
 use crate::{
     Error, HANG, cluster, connect,
+    java::Java,
     load::Load,
-    observer::Observer,
+    observer::{Observer, Whose},
     option, peer, program, provider,
     server::node::Node,
     stats::{max, median, quantile},
@@ -22,6 +23,8 @@ mod sockets;
 
 const SERVICE: &str = "recovery";
 const ALIVE: [u16; 3] = [7001, 7002, 7003];
+/// The provider that is Alibaba's own client.
+const JAVA: u16 = 7051;
 /// What happens to a server that stands alone.
 #[derive(Clone, Copy)]
 enum Fault {
@@ -41,7 +44,8 @@ const OUTAGES: [u64; 4] = [0, 300, 1000, 3000];
 /// What the rounds of one kind brought, in milliseconds.
 #[derive(Default)]
 struct Figures {
-    /// Until the first answer on our new connection was applied.
+    /// From the server's answering over HTTP until the first answer on our new connection was applied;
+    /// 0 for before.
     ours: Vec<f64>,
     /// Until a change that was pushed afterwards was seen by us, and by the peer.
     ours_seen: Vec<f64>,
@@ -50,6 +54,9 @@ struct Figures {
     wrong_for: [Duration; 2],
     calls: u64,
     failed: u64,
+    /// By consumer (ours, Java's): for how long a provider of ours was missing in each round, and Java's.
+    missed: [Vec<[Duration; 2]>; 2],
+    java_seen: Vec<f64>,
 }
 
 pub async fn run() -> Result<(), Error> {
@@ -86,6 +93,20 @@ async fn alone(fault: Fault, rounds: usize) -> Result<Figures, Error> {
     let subscription = client.subscribe(SERVICE).await?;
     ours.follow(subscription.clone());
     settle(&ours, &peers).await?;
+    let java = match option("--java", 0)? {
+        0 => None,
+        _ => Some(Java::start(&node.addr(), SERVICE, JAVA).await?),
+    };
+    let mut everybody = BTreeSet::from(ALIVE);
+    if let Some(java) = &java {
+        everybody.insert(JAVA);
+        java.seen.demand(Whose::Ours, ALIVE.into());
+        for observer in [&ours, &peers, &java.seen] {
+            let all = observer.until(|set| *set == everybody).await;
+            all.ok_or("a subscriber does not see Java's provider beside ours")?;
+            observer.demand(Whose::Java, [JAVA].into());
+        }
+    }
     let load = Load::start(&subscription);
 
     for (port, round) in (7100..).zip(0..rounds) {
@@ -113,12 +134,21 @@ async fn alone(fault: Fault, rounds: usize) -> Result<Figures, Error> {
         let seen = both_see(&ours, &peers, port).await?;
         let answered = answered.await?.ok_or("no answer after a restart")?;
         figures.round(round, fault.name(), outage, up, answered, seen);
+        if let Some(java) = &java {
+            let seen = java.seen.until(|set| set.contains(&port)).await;
+            let seen = seen.ok_or("Java's consumer never saw it")?;
+            figures.java_seen.push(ms_since(up, seen));
+        }
         // The next round begins with everybody back and nobody else: what leaves together with its
         // server is held for a minute.
         fresh.close(Duration::from_secs(1)).await?;
-        for observer in [&ours, &peers] {
-            let alone = observer.until(|set| *set == ALIVE.into()).await;
+        let javas = java.as_ref().map(|java| &java.seen);
+        for observer in [&ours, &peers].into_iter().chain(javas) {
+            let alone = observer.until(|set| *set == everybody).await;
             alone.ok_or("a subscriber does not see what is alive, and only that")?;
+        }
+        if let Some(java) = &java {
+            figures.beside_java(round, [&ours, &java.seen]);
         }
     }
     figures.judge(&ours, &peers);
@@ -170,7 +200,7 @@ async fn failover(rounds: usize) -> Result<Figures, Error> {
         figures.calls += calls;
         figures.failed += failed;
 
-        peers.demand(BTreeSet::new());
+        peers.demand(Whose::Ours, BTreeSet::new());
         drop(subscription);
         for client in alive.into_iter().chain([client, fresh]) {
             client.close(Duration::from_secs(1)).await?;
@@ -188,7 +218,7 @@ async fn settle(ours: &Observer, peers: &Observer) -> Result<(), Error> {
             .until(|set| set.is_superset(&ALIVE.into()))
             .await
             .ok_or("a subscriber does not see what is alive")?;
-        observer.demand(ALIVE.into());
+        observer.demand(Whose::Ours, ALIVE.into());
     }
     Ok(())
 }
@@ -234,6 +264,10 @@ async fn connected_to(servers: &str, node: &Node) -> Result<Client, Error> {
     }
 }
 
+fn ms_since(from: Instant, at: Instant) -> f64 {
+    at.saturating_duration_since(from).as_secs_f64() * 1e3
+}
+
 impl Fault {
     const fn name(self) -> &'static str {
         match self {
@@ -250,11 +284,11 @@ impl Figures {
         round: usize,
         what: &str,
         outage: u64,
-        from: Instant,
+        up: Instant,
         answered: Instant,
         seen: [Instant; 2],
     ) {
-        let ms = |at: Instant| at.saturating_duration_since(from).as_secs_f64() * 1e3;
+        let ms = |at: Instant| ms_since(up, at);
         let [ours, peer] = seen.map(ms);
         println!(
             "{what} {round}: down_ms={outage} answered_ms={:.0} change_seen_ms={ours:.0} \
@@ -266,9 +300,50 @@ impl Figures {
         self.peer_seen.push(peer);
     }
 
+    /// For how long each consumer, ours and Java's, missed one of our providers, and Java's.
+    fn beside_java(&mut self, round: usize, consumers: [&Observer; 2]) {
+        let missed = consumers
+            .map(|observer| [Whose::Ours, Whose::Java].map(|whose| observer.take_longest(whose)));
+        let ms = missed.map(|by| by.map(|missed| missed.as_millis()));
+        println!(
+            "java {round}: ours_missed_ours_ms={} ours_missed_java_ms={} java_missed_ours_ms={} \
+             java_missed_java_ms={}",
+            ms[0][0], ms[0][1], ms[1][0], ms[1][1]
+        );
+        for (all, missed) in self.missed.iter_mut().zip(missed) {
+            all.push(missed);
+        }
+    }
+
+    fn print_java(&self, what: &str) {
+        if self.java_seen.is_empty() {
+            return;
+        }
+        let longest = |by: usize, whose: usize| {
+            let all = self.missed[by]
+                .iter()
+                .map(|missed| missed[whose].as_millis());
+            all.max().unwrap_or_default()
+        };
+        let rounds = self.missed.iter().flatten();
+        let longer = rounds.filter(|[ours, java]| ours > java).count();
+        println!(
+            "java {what} rounds={} java_change_seen_ms={:.0} max_java_change_seen_ms={:.0} \
+             ours_missed_ours_max_ms={} ours_missed_java_max_ms={} java_missed_ours_max_ms={} \
+             java_missed_java_max_ms={} rounds_in_which_a_consumer_missed_ours_longer={longer}",
+            self.java_seen.len(),
+            median(&self.java_seen),
+            max(&self.java_seen),
+            longest(0, 0),
+            longest(0, 1),
+            longest(1, 0),
+            longest(1, 1),
+        );
+    }
+
     fn judge(&mut self, ours: &Observer, peers: &Observer) {
         for (n, observer) in [ours, peers].into_iter().enumerate() {
-            let (times, longest) = observer.verdict();
+            let (times, longest) = observer.verdict(Whose::Ours);
             // The peer's observer lives on from round to round, ours does not.
             self.wrong[n] = if n == 0 { self.wrong[n] + times } else { times };
             self.wrong_for[n] = self.wrong_for[n].max(longest);
@@ -299,5 +374,6 @@ impl Figures {
             self.wrong_for[0].as_millis(),
             self.wrong_for[1].as_millis(),
         );
+        self.print_java(what);
     }
 }

@@ -2,11 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
-
-use super::{Machine, Output, ServiceId, instance::Stored, services::Publisher};
 
 /// So many dials in a row have to succeed before an instance is healthy again, and so many to fail.
 const GOOD: u32 = 5;
@@ -32,85 +29,39 @@ impl Checks {
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
-}
 
-impl Machine {
-    /// A persistent instance was registered.
-    pub(super) fn check_from_now(&mut self, instances: &[Stored], now: Instant) {
-        let Some(every) = self.settings.tcp_checks else {
-            return;
-        };
-        for instance in instances.iter().filter(|instance| !instance.ephemeral) {
-            let key = (instance.ip.clone(), instance.port);
-            self.checks.0.entry(key).or_insert(Check {
-                due: now + every,
-                good: 0,
-            });
-        }
+    /// The first look at an address, unless it is looked at already.
+    pub(super) fn begin(&mut self, ip: &str, port: i32, due: Instant) {
+        let key = (ip.to_owned(), port);
+        self.0.entry(key).or_insert(Check { due, good: 0 });
     }
 
-    pub(super) fn run_checks(&mut self, now: Instant) {
-        let due = self.checks.0.iter().filter(|(_, check)| check.due <= now);
-        let due: Vec<_> = due.map(|(key, _)| key.clone()).collect();
-        for (ip, port) in due {
-            if self.persistent_at(&ip, port).is_empty() {
-                self.checks.0.remove(&(ip, port));
-                continue;
-            }
-            if let Some(check) = self.checks.0.get_mut(&(ip.clone(), port)) {
-                check.due = now + UNANSWERED;
-            }
-            self.outputs.push_back(Output::Check { ip, port });
-        }
+    pub(super) fn end(&mut self, ip: &str, port: i32) {
+        self.0.remove(&(ip.to_owned(), port));
     }
 
-    /// What came of [`Output::Check`]: whether somebody accepts connections there.
-    pub fn handle_checked(&mut self, ip: &str, port: i32, accepts: bool, now: Instant) {
-        let Some(every) = self.settings.tcp_checks else {
-            return;
-        };
-        let Some(check) = self.checks.0.get_mut(&(ip.to_owned(), port)) else {
-            return; // the server was started again meanwhile
-        };
-        check.due = now + every;
-        check.good = if accepts { check.good + 1 } else { 0 };
-        if !accepts || check.good >= GOOD {
-            for service in self.persistent_at(ip, port) {
-                self.found_healthy(&service, (ip, port), accepts, now);
-            }
-        }
-        self.settle(now);
+    /// Those that are due. They are dialled now.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<(String, i32)> {
+        let due = self.0.iter_mut().filter(|(_, check)| check.due <= now);
+        due.map(|(key, check)| {
+            check.due = now + UNANSWERED;
+            key.clone()
+        })
+        .collect()
     }
 
-    fn found_healthy(
+    /// What came of a dial, the next being due then: whether the address counts as healthy or not from
+    /// now on; `None` if that is not decided, or nobody looks at it any more.
+    pub(super) fn answered(
         &mut self,
-        service: &ServiceId,
-        (ip, port): (&str, i32),
-        healthy: bool,
-        now: Instant,
-    ) {
-        let mut found = false;
-        if let Some(state) = self.services.get_mut(service) {
-            for (publisher, instances) in &mut state.publications {
-                for instance in instances {
-                    let is_it = matches!(publisher, Publisher::Persistent(_))
-                        && (&*instance.ip, instance.port) == (ip, port);
-                    if is_it && instance.healthy != healthy {
-                        Arc::make_mut(instance).healthy = healthy;
-                        found = true;
-                    }
-                }
-            }
-        }
-        if found {
-            self.changed(service, now);
-        }
-    }
-
-    fn persistent_at(&self, ip: &str, port: i32) -> Vec<ServiceId> {
-        let has = |publisher: &Publisher| matches!(publisher, Publisher::Persistent(key) if key.ip == ip && key.port == port);
-        let services = self.services.iter();
-        let services = services.filter(|(_, state)| state.publications.keys().any(has));
-        services.map(|(service, _)| service.clone()).collect()
+        ip: &str,
+        port: i32,
+        accepts: bool,
+        due: Instant,
+    ) -> Option<bool> {
+        let check = self.0.get_mut(&(ip.to_owned(), port))?;
+        check.due = due;
+        check.good = if accepts { check.good + 1 } else { 0 };
+        (!accepts || check.good >= GOOD).then_some(accepts)
     }
 }

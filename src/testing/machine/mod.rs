@@ -15,6 +15,7 @@ mod login;
 mod operator;
 mod operator_call;
 mod params;
+mod persistent;
 mod profile;
 mod publications;
 mod push;
