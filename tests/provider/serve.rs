@@ -117,7 +117,8 @@ async fn a_goodbye_waits_for_no_idle_connection_and_no_longer_than_the_limit_for
     assert_eq!(call(address, "/", &[]).await.0, 200);
     signal.send(()).unwrap();
     let report = within("the end", serving).await.unwrap().unwrap();
-    assert_eq!(report.offline.unwrap().cut, 1);
+    let offline = report.offline.as_ref().unwrap();
+    assert_eq!((offline.in_flight_at_end, offline.cut), (1, 1), "{report}");
     assert!(Wire::dial(address).await.is_err());
 }
 
