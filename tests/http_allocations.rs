@@ -8,7 +8,7 @@ use std::{
 
 use http::Request;
 use http_body_util::BodyExt;
-use tower_nacos::{Client, ServiceKey, http::Body, testing::Registry};
+use tower_nacos::{Client, ServiceKey, http::Body, testing::Registry, transport::Transport};
 
 struct Counting;
 
@@ -72,4 +72,47 @@ async fn finding_the_service_of_a_request_allocates_nothing() {
         assert_eq!(sent.await.unwrap().status(), 200);
     }
     assert_eq!(http.services().len(), others.len() + 1);
+}
+
+/// Answers each request with 200, on a thread of its own.
+fn answering() -> std::net::SocketAddr {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            std::thread::spawn(move || {
+                let mut read = [0; 4096];
+                while socket.read(&mut read).is_ok_and(|read| read > 0) {
+                    let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn telling_an_instance_whom_it_is_taken_for_allocates_nothing() {
+    let registry = Registry::builder().push_delay(None).start().await.unwrap();
+    registry.register("orders", &answering().into());
+    let nacos = Client::connect(registry.addr()).await.unwrap();
+    let mut costs = Vec::new();
+    for tell in [false, true] {
+        let transport = Transport::builder().tell_service(tell);
+        let http = tower_nacos::http::Client::builder(&nacos)
+            .transport(transport)
+            .build();
+        let mut least = u64::MAX;
+        for _ in 0..20 {
+            let before = COUNT.get();
+            let response = http.get("nacos://orders/v1").send().await.unwrap();
+            drop(response);
+            least = least.min(COUNT.get() - before);
+        }
+        costs.push(least);
+    }
+    println!("allocations of a whole request: {costs:?}");
+    assert_eq!(costs[0], costs[1]);
 }

@@ -7,8 +7,10 @@ mod transport {
     mod basics;
     mod blame;
     mod faults;
+    mod full;
     mod probes;
     mod promises;
     mod support;
     mod tls;
+    mod uploads;
 }

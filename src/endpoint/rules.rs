@@ -17,6 +17,9 @@ pub enum Recovered<Req> {
     /// The instance said that it did not process it (REFUSED_STREAM, or a GOAWAY that leaves it
     /// out). Another instance is tried at most 3 times after such refusals.
     Refused(Req),
+    /// It went in on the prospect of a connection, and others had all the room that this came to.
+    /// Nothing is held against the instance: where there is room is looked for anew, there as well.
+    Full(Req),
 }
 
 /// The default of [`Recover`]: no request ever comes back.

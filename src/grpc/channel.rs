@@ -183,6 +183,7 @@ impl<P: Policy> ChannelBuilder<P> {
     /// Makes the channel. Call it on a tokio runtime, as [`BalanceBuilder::build`].
     pub fn build(self) -> Channel<P> {
         let make = self.transport.purpose(Purpose::Grpc).build();
+        let make = make.balanced(self.balance.subscription().named());
         let balance = self.balance.build(make);
         let user_agent = self
             .user_agent

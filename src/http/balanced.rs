@@ -40,6 +40,7 @@ impl<P: Policy, R, C, V, K> BuildHttp for BalanceBuilder<P, R, C, V, K> {
     type Hints = K;
 
     fn build_http(self, transport: MakeTransport) -> HttpBalance<P, K> {
+        let transport = transport.balanced(self.subscription().named());
         self.recover(Rules::default())
             .completion(Rules::default())
             .judge(Rules::default())

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    calls::{Purpose, STARTING, UNREGISTERED},
+    answers::{STARTING, UNREGISTERED},
+    calls::Purpose,
     config::Headers,
     dialer::{Candidate, around},
     error::{CallFailure, DialError, LinkError, ServerFailure, is_denial},

@@ -1,13 +1,12 @@
 //! What is asked once, for somebody who waits: a list, a page of names, a persistent instance.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{
     config::Config,
     error::OperationError,
     event::{Operation, Outcome, Output, Ticket},
-    item::{Context, Id, Kind, Then},
-    machine::Session,
+    kind::{Context, Then},
     own::Own,
 };
 use crate::{
@@ -41,6 +40,10 @@ pub(super) enum ReadRequest {
 const TRIES: u32 = 3;
 
 impl Read {
+    pub(super) const fn new(request: ReadRequest) -> Self {
+        Self { request }
+    }
+
     pub(super) fn request(&self, config: &Config, own: Own<'_>) -> Result<Request, OperationError> {
         Ok(match self.request.clone() {
             ReadRequest::Query(key) => Request::Query { key },
@@ -122,22 +125,6 @@ impl Read {
                 Some(Output::ListDenied { group })
             }
             ReadRequest::List { .. } => None,
-        }
-    }
-}
-
-impl Session {
-    pub(super) fn read(&mut self, ticket: Ticket, request: ReadRequest, now: Instant) {
-        let id = Id::Read(ticket);
-        self.items.insert(id.clone(), Kind::Read(Read { request }));
-        self.touch(&id, now);
-    }
-
-    pub(super) fn cancel(&mut self, ticket: Ticket) {
-        let id = Id::Read(ticket);
-        self.stop_timers(&id);
-        if !self.items.remove(&id) {
-            self.forget_ticket(ticket);
         }
     }
 }

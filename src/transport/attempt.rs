@@ -1,10 +1,11 @@
 //! What one attempt on one connection came to, if not to a response; and who may have another.
 
-use http::{HeaderName, Method, Request};
+use http::{Extensions, HeaderName, Method, Request};
 
 use crate::transport::{
     body::request::{Body, Kind},
-    error::{Error, Evidence},
+    error::{Error, ErrorKind, Evidence},
+    peer::Peer,
 };
 
 /// Why an attempt came to no response.
@@ -64,6 +65,28 @@ pub(super) fn is_sent_once_more<B>(request: &mut Request<B>) {
     request.extensions_mut().insert(SentOnceMore);
 }
 
+/// How often a request was refused so far, by whomever. Goes with it from instance to instance.
+#[derive(Clone, Copy, Default)]
+struct Refusals(u32);
+
+/// Counts a refusal of the request with these extensions. False if that is one too many: who is
+/// refused everywhere is to slow down.
+pub(super) fn may_go_elsewhere(extensions: &mut Extensions) -> bool {
+    let times = extensions.get_or_insert_default::<Refusals>();
+    times.0 += 1;
+    times.0 <= MOST_REFUSALS
+}
+
+/// It answered 421 to a request that said whom it means. Nothing was done (RFC 9110, 15.5.20).
+pub(super) fn misdirected(peer: &Peer, request: Request<Body>) -> Failed {
+    let text = "it answers 421 (Misdirected Request): somebody else has this address by now";
+    let refused = peer.error(ErrorKind::Refused, Evidence::Refused, text);
+    Failed::Error(refused.with_request(Some(request)))
+}
+
+/// After so many refusals a request goes nowhere else, neither to another connection of the same
+/// instance nor to another instance.
+pub(super) const MOST_REFUSALS: u32 = 3;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::transport::{
     attempt::{Back, Failed, Past},
     body::{request::Body, response::ResponseBody},
-    connections::{Connections, Mode},
+    connections::{Connections, Found, Mode},
     error::{Error, ErrorKind, Evidence},
     http1::{self, connection::Http1Connection, pool::NoConnection},
     http2::{self, pool::Place},
@@ -48,15 +48,19 @@ pub(super) async fn call(
         } else {
             let had = place.take().filter(|place| !place.connection().is_closed());
             let found = match had.or_else(|| connections.http2.try_acquire()) {
-                Some(place) => Ok(Some(place)),
-                None => Box::pin(connections.http2(orphan)).await,
+                Some(place) => Ok(Found::Place(place)),
+                None => {
+                    let elsewhere = connections.balanced && !once_more;
+                    Box::pin(connections.http2(orphan, elsewhere)).await
+                }
             };
             match found {
-                Ok(Some(place)) => {
+                Ok(Found::Place(place)) => {
                     let answered = http2::exchange::exchange(place, request).await;
                     answered.map(|(r, held)| r.map(|body| ResponseBody::http2(body, held)))
                 }
-                Ok(None) => continue, // it came to HTTP/1
+                Ok(Found::Other) => continue, // it came to HTTP/1
+                Ok(Found::Full) => return Err(full(&connections, request)),
                 Err(none) => return Err(not_connected(&connections, &none, once_more, request)),
             }
         };
@@ -107,6 +111,15 @@ fn http1_connection(connections: &Connections, once_more: bool) -> Option<Box<Ht
         return None;
     }
     connections.http1.take()
+}
+
+/// There are as many connections as there may be, and others have all places on them.
+fn full(connections: &Connections, request: Request<Body>) -> Error {
+    let text = "as many streams as it takes are open on as many connections as there may be to it \
+                (max_connections)";
+    let peer = &connections.peer;
+    peer.error(ErrorKind::Unsent, Evidence::Unsent, text)
+        .full_with(request)
 }
 
 /// No connection took the request.

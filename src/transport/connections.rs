@@ -32,6 +32,8 @@ pub(super) struct Connections {
     pub(super) peer: Arc<Peer>,
     pub(super) dialler: Dialler,
     pub(super) retry: Option<Retry>,
+    /// Whether a balancer takes back what finds the instance full.
+    pub(super) balanced: bool,
     pub(super) http1: Arc<Http1Pool>,
     pub(super) http2: Arc<Http2Pool>,
     mode: AtomicU8,
@@ -43,6 +45,15 @@ pub(super) struct Connections {
 enum Connected {
     Http1(Box<Http1Connection>),
     Http2(Http2Connection),
+}
+
+/// What a call that needs a place on an HTTP/2 connection has found.
+pub(super) enum Found {
+    Place(Place),
+    /// It came to HTTP/1.
+    Other,
+    /// All places on as many connections as there may be are taken.
+    Full,
 }
 
 /// What the instance speaks.
@@ -59,6 +70,7 @@ impl Connections {
         peer: Peer,
         dialler: Dialler,
         retry: Option<Retry>,
+        balanced: bool,
         http1: impl FnOnce(Arc<Peer>) -> Http1Pool,
         http2: impl FnOnce(Arc<Peer>) -> Http2Pool,
     ) -> Self {
@@ -74,6 +86,7 @@ impl Connections {
         Self {
             dialler,
             retry,
+            balanced,
             http1: Arc::new(http1(Arc::clone(&peer))),
             http2: Arc::new(http2(Arc::clone(&peer))),
             peer,
@@ -177,7 +190,7 @@ impl Connections {
                 Reply::Connection(connection) => return Ok(Some(connection)),
                 Reply::Failed(error) => return Err(error),
                 Reply::Again if self.mode() == Mode::Http2 => return Ok(None),
-                Reply::Again => {}
+                Reply::Again | Reply::Full => {}
             }
         }
     }
@@ -207,18 +220,22 @@ impl Connections {
         }
     }
 
-    /// Waits for a place on an HTTP/2 connection, and dials if there are too few; none if it came
-    /// to HTTP/1.
+    /// Waits for a place on an HTTP/2 connection, and dials if there are too few. One that may be
+    /// `elsewhere` does not wait for the places of others.
     pub(super) async fn http2(
         self: &Arc<Self>,
         orphan: bool,
-    ) -> Result<Option<Place>, NoConnection> {
+        elsewhere: bool,
+    ) -> Result<Found, NoConnection> {
         if orphan {
             return match self.connect().await? {
-                Connected::Http2(connection) => Ok(self.http2.alone(connection)),
+                Connected::Http2(connection) => {
+                    let place = self.http2.alone(connection);
+                    Ok(place.map_or(Found::Other, Found::Place))
+                }
                 Connected::Http1(connection) => {
                     self.http1.dial_ahead().connected(connection);
-                    Ok(None)
+                    Ok(Found::Other)
                 }
             };
         }
@@ -226,7 +243,7 @@ impl Connections {
         let mut before = None;
         loop {
             if self.mode() == Mode::Http1 {
-                return Ok(None);
+                return Ok(Found::Other);
             }
             let (mut wait, dialling) = match self.http2.wait(before) {
                 pool2::Need::Wait(wait, dialling) => (wait, dialling),
@@ -243,9 +260,10 @@ impl Connections {
                 }
             };
             match reply {
-                Reply::Connection(place) => return Ok(Some(place)),
+                Reply::Connection(place) => return Ok(Found::Place(place)),
                 Reply::Failed(error) => return Err(error.into()),
-                Reply::Again => {}
+                Reply::Full if elsewhere => return Ok(Found::Full),
+                Reply::Again | Reply::Full => {}
             }
         }
     }

@@ -27,6 +27,8 @@ struct Inner {
     about: About,
     /// Whether the request is sent again though nobody knows, since its sender allows it.
     retried: bool,
+    /// Whether there was no room, and nothing else the matter.
+    full: bool,
     text: String,
     source: Option<BoxError>,
     /// In a mutex only because a body need not be `Sync`.
@@ -55,8 +57,8 @@ pub enum ErrorKind {
     Tls,
     /// A connection ended before it took the request.
     Unsent,
-    /// The peer said that it did not process the request: REFUSED_STREAM, or a GOAWAY that leaves
-    /// it out.
+    /// The peer said that it did not process the request: REFUSED_STREAM, a GOAWAY that leaves it
+    /// out, or 421 to a request that told whom it means.
     Refused,
     /// The connection failed with the call in flight: reset, closed, or silent.
     Lost,
@@ -99,6 +101,7 @@ impl Error {
             timeout: false,
             about: About::Call,
             retried: false,
+            full: false,
             text: text.into(),
             source: None,
             request: Mutex::new(None),
@@ -135,6 +138,12 @@ impl Error {
     /// The request may be processed twice, and is to be sent again.
     pub(super) fn retried_with(mut self, request: Request<Body>) -> Self {
         self.0.retried = true;
+        self.with_request(Some(request))
+    }
+
+    /// The request may go wherever there is room, here as well.
+    pub(super) fn full_with(mut self, request: Request<Body>) -> Self {
+        self.0.full = true;
         self.with_request(Some(request))
     }
 
@@ -222,6 +231,7 @@ impl Error {
     pub(super) fn recovered(&mut self) -> Option<Recovered<Request<Body>>> {
         let request = self.request()?;
         match self.0.evidence {
+            Evidence::Unsent if self.0.full => Some(Recovered::Full(request)),
             Evidence::Unsent => Some(Recovered::Unsent(request)),
             Evidence::Refused => Some(Recovered::Refused(request)),
             // Its budget and number of tries are accounted for.

@@ -11,13 +11,19 @@ use http::{
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use crate::{endpoint, model::Address, transport::body::request::Body};
+use crate::{
+    endpoint,
+    model::{Address, Callee, SERVICE_HEADER},
+    transport::body::request::Body,
+};
 
-/// Who an instance is asked as unless the caller says: ip:port, as it is registered.
+/// Who an instance is asked as unless the caller says: ip:port, as it is registered, and the service
+/// that is meant.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     authority: Authority,
     host: HeaderValue,
+    callee: Option<HeaderValue>,
 }
 
 /// What an attempt over HTTP/1 changed in a request.
@@ -25,6 +31,7 @@ pub(super) struct Former {
     uri: Uri,
     version: Version,
     host_added: bool,
+    callee_added: bool,
 }
 
 impl Named {
@@ -36,7 +43,28 @@ impl Named {
         Self {
             authority: authority.unwrap_or_else(|_| Authority::from_static("instance")),
             host: host.unwrap_or_else(|_| HeaderValue::from_static("instance")),
+            callee: None,
         }
+    }
+
+    /// Each request says that it is meant for this one.
+    pub(super) fn telling(mut self, callee: Option<&Callee>) -> Self {
+        let value = callee.and_then(|callee| HeaderValue::from_str(&callee.to_string()).ok());
+        // The first clone of bytes that nobody shares allocates; this is not to be a request's.
+        drop(value.clone());
+        self.callee = value;
+        self
+    }
+
+    /// What to add to these headers; nothing to what the caller says.
+    fn callee(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let callee = self.callee.as_ref()?;
+        (!headers.contains_key(CALLEE)).then(|| callee.clone())
+    }
+
+    /// Whether this request is told whom it is meant for, and not by its caller.
+    pub(super) fn tells(&self, headers: &HeaderMap) -> bool {
+        self.callee.is_some() && !headers.contains_key(CALLEE)
     }
 }
 
@@ -59,10 +87,16 @@ pub(super) fn for_http1(request: &mut Request<Body>, named: &Named) -> Former {
     if host_added {
         request.headers_mut().insert(HOST, named.host.clone());
     }
+    let callee = named.callee(request.headers());
+    let callee_added = callee.is_some();
+    if let Some(callee) = callee {
+        request.headers_mut().insert(CALLEE, callee);
+    }
     Former {
         uri: std::mem::replace(request.uri_mut(), origin),
         version: std::mem::replace(request.version_mut(), Version::HTTP_11),
         host_added,
+        callee_added,
     }
 }
 
@@ -70,6 +104,9 @@ impl Former {
     pub(super) fn restore(self, request: &mut Request<Body>) {
         *request.uri_mut() = self.uri;
         *request.version_mut() = self.version;
+        if self.callee_added {
+            request.headers_mut().remove(CALLEE);
+        }
         if self.host_added {
             request.headers_mut().remove(HOST);
         }
@@ -100,6 +137,9 @@ pub(super) fn for_http2(
     let uri = Uri::from_parts(uri).map_err(|_| "its URI cannot be written")?;
     let mut headers = parts.headers.clone();
     strip(&mut headers);
+    if let Some(callee) = named.callee(&headers) {
+        headers.insert(CALLEE, callee);
+    }
     if let Some(left) = parts.extensions.get::<TimeLeft>() {
         let (name, value) = (left.header)(left.until.saturating_duration_since(endpoint::now()));
         headers.insert(name, value);
@@ -142,6 +182,7 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
+const CALLEE: HeaderName = HeaderName::from_static(SERVICE_HEADER);
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -151,6 +192,35 @@ mod tests {
 
     fn named() -> Named {
         Named::new(&"10.0.0.3:8080".parse().unwrap())
+    }
+
+    fn telling() -> Named {
+        let service = crate::model::ServiceKey::new("dev", "orders".parse().unwrap()).unwrap();
+        let callee = Callee::new(service, "10.0.0.3:8080".parse().unwrap());
+        named().telling(Some(&callee))
+    }
+
+    #[test]
+    fn each_attempt_says_whom_it_means_unless_the_caller_did() {
+        let means = "DEFAULT_GROUP@@orders;namespace=dev;address=10.0.0.3:8080";
+        let mut request = Request::get("/").body(Body::empty()).unwrap();
+        let former = for_http1(&mut request, &telling());
+        assert_eq!(request.headers()[SERVICE_HEADER], means);
+        former.restore(&mut request);
+        assert!(request.headers().is_empty());
+        let (parts, body) = request.into_parts();
+        let head = for_http2(&parts, &body, &telling(), false).unwrap();
+        assert_eq!(head.headers()[SERVICE_HEADER], means);
+
+        let own = Request::get("/").header(SERVICE_HEADER, "stock");
+        let mut request = own.body(Body::empty()).unwrap();
+        let former = for_http1(&mut request, &telling());
+        assert_eq!(request.headers()[SERVICE_HEADER], "stock");
+        former.restore(&mut request);
+        assert_eq!(request.headers()[SERVICE_HEADER], "stock");
+        let (parts, body) = request.into_parts();
+        let head = for_http2(&parts, &body, &telling(), false).unwrap();
+        assert_eq!(head.headers()[SERVICE_HEADER], "stock");
     }
 
     #[test]

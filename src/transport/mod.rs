@@ -14,6 +14,7 @@
 //! | a connection that was just made closed before it took the request | never sent | a | the connection |
 //! | a kept connection closed before it took the request | never sent: another connection of the same instance | a | nothing |
 //! | HTTP/2 connection said GOAWAY before the request | never sent: another connection | a | nothing |
+//! | all streams are taken on as many HTTP/2 connections as there may be | never sent: wherever there is room | a | nothing |
 //! | REFUSED_STREAM | not processed (RFC 9113, 8.7) | b | nothing |
 //! | GOAWAY with a last stream id below the call's | not processed (RFC 9113, 6.8): another connection of the same instance if NO_ERROR, else another instance | b | the connection, unless NO_ERROR |
 //! | a kept connection ended before a byte of the response, and the request is safe | unknown: once more over a new connection of the same instance | unknown | what comes of that |

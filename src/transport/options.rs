@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     endpoint::MakeEndpoint,
-    model::Instance,
+    model::{Instance, ServiceKey},
     transport::{
         dial::{
             resolve::Resolve,
@@ -216,6 +216,9 @@ impl TransportBuilder {
     /// body that is there. Servers close what lies idle, and may do so just as we write; sending
     /// such requests again is what RFC 9110 (9.2.2) allows and Go's client does. Default: yes.
     /// [`Retry`] does more.
+    ///
+    /// A callback of `hyper::ext::on_informational` hears the interim responses of both; it is only
+    /// called over HTTP/1, since hyper keeps it to itself.
     #[must_use]
     pub const fn send_once_more(mut self, once_more: bool) -> Self {
         self.settings.http1.once_more = once_more;
@@ -318,6 +321,28 @@ impl TransportBuilder {
         self
     }
 
+    /// The service whose instances they are. Each request then says whom it means, in
+    /// [`x-nacos-service`](crate::model::SERVICE_HEADER) unless its caller wrote that: an address that
+    /// somebody else has by now, and the registry still lists, is found out. A
+    /// [`Provider`](crate::provider::Provider) answers 421 then; nothing was done, and the request goes
+    /// to another instance like one that was refused, if its body can be sent again (empty, bytes that
+    /// are there, over HTTP/2 up to 64 KiB of a stream; else the caller sees the 421). Default: what
+    /// [`http::Client`](crate::http::Client), [`BuildHttp`](crate::http::BuildHttp) and
+    /// [`grpc::Channel`](crate::grpc::Channel) balance; without a balancer of these, none. Costs a
+    /// header of some 60 bytes a request.
+    #[must_use]
+    pub fn service(mut self, service: ServiceKey) -> Self {
+        self.settings.service = Some(service);
+        self
+    }
+
+    /// Whether each request says which service it means; see [`service`](Self::service). Default: true.
+    #[must_use]
+    pub const fn tell_service(mut self, tell: bool) -> Self {
+        self.settings.hides_service = !tell;
+        self
+    }
+
     /// Makes what a balancer is built with.
     pub fn build(self) -> MakeTransport {
         MakeTransport {
@@ -332,6 +357,15 @@ impl TransportBuilder {
 }
 
 impl MakeTransport {
+    /// The same for a balancer of this service by our [`Rules`](crate::transport::Rules): what finds an
+    /// instance full goes back to it, and wherever there is room.
+    pub(crate) fn balanced(mut self, service: Option<&ServiceKey>) -> Self {
+        let settings = Arc::make_mut(&mut self.settings);
+        settings.balanced = true;
+        settings.service = settings.service.take().or_else(|| service.cloned());
+        self
+    }
+
     fn plan(&self, instance: &Instance) -> Plan {
         let mut target = (self.rule)(instance, self.purpose);
         if let Ok(target) = &mut target {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::{
-    model::Address,
+    model::{Address, Callee, ServiceKey},
     transport::{
         connections::Connections,
         dial::{dialler::Dialler, options::DialOptions, target::Target},
@@ -28,17 +28,26 @@ pub(super) struct Settings {
     pub(super) http2: Http2Options,
     pub(super) max_in_flight: Option<usize>,
     pub(super) retry: Option<Retry>,
+    /// Whether a balancer takes back what finds an instance full.
+    pub(super) balanced: bool,
+    /// The service that each request says it means.
+    pub(super) service: Option<ServiceKey>,
+    pub(super) hides_service: bool,
 }
 
 impl Plan {
     /// No connection is made yet.
     pub(super) fn connections(self) -> Connections {
         let settings = &*self.settings;
+        let named = Named::new(match &self.target {
+            Ok(target) => &target.address,
+            Err(_) => &self.instance,
+        });
+        // As it is listed, whatever port is dialled: that is what a provider registers.
+        let service = settings.service.clone().filter(|_| !settings.hides_service);
+        let callee = service.map(|service| Callee::new(service, self.instance.clone()));
         let peer = Peer {
-            named: Named::new(match &self.target {
-                Ok(target) => &target.address,
-                Err(_) => &self.instance,
-            }),
+            named: named.telling(callee.as_ref()),
             secure: self.target.as_ref().is_ok_and(|target| target.tls),
             instance: self.instance,
         };
@@ -50,6 +59,7 @@ impl Plan {
             peer,
             dialler,
             settings.retry.clone(),
+            settings.balanced,
             |peer| Http1Pool::new(peer, settings.http1.clone()),
             |peer| Http2Pool::new(peer, settings.http2.clone()),
         )

@@ -30,6 +30,8 @@ pub(super) enum Reply<C, E> {
     Failed(E),
     /// Look again: it may dial now, or what it waited for has become something else.
     Again,
+    /// There is no room, and none will be made: who can turn elsewhere does.
+    Full,
 }
 
 /// A call's place.
@@ -105,7 +107,7 @@ impl<C, E> Queue<C, E> {
         }
         match given {
             Reply::Connection(connection) => Some(connection),
-            Reply::Failed(_) | Reply::Again => None,
+            Reply::Failed(_) | Reply::Again | Reply::Full => None,
         }
     }
 

@@ -134,8 +134,15 @@ impl Transport {
         loop {
             match &mut self.room {
                 Room::Held(place) if !place.connection().is_closed() => return Poll::Ready(()),
-                Room::Waiting(waiting) => match ready!(Pin::new(waiting).poll(cx)) {
+                Room::Waiting(waiting) => match ready!(Pin::new(&mut *waiting).poll(cx)) {
                     Reply::Connection(place) => self.room = Room::Held(place),
+                    Reply::Full => match connections.http2.wait(Some(waiting.turn())) {
+                        pool::Need::Wait(wait, None) => self.room = Room::Waiting(wait),
+                        pool::Need::Wait(_, Some(_)) | pool::Need::Retired => {
+                            self.room = Room::None;
+                            return Poll::Ready(());
+                        }
+                    },
                     // The call finds out what that means.
                     Reply::Failed(_) | Reply::Again => {
                         self.room = Room::None;

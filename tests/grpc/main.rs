@@ -18,6 +18,7 @@ use tower_nacos::{
     directory,
     grpc::{self, Channel},
     testing::Registry,
+    transport::Transport,
 };
 
 use crate::{
@@ -230,6 +231,35 @@ async fn metadata_user_agent_and_origin_arrive() {
         .into_inner();
     let crate_name = concat!("tower-nacos/", env!("CARGO_PKG_VERSION"));
     assert_eq!(reply.message, format!("shop/2 {crate_name}|none|mine"));
+}
+
+#[tokio::test]
+async fn a_call_says_which_service_it_means() {
+    let providers = Provider::some::<1>().await;
+    let key = ServiceKey::new("dev", "greeter".parse().unwrap()).unwrap();
+    let (mut writer, subscription) = directory::channel(key, directory::Options::default());
+    #[expect(clippy::disallowed_methods, reason = "the writer is told the time")]
+    writer.publish([providers[0].instance()], std::time::Instant::now());
+    let meant = format!(
+        "DEFAULT_GROUP@@greeter;namespace=dev;address={}",
+        providers[0].address
+    );
+    let channel = Channel::builder(&subscription);
+    let silent = Transport::builder().tell_service(false);
+    let silent = Channel::builder(&subscription).transport(silent);
+    for (channel, expected) in [(channel, &*meant), (silent, "none")] {
+        let mut client = GreeterClient::new(channel.build());
+        let reply = within(client.say_hello(hello("whom I mean")))
+            .await
+            .unwrap();
+        assert_eq!(reply.into_inner().message, expected);
+    }
+    // A set that no registry knows has a name of ours, which is nobody's.
+    let mut client = GreeterClient::new(Channel::new(&fixed(&providers)));
+    let reply = within(client.say_hello(hello("whom I mean")))
+        .await
+        .unwrap();
+    assert_eq!(reply.into_inner().message, "none");
 }
 
 #[tokio::test]

@@ -174,6 +174,7 @@ impl Greeter for Polite {
                     self.reply(format!("{agent}|{timeout}|{own}")),
                 ))
             }
+            "whom I mean" => Ok(Response::new(self.reply(header("x-nacos-service")))),
             "much" => Ok(Response::new(self.reply("x".repeat(100_000)))),
             _ => Ok(Response::new(self.reply(format!("hello {name}")))),
         }

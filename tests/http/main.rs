@@ -9,6 +9,7 @@ mod addresses;
 mod calls;
 mod faults;
 mod layer;
+mod misdirected;
 mod provider;
 mod retry;
 mod services;

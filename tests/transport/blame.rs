@@ -1,11 +1,17 @@
 //! What a failure is about: the call, its connection or the instance; and what it costs others.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::join_all};
 use http_body_util::BodyExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tower::{Service, ServiceExt};
 use tower_nacos::{
     Instance,
@@ -54,6 +60,40 @@ async fn a_safe_request_on_a_kept_connection_is_sent_once_more_and_a_post_never(
     let transport = alone(peer.address, off);
     assert!(transport.clone().oneshot(get("/")).await.is_ok());
     assert_eq!(failure(&transport, get("/")).await.kind(), ErrorKind::Lost);
+}
+
+/// Hyper's callback for interim responses lies in a request's extensions.
+#[tokio::test]
+async fn a_request_that_is_sent_once_more_hears_interim_responses() {
+    let peer = Peer::start(|mut socket, at| async move {
+        if at == 0 {
+            read_request(&mut socket, 0).await;
+            let _ = socket.write_all(OK).await;
+            read_request(&mut socket, 0).await;
+            return;
+        }
+        while !read_request(&mut socket, 0).await.is_empty() {
+            let hints = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+            let _ = socket.write_all(&[hints, OK].concat()).await;
+        }
+    })
+    .await;
+    let transport = alone(peer.address, builder(Protocol::Http1));
+    let called = soon("a call", transport.clone().oneshot(get("/"))).await;
+    assert_eq!(called.unwrap().status(), 200);
+    let heard = Arc::new(AtomicUsize::new(0));
+    for hints in 1..=3 {
+        let mut request = get("/");
+        let count = Arc::clone(&heard);
+        hyper::ext::on_informational(&mut request, move |interim| {
+            assert_eq!(interim.status(), 103);
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        let called = soon("a call", transport.clone().oneshot(request)).await;
+        assert_eq!(called.unwrap().status(), 200);
+        assert_eq!(heard.load(Ordering::SeqCst), hints);
+    }
+    assert_eq!(peer.connections.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
@@ -108,23 +148,6 @@ async fn nonsense_is_about_the_connection_and_a_refused_dial_about_the_instance(
     let transport = alone(nobody().await, builder(Protocol::Http1));
     let error = failure(&transport, get("/")).await;
     assert!(matches!(classify(&error), Verdict::Unreachable(_)));
-}
-
-#[tokio::test]
-async fn an_upload_answered_early_has_that_answer_though_the_connection_is_reset() {
-    let peer = Peer::start(|mut socket, _| async move {
-        let mut some = [0; 4096];
-        let _ = socket.read(&mut some).await;
-        let answer = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n";
-        let _ = socket.write_all(answer).await; // closed with an upload unread: RST
-    })
-    .await;
-    let transport = alone(peer.address, builder(Protocol::Http1));
-    for at in 0..20 {
-        let upload = post(at, Bytes::from(vec![b'x'; 5 << 20]));
-        let answered = soon("an answer", transport.clone().oneshot(upload)).await;
-        assert_eq!(answered.unwrap().status(), 413, "{at}");
-    }
 }
 
 #[tokio::test]

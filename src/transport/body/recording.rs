@@ -106,6 +106,12 @@ impl Recording {
         self.lock().failure.take()
     }
 
+    /// Whether all that it yielded is kept.
+    pub(in crate::transport) fn is_kept(&self) -> bool {
+        let state = self.lock();
+        state.rest.is_some() && state.keeping == Keeping::Yes
+    }
+
     /// The body as it was before it was sent; none if too much of it was yielded to be kept.
     pub(in crate::transport) fn take_back(&self) -> Option<Body> {
         let mut state = self.lock();

@@ -151,6 +151,10 @@ impl Kind {
                     return Poll::Ready(None);
                 }
                 let place = held.place();
+                // A complete response too, after which the connection failed.
+                if error.is_io() && place.connection().has_ended(stream.stream_id().as_u32()) {
+                    return Poll::Ready(None);
+                }
                 let silent = place.connection().silence().is_some();
                 // A stream that is reset says nothing of its connection.
                 let lost = !error.is_reset();

@@ -81,15 +81,17 @@ impl Http1Connection {
     }
 
     /// Keeps a copy of a request whose body is there; its URI is kept by who forms it.
-    pub(in crate::transport) fn copy(&mut self, request: &mut Request<Body>) {
+    pub(in crate::transport) fn copy(&mut self, request: &Request<Body>) {
         let spare = &mut self.spare;
         *spare.method_mut() = request.method().clone();
         *spare.body_mut() = match &request.body().0 {
             Kind::Full(bytes) => bytes.clone().into(),
             _ => Body::empty(),
         };
-        // Not copied: nobody below looks at them.
-        *spare.extensions_mut() = mem::take(request.extensions_mut());
+        // Hyper looks for its callback for interim responses there, so that both have them.
+        if !request.extensions().is_empty() {
+            spare.extensions_mut().clone_from(request.extensions());
+        }
         spare.headers_mut().clear();
         for (name, value) in request.headers() {
             spare.headers_mut().append(name.clone(), value.clone());

@@ -1,12 +1,14 @@
 use std::{mem, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::transport::{
-    attempt::{Back, Failed, Past, is_sent_once_more, may_be_sent_once_more},
-    body::request::Body,
+    attempt::{
+        Back, Failed, Past, is_sent_once_more, may_be_sent_once_more, may_go_elsewhere, misdirected,
+    },
+    body::request::{Body, Kind},
     error::{Error, ErrorKind, Evidence},
     form,
     http1::{
@@ -26,8 +28,11 @@ pub(in crate::transport) async fn exchange(
     let fresh = mem::replace(&mut connection.fresh, false);
     let once_more = pool.options.once_more && !fresh && may_be_sent_once_more(&request);
     let reads = connection.reads();
-    if once_more {
-        connection.copy(&mut request);
+    let there = !matches!(request.body().0, Kind::Stream(_));
+    let tells = there && pool.peer.named.tells(request.headers());
+    let copied = once_more || tells;
+    if copied {
+        connection.copy(&request);
     }
     let former = form::for_http1(&mut request, &pool.peer.named);
     let sending = connection.sender.try_send_request(request);
@@ -41,7 +46,13 @@ pub(in crate::transport) async fn exchange(
     let mut failure = match sent {
         Ok(response) => {
             connection.heed(response.headers());
-            if once_more {
+            if tells && response.status() == StatusCode::MISDIRECTED_REQUEST {
+                let mut request = connection.copied();
+                if may_go_elsewhere(request.extensions_mut()) {
+                    former.restore(&mut request);
+                    return Err(misdirected(&pool.peer, request));
+                }
+            } else if copied {
                 connection.forget();
             }
             let pool = Arc::clone(pool);
@@ -51,9 +62,6 @@ pub(in crate::transport) async fn exchange(
     };
     if let Some(mut request) = failure.take_message() {
         former.restore(&mut request);
-        if once_more {
-            *request.extensions_mut() = mem::take(connection.copied().extensions_mut());
-        }
         let why = if fresh {
             "it closed the connection before it took the request"
         } else {

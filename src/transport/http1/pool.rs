@@ -327,7 +327,7 @@ impl Drop for Wait {
         match self.joined.reply.try_recv() {
             Ok(Reply::Connection(connection)) => self.pool.put(connection),
             Ok(Reply::Again) => self.pool.lock().room(&self.pool),
-            Ok(Reply::Failed(_)) | Err(_) => {}
+            Ok(Reply::Failed(_) | Reply::Full) | Err(_) => {}
         }
     }
 }

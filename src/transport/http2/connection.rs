@@ -112,6 +112,11 @@ impl Http2Connection {
         self.state.traffic.writes.load(Ordering::Acquire)
     }
 
+    /// Whether the peer ended that stream, as far as is remembered.
+    pub(in crate::transport) fn has_ended(&self, stream: u32) -> bool {
+        self.state.traffic.ends.contain(stream)
+    }
+
     /// That it was given up since a PING was not answered.
     pub(in crate::transport) fn silence(&self) -> Option<&str> {
         self.state.silence.get().map(|text| &**text)

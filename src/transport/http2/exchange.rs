@@ -1,11 +1,11 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use h2::RecvStream;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 
 use crate::transport::{
-    attempt::{Failed, may_be_sent_once_more},
+    attempt::{Failed, may_be_sent_once_more, may_go_elsewhere, misdirected},
     body::{
         recording::Recording,
         request::{Body, Kind},
@@ -28,8 +28,9 @@ pub(in crate::transport) async fn exchange(
     let once_more = place.pool().options.once_more
         && place.connection().has_answered()
         && may_be_sent_once_more(&request);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let peer = &place.pool().peer;
+    let tells = peer.named.tells(&parts.headers);
     let head = match form::for_http2(&parts, &body, &peer.named, peer.secure) {
         Ok(head) => head,
         Err(why) => {
@@ -84,6 +85,18 @@ pub(in crate::transport) async fn exchange(
     };
     match response.await {
         Ok(response) => {
+            if tells
+                && response.status() == StatusCode::MISDIRECTED_REQUEST
+                && sent.can_be_taken_back()
+                && may_go_elsewhere(&mut parts.extensions)
+            {
+                held.place().connection().answered();
+                let body = sent.take_back().unwrap_or_default();
+                let request = Request::from_parts(parts, body);
+                let failed = misdirected(&held.place().pool().peer, request);
+                drop(held);
+                return Err(failed);
+            }
             if let Sent::Stream(recording) = &sent {
                 recording.settle();
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, request::Parts};
 
 use crate::transport::{
-    attempt::{Back, Failed, Past, is_sent_once_more},
+    attempt::{Back, Failed, MOST_REFUSALS, Past, is_sent_once_more, may_go_elsewhere},
     body::{recording::Recording, request::Body},
     error::{ErrorKind, Evidence},
     http2::{driver::is_complaint, pool::Place},
@@ -18,10 +18,6 @@ pub(in crate::transport) enum Sent {
     Full(Bytes),
     Stream(Arc<Recording>),
 }
-
-/// How often a request was refused so far, by whomever. Goes with it from instance to instance.
-#[derive(Clone, Copy, Default)]
-struct Refusals(u32);
 
 /// No stream was opened: row (a).
 pub(in crate::transport) fn not_opened(
@@ -199,16 +195,21 @@ fn again(why: &str, parts: Parts, sent: Sent) -> Result<Request<Body>, String> {
         ));
     };
     let mut request = Request::from_parts(parts, body);
-    let times = request.extensions_mut().get_or_insert_default::<Refusals>();
-    times.0 += 1;
-    if times.0 > MOST_REFUSALS {
+    if !may_go_elsewhere(request.extensions_mut()) {
         return Err(format!("{why}, and so did the {MOST_REFUSALS} before it"));
     }
     Ok(request)
 }
 
 impl Sent {
-    fn take_back(self) -> Option<Body> {
+    pub(in crate::transport) fn can_be_taken_back(&self) -> bool {
+        match self {
+            Self::Empty | Self::Full(_) => true,
+            Self::Stream(recording) => recording.is_kept(),
+        }
+    }
+
+    pub(in crate::transport) fn take_back(self) -> Option<Body> {
         match self {
             Self::Empty => Some(Body::empty()),
             Self::Full(bytes) => Some(bytes.into()),
@@ -216,7 +217,3 @@ impl Sent {
         }
     }
 }
-
-/// After so many refusals a request goes nowhere else, neither to another connection of the same
-/// instance nor to another instance: who is refused everywhere is to slow down.
-const MOST_REFUSALS: u32 = 3;

@@ -8,17 +8,30 @@ pub(in crate::transport) struct Frames {
     have: usize,
     /// How much of the payload is to come.
     rest: usize,
+    /// The stream that ends with this frame.
+    ending: Option<u32>,
 }
 
 impl Frames {
     /// Whether HEADERS, CONTINUATION or DATA began in these bytes: what a peer says of its own
     /// accord. The others are acknowledgements, credit and the connection's own matters.
-    pub(in crate::transport) fn scan(&mut self, mut bytes: &[u8]) -> bool {
+    ///
+    /// `ended` is told of each stream whose last frame is there as a whole.
+    pub(in crate::transport) fn scan(
+        &mut self,
+        mut bytes: &[u8],
+        mut ended: impl FnMut(u32),
+    ) -> bool {
         let mut said = false;
         loop {
             let skipped = self.rest.min(bytes.len());
             self.rest -= skipped;
             bytes = &bytes[skipped..];
+            if self.rest == 0
+                && let Some(stream) = self.ending.take()
+            {
+                ended(stream);
+            }
             if bytes.is_empty() {
                 return said;
             }
@@ -30,9 +43,14 @@ impl Frames {
                 return said;
             }
             self.have = 0;
-            let [a, b, c, kind, ..] = self.head;
+            let [a, b, c, kind, flags, stream @ ..] = self.head;
             self.rest = u32::from_be_bytes([0, a, b, c]) as usize;
             said |= matches!(kind, DATA | HEADERS | CONTINUATION);
+            // Of a head in several frames it is not followed up to its end.
+            let whole = kind == DATA || kind == HEADERS && flags & END_HEADERS != 0;
+            if whole && flags & END_STREAM != 0 {
+                self.ending = Some(u32::from_be_bytes(stream));
+            }
         }
     }
 }
@@ -41,14 +59,20 @@ const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn frame(kind: u8, length: usize) -> Vec<u8> {
+        flagged(kind, 0, 1, length)
+    }
+
+    fn flagged(kind: u8, flags: u8, stream: u8, length: usize) -> Vec<u8> {
         let size = (length as u32).to_be_bytes();
-        let mut frame = vec![size[1], size[2], size[3], kind, 0, 0, 0, 0, 1];
+        let mut frame = vec![size[1], size[2], size[3], kind, flags, 0, 0, 0, stream];
         // A payload that looks like heads of DATA.
         frame.extend(std::iter::repeat_n(0, length));
         frame
@@ -67,12 +91,34 @@ mod tests {
                 let mut frames = Frames::default();
                 let said = bytes
                     .chunks(piece)
-                    .filter(|piece| frames.scan(piece))
+                    .filter(|piece| frames.scan(piece, |_| {}))
                     .count();
                 assert!(said <= expected, "{kinds:?} in pieces of {piece}");
                 assert_eq!(said > 0, expected > 0, "{kinds:?} in pieces of {piece}");
                 assert_eq!((frames.have, frames.rest), (0, 0));
             }
+        }
+    }
+    #[test]
+    fn a_stream_has_ended_when_its_last_frame_is_there_as_a_whole() {
+        let bytes = [
+            flagged(HEADERS, END_STREAM | END_HEADERS, 1, 5),
+            flagged(HEADERS, END_HEADERS, 3, 5),
+            flagged(DATA, END_STREAM, 3, 0),
+            flagged(HEADERS, END_STREAM, 5, 5), // goes on
+            flagged(6, 1, 0, 8),
+            flagged(DATA, END_STREAM, 7, 30),
+        ]
+        .concat();
+        for piece in 1..=bytes.len() {
+            let (mut frames, mut ended) = (Frames::default(), Vec::new());
+            for (at, piece) in bytes.chunks(piece).enumerate() {
+                frames.scan(piece, |stream| ended.push((at, stream)));
+            }
+            let last = bytes.chunks(piece).count() - 1;
+            let streams: Vec<_> = ended.iter().map(|(_, stream)| *stream).collect();
+            assert_eq!(streams, [1, 3, 7], "in pieces of {piece}");
+            assert_eq!(ended[2].0, last, "in pieces of {piece}");
         }
     }
 }

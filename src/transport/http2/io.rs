@@ -11,7 +11,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::transport::{
-    http2::frames::Frames,
+    http2::{ends::Ends, frames::Frames},
     read_first::{Meanwhile, ReadFirst},
 };
 
@@ -24,6 +24,8 @@ pub(in crate::transport) struct Traffic {
     pub(in crate::transport) said: AtomicU64,
     /// Writes of which bytes may have gone out.
     pub(in crate::transport) writes: AtomicU64,
+    /// The streams that the peer ended.
+    pub(in crate::transport) ends: Ends,
 }
 
 /// A socket that counts what it gives and takes.
@@ -70,7 +72,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for Http2Io<I> {
         let read = &buf.filled()[before..];
         if !read.is_empty() {
             this.traffic.reads.fetch_add(1, Ordering::Relaxed);
-            if this.frames.scan(read) {
+            let ends = &this.traffic.ends;
+            if this.frames.scan(read, |stream| ends.note(stream)) {
                 this.traffic.said.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -148,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_write_counts_under_tls_and_what_is_discarded_does_not() {
         for (plain, expected) in [(true, 1), (false, 2)] {
-            let traffic = Arc::default();
+            let traffic: Arc<Traffic> = Arc::default();
             let mut io = Http2Io::new(Once(false), plain, Arc::clone(&traffic));
             for _ in 0..4 {
                 io.write_all(b"request").await.unwrap();

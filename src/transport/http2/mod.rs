@@ -6,6 +6,7 @@
 
 pub(in crate::transport) mod connection;
 pub(in crate::transport) mod driver;
+pub(in crate::transport) mod ends;
 pub(in crate::transport) mod exchange;
 pub(in crate::transport) mod failure;
 pub(in crate::transport) mod frames;

@@ -314,20 +314,24 @@ impl Drop for Wait {
         match left {
             Ok(Reply::Connection(place)) => drop(place), // serves the next
             Ok(Reply::Again) => self.pool.changed(),
-            Ok(Reply::Failed(_)) | Err(_) => {}
+            Ok(Reply::Failed(_) | Reply::Full) | Err(_) => {}
         }
     }
 }
 
 impl Dialling {
-    /// It came to a connection, which was taken in. Yields itself if one more is needed.
+    /// It came to a connection, which was taken in. Yields itself if one more is needed; if there may
+    /// be no more, who still waits is told.
     pub(in crate::transport) fn connected(mut self) -> Option<Self> {
         let mut state = self.pool.lock();
-        let more = !state.queue.is_empty() && !state.closed;
-        let more = more && self.pool.open() < self.pool.options.max_connections;
+        let wanted = !state.queue.is_empty() && !state.closed;
+        let more = wanted && self.pool.open() < self.pool.options.max_connections;
         state.dialling = more;
         if !more {
             self.over = true;
+            if wanted {
+                state.queue.tell_all(|| Reply::Full);
+            }
         }
         drop(state);
         more.then_some(self)

@@ -1,0 +1,157 @@
+//! An address that somebody else has by now, and the registry lists on: who is called says so, and
+//! the call goes elsewhere.
+
+use std::{convert::Infallible, net::SocketAddr};
+
+use ::http::{HeaderMap, HeaderValue, Request, StatusCode};
+use axum::Router;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::net::TcpListener;
+use tower_nacos::{
+    http::{Body, Client},
+    model::SERVICE_HEADER,
+    provider,
+    transport::{ErrorKind, Protocol, Transport, TransportBuilder},
+};
+
+use super::{World, soon};
+
+/// Answers with the header that says whom the caller meant.
+async fn serve() -> SocketAddr {
+    let app = Router::new().fallback(async |headers: HeaderMap, _: Bytes| {
+        let meant = headers.get(SERVICE_HEADER);
+        meant
+            .map_or("nobody", |value| value.to_str().unwrap())
+            .to_owned()
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+/// An address of `service`, that a provider of something else has by now.
+async fn taken_over(world: &World, service: &str) -> (SocketAddr, provider::Provider) {
+    let now = format!("now-not-{service}");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let provider = provider::Provider::builder(&world.nacos, &*now)
+        .instance(address.into())
+        .build();
+    let app = Router::new().fallback(async |_: Bytes| "somebody else");
+    let app = app.layer(provider.layer());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    world.registry.register(service, &address.into());
+    (address, provider)
+}
+
+fn by(protocol: Protocol) -> TransportBuilder {
+    Transport::builder().protocol(protocol)
+}
+
+fn streamed() -> Body {
+    let pieces = ["a", "b"].map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(piece))));
+    Body::new(StreamBody::new(stream::iter(pieces)))
+}
+
+#[tokio::test]
+async fn a_call_goes_elsewhere_from_an_address_that_somebody_else_has() {
+    for (protocol, service) in [(Protocol::Http1, "taken-1"), (Protocol::Http2, "taken-2")] {
+        let world = World::new().await;
+        let (_, other) = taken_over(&world, service).await;
+        let right = serve().await;
+        world.registry.register(service, &right.into());
+        let http = Client::builder(&world.nacos)
+            .transport(by(protocol))
+            .build();
+        let meant = format!("DEFAULT_GROUP@@{service};namespace=public;address={right}");
+        let uri = format!("nacos://{service}/v1");
+        let mut seen = 0;
+        for at in 0..40 {
+            // What cannot be sent again over HTTP/1 has the 421 for its answer.
+            let repeatable = at % 4 < 3 || protocol == Protocol::Http2;
+            let request = match at % 4 {
+                0 => http.get(&uri),
+                1 => http.post(&uri, ()),
+                2 => http.post(&uri, "body"),
+                _ => http.post(&uri, streamed()),
+            };
+            let response = soon("an answer", request.send()).await.unwrap();
+            let status = response.status();
+            if !repeatable && status == StatusCode::MISDIRECTED_REQUEST {
+                seen += 1;
+                continue;
+            }
+            assert_eq!(status, 200, "{protocol:?}");
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), meant, "{protocol:?}");
+        }
+        let misdirected = other.report().misdirected;
+        println!("{protocol:?}: {misdirected} were misdirected, {seen} seen");
+        assert!(misdirected > seen, "{protocol:?}: none went there");
+        let counters = http.service(service).unwrap().counters();
+        assert_eq!(
+            (counters.moved, counters.ejections),
+            (misdirected - seen, 0)
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_is_somebody_else_everywhere_is_told_and_nothing_was_done() {
+    let world = World::new().await;
+    let (address, _other) = taken_over(&world, "taken-3").await;
+    let call = world.http.get("nacos://taken-3/v1").send();
+    let error = soon("an error", call).await.unwrap_err();
+    assert!(error.is_unprocessed() && !error.is_connect(), "{error:?}");
+    let says = "it answers 421 (Misdirected Request): somebody else has this address by now";
+    assert!(error.to_string().contains(says), "{error}");
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    let source = std::error::Error::source(&error).unwrap();
+    let call = source.downcast_ref::<tower_nacos::endpoint::CallError>();
+    let inner = call.unwrap().inner::<tower_nacos::transport::Error>();
+    assert_eq!(inner.unwrap().kind(), ErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn nothing_is_told_if_that_is_turned_off_and_what_the_caller_says_stays() {
+    let world = World::new().await;
+    let _other = taken_over(&world, "taken-4").await;
+    let right = serve().await;
+    world.registry.register("told", &right.into());
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let silent = Client::builder(&world.nacos)
+            .transport(by(protocol).tell_service(false))
+            .build();
+        for (uri, expected) in [
+            ("nacos://taken-4/", "somebody else"),
+            ("nacos://told/", "nobody"),
+        ] {
+            let response = soon("an answer", silent.get(uri).send()).await.unwrap();
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), expected, "{protocol:?}");
+        }
+        let telling = Client::builder(&world.nacos)
+            .transport(by(protocol))
+            .build();
+        for _ in 0..2 {
+            let mut own = Request::get("nacos://told/").body(Body::empty()).unwrap();
+            let value = HeaderValue::from_static("what I say");
+            own.headers_mut().insert(SERVICE_HEADER, value);
+            let response = soon("an answer", telling.request(own)).await.unwrap();
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "what I say", "{protocol:?}");
+        }
+        // A 421 to what the caller said is the caller's.
+        let own = Request::get("nacos://taken-4/").header(SERVICE_HEADER, "nobody-at-all");
+        let response = soon(
+            "an answer",
+            telling.request(own.body(Body::empty()).unwrap()),
+        )
+        .await;
+        assert_eq!(response.unwrap().status(), StatusCode::MISDIRECTED_REQUEST);
+    }
+}
