@@ -8,5 +8,8 @@
 mod hooks;
 mod offline;
 mod online;
+#[cfg(unix)]
+mod process;
 mod serve;
 mod support;
+mod upgrade;

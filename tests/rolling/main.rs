@@ -2,8 +2,8 @@
 //! know nothing of us: nobody fails, and ours do not even move.
 //!
 //! Each provider is told to go, leaves by itself, and is started anew where it was; the next one goes when
-//! callers of each kind have called the new one. `ROLLING_SECONDS` says for how long (else each provider
-//! once), `ROLLING_RATE` how many calls a second are made in all.
+//! callers of each kind have called the new one. Each provider goes once at least; `ROLLING_SECONDS` says for
+//! how long more go, `ROLLING_RATE` how many calls a second are made in all.
 
 #![expect(
     clippy::disallowed_methods,
@@ -102,7 +102,7 @@ async fn roll(name: &str, server: Server) {
     let (start, mut restarts) = (Instant::now(), 0);
     let seconds = number("ROLLING_SECONDS").map(Duration::from_secs);
     let more = |restarts: usize| match seconds {
-        Some(seconds) => start.elapsed() < seconds,
+        Some(seconds) => restarts < PROVIDERS || start.elapsed() < seconds,
         None => restarts < PROVIDERS,
     };
     fleet.are_called(&foreign).await;
