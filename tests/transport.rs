@@ -8,6 +8,7 @@ mod transport {
     mod blame;
     mod faults;
     mod full;
+    mod guilty;
     mod probes;
     mod promises;
     mod support;
