@@ -159,7 +159,7 @@ async fn a_server_that_never_answers_costs_no_longer_than_the_deadline() {
         .await
         .unwrap_err();
     assert!(error.is_timeout() && error.is_unprocessed());
-    assert_eq!(provider.calls(), 1, "the first call only");
+    assert_eq!(provider.calls(), 2, "the first two calls only");
     // And one that is kept costs nothing.
     let kept = world
         .http
