@@ -499,6 +499,7 @@ impl SimClient {
                     });
                 }
                 Output::LoginRefused(_) => {} // for who waits to be connected
+                Output::Placed { .. } => {}
                 Output::State(state) => self.state(state, now),
             }
         }

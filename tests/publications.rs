@@ -216,3 +216,85 @@ async fn a_persistent_instance_outlives_its_client_until_it_is_taken_back() {
         .unwrap();
     assert!(addresses(&registry, "db").is_empty());
 }
+
+/// It is `127.0.0.1` here, since that is where the connection to the registry leaves from.
+#[tokio::test]
+async fn an_address_that_is_left_to_be_found_is_this_machines() {
+    let registry = Registry::start().await.unwrap();
+    let provider = Client::connect(registry.addr()).await.unwrap();
+    within(provider.register("orders", Instance::on_port(1001)))
+        .await
+        .unwrap();
+    let loopback = || Instance::in_network("127.0.0.0/8".parse().unwrap(), 1003);
+    let batch = [Instance::on_port(1002), loopback()];
+    within(provider.register_batch("several", batch))
+        .await
+        .unwrap();
+    within(provider.register_persistent("kept", Instance::on_interface("lo", 1004)))
+        .await
+        .unwrap();
+    let listed = |service| {
+        let ours = |view: &tower_nacos::testing::View<'_>| view.addresses(service);
+        registry.inspect(ours)
+    };
+    assert_eq!(listed("orders"), ["127.0.0.1:1001"]);
+    assert_eq!(listed("several"), ["127.0.0.1:1002", "127.0.0.1:1003"]);
+    assert_eq!(listed("kept"), ["127.0.0.1:1004"]);
+    // In place, by whichever name.
+    for heavier in [Instance::on_port(1001), instance()] {
+        let heavier = heavier.with_weight(Weight::new(5.0));
+        within(provider.register("orders", heavier)).await.unwrap();
+    }
+    assert_eq!(listed("orders"), ["127.0.0.1:1001"]);
+    within(provider.deregister_persistent("kept", Instance::on_interface("lo", 1004)))
+        .await
+        .unwrap();
+    assert!(listed("kept").is_empty());
+}
+
+#[tokio::test]
+async fn an_address_that_is_nowhere_is_an_error_that_says_what_there_is() {
+    let registry = Registry::start().await.unwrap();
+    let provider = Client::connect(registry.addr()).await.unwrap();
+    for (instance, named) in [
+        (Instance::on_interface("nosuch0", 1001), "nosuch0"),
+        (
+            Instance::in_network("198.51.100.0/24".parse().unwrap(), 1001),
+            "198.51.100.0/24",
+        ),
+    ] {
+        let error = within(provider.register("orders", instance))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, RequestError::NoOwnAddress { .. }),
+            "{error:?}"
+        );
+        let text = error.to_string();
+        assert!(text.contains(named) && text.contains("it has"), "{text}");
+    }
+    let error = within(provider.register("orders", Instance::on_port(0)))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RequestError::NoPort(_)), "{error:?}");
+    assert_eq!(registry.inspect(|view| view.count("InstanceRequest")), 0);
+}
+
+#[tokio::test]
+async fn an_address_is_found_when_the_registry_is() {
+    let registry = Registry::start().await.unwrap();
+    registry.stop().await;
+    let provider = Client::builder()
+        .servers(registry.addr())
+        .call_timeout(Duration::from_millis(1))
+        .connect_lazy()
+        .unwrap();
+    let error = within(provider.register("orders", Instance::on_port(1001)))
+        .await
+        .unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+    registry.restart().await.unwrap();
+    registry
+        .wait_until(|view| view.addresses("orders") == ["127.0.0.1:1001"])
+        .await;
+}

@@ -95,6 +95,15 @@ pub enum RequestError {
         /// What is wrong with it, and what to do.
         what: &'static str,
     },
+    /// The instance left its address to be found ([`Instance::on_port`](crate::Instance::on_port)),
+    /// and this machine has none that others could call. Nothing was sent.
+    #[error("no address can be registered for {instance}: {what}")]
+    NoOwnAddress {
+        /// What was asked for.
+        instance: Address,
+        /// What there is instead, and what to do.
+        what: Arc<str>,
+    },
     /// This client registers another instance in the service. Nothing changed.
     #[error(
         "this client already registers {0} in this service, and a Nacos server keeps one instance per connection and service: deregister it first, or register from a second client"
@@ -238,6 +247,10 @@ impl From<OperationError> for RequestError {
                     .into_first()
                     .map_or(Self::Failed(text), Self::AlreadyRegistered)
             }
+            OperationError::NoOwnAddress { instance, what } => Self::NoOwnAddress {
+                instance,
+                what: what.into(),
+            },
             OperationError::NotRegistered => Self::NotRegistered,
             OperationError::Unconfirmed(addresses) => Self::Unconfirmed {
                 instances: addresses.into_all(),

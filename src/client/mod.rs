@@ -12,6 +12,7 @@ mod error;
 mod hints;
 mod home;
 mod humane;
+mod interfaces;
 mod lease;
 mod links;
 mod login;
@@ -22,7 +23,6 @@ mod outage;
 mod ram;
 #[cfg(feature = "ram")]
 mod ram_source;
-mod reach;
 mod secret;
 mod server_address;
 mod state;
@@ -65,7 +65,9 @@ use self::{
 use crate::{
     directory::{Owner, ReadyError, Subscription},
     logs,
-    model::{DEFAULT_GROUP, Instance, InvalidName, Listing, ServiceKey, ServiceName},
+    model::{
+        Address, DEFAULT_GROUP, Instance, InvalidName, Listing, ServiceKey, ServiceName, objection,
+    },
     session::{Outcome, Ticket},
 };
 
@@ -230,7 +232,7 @@ impl Client {
     /// # Errors
     ///
     /// When another address is registered in this service by this client, the instance has port
-    /// 0 or is marked as persistent, or the server refuses: nothing changed then, and what it had
+    /// 0, an address that nobody can call or none that can be found, or is marked as persistent, or the server refuses: nothing changed then, and what it had
     /// confirmed before stays registered. When no answer came in time, the registration stays wanted
     /// and is carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
     pub async fn register<N>(&self, service: N, instance: Instance) -> Result<(), RequestError>
@@ -493,6 +495,20 @@ impl Client {
         Arc::as_ptr(&self.handle).addr()
     }
 
+    /// Where an instance would be registered that leaves its address to be found; waits for a
+    /// connection. Any other address is itself.
+    pub(crate) async fn place(&self, address: &Address) -> Result<Address, RequestError> {
+        if address.host().own().is_none() {
+            return Ok(address.clone());
+        }
+        let (reply, placed) = oneshot::channel();
+        self.handle.send(Operation::Place(address.clone(), reply))?;
+        match timeout(self.handle.patience, placed).await {
+            Ok(placed) => placed.unwrap_or_else(|_| Err(self.handle.gone())),
+            Err(_) => Err(self.handle.timed_out()),
+        }
+    }
+
     /// Subscribes to exactly this service, of this client's namespace.
     pub(crate) fn subscribe_key(&self, key: ServiceKey) -> Result<Subscription, RequestError> {
         self.handle.subscribe(key)
@@ -511,7 +527,7 @@ impl Handle {
             return Err(RequestError::NoPort(instance.address().clone()));
         }
         let ip = instance.address().host().ip();
-        if let Some(what) = ip.and_then(reach::objection) {
+        if let Some(what) = ip.and_then(objection) {
             let address = instance.address().clone();
             return Err(RequestError::Uncallable { address, what });
         }

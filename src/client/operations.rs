@@ -7,12 +7,15 @@ use tokio::sync::oneshot;
 use super::{CloseError, RequestError, lease::SlotId};
 use crate::{
     directory::Writer,
-    model::{Instance, ServiceKey},
+    model::{Address, Instance, ServiceKey},
     session::{Outcome, Ticket},
 };
 
 /// Where the outcome of a request goes.
 pub(super) type Reply = oneshot::Sender<Result<Outcome, RequestError>>;
+
+/// Where an address goes that was to be found.
+pub(super) type Placing = oneshot::Sender<Result<Address, RequestError>>;
 
 /// Why there is no connection.
 pub(super) struct Unconnected {
@@ -70,6 +73,9 @@ pub(super) enum Operation {
         page_size: u32,
         reply: Reply,
     },
+    /// Say where an instance is registered that leaves its address to be found, once there is a
+    /// connection.
+    Place(Address, Placing),
     /// Say so if the login is refused and no server is left to be tried.
     AwaitLogin(oneshot::Sender<Arc<str>>),
     /// Say why there is no list of a service.

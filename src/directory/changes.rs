@@ -10,7 +10,7 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
-    directory::{Cause, Change, ChangeKind, Snapshot, Subscription, change},
+    directory::{Cause, Change, ChangeKind, Snapshot, change, handle::Handle},
     sync::poll_within_budget,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 /// [`Cause::Shutdown`]. A reader that is slower than the registry gets the difference between what
 /// it saw and what is, not every state between; nothing piles up.
 pub struct Changes {
-    subscription: Subscription,
+    handle: Handle,
     stream: u64,
     seen: Arc<Snapshot>,
     pending: VecDeque<Change>,
@@ -29,16 +29,16 @@ pub struct Changes {
 }
 
 impl Changes {
-    pub(super) fn new(subscription: Subscription) -> Self {
+    pub(super) fn new(handle: Handle) -> Self {
         // Begins now and not at the first poll: what leaves in between was there.
-        let seen = subscription.snapshot();
+        let seen = handle.snapshot();
         let pending = seen
             .callable()
             .map(|entry| Change::new(&seen, entry, ChangeKind::Added))
             .collect();
         Self {
-            stream: subscription.shared.new_stream(),
-            subscription,
+            stream: handle.shared.new_stream(),
+            handle,
             seen,
             pending,
             ended: false,
@@ -59,11 +59,11 @@ impl Changes {
                 return Poll::Ready(None);
             }
             // First the waker, then the look: what is published in between wakes.
-            let shared = &self.subscription.shared;
+            let shared = &self.handle.shared;
             shared.register(self.stream, cx.waker());
             let (snapshot, closed) = {
                 let state = shared.lock();
-                let snapshot = self.subscription.view.snapshot();
+                let snapshot = self.handle.view.snapshot();
                 if snapshot.revision != self.seen.revision {
                     self.pending
                         .extend(change::between(&self.seen, &snapshot, &state.stones));
@@ -97,14 +97,14 @@ impl Stream for Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        self.subscription.shared.forget(self.stream);
+        self.handle.shared.forget(self.stream);
     }
 }
 
 impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Changes")
-            .field("subscription", &self.subscription)
+            .field("subscription", &self.handle)
             .field("seen", &self.seen.revision)
             .finish_non_exhaustive()
     }

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
-    directory::{Cause, Generation, Mode, Revision, Standing, Status, Subscription},
+    directory::{Cause, Generation, Mode, Revision, Standing, Status, handle::Handle},
     model::{Address, Instance, ServiceKey},
 };
 
@@ -21,7 +21,7 @@ pub struct Explanation {
     pub finding: Finding,
     /// Whether no instance at all may be called.
     nobody: bool,
-    /// What probably is the matter while nothing is listed, as [`Subscription::hint`].
+    /// What probably is the matter while nothing is listed, as [`Subscription::hint`](crate::directory::Subscription::hint).
     pub hint: Option<Arc<str>>,
     /// The newest instant that the directory was told, to which ages relate.
     pub as_of: Option<Instant>,
@@ -65,9 +65,9 @@ pub enum Finding {
     Unknown,
 }
 
-pub(super) fn explain(subscription: &Subscription, address: &Address) -> Explanation {
-    let state = subscription.shared.lock();
-    let snapshot = subscription.snapshot();
+pub(super) fn explain(handle: &Handle, address: &Address) -> Explanation {
+    let state = handle.shared.lock();
+    let snapshot = handle.snapshot();
     let finding = if let Some(entry) = snapshot.find(address) {
         Finding::Listed {
             instance: Arc::clone(&entry.instance),
@@ -94,7 +94,7 @@ pub(super) fn explain(subscription: &Subscription, address: &Address) -> Explana
         Finding::Unknown
     };
     Explanation {
-        service: subscription.key().clone(),
+        service: handle.key().clone(),
         address: address.clone(),
         revision: snapshot.revision,
         status: state.status(),

@@ -1,10 +1,15 @@
 //! What is left to do once the writer's lock is free: wakers and log subscribers run code that is
 //! not ours.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    directory::{Change, ChangeKind, Consumer, Snapshot, owner::Owner},
+    directory::{
+        Change, ChangeKind, Consumer, Snapshot,
+        digest::{self, Named, Told},
+        flapping::Sum,
+        owner::Owner,
+    },
     logs,
     model::ServiceKey,
 };
@@ -23,15 +28,41 @@ pub(super) struct Outbox {
 /// Something worth a line that is not a change of one instance.
 #[derive(Clone, Debug)]
 pub(super) enum Note {
-    Rejected { hosts: usize, first: String },
-    Undecodable { reason: String },
-    StampBack { from: i64, to: i64 },
+    Rejected {
+        hosts: usize,
+        first: String,
+    },
+    Undecodable {
+        reason: String,
+    },
+    StampBack {
+        from: i64,
+        to: i64,
+    },
     Corrected,
     Panic,
-    Holding { instances: usize },
-    Obeyed { instances: usize },
-    Awaited { instances: usize },
-    Left { instances: usize },
+    Holding {
+        instances: usize,
+    },
+    Obeyed {
+        instances: usize,
+    },
+    Awaited {
+        instances: usize,
+    },
+    Left {
+        instances: usize,
+    },
+    /// Nobody may be called any more; so many are listed all the same.
+    Nobody {
+        listed: usize,
+    },
+    Somebody {
+        lasted: Duration,
+    },
+    Flapping(Sum),
+    Stays(Sum),
+    StaysAway(Sum),
     Stale,
     Fresh,
     Closed,
@@ -45,18 +76,23 @@ pub(super) enum Warning {
     Corrected,
     Panic,
     Holding,
+    Nobody,
+    Flapping,
 }
 
 impl Warning {
-    pub(super) const COUNT: usize = 5;
+    pub(super) const COUNT: usize = 7;
 }
 
 impl Outbox {
     /// Writes the lines and wakes the consumers.
     pub(super) fn deliver(self, key: &ServiceKey, owner: Option<&Owner>) {
         let client = owner.map(Owner::name);
-        for change in &self.changes {
-            log_change(key, client, change);
+        for told in digest::lines(&self.changes) {
+            match told {
+                Told::One(change) => log_change(key, client, change),
+                Told::Many(like, count, named) => log_changes(key, client, like, count, &named),
+            }
         }
         for note in &self.notes {
             log_note(key, client, note);
@@ -81,6 +117,30 @@ fn log_change(key: &ServiceKey, client: Option<&str>, change: &Change) {
         ChangeKind::Updated => {
             let held = change.held;
             tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, %instance, revision, held, "instance updated");
+        }
+    }
+}
+
+/// Many of one kind, which came with one list.
+fn log_changes(
+    key: &ServiceKey,
+    client: Option<&str>,
+    like: &Change,
+    instances: usize,
+    named: &Named<'_>,
+) {
+    let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
+    let revision = like.revision.get();
+    match like.kind {
+        ChangeKind::Added => {
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, instance = %named, instances, revision, "instances added");
+        }
+        ChangeKind::Removed { cause } => {
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, instance = %named, instances, revision, ?cause, "instances removed");
+        }
+        ChangeKind::Updated => {
+            let held = like.held;
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, instance = %named, instances, revision, held, "instances updated");
         }
     }
 }
@@ -170,6 +230,47 @@ fn log_note(key: &ServiceKey, client: Option<&str>, note: &Note) {
             instances,
             "instances that left while the connection was lost are no longer held"
         ),
+        Note::Nobody { listed: 0 } => tracing::warn!(
+            target: logs::DIRECTORY,
+            client,
+            namespace,
+            group,
+            service,
+            "the service has become empty: nobody is left to be called"
+        ),
+        Note::Nobody { listed } => tracing::warn!(
+            target: logs::DIRECTORY,
+            client,
+            namespace,
+            group,
+            service,
+            instances = listed,
+            "all instances of the service are out: none of those listed may be called"
+        ),
+        Note::Somebody { lasted } => tracing::info!(
+            target: logs::DIRECTORY,
+            client,
+            namespace,
+            group,
+            service,
+            ?lasted,
+            "the service has instances again"
+        ),
+        Note::Flapping(sum) => {
+            let (instance, instances) = (Named::of(&sum.instances), sum.instances.len());
+            let (times, lasted) = (sum.times, sum.lasted);
+            tracing::warn!(target: logs::DIRECTORY, client, namespace, group, service, %instance, instances, times, ?lasted, "instances come and go again and again; single changes of them are not told");
+        }
+        Note::Stays(sum) => {
+            let (instance, instances) = (Named::of(&sum.instances), sum.instances.len());
+            let (times, lasted) = (sum.times, sum.lasted);
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, %instance, instances, times, ?lasted, "instances that came and went stay");
+        }
+        Note::StaysAway(sum) => {
+            let (instance, instances) = (Named::of(&sum.instances), sum.instances.len());
+            let (times, lasted) = (sum.times, sum.lasted);
+            tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, %instance, instances, times, ?lasted, "instances that came and went stay away");
+        }
         Note::Stale => tracing::info!(
             target: logs::DIRECTORY,
             client,

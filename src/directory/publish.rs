@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::directory::{
-    Entry, Mode, Options, Snapshot, Transition,
+    ChangeKind, Entry, Mode, Options, Snapshot, Transition,
     admit::Admitted,
     change, diff, ladder,
     outbox::{Note, Outbox, Warning},
@@ -92,10 +92,16 @@ impl State {
         next.received = received;
         let next = Arc::new(next);
         root.publish(Arc::clone(&next), &transitions, out);
+        self.note_flapping(&transitions, out);
         if tracing::enabled!(target: logs::DIRECTORY, tracing::Level::INFO) {
-            out.changes
-                .extend(change::between(&old, &next, &self.stones));
+            let mut changes = change::between(&old, &next, &self.stones);
+            changes.retain(|change| {
+                let told = change.kind == ChangeKind::Updated;
+                told || !self.flapping.has(change.instance.address())
+            });
+            out.changes.extend(changes);
         }
+        self.note_nobody(&old, &next, out);
         if next.mode == Mode::Panic
             && old.mode != Mode::Panic
             && let Some(now) = self.news_at
@@ -104,6 +110,39 @@ impl State {
         }
         out.notify = true;
         Some(transitions)
+    }
+
+    /// Instances that come and go again and again.
+    fn note_flapping(&mut self, transitions: &[Transition], out: &mut Outbox) {
+        let Some(now) = self.news_at else { return };
+        let begun = self.flapping.note(transitions, now);
+        if !begun.is_empty() {
+            self.warned[Warning::Flapping as usize] = Some(now);
+            out.notes.push(Note::Flapping(begun));
+        } else if transitions.iter().any(|t| self.flapping.has(&t.address)) {
+            let all = self.flapping.all();
+            self.warn(Warning::Flapping, Note::Flapping(all), now, out);
+        }
+    }
+
+    /// Nobody is left to be called, or somebody is again.
+    fn note_nobody(&mut self, old: &Snapshot, next: &Snapshot, out: &mut Outbox) {
+        let Some(now) = self.news_at else { return };
+        if next.callable_len() > 0 {
+            if let Some(since) = self.nobody_since.take() {
+                let lasted = now.saturating_duration_since(since);
+                out.notes.push(Note::Somebody { lasted });
+            }
+            return;
+        }
+        // A service that nobody provides yet is no news.
+        let lost = old.callable_len() > 0 || (old.entries.is_empty() && !next.entries.is_empty());
+        if lost && self.nobody_since.is_none() {
+            let told = out.notes.len();
+            let listed = next.entries.len();
+            self.warn(Warning::Nobody, Note::Nobody { listed }, now, out);
+            self.nobody_since = (out.notes.len() > told).then_some(now);
+        }
     }
 
     fn select(

@@ -3,16 +3,17 @@ use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::Waker,
+    time::Instant,
 };
 
 use tokio::sync::Notify;
 
 use crate::{
     directory::{
-        Options, Revision, Snapshot, hint::Hint, outbox::Outbox, selection::Selection,
-        state::State, view::View,
+        Entry, Generation, Options, Revision, Snapshot, hint::Hint, outbox::Outbox,
+        selection::Selection, state::State, view::View,
     },
-    model::ServiceKey,
+    model::{Address, ServiceKey},
     sync::guarded,
 };
 
@@ -138,6 +139,31 @@ impl Shared {
 
     fn wakers(&self) -> MutexGuard<'_, Wakers> {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection to this instance failed: if it is held, it no longer is.
+    pub(super) fn report_unreachable(
+        &self,
+        address: &Address,
+        generation: Generation,
+        now: Instant,
+    ) {
+        let held = self
+            .root
+            .snapshot()
+            .find(address)
+            .is_some_and(|entry| entry.held && entry.generation == generation);
+        if !held {
+            return;
+        }
+        self.update(|state, out| {
+            let is_it = |entry: &Entry| {
+                entry.generation == generation && entry.instance.address() == address
+            };
+            if !state.closed {
+                state.release(is_it, &self.options, now, out);
+            }
+        });
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
         Cause, Counters, Entry, Options, Revision, Status,
         admit::{Admitted, Twins},
         cause::{Tombstone, Tombstones},
+        flapping::Flapping,
         guard::Guard,
         hint::Hint,
         ladder::Health,
@@ -35,6 +36,9 @@ pub(super) struct State {
     pub(super) protected: bool,
     pub(super) guard: Guard,
     pub(super) leaving: Leaving,
+    pub(super) flapping: Flapping,
+    /// Since when nobody may be called, if that was told.
+    pub(super) nobody_since: Option<Instant>,
     /// Whether the registry is to be asked for the list.
     pub(super) read_wanted: bool,
     pub(super) link: Link,
@@ -86,6 +90,8 @@ impl State {
             protected: false,
             guard: Guard::default(),
             leaving: Leaving::default(),
+            flapping: Flapping::default(),
+            nobody_since: None,
             read_wanted: false,
             link: Link::default(),
             answered: false,
@@ -186,7 +192,8 @@ impl State {
         let read = holds(self.guard.next_read(options));
         let end = holds(self.guard.next_end(options));
         let mark = self.leaving.next_end();
-        let all = [read, end, mark, self.settle_at];
+        let calm = self.flapping.next_end();
+        let all = [read, end, mark, calm, self.settle_at];
         all.into_iter().flatten().min()
     }
 
@@ -202,6 +209,11 @@ impl State {
             self.advance(same, true, self.heard_at, options, out);
         }
         self.lapse_marks(options, now, out);
+        let [here, gone] = self.flapping.take_calm(now);
+        out.notes
+            .extend((!here.is_empty()).then_some(Note::Stays(here)));
+        out.notes
+            .extend((!gone.is_empty()).then_some(Note::StaysAway(gone)));
         if self.is_awaiting() {
             return;
         }

@@ -8,7 +8,7 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
-    directory::{Status, Subscription},
+    directory::{Status, handle::Handle},
     sync::poll_within_budget,
 };
 
@@ -17,16 +17,16 @@ use crate::{
 /// It ends after [`Status::Closed`]. A reader that is slower than the registry gets the newest
 /// status, not every one between: nothing piles up.
 pub struct StatusChanges {
-    subscription: Subscription,
+    handle: Handle,
     stream: u64,
     said: Option<Status>,
 }
 
 impl StatusChanges {
-    pub(super) fn new(subscription: Subscription) -> Self {
+    pub(super) fn new(handle: Handle) -> Self {
         Self {
-            stream: subscription.shared.new_stream(),
-            subscription,
+            stream: handle.shared.new_stream(),
+            handle,
             said: None,
         }
     }
@@ -42,8 +42,8 @@ impl StatusChanges {
             return Poll::Ready(None);
         }
         // First the waker, then the look: what changes in between wakes.
-        self.subscription.shared.register(self.stream, cx.waker());
-        let status = self.subscription.status();
+        self.handle.shared.register(self.stream, cx.waker());
+        let status = self.handle.status();
         if self.said == Some(status) {
             return Poll::Pending;
         }
@@ -62,14 +62,14 @@ impl Stream for StatusChanges {
 
 impl Drop for StatusChanges {
     fn drop(&mut self) {
-        self.subscription.shared.forget(self.stream);
+        self.handle.shared.forget(self.stream);
     }
 }
 
 impl fmt::Debug for StatusChanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StatusChanges")
-            .field("subscription", &self.subscription)
+            .field("subscription", &self.handle)
             .field("said", &self.said)
             .finish_non_exhaustive()
     }

@@ -12,10 +12,9 @@ use crate::{
     directory::{
         Changes, Consumer, Counters, Explanation, Generation, Marks, Options, Revision, Snapshot,
         Status, StatusChanges, explain,
+        handle::Handle,
         selection::{Rule, Selection},
         shared::Shared,
-        view::View,
-        writer,
     },
     model::{Address, DEFAULT_GROUP, Instance, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
 };
@@ -28,10 +27,7 @@ use crate::{
 /// how far that can be believed.
 #[derive(Clone)]
 pub struct Subscription {
-    pub(super) shared: Arc<Shared>,
-    pub(super) view: Arc<View>,
-    /// Only to be dropped.
-    _lease: Option<Arc<dyn Any + Send + Sync>>,
+    pub(super) handle: Handle,
 }
 
 /// A consumer that is attached to a subscription, and the subscription that it lives on.
@@ -45,9 +41,7 @@ pub(crate) struct Attached<C: ?Sized> {
 impl Subscription {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
-            view: Arc::clone(&shared.root),
-            shared,
-            _lease: None,
+            handle: Handle::new(shared),
         }
     }
 
@@ -67,13 +61,13 @@ impl Subscription {
     /// Puts in what is dropped with the last clone.
     #[must_use]
     pub(crate) fn with_lease(mut self, lease: Arc<dyn Any + Send + Sync>) -> Self {
-        self._lease = Some(lease);
+        self.handle.put_lease(lease);
         self
     }
 
     /// The service.
     pub fn key(&self) -> &ServiceKey {
-        &self.shared.key
+        self.handle.key()
     }
 
     /// The service as providers may know it: none, for a [`fixed`](Self::fixed) set.
@@ -85,17 +79,17 @@ impl Subscription {
 
     /// The newest snapshot. Lock-free; take it once per piece of work.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.view.snapshot()
+        self.handle.snapshot()
     }
 
     /// How far the snapshot can be believed.
     pub fn status(&self) -> Status {
-        self.shared.lock().status()
+        self.handle.status()
     }
 
     /// The present status, and each that follows it.
     pub fn status_changes(&self) -> StatusChanges {
-        StatusChanges::new(self.clone())
+        StatusChanges::new(self.handle.clone())
     }
 
     /// What probably is the matter while there are no instances, in words: a similar name, a
@@ -103,41 +97,41 @@ impl Subscription {
     /// answered with an empty list, and again at each safety read while it stays empty, so it is
     /// up to a minute old. The errors that the absence of instances leads to show it too.
     pub fn hint(&self) -> Option<Arc<str>> {
-        self.shared.lock().hint.get()
+        self.handle.shared.lock().hint.get()
     }
 
     /// How long ago the newest list came, changed or not; `None` before the first. Lists come when
     /// something changes, and at safety reads: a healthy subscription may be a minute old.
     pub fn age(&self, now: Instant) -> Option<Duration> {
-        let heard = self.shared.lock().heard_at?;
+        let heard = self.handle.shared.lock().heard_at?;
         Some(now.saturating_duration_since(heard))
     }
 
     /// The newest revision of the service. A view whose selection a revision did not touch keeps
     /// showing its former one.
     pub fn revision(&self) -> Revision {
-        self.shared.revision()
+        self.handle.shared.revision()
     }
 
     /// The newest revision for which every consumer of the service is quiet: what had to leave is
     /// entered by no call any more.
     pub fn applied_revision(&self) -> Revision {
-        self.shared.applied()
+        self.handle.shared.applied()
     }
 
     /// What happened to the local copy so far.
     pub fn counters(&self) -> Counters {
-        self.shared.lock().counters
+        self.handle.shared.lock().counters
     }
 
     /// The changes of the callable set, beginning with the instances that are callable now.
     pub fn changes(&self) -> Changes {
-        Changes::new(self.clone())
+        Changes::new(self.handle.clone())
     }
 
     /// What is known of the instance at `address`: why it may be called or not, or why it left.
     pub fn explain(&self, address: &Address) -> Explanation {
-        explain::explain(self, address)
+        explain::explain(&self.handle, address)
     }
 
     /// Only the instances of one cluster. Never falls back to others.
@@ -159,22 +153,25 @@ impl Subscription {
     }
 
     fn only(&self, rule: Rule) -> Self {
-        let selection: Selection = self.view.selection.and(rule);
-        let view = self.shared.lock().view(selection, &self.shared.options);
-        Self {
-            view,
-            ..self.clone()
-        }
+        let selection: Selection = self.handle.view.selection.and(rule);
+        let view = self
+            .handle
+            .shared
+            .lock()
+            .view(selection, &self.handle.shared.options);
+        let mut handle = self.handle.clone();
+        handle.view = view;
+        Self { handle }
     }
 
     /// Says what stands in the way of an answer, until there is one.
     pub(crate) fn set_hint(&self, text: &str) {
-        self.shared.lock().hint.set(Some(text.into()));
+        self.handle.shared.lock().hint.set(Some(text.into()));
     }
 
     /// Says what probably is the matter, if the registry still lists nothing.
     pub(crate) fn set_hint_while_empty(&self, text: &str) {
-        let state = self.shared.lock();
+        let state = self.handle.shared.lock();
         if state.answered && state.listed == 0 {
             state.hint.set(Some(text.into()));
         }
@@ -182,7 +179,7 @@ impl Subscription {
 
     /// Where marks on responses go.
     pub(crate) fn marks(&self) -> Marks {
-        Marks(Arc::clone(&self.shared))
+        Marks(Arc::clone(&self.handle.shared))
     }
 
     /// A connection to this instance failed: if the collapse guard holds it, it no longer does.
@@ -194,7 +191,9 @@ impl Subscription {
         generation: Generation,
         now: Instant,
     ) {
-        writer::report_unreachable(&self.shared, address, generation, now);
+        self.handle
+            .shared
+            .report_unreachable(address, generation, now);
     }
 
     /// Registers a consumer. `build` runs while nothing can be published: what it is given is the
@@ -204,10 +203,13 @@ impl Subscription {
         &self,
         build: impl FnOnce(Arc<Snapshot>, Arc<Notify>) -> Arc<C>,
     ) -> Attached<C> {
-        let state = self.shared.lock();
-        let consumer = build(self.view.snapshot(), Arc::clone(&self.shared.changed));
+        let state = self.handle.shared.lock();
+        let consumer = build(
+            self.handle.view.snapshot(),
+            Arc::clone(&self.handle.shared.changed),
+        );
         let weak: Weak<C> = Arc::downgrade(&consumer);
-        self.view.attach(weak);
+        self.handle.view.attach(weak);
         drop(state);
         Attached {
             subscription: self.clone(),
@@ -253,10 +255,7 @@ impl<C: ?Sized> fmt::Debug for Attached<C> {
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription")
-            .field("key", &self.shared.key)
-            .field("revision", &self.revision())
-            .finish_non_exhaustive()
+        self.handle.fmt(f)
     }
 }
 

@@ -74,7 +74,7 @@ impl Subscription {
     pub(crate) async fn ready_since(&self, unreadable: u64) -> Result<(), ReadyError> {
         consume_budget().await;
         self.until(|subscription| {
-            let state = subscription.shared.lock();
+            let state = subscription.handle.shared.lock();
             let service = || subscription.key().clone();
             if state.answered {
                 Some(Ok(()))
@@ -143,7 +143,7 @@ impl Subscription {
     /// Looks whenever something was published or became quiet.
     async fn until<T>(&self, look: impl Fn(&Self) -> Option<T>) -> T {
         loop {
-            let mut changed = pin!(self.shared.changed.notified());
+            let mut changed = pin!(self.handle.shared.changed.notified());
             changed.as_mut().enable(); // before the look: nothing is missed in between
             if let Some(result) = look(self) {
                 return result;

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     directory::{
-        Counters, Entry, Generation, Options, Revision, Subscription, outbox::Note, shared::Shared,
+        Counters, Generation, Options, Revision, Subscription, outbox::Note, shared::Shared,
     },
     model::{Address, Instance, Listing, Origin, ServiceKey},
 };
@@ -151,7 +151,7 @@ impl Writer {
 
     /// A connection to this instance failed: if it is held, it no longer is.
     pub fn report_unreachable(&mut self, address: &Address, generation: Generation, now: Instant) {
-        report_unreachable(&self.shared, address, generation, now);
+        self.shared.report_unreachable(address, generation, now);
     }
 
     /// What happened so far.
@@ -176,27 +176,4 @@ impl Drop for Writer {
             out.notify = true;
         });
     }
-}
-
-pub(super) fn report_unreachable(
-    shared: &Shared,
-    address: &Address,
-    generation: Generation,
-    now: Instant,
-) {
-    let held = shared
-        .root
-        .snapshot()
-        .find(address)
-        .is_some_and(|entry| entry.held && entry.generation == generation);
-    if !held {
-        return;
-    }
-    shared.update(|state, out| {
-        let is_it =
-            |entry: &Entry| entry.generation == generation && entry.instance.address() == address;
-        if !state.closed {
-            state.release(is_it, &shared.options, now, out);
-        }
-    });
 }

@@ -210,15 +210,41 @@ where
                 Ok(place) => place,
                 Err(error) => return Poll::Ready(Err(this.failure.take().unwrap_or(error))),
             };
+            let shared = this.pick.shared();
+            let counted = this.rooms.is_empty();
             // The service is dropped before the place.
-            let mut room = Room {
-                service: None,
-                place,
+            let mut place = place;
+            let mut service = match poll_service(shared, &mut place, counted, cx) {
+                Poll::Ready(Some(service)) => service,
+                Poll::Ready(None) => {
+                    this.pass_by(&place);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => {
+                    let service = None;
+                    ready!(this.wait_at(Room { service, place }, cx));
+                    continue;
+                }
             };
-            if this.poll_room(&mut room, cx) {
-                return Poll::Ready(Ok(()));
+            match service.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    this.enter(&mut service, &mut place);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Err(error)) => {
+                    drop(service);
+                    this.broken(&mut place, error);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => {
+                    place.wait(counted, cx);
+                    if !place.is_open() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    let service = Some(service);
+                    ready!(this.wait_at(Room { service, place }, cx));
+                }
             }
-            ready!(this.wait_at(room, cx));
         }
     }
 
@@ -279,20 +305,15 @@ where
         false
     }
 
-    /// Goes into an instance. True if it was let in, or the instance is of no more use.
-    #[inline]
+    /// Goes into one that it waits at. True if it was let in, or the instance is of no more use.
     fn poll_room(&mut self, room: &mut Room<S>, cx: &mut Context<'_>) -> bool {
-        let shared = self.pick.shared();
         let counted = self.rooms.is_empty();
         let service = match &mut room.service {
             Some(service) => service,
-            empty => match poll_service(shared, &mut room.place, counted, cx) {
+            empty => match poll_service(self.pick.shared(), &mut room.place, counted, cx) {
                 Poll::Ready(Some(service)) => empty.insert(service),
                 Poll::Ready(None) => {
-                    if !shared.set().is_gated() {
-                        // No gate keeps it from being picked again and again.
-                        self.tried.push(room.place.endpoint().generation());
-                    }
+                    self.pass_by(&room.place);
                     return true;
                 }
                 Poll::Pending => return false,
@@ -300,20 +321,12 @@ where
         };
         match service.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
-                if let Some(admitted) = room.place.admit(shared.set()) {
-                    let admitted = self.admitted.insert(admitted);
-                    let entering = admitted.enter();
-                    let request = self.request.take();
-                    let request = request.expect("polled after it was done, or after a panic");
-                    let future = service.call(request);
-                    self.future.set(Some(future));
-                    drop(entering);
-                    self.waiter.leave(shared.set());
-                }
+                self.enter(service, &mut room.place);
                 true
             }
             Poll::Ready(Err(error)) => {
-                self.broken(room, error);
+                room.service = None;
+                self.broken(&mut room.place, error);
                 true
             }
             Poll::Pending => {
@@ -323,14 +336,39 @@ where
         }
     }
 
+    /// Calls the service, if the gate lets the call in.
+    #[inline(always)] // what it is given would go through memory
+    fn enter(&mut self, service: &mut S, place: &mut Place<S>) {
+        let shared = self.pick.shared();
+        let Some(admitted) = place.admit(shared.set()) else {
+            return;
+        };
+        let admitted = self.admitted.insert(admitted);
+        let entering = admitted.enter();
+        let request = self.request.take();
+        let request = request.expect("polled after it was done, or after a panic");
+        let future = service.call(request);
+        self.future.set(Some(future));
+        drop(entering);
+        self.waiter.leave(shared.set());
+    }
+
+    /// The endpoint is no good, and its gate says so. Without gates nothing else keeps it from being
+    /// picked again and again.
+    #[cold]
+    fn pass_by(&mut self, place: &Place<S>) {
+        if !self.pick.shared().set().is_gated() {
+            self.tried.push(place.endpoint().generation());
+        }
+    }
+
     /// By the contract of `poll_ready` this service is of no more use. The request is still ours.
     #[cold]
-    fn broken(&mut self, room: &mut Room<S>, error: S::Error) {
+    fn broken(&mut self, place: &mut Place<S>, error: S::Error) {
         let shared = self.pick.shared();
-        let endpoint = Arc::clone(room.place.endpoint());
-        let probe = room.place.hand_over_probe();
+        let endpoint = Arc::clone(place.endpoint());
+        let probe = place.hand_over_probe();
         drop(endpoint.slot.discard());
-        room.service = None;
         let verdict = shared.classify.classify(&error);
         let error = CallError::inner_of(shared.set().service(), endpoint.address(), error);
         let verdict = match verdict {

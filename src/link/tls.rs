@@ -49,7 +49,7 @@ impl Tls {
             Some(name) => name.clone(),
             None => match host {
                 Host::Ip(ip) => ServerName::from(*ip),
-                Host::Name(name) => ServerName::try_from(name.to_string()).map_err(|_| {
+                name => ServerName::try_from(name.to_string()).map_err(|_| {
                     let hint = "no certificate can be for it; name one by `Tls::server_name`";
                     DialError::Tls(format!("the server is called {name:?}: {hint}"))
                 })?,

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use super::OwnHost;
+
 /// Where an instance listens, by address or by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -13,6 +15,8 @@ pub enum Host {
     Ip(IpAddr),
     /// A host name, to be resolved at each dial.
     Name(Arc<str>),
+    /// An address of this machine, to be found when it is registered. Never in a registry's list.
+    Own(OwnHost),
 }
 
 /// Host and port: the identity of an instance within one service.
@@ -76,11 +80,19 @@ impl Host {
         Ok(Self::Name(text.into()))
     }
 
-    /// The IP address, unless this is a name.
+    /// The IP address, unless this is a name or still to be found.
     pub const fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Ip(ip) => Some(*ip),
-            Self::Name(_) => None,
+            Self::Name(_) | Self::Own(_) => None,
+        }
+    }
+
+    /// Which of this machine's addresses is meant, if that is still to be found.
+    pub(crate) const fn own(&self) -> Option<&OwnHost> {
+        match self {
+            Self::Own(own) => Some(own),
+            Self::Ip(_) | Self::Name(_) => None,
         }
     }
 }
@@ -101,7 +113,7 @@ impl Address {
         self.port
     }
 
-    /// The socket address, unless the host is a name.
+    /// The socket address, unless the host is a name or still to be found.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         self.host.ip().map(|ip| SocketAddr::new(ip, self.port))
     }
@@ -142,6 +154,7 @@ impl fmt::Display for Host {
         match self {
             Self::Ip(ip) => ip.fmt(f),
             Self::Name(name) => name.fmt(f),
+            Self::Own(own) => own.fmt(f),
         }
     }
 }

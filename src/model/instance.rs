@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
-use crate::model::{Address, InvalidAddress, Metadata, Weight};
+use crate::model::{Address, Cidr, Host, InvalidAddress, Metadata, OwnHost, Weight};
 
 /// The cluster of instances that name none.
 pub const DEFAULT_CLUSTER: &str = "DEFAULT";
@@ -40,6 +40,39 @@ impl Instance {
     /// Reads the address and takes the defaults of [`Instance::new`].
     pub fn parse(address: &str) -> Result<Self, InvalidAddress> {
         address.parse().map(Self::new)
+    }
+
+    /// This machine on `port`, to be registered: its address is found when that is done.
+    ///
+    /// It is the one that this machine's connection to the registry leaves from, which others who
+    /// reach the registry reach as a rule. Where that is not so, as behind NAT or with a network for
+    /// calls alone, [`on_interface`](Self::on_interface) and [`in_network`](Self::in_network) say which;
+    /// a container that is called by its host's address has to be told it.
+    ///
+    /// Not connected yet, it is found once there is a connection. It is looked for again with each
+    /// connection, and when it is registered again: if it is another then, that one takes the place of
+    /// the former, and if there is none any more, the former is announced on, with a warning.
+    pub fn on_port(port: u16) -> Self {
+        Self::new(Address::new(Host::Own(OwnHost::link()), port))
+    }
+
+    /// As [`on_port`](Self::on_port), with the address of the interface of this name: `eth1`.
+    ///
+    /// Of several the one that the registry sees, else the first of that one's family.
+    pub fn on_interface(name: &str, port: u16) -> Self {
+        Self::new(Address::new(Host::Own(OwnHost::interface(name)), port))
+    }
+
+    /// As [`on_port`](Self::on_port), with this machine's address in a network: `10.1.0.0/16`.
+    pub fn in_network(network: Cidr, port: u16) -> Self {
+        Self::new(Address::new(Host::Own(OwnHost::network(network)), port))
+    }
+
+    /// Sets the address.
+    #[must_use]
+    pub(crate) fn with_address(mut self, address: Address) -> Self {
+        self.address = address;
+        self
     }
 
     /// Sets the cluster.

@@ -10,10 +10,11 @@ mod instance;
 mod listing;
 mod metadata;
 mod origin;
+mod own;
+mod reach;
 mod service;
 mod weight;
 
-pub(crate) use self::service::{group, namespace};
 pub use self::{
     address::{Address, Host, InvalidAddress},
     callee::{Callee, SERVICE_HEADER},
@@ -22,6 +23,12 @@ pub use self::{
     listing::{Listing, Rejected},
     metadata::Metadata,
     origin::Origin,
+    own::{Cidr, InvalidCidr, OwnHost},
     service::{DEFAULT_GROUP, InvalidName, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
     weight::Weight,
+};
+pub(crate) use self::{
+    own::Interfaces,
+    reach::objection,
+    service::{group, namespace},
 };

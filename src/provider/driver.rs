@@ -161,20 +161,30 @@ impl Driver {
     fn act(&mut self) {
         while let Some(action) = self.sequence.poll_action() {
             let inner = self.inner.clone();
-            let addresses = || self.inner.shared.names.addresses().to_vec();
             match action {
                 Action::AskReady => {
-                    let asked = inner.probe.clone().map(|probe| probe.ask(addresses()));
                     self.work = Some(Box::pin(async move {
-                        Done::Ready(match asked {
-                            Some(asked) => asked.await,
-                            None => Ok(()),
+                        let Some(probe) = inner.probe.clone() else {
+                            return Done::Ready(Ok(()));
+                        };
+                        let found = match probe.path() {
+                            Some(_) => inner.shared.names.find(&inner.nacos).await,
+                            None => Ok(&[][..]),
+                        };
+                        Done::Ready(match found {
+                            Ok(addresses) => probe.ask(addresses.to_vec()).await,
+                            Err(error) => Err(error.to_string()),
                         })
                     }));
                 }
                 Action::CheckAddress => {
-                    let checked = ready::check(addresses());
-                    self.work = Some(Box::pin(async { Done::Checked(checked.await) }));
+                    self.work = Some(Box::pin(async move {
+                        let found = inner.shared.names.find(&inner.nacos).await;
+                        Done::Checked(match found {
+                            Ok(addresses) => ready::check(addresses.to_vec()).await,
+                            Err(error) => Err(OnlineError::Registry(error)),
+                        })
+                    }));
                 }
                 Action::Register => self.register(),
                 Action::NotReady => {}
@@ -214,7 +224,11 @@ impl Driver {
         }
         self.work = Some(Box::pin(async move {
             let names = &inner.shared.names;
-            let done = inner.wanted.register(&inner.nacos, names.services()).await;
+            let found = names.find(&inner.nacos).await.map(|_| ());
+            let done = match found {
+                Ok(()) => inner.wanted.register(&inner.nacos, names.services()).await,
+                Err(error) => Err(error),
+            };
             Done::Registered(done.map_err(OnlineError::Registry))
         }));
     }

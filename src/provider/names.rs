@@ -1,13 +1,23 @@
 //! Which services lie at which addresses, in this process.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::model::{Address, Callee, ServiceKey};
+use crate::{
+    client::{Client, RequestError},
+    model::{Address, Callee, ServiceKey},
+};
 
 /// What one provider provides.
 #[derive(Debug)]
 pub(super) struct Names {
     services: Box<[ServiceKey]>,
+    given: Places,
+    /// Once all are known that were left to be found.
+    found: OnceLock<Places>,
+}
+
+#[derive(Debug)]
+struct Places {
     addresses: Box<[Address]>,
     /// Each service at each address, as a caller would write it.
     written: Box<[Box<[u8]>]>,
@@ -33,17 +43,27 @@ pub(super) struct Claim {
 
 impl Names {
     pub(super) fn new(services: Vec<ServiceKey>, addresses: Vec<Address>) -> Self {
-        let at = |address: &Address| {
-            let callee = |service: &ServiceKey| Callee::new(service.clone(), address.clone());
-            let write = |service: &ServiceKey| callee(service).to_string().into_bytes().into();
-            services.iter().map(write).collect::<Vec<_>>()
-        };
-        let written = addresses.iter().flat_map(at).collect();
         Self {
-            written,
+            given: Places::new(&services, addresses),
             services: services.into(),
-            addresses: addresses.into(),
+            found: OnceLock::new(),
         }
+    }
+
+    /// The addresses that callers are given, found if they were to be.
+    pub(super) async fn find(&self, nacos: &Client) -> Result<&[Address], RequestError> {
+        if self.found.get().is_none() {
+            let mut addresses = Vec::with_capacity(self.given.addresses.len());
+            for address in &self.given.addresses {
+                addresses.push(nacos.place(address).await?);
+            }
+            let _ = self.found.set(Places::new(&self.services, addresses));
+        }
+        Ok(self.addresses())
+    }
+
+    fn places(&self) -> &Places {
+        self.found.get().unwrap_or(&self.given)
     }
 
     pub(super) fn services(&self) -> &[ServiceKey] {
@@ -51,14 +71,15 @@ impl Names {
     }
 
     pub(super) fn addresses(&self) -> &[Address] {
-        &self.addresses
+        &self.places().addresses
     }
 
     /// Whether a caller means a service that nobody in this process provides, at one of our
     /// addresses or at none. What makes no sense says nothing, and what was meant for another address
     /// came through a gateway that copies headers on.
     pub(super) fn is_somebody_else(&self, header: &[u8]) -> bool {
-        if self.written.iter().any(|ours| **ours == *header) {
+        let places = self.places();
+        if places.written.iter().any(|ours| **ours == *header) {
             return false;
         }
         let Some(callee) = Callee::parse(header) else {
@@ -66,7 +87,7 @@ impl Names {
         };
         let meant_here = callee
             .address()
-            .is_none_or(|address| self.addresses.contains(address));
+            .is_none_or(|address| places.addresses.contains(address));
         meant_here && !self.services.contains(callee.service()) && !is_claimed(callee.service())
     }
 
@@ -81,7 +102,7 @@ impl Names {
             return Err((entry.service.clone(), entry.address.clone()));
         }
         for service in &self.services {
-            claims.extend(self.addresses.iter().map(|address| Entry {
+            claims.extend(self.addresses().iter().map(|address| Entry {
                 client,
                 service: service.clone(),
                 address: address.clone(),
@@ -90,8 +111,23 @@ impl Names {
         Ok(Claim {
             client,
             services: self.services.clone(),
-            addresses: self.addresses.clone(),
+            addresses: self.addresses().into(),
         })
+    }
+}
+
+impl Places {
+    fn new(services: &[ServiceKey], addresses: Vec<Address>) -> Self {
+        let at = |address: &Address| {
+            let callee = |service: &ServiceKey| Callee::new(service.clone(), address.clone());
+            let write = |service: &ServiceKey| callee(service).to_string().into_bytes().into();
+            services.iter().map(write).collect::<Vec<_>>()
+        };
+        let written = addresses.iter().flat_map(at).collect();
+        Self {
+            written,
+            addresses: addresses.into(),
+        }
     }
 }
 

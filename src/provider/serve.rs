@@ -35,8 +35,9 @@ use crate::{
 /// Serves `app`, an axum `Router` say, over HTTP/1 and HTTP/2 on `listener`, as an instance of `service`.
 ///
 /// Nothing happens until [`with_graceful_offline`](Serve::with_graceful_offline) is awaited. The
-/// instance has the listener's address; for one that listens on all of them give the address that
-/// callers are to use with [`configure`](Serve::configure).
+/// instance has the listener's address; for one that listens on all of them it is the one that this
+/// machine has towards the registry ([`Instance::on_port`]), unless
+/// [`configure`](Serve::configure) gives another.
 pub fn serve<N, S>(nacos: &Client, service: N, listener: TcpListener, app: S) -> Serve<S>
 where
     N: TryInto<ServiceName, Error: Into<InvalidName>>,
@@ -141,7 +142,11 @@ where
             app,
         } = self.serve;
         if !named {
-            builder = builder.instance(Instance::new(listener.local_addr()?.into()));
+            let listens = listener.local_addr()?;
+            builder = builder.instance(match listens.ip().is_unspecified() {
+                true => Instance::on_port(listens.port()),
+                false => Instance::new(listens.into()),
+            });
         }
         let drain = builder.drain_limit();
         let provider = builder.build();

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::{
+    asked::Id,
     error::OperationError,
     event::{Command, Operation, Output, State},
-    item::Id,
     machine::{Life, Session},
     timers::Timer,
 };
@@ -23,17 +23,8 @@ impl Session {
         self.timers.stop(&Timer::Redial);
         self.drop_attempt();
         self.hang_up_draining();
-        for id in self.items.ids().cloned().collect::<Vec<_>>() {
-            match &id {
-                Id::Publication(key) => self.withdraw(key, None, now),
-                Id::Subscription(key) => self.unsubscribe(key, now),
-                Id::Read(ticket) => {
-                    self.stop_timers(&id);
-                    self.items.remove(&id);
-                    self.done(*ticket, Err(OperationError::Closed));
-                }
-            }
-        }
+        let (items, mut cx) = self.items(now);
+        items.close(&mut cx);
     }
 
     pub(super) fn finish_close(&mut self) {

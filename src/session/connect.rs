@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    calls::{Purpose, STARTING, UNREGISTERED},
+    answers::{STARTING, UNREGISTERED},
+    calls::Purpose,
     config::Headers,
     dialer::{Candidate, around},
     error::{CallFailure, DialError, LinkError, ServerFailure, is_denial},
@@ -43,12 +44,12 @@ impl Session {
                     server,
                     addr: SocketAddr::new(*ip, config.port),
                 }),
-                Host::Name(name) => {
+                name => {
                     attempt.resolving += 1;
                     self.outputs.push_back(Output::Resolve {
                         link: id,
                         server,
-                        name: name.clone(),
+                        name: name.to_string().into(),
                         port: config.port,
                     });
                 }

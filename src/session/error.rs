@@ -132,6 +132,10 @@ impl Addresses {
         Self(addresses.cloned().collect())
     }
 
+    pub(super) fn from_iter(addresses: impl Iterator<Item = Address>) -> Self {
+        Self(addresses.collect())
+    }
+
     /// The first, which stands for all of them where there is room for one.
     pub(crate) fn into_first(self) -> Option<Address> {
         self.0.into_iter().next()
@@ -176,6 +180,9 @@ pub(crate) enum OperationError {
         "this client already registers {0} in this service, and a Nacos server keeps one instance per connection and service: deregister it first, or register from a second client"
     )]
     AlreadyRegistered(Addresses),
+    /// The instance left its address to be found, and there is none. Nothing was sent.
+    #[error("{instance} has no address: {what}")]
+    NoOwnAddress { instance: Address, what: String },
     #[error("this client registers nothing in this service")]
     NotRegistered,
     #[error("deregistered before a server confirmed the registration")]
@@ -255,6 +262,7 @@ impl OperationError {
             Self::Refused(error) => matches!(error.code, 302 | 400 | 502),
             Self::AlreadyRegistered(_)
             | Self::NotRegistered
+            | Self::NoOwnAddress { .. }
             | Self::Superseded
             | Self::Unconfirmed(_)
             | Self::Closed => true,
@@ -262,9 +270,12 @@ impl OperationError {
         }
     }
 
-    /// Whether the server answered no: nothing changed there.
+    /// Whether the server answered no, or was not asked: nothing changed there.
     pub(crate) const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Denied(_))
+        matches!(
+            self,
+            Self::Refused(_) | Self::Denied(_) | Self::NoOwnAddress { .. }
+        )
     }
 
     /// Whether the server wants other credentials.

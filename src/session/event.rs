@@ -2,7 +2,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::error::{EachServer, OperationError, ServerFailure};
 use crate::{
-    model::{Host, Instance, Listing, Origin, ServiceKey},
+    model::{Address, Host, Instance, Listing, Origin, ServiceKey},
     wire::Payload,
 };
 
@@ -136,6 +136,8 @@ pub(crate) enum Output {
         error: OperationError,
         retries: bool,
     },
+    /// What is registered for an instance that left its address to be found.
+    Placed { key: ServiceKey, placed: Placed },
     /// The names of a group's services were denied. They are asked for once more, with the next
     /// headers if some come.
     ListDenied { group: Arc<str> },
@@ -149,6 +151,20 @@ pub(crate) enum Output {
     LoginRefused(EachServer),
     /// The connection's state changed.
     State(State),
+}
+
+/// What became of an address that was to be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// It is this one from now on.
+    At {
+        wanted: Address,
+        found: Address,
+        /// In place of this one.
+        before: Option<Address>,
+    },
+    /// There is none any more: it is registered with the last one.
+    Lost { last: Address, cause: String },
 }
 
 /// What a request was for.

@@ -1,32 +1,20 @@
 //! One thing that is asked of servers until they agree, on each connection anew: its kind says what
 //! to ask and what an answer means, and nothing else.
 
-use std::{collections::VecDeque, time::Instant};
-
-use rand::rngs::StdRng;
+use std::time::Instant;
 
 use super::{
-    config::Config,
+    asked::{Asked, Id},
     effort::Effort,
     error::OperationError,
-    event::{Counters, LinkId, Operation, Outcome, Output, Ticket},
+    event::Output,
+    kind::{Context, Next, Then},
+    own::Own,
     publications::Publication,
     reads::Read,
     subscriptions::Subscription,
-    timers::{Timer, Timers},
 };
-use crate::{
-    model::ServiceKey,
-    wire::{Answer, Request},
-};
-
-/// Which item. The order is that of the redo: publications go first, since others wait for them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Id {
-    Publication(ServiceKey),
-    Subscription(ServiceKey),
-    Read(Ticket),
-}
+use crate::wire::{Answer, Request};
 
 #[derive(Debug)]
 pub(super) struct Item {
@@ -40,86 +28,6 @@ pub(super) enum Kind {
     Publication(Box<Publication>),
     Subscription(Subscription),
     Read(Read),
-}
-
-/// What is to be asked next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Nothing, as things stand.
-    Rest,
-    /// Nothing ever again.
-    Over,
-    Ask(Asked),
-    /// Not before then.
-    Wait(Instant),
-}
-
-/// What a request asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// To hold this version of a publication, or nothing.
-    Publish(Option<u64>),
-    /// To begin or to end a subscription.
-    Subscribe(bool),
-    /// The list of what is subscribed.
-    Reread,
-    /// What somebody waits for.
-    Read,
-}
-
-/// What follows from an answer.
-#[derive(Debug)]
-pub(super) enum Then {
-    /// The server agrees.
-    Settled,
-    /// Nothing: something else is wanted by now.
-    Moot,
-    /// Something else is to be asked, at once.
-    Anew,
-    /// The same is to be asked again, as the error allows.
-    Failed(OperationError),
-    /// The item ends; everybody was told.
-    Gone,
-}
-
-/// What a kind may look at and do while it takes an answer in.
-pub(super) struct Context<'a> {
-    pub(super) now: Instant,
-    pub(super) config: &'a Config,
-    /// The connection in use.
-    pub(super) link: Option<LinkId>,
-    /// Nothing is tried twice any more.
-    pub(super) closing: bool,
-    /// Of this item, in a row.
-    pub(super) failures: u32,
-    pub(super) rng: &'a mut StdRng,
-    pub(super) timers: &'a mut Timers<Timer>,
-    pub(super) counters: &'a mut Counters,
-    pub(super) outputs: &'a mut VecDeque<Output>,
-    /// What a close could not do.
-    pub(super) unfinished: &'a mut Vec<(Operation, ServiceKey)>,
-}
-
-impl Asked {
-    /// What it would leave behind if it were carried out late; `None` for what only reads.
-    pub(super) const fn leaves(self) -> Option<Option<u64>> {
-        match self {
-            Self::Publish(version) => Some(version),
-            Self::Subscribe(true) => Some(Some(0)),
-            Self::Subscribe(false) => Some(None),
-            Self::Reread | Self::Read => None,
-        }
-    }
-
-    pub(super) const fn operation(self) -> Operation {
-        match self {
-            Self::Publish(Some(_)) => Operation::Register,
-            Self::Publish(None) => Operation::Deregister,
-            Self::Subscribe(true) => Operation::Subscribe,
-            Self::Subscribe(false) => Operation::Unsubscribe,
-            Self::Reread | Self::Read => Operation::Read,
-        }
-    }
 }
 
 impl Item {
@@ -138,22 +46,22 @@ impl Item {
         }
     }
 
-    /// The request for what is to be asked, which is sent now.
+    /// The request for what is to be asked, which is sent now; or why there is none.
     pub(super) fn request(
         &mut self,
         id: &Id,
         asked: Asked,
-        config: &Config,
-        now: Instant,
-    ) -> Request {
+        own: Own<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Request, OperationError> {
         match (&mut self.kind, id) {
             (Kind::Publication(publication), Id::Publication(key)) => {
-                publication.request(key, asked)
+                publication.request(key, asked, own, cx.outputs)
             }
             (Kind::Subscription(subscription), Id::Subscription(key)) => {
-                subscription.request(key, asked, now)
+                Ok(subscription.request(key, asked, cx.now))
             }
-            (Kind::Read(read), _) => read.request(config),
+            (Kind::Read(read), _) => read.request(cx.config, own),
             (Kind::Publication(_) | Kind::Subscription(_), _) => unreachable!("made with its id"),
         }
     }
@@ -235,11 +143,5 @@ impl Item {
             }),
             (_, Id::Read(_)) => None,
         }
-    }
-}
-
-impl Context<'_> {
-    pub(super) fn done(&mut self, ticket: Ticket, outcome: Result<Outcome, OperationError>) {
-        self.outputs.push_back(Output::Done { ticket, outcome });
     }
 }

@@ -7,16 +7,20 @@ use std::{
 };
 
 use super::{
-    calls::Purpose,
+    asked::{Asked, Id},
     error::OperationError,
-    item::{Asked, Context, Id, Item, Kind, Next, Then},
+    event::CallId,
+    item::{Item, Kind},
+    kind::{Context, Next, Then},
     late::Late,
-    machine::{Life, Session},
     publications::Publication,
     subscriptions::Subscription,
-    timers::Timer,
+    timers::{Timer, Timers},
 };
-use crate::{model::ServiceKey, wire::Answer};
+use crate::{
+    model::ServiceKey,
+    wire::{Answer, Request},
+};
 
 /// Everything that is wanted of servers, and what waits for its turn.
 #[derive(Debug, Default)]
@@ -60,8 +64,9 @@ impl Items {
         self.table.insert(id, Item::new(kind));
     }
 
-    /// Takes an item out, with nothing more to say.
-    pub(super) fn remove(&mut self, id: &Id) -> bool {
+    /// Takes an item out, with nothing more to say. False if there is none.
+    pub(super) fn remove(&mut self, id: &Id, timers: &mut Timers<Timer>) -> bool {
+        stop_timers(id, timers);
         self.table.remove(id).is_some()
     }
 
@@ -88,77 +93,78 @@ impl Items {
         }
     }
 
-    /// Whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<Id> {
-        self.queue.pop_front()
-    }
-}
-
-impl Session {
     /// What is wanted changed, or somebody asks again: past failures no longer count.
-    pub(super) fn begin_anew(&mut self, id: &Id, now: Instant) {
-        if let Some(item) = self.items.table.get_mut(id) {
-            self.timers.stop(&Timer::Item(id.clone()));
+    pub(super) fn begin_anew(&mut self, id: &Id, cx: &mut Context<'_>) {
+        if let Some(item) = self.table.get_mut(id) {
+            cx.timers.stop(&Timer::Item(id.clone()));
             item.effort.begin_anew();
-            self.touch(id, now);
+            self.touch(id, cx);
         }
     }
 
     /// Gives the item a turn if there is something to ask, and ends it if it is over.
-    pub(super) fn touch(&mut self, id: &Id, now: Instant) {
-        let connected = self.current.is_some();
-        let Some(item) = self.items.table.get_mut(id) else {
+    pub(super) fn touch(&mut self, id: &Id, cx: &mut Context<'_>) {
+        let Some(item) = self.table.get_mut(id) else {
             return;
         };
-        match item.next(now) {
-            Next::Over if !item.effort.is_under_way() => self.end(id, now),
+        match item.next(cx.now) {
+            Next::Over if !item.effort.is_under_way() => self.end(id, cx),
             Next::Over | Next::Rest => {}
-            _ if !connected || !item.effort.is_idle() => {}
+            _ if cx.link.is_none() || !item.effort.is_idle() => {}
             Next::Wait(at) => {
                 item.effort.wait();
-                self.timers.set(Timer::Item(id.clone()), at);
+                cx.timers.set(Timer::Item(id.clone()), at);
             }
             Next::Ask(_) => {
                 item.effort.queue();
-                self.items.queue.push_back(id.clone());
+                self.queue.push_back(id.clone());
             }
         }
     }
 
-    /// Asks for it, at its turn.
-    pub(super) fn send(&mut self, id: &Id, now: Instant) {
-        let Some(link) = self.current.as_ref().map(|link| link.id) else {
-            return;
-        };
-        let Some(item) = self.items.table.get_mut(id) else {
-            return; // it ended meanwhile
-        };
-        if !item.effort.take_turn() {
-            return; // it ended and began again meanwhile
+    /// Whose turn it is, and what is to be sent for it; `None` if nobody's, or there is no connection.
+    /// [`sent`](Self::sent) is to follow.
+    pub(super) fn take_turn(&mut self, cx: &mut Context<'_>) -> Option<(Id, Asked, Request)> {
+        let own = cx.own?;
+        loop {
+            let id = self.queue.pop_front()?;
+            let Some(item) = self.table.get_mut(&id) else {
+                continue; // it ended meanwhile
+            };
+            if !item.effort.take_turn() {
+                continue; // it ended and began again meanwhile
+            }
+            match item.next(cx.now) {
+                Next::Ask(asked) => match item.request(&id, asked, own, cx) {
+                    Ok(request) => return Some((id, asked, request)),
+                    Err(error) => self.answered(&id, asked, cx.now, Err(error), cx),
+                },
+                _ => self.touch(&id, cx),
+            }
         }
-        let Next::Ask(asked) = item.next(now) else {
-            return self.touch(id, now);
-        };
-        let request = item.request(id, asked, &self.config, now);
-        let call = self.call(link, &request, Purpose::Item(id.clone(), asked), now);
-        if let Some(item) = self.items.table.get_mut(id) {
+    }
+
+    /// What was to be sent for the item is under way as `call`.
+    pub(super) fn sent(&mut self, id: &Id, call: CallId) {
+        if let Some(item) = self.table.get_mut(id) {
             item.effort.sent(call);
         }
     }
 
     /// An answer to what was `asked` at `sent`, or none.
-    pub(super) fn item_answered(
+    pub(super) fn answered(
         &mut self,
         id: &Id,
         asked: Asked,
         sent: Instant,
         verdict: Result<Answer, OperationError>,
-        now: Instant,
+        cx: &mut Context<'_>,
     ) {
-        let open = self.life == Life::Open;
-        let Some((item, late, mut cx)) = self.with_item(id, now) else {
+        let Some(item) = self.table.get_mut(id) else {
             return; // nobody waits for it any longer
         };
+        let now = cx.now;
+        cx.failures = item.effort.failures();
         item.effort.ended();
         let verdict = match id {
             Id::Publication(key) | Id::Subscription(key) => verdict.and_then(|a| a.about(key)),
@@ -168,14 +174,14 @@ impl Session {
             && !error.is_refusal()
         {
             item.unanswered();
-            late.note(id, what, now);
+            self.late.note(id, what, now);
         }
-        match item.answered(id, asked, sent, verdict, &mut cx) {
+        match item.answered(id, asked, sent, verdict, cx) {
             Then::Settled => {
                 item.effort.settled();
                 // Unary calls overtake each other: an earlier request for something else may undo
                 // it yet.
-                let undone = |what| open && late.undoes(id, what, now);
+                let undone = |what| !cx.closing && self.late.undoes(id, what, now);
                 if asked.leaves().is_some_and(undone) && item.doubt(asked) {
                     item.effort.wait();
                     let at = now + cx.config.call_timeout;
@@ -196,101 +202,63 @@ impl Session {
                     .extend(item.tell(id, asked, error, wait.is_some()));
             }
             Then::Gone => {
-                self.stop_timers(id);
-                self.items.remove(id);
+                self.remove(id, cx.timers);
             }
         }
-        self.touch(id, now);
+        self.touch(id, cx);
     }
 
     /// The timer of an item.
-    pub(super) fn item_due(&mut self, id: &Id, now: Instant) {
-        if let Some(item) = self.items.table.get_mut(id) {
+    pub(super) fn due(&mut self, id: &Id, cx: &mut Context<'_>) {
+        if let Some(item) = self.table.get_mut(id) {
             item.effort.wake();
-            self.touch(id, now);
+            self.touch(id, cx);
         }
     }
 
     /// What waits does not wait any longer.
-    pub(super) fn wake_waiting(&mut self, now: Instant) {
-        for id in self.items.ids().cloned().collect::<Vec<_>>() {
-            self.timers.stop(&Timer::Item(id.clone()));
-            self.item_due(&id, now);
+    pub(super) fn wake_waiting(&mut self, cx: &mut Context<'_>) {
+        for id in self.ids().cloned().collect::<Vec<_>>() {
+            cx.timers.stop(&Timer::Item(id.clone()));
+            self.due(&id, cx);
         }
     }
 
     /// The connection is another: nothing is confirmed there, and what is no longer wanted ends.
-    pub(super) fn forget_confirmations(&mut self, now: Instant) {
-        self.items.queue.clear();
-        self.items.late.forget();
-        for id in self.items.ids().cloned().collect::<Vec<_>>() {
-            self.stop_timers(&id);
-            let Some(item) = self.items.table.get_mut(&id) else {
+    pub(super) fn forget_confirmations(&mut self, cx: &mut Context<'_>) {
+        self.queue.clear();
+        self.late.forget();
+        for id in self.ids().cloned().collect::<Vec<_>>() {
+            stop_timers(&id, cx.timers);
+            let Some(item) = self.table.get_mut(&id) else {
                 continue;
             };
-            item.lost(now);
-            if item.next(now) == Next::Over {
-                self.end(&id, now);
+            item.lost(cx.now);
+            if item.next(cx.now) == Next::Over {
+                self.end(&id, cx);
             }
         }
     }
 
     /// Everything is asked for at once.
-    pub(super) fn ask_for_everything(&mut self, now: Instant) {
-        for id in self.items.ids().cloned().collect::<Vec<_>>() {
-            self.touch(&id, now);
+    pub(super) fn ask_for_everything(&mut self, cx: &mut Context<'_>) {
+        for id in self.ids().cloned().collect::<Vec<_>>() {
+            self.touch(&id, cx);
         }
     }
 
-    /// Forgets what came before the next attempt of everybody, but not what is wanted.
-    pub(super) fn stop_timers(&mut self, id: &Id) {
-        self.timers.stop(&Timer::Item(id.clone()));
-        if let Id::Subscription(key) = id {
-            self.timers.stop(&Timer::SafetyRead(key.clone()));
+    fn end(&mut self, id: &Id, cx: &mut Context<'_>) {
+        stop_timers(id, cx.timers);
+        if let Some(item) = self.table.remove(id) {
+            item.end(id, cx);
         }
     }
+}
 
-    fn end(&mut self, id: &Id, now: Instant) {
-        self.stop_timers(id);
-        if let Some(item) = self.items.table.remove(id) {
-            item.end(id, &mut self.context(now));
-        }
-    }
-
-    /// An item and what its kind works with.
-    pub(super) fn with_item(
-        &mut self,
-        id: &Id,
-        now: Instant,
-    ) -> Option<(&mut Item, &mut Late, Context<'_>)> {
-        let item = self.items.table.get_mut(id)?;
-        let context = Context {
-            now,
-            config: &self.config,
-            link: self.current.as_ref().map(|link| link.id),
-            closing: self.life == Life::Closing,
-            failures: item.effort.failures(),
-            rng: &mut self.rng,
-            timers: &mut self.timers,
-            counters: &mut self.counters,
-            outputs: &mut self.outputs,
-            unfinished: &mut self.unfinished,
-        };
-        Some((item, &mut self.items.late, context))
-    }
-
-    fn context(&mut self, now: Instant) -> Context<'_> {
-        Context {
-            now,
-            config: &self.config,
-            link: self.current.as_ref().map(|link| link.id),
-            closing: self.life == Life::Closing,
-            failures: 0,
-            rng: &mut self.rng,
-            timers: &mut self.timers,
-            counters: &mut self.counters,
-            outputs: &mut self.outputs,
-            unfinished: &mut self.unfinished,
-        }
+/// Forgets what came before the next attempt of everybody, but not what is wanted.
+fn stop_timers(id: &Id, timers: &mut Timers<Timer>) {
+    timers.stop(&Timer::Item(id.clone()));
+    if let Id::Subscription(key) = id {
+        timers.stop(&Timer::SafetyRead(key.clone()));
     }
 }

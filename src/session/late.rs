@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::item::Id;
+use super::asked::Id;
 
 /// How long an unanswered request may still take effect. A server that is later than this leaves
 /// other calls unanswered too, and its connection is given up.

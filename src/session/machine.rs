@@ -7,7 +7,7 @@ use std::{
 use rand::rngs::StdRng;
 
 use super::{
-    calls::Calls,
+    calls::{Calls, Purpose},
     config::{Config, Headers},
     dialer::{Dialer, Recommended},
     error::{
@@ -15,11 +15,16 @@ use super::{
     },
     event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
     items::Items,
+    kind::Context,
     link::{Attempt, Link, Step},
+    own::Own,
     reads::ReadRequest,
     timers::{Timer, Timers},
 };
-use crate::{model::ServiceKey, wire::Payload};
+use crate::{
+    model::{Address, Interfaces, ServiceKey},
+    wire::Payload,
+};
 
 /// The protocol machine of one client: what is wanted, what a server has confirmed, and what has
 /// to be sent so that the two agree.
@@ -50,6 +55,8 @@ pub(crate) struct Session {
     pub(super) calls: Calls,
     /// Everything that is wanted of servers.
     pub(super) items: Items,
+    /// This machine's, as far as somebody has to know them.
+    pub(super) interfaces: Interfaces,
     pub(super) counters: Counters,
     pub(super) life: Life,
     pub(super) said: Option<State>,
@@ -81,6 +88,7 @@ impl Session {
             draining: None,
             calls: Calls::default(),
             items: Items::default(),
+            interfaces: Interfaces::default(),
             counters: Counters::default(),
             life: Life::Open,
             said: None,
@@ -96,28 +104,30 @@ impl Session {
         if self.life != Life::Open {
             return self.refuse(&command);
         }
+        let (items, mut cx) = self.items(now);
+        let cx = &mut cx;
         match command {
-            Command::Subscribe(key) => self.subscribe(key, now),
-            Command::Refresh(key) => self.refresh(&key, now),
-            Command::Unsubscribe(key) => self.unsubscribe(&key, now),
+            Command::Subscribe(key) => items.subscribe(key, cx),
+            Command::Refresh(key) => items.refresh(&key, cx),
+            Command::Unsubscribe(key) => items.unsubscribe(&key, cx),
             Command::Register {
                 ticket,
                 key,
                 instance,
-            } => self.register(ticket, key, *instance, now),
+            } => items.register(ticket, &key, *instance, cx),
             Command::RegisterBatch {
                 ticket,
                 key,
                 instances,
-            } => self.register_batch(ticket, key, instances, now),
+            } => items.register_batch(ticket, &key, instances, cx),
             Command::Persist {
                 ticket,
                 key,
                 instance,
                 on,
-            } => self.read(ticket, ReadRequest::Persist { key, instance, on }, now),
-            Command::Deregister { ticket, key } => self.deregister(ticket, &key, now),
-            Command::Query { ticket, key } => self.read(ticket, ReadRequest::Query(key), now),
+            } => items.read(ticket, ReadRequest::Persist { key, instance, on }, cx),
+            Command::Deregister { ticket, key } => items.deregister(ticket, &key, cx),
+            Command::Query { ticket, key } => items.read(ticket, ReadRequest::Query(key), cx),
             Command::List {
                 ticket,
                 group,
@@ -129,9 +139,9 @@ impl Session {
                     page,
                     page_size,
                 };
-                self.read(ticket, request, now);
+                items.read(ticket, request, cx);
             }
-            Command::Cancel(ticket) => self.cancel(ticket),
+            Command::Cancel(ticket) => items.cancel(ticket, cx),
             Command::Close => self.close(now),
         }
         self.pump(now);
@@ -140,7 +150,8 @@ impl Session {
     /// Other headers for naming requests, a new token for one. What was denied is tried again.
     pub(crate) fn handle_headers(&mut self, headers: HashMap<String, String>, now: Instant) {
         self.config.headers = Headers(headers);
-        self.wake_waiting(now);
+        let (items, mut cx) = self.items(now);
+        items.wake_waiting(&mut cx);
         self.pump(now);
     }
 
@@ -177,6 +188,18 @@ impl Session {
     /// The connection in use.
     pub(crate) fn current_link(&self) -> Option<LinkId> {
         self.current.as_ref().map(|link| link.id)
+    }
+
+    /// This machine's interfaces as they are now, for addresses that are to be found.
+    pub(crate) fn handle_interfaces(&mut self, interfaces: Interfaces) {
+        self.interfaces = interfaces;
+    }
+
+    /// Where an instance is registered on the present connection that leaves its address to be found;
+    /// `None` without a connection.
+    pub(crate) fn place(&self, address: &Address) -> Option<Result<Address, OperationError>> {
+        let link = self.current.as_ref()?;
+        Some(Own::new(link, &self.interfaces).place(address))
     }
 
     /// No connection came of a dial.
@@ -225,7 +248,10 @@ impl Session {
                 Timer::Handover => self.hang_up_draining(),
                 Timer::Call(call) => self.call_ended(call, Err(CallFailure::Timeout), now),
                 Timer::SafetyRead(key) => self.safety_read_due(&key, now),
-                Timer::Item(id) => self.item_due(&id, now),
+                Timer::Item(id) => {
+                    let (items, mut cx) = self.items(now);
+                    items.due(&id, &mut cx);
+                }
             }
         }
         self.pump(now);
@@ -281,9 +307,15 @@ impl Session {
 
     /// Sends what is queued, as far as the cap on calls allows, and looks whether that was all.
     pub(super) fn pump(&mut self, now: Instant) {
-        while self.current.is_some() && self.calls.items() < self.config.concurrent_calls {
-            let Some(id) = self.items.pop() else { break };
-            self.send(&id, now);
+        while let Some(link) = self.current.as_ref().map(|link| link.id)
+            && self.calls.items() < self.config.concurrent_calls
+        {
+            let (items, mut cx) = self.items(now);
+            let Some((id, asked, request)) = items.take_turn(&mut cx) else {
+                break;
+            };
+            let call = self.call(link, &request, Purpose::Item(id.clone(), asked), now);
+            self.items.sent(&id, call);
         }
         if self.draining.is_some() && self.is_settled(now) {
             self.hang_up_draining();
@@ -311,7 +343,8 @@ impl Session {
             server: Some(link.server),
             error,
         });
-        self.forget_confirmations(now);
+        let (items, mut cx) = self.items(now);
+        items.forget_confirmations(&mut cx);
         if self.life == Life::Open {
             self.say_connecting();
             if self.attempt.is_none() && !self.timers.is_running(&Timer::Redial) {
@@ -363,14 +396,34 @@ impl Session {
 
     /// A new connection: nothing is confirmed there, everything is asked for at once.
     pub(super) fn redo(&mut self, now: Instant) {
-        self.forget_confirmations(now);
-        self.ask_for_everything(now);
+        let (items, mut cx) = self.items(now);
+        items.forget_confirmations(&mut cx);
+        items.ask_for_everything(&mut cx);
         self.pump(now);
     }
 
     /// Whether the current link has all that is wanted, apart from what it refuses for good.
     fn is_settled(&self, now: Instant) -> bool {
         self.current.is_some() && self.calls.items() == 0 && self.items.are_settled(now)
+    }
+
+    /// The items, and what they work with.
+    pub(super) fn items(&mut self, now: Instant) -> (&mut Items, Context<'_>) {
+        let link = self.current.as_ref();
+        let context = Context {
+            now,
+            config: &self.config,
+            link: link.map(|link| link.id),
+            own: link.map(|link| Own::new(link, &self.interfaces)),
+            closing: self.life == Life::Closing,
+            failures: 0,
+            rng: &mut self.rng,
+            timers: &mut self.timers,
+            counters: &mut self.counters,
+            outputs: &mut self.outputs,
+            unfinished: &mut self.unfinished,
+        };
+        (&mut self.items, context)
     }
 
     pub(super) fn say(&mut self, state: State) {

@@ -10,17 +10,21 @@
 //! | `connect` | from no connection to a registered one |
 //! | `dialer` | which server next, and when |
 //! | `link` | an attempt, and a connection with its signs of life |
-//! | `calls` | unary calls under way, what an answer says of the connection |
+//! | `calls`, `answers` | unary calls under way, what an answer says of the connection |
 //! | `stream` | what servers send by themselves |
-//! | `item` | what a kind of request answers: what next, and what an answer means |
-//! | `items` | the life of every item, written once: one table, one queue |
+//! | `asked`, `kind` | which item and what is asked for it; what a kind answers: what next, what an answer means |
+//! | `item`, `items` | the life of every item, written once: one table, one queue |
+//! | `wishes` | what is wanted of servers, and no longer wanted |
 //! | `subscriptions`, `publications`, `reads` | the kinds: wanted against confirmed |
 //! | `lists` | which of the lists that come are passed on |
+//! | `own` | addresses of this machine, found as they are registered |
 //! | `close` | the end that the user asked for |
 //! | `effort` | how one item stands with the connection, and its retries |
 //! | `late` | unanswered requests that may be carried out after what was asked next |
 //! | `timers` | everything that is waited for |
 
+mod answers;
+mod asked;
 mod calls;
 mod close;
 mod config;
@@ -31,20 +35,23 @@ mod error;
 mod event;
 mod item;
 mod items;
+mod kind;
 mod late;
 mod link;
 mod lists;
 mod machine;
+mod own;
 mod publications;
 mod reads;
 mod stream;
 mod subscriptions;
 mod timers;
+mod wishes;
 
 pub(crate) use self::{
     config::{Config, Server},
     error::{CallFailure, DialError, OperationError},
-    event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
+    event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, Placed, State, Ticket},
     machine::Session,
     timers::Timers,
 };

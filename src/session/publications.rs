@@ -1,12 +1,16 @@
 //! What this client publishes, and what the server has confirmed of that.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::{
+    asked::Asked,
     error::{Addresses, OperationError},
-    event::{Operation, Outcome, Ticket},
-    item::{Asked, Context, Id, Kind, Next, Then},
-    machine::Session,
+    event::{Operation, Outcome, Output, Ticket},
+    kind::{Context, Next, Then},
+    own::{Found, Own},
 };
 use crate::{
     model::{Instance, ServiceKey},
@@ -28,6 +32,8 @@ pub(super) struct Publication {
     held: Held,
     /// What a server lists as far as is known: what a deregistration names.
     listed: Vec<Instance>,
+    /// Where this machine is, for instances that leave their addresses to be found.
+    found: Found,
     /// What the registration under way names.
     sent: Option<Vec<Instance>>,
     /// The last version.
@@ -50,13 +56,6 @@ struct Version {
     instances: Vec<Instance>,
 }
 
-impl Version {
-    /// Whether `instance` would change this in place.
-    fn is_at(&self, instance: &Instance) -> bool {
-        matches!(&self.instances[..], [only] if only.address() == instance.address())
-    }
-}
-
 /// What the server holds for us on the current connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
@@ -71,12 +70,13 @@ enum Held {
 const FORGOTTEN: Duration = Duration::from_secs(180);
 
 impl Publication {
-    fn new(instances: Vec<Instance>) -> Self {
+    pub(super) fn new(instances: Vec<Instance>) -> Self {
         Self {
             wanted: None,
             confirmed: None,
             held: Held::Nothing,
             listed: instances,
+            found: Found::default(),
             sent: None,
             last: 0,
             withdrawn: 0,
@@ -99,6 +99,58 @@ impl Publication {
     /// Whether a server may list it, although the current one holds nothing.
     fn may_be_listed(&self, now: Instant) -> bool {
         self.lost.is_some_and(|lost| now < lost + FORGOTTEN)
+    }
+
+    /// What is registered elsewhere than at the address of `instance`: what a server knows it by.
+    pub(super) fn elsewhere(&self, instance: &Instance, own: Option<Own<'_>>) -> Option<Addresses> {
+        let wanted = self.wanted.as_ref()?;
+        if self.is_at(instance, own) {
+            return None;
+        }
+        let wanted = wanted.instances.iter().map(Instance::address);
+        let known = wanted.map(|address| self.found.of(address).clone());
+        Some(Addresses::from_iter(known))
+    }
+
+    /// Exactly these are wanted, and `ticket` waits for that to be confirmed. False if it is so
+    /// already, and nobody waits.
+    pub(super) fn join(
+        &mut self,
+        instances: Vec<Instance>,
+        ticket: Ticket,
+        own: Option<Own<'_>>,
+    ) -> bool {
+        let moved = own.is_some_and(|own| self.found.is_elsewhere(&instances, own));
+        match &self.wanted {
+            Some(wanted) if wanted.instances == instances && !moved => {
+                if self.held == Held::Version(wanted.number) {
+                    return false;
+                }
+            }
+            _ => self.want(instances),
+        }
+        // Not the last version: that may have been refused, and an earlier one is wanted again.
+        let wanted = self.wanted.as_ref();
+        let number = wanted.map_or(self.last, |wanted| wanted.number);
+        self.joining.push((number, ticket));
+        true
+    }
+
+    /// Nothing is wanted any longer, and `ticket` waits for that. Who waits for what was wanted does
+    /// so in vain.
+    pub(super) fn withdraw(&mut self, ticket: Option<Ticket>) -> Vec<Ticket> {
+        self.wanted = None;
+        self.confirmed = None;
+        self.withdrawn = self.last;
+        self.leaving.extend(ticket);
+        let joining = std::mem::take(&mut self.joining);
+        joining.into_iter().map(|(_, ticket)| ticket).collect()
+    }
+
+    /// Nobody waits with `ticket` any longer. What is wanted stays so.
+    pub(super) fn forget(&mut self, ticket: Ticket) {
+        self.joining.retain(|(_, waiting)| *waiting != ticket);
+        self.leaving.retain(|waiting| *waiting != ticket);
     }
 
     /// These are wanted from now on.
@@ -143,20 +195,24 @@ impl Publication {
         other
     }
 
-    pub(super) fn request(&mut self, key: &ServiceKey, asked: Asked) -> Request {
+    pub(super) fn request(
+        &mut self,
+        key: &ServiceKey,
+        asked: Asked,
+        own: Own<'_>,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<Request, OperationError> {
         let key = key.clone();
-        match (asked, &self.wanted) {
+        Ok(match (asked, &self.wanted) {
             (Asked::Publish(Some(_)), Some(wanted)) => {
-                self.sent = Some(wanted.instances.clone());
-                match &wanted.instances[..] {
-                    [instance] => Request::Register {
-                        key,
-                        instance: instance.clone(),
-                    },
-                    instances => Request::RegisterBatch {
-                        key,
-                        instances: instances.to_vec(),
-                    },
+                let instances = self.found.place(&wanted.instances, own, |placed| {
+                    let key = key.clone();
+                    outputs.push_back(Output::Placed { key, placed });
+                })?;
+                self.sent = Some(instances.clone());
+                match <[Instance; 1]>::try_from(instances) {
+                    Ok([instance]) => Request::Register { key, instance },
+                    Err(instances) => Request::RegisterBatch { key, instances },
                 }
             }
             _ => {
@@ -164,7 +220,22 @@ impl Publication {
                 let instance = self.listed[0].clone(); // any of them stands for all
                 Request::Deregister { key, instance }
             }
-        }
+        })
+    }
+
+    /// Whether `instance` would change what is wanted in place.
+    fn is_at(&self, instance: &Instance, own: Option<Own<'_>>) -> bool {
+        let Some(Version { instances, .. }) = &self.wanted else {
+            return false;
+        };
+        let [only] = &instances[..] else {
+            return false;
+        };
+        let address = instance.address();
+        only.address() == address
+            || own
+                .and_then(|own| own.place(address).ok())
+                .is_some_and(|placed| *self.found.of(only.address()) == placed)
     }
 
     /// Nobody knows what the server holds.
@@ -278,90 +349,6 @@ impl Publication {
         };
         for ticket in self.leaving {
             cx.done(ticket, outcome.clone());
-        }
-    }
-}
-
-impl Session {
-    /// Publishes `instance`, in place of what is registered at the same address.
-    pub(super) fn register(
-        &mut self,
-        ticket: Ticket,
-        key: ServiceKey,
-        instance: Instance,
-        now: Instant,
-    ) {
-        if let Some(publication) = self.items.publication(&key)
-            && let Some(wanted) = &publication.wanted
-            && !wanted.is_at(&instance)
-        {
-            let registered = Addresses::of(&wanted.instances);
-            return self.done(ticket, Err(OperationError::AlreadyRegistered(registered)));
-        }
-        self.register_batch(ticket, key, vec![instance], now);
-    }
-
-    /// Publishes exactly these, of which there is at least one, in place of what is registered.
-    pub(super) fn register_batch(
-        &mut self,
-        ticket: Ticket,
-        key: ServiceKey,
-        instances: Vec<Instance>,
-        now: Instant,
-    ) {
-        let id = Id::Publication(key.clone());
-        if !self.items.contains(&id) {
-            let publication = Publication::new(instances.clone());
-            let publication = Kind::Publication(Box::new(publication));
-            self.items.insert(id.clone(), publication);
-        }
-        let Some(publication) = self.items.publication(&key) else {
-            return;
-        };
-        match &publication.wanted {
-            Some(wanted) if wanted.instances == instances => {
-                if publication.held == Held::Version(wanted.number) {
-                    return self.done(ticket, Ok(Outcome::Done)); // it is so
-                }
-            }
-            _ => publication.want(instances),
-        }
-        // Not the last version: that may have been refused, and an earlier one is wanted again.
-        let wanted = publication.wanted.as_ref();
-        let number = wanted.map_or(publication.last, |wanted| wanted.number);
-        publication.joining.push((number, ticket));
-        self.begin_anew(&id, now);
-    }
-
-    pub(super) fn deregister(&mut self, ticket: Ticket, key: &ServiceKey, now: Instant) {
-        if self.items.publication(key).is_some() {
-            self.withdraw(key, Some(ticket), now);
-        } else {
-            self.done(ticket, Err(OperationError::NotRegistered));
-        }
-    }
-
-    pub(super) fn withdraw(&mut self, key: &ServiceKey, ticket: Option<Ticket>, now: Instant) {
-        let Some(publication) = self.items.publication(key) else {
-            return;
-        };
-        publication.wanted = None;
-        publication.confirmed = None;
-        publication.withdrawn = publication.last;
-        publication.leaving.extend(ticket);
-        for (_, ticket) in std::mem::take(&mut publication.joining) {
-            self.done(ticket, Err(OperationError::Superseded));
-        }
-        self.begin_anew(&Id::Publication(key.clone()), now);
-    }
-
-    /// Nobody waits for the registration any longer. It stays wanted.
-    pub(super) fn forget_ticket(&mut self, ticket: Ticket) {
-        for publication in self.items.publications() {
-            publication
-                .joining
-                .retain(|(_, waiting)| *waiting != ticket);
-            publication.leaving.retain(|waiting| *waiting != ticket);
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What is asked once, for somebody who waits: a list, a page of names, a persistent instance.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{
     config::Config,
     error::OperationError,
     event::{Operation, Outcome, Output, Ticket},
-    item::{Context, Id, Kind, Then},
-    machine::Session,
+    kind::{Context, Then},
+    own::Own,
 };
 use crate::{
     model::{Instance, ServiceKey},
@@ -40,8 +40,12 @@ pub(super) enum ReadRequest {
 const TRIES: u32 = 3;
 
 impl Read {
-    pub(super) fn request(&self, config: &Config) -> Request {
-        match self.request.clone() {
+    pub(super) const fn new(request: ReadRequest) -> Self {
+        Self { request }
+    }
+
+    pub(super) fn request(&self, config: &Config, own: Own<'_>) -> Result<Request, OperationError> {
+        Ok(match self.request.clone() {
             ReadRequest::Query(key) => Request::Query { key },
             ReadRequest::List {
                 group,
@@ -53,12 +57,12 @@ impl Read {
                 page,
                 page_size,
             },
-            ReadRequest::Persist { key, instance, on } => Request::Persist {
-                key,
-                instance: *instance,
-                on,
-            },
-        }
+            ReadRequest::Persist { key, instance, on } => {
+                let address = own.place(instance.address())?;
+                let instance = instance.with_address(address);
+                Request::Persist { key, instance, on }
+            }
+        })
     }
 
     pub(super) fn answered(
@@ -121,22 +125,6 @@ impl Read {
                 Some(Output::ListDenied { group })
             }
             ReadRequest::List { .. } => None,
-        }
-    }
-}
-
-impl Session {
-    pub(super) fn read(&mut self, ticket: Ticket, request: ReadRequest, now: Instant) {
-        let id = Id::Read(ticket);
-        self.items.insert(id.clone(), Kind::Read(Read { request }));
-        self.touch(&id, now);
-    }
-
-    pub(super) fn cancel(&mut self, ticket: Ticket) {
-        let id = Id::Read(ticket);
-        self.stop_timers(&id);
-        if !self.items.remove(&id) {
-            self.forget_ticket(ticket);
         }
     }
 }

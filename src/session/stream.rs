@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::{
-    dialer::Recommended,
+    dialer::{Recommended, around},
     error::LinkError,
     event::{LinkId, Output},
     machine::Session,
+    timers::Timer,
 };
 use crate::{
     model::ServiceKey,
@@ -50,14 +51,15 @@ impl Session {
                 let key = ServiceKey::in_checked(self.config.namespace.clone(), service);
                 // A push without a list says nothing.
                 if let Some(listing) = listing {
-                    self.pushed(key, listing, now);
+                    let (items, mut cx) = self.items(now);
+                    items.pushed(&key, listing, &mut cx);
                 }
             }
             Err(error) if current => {
                 let service = error.service().cloned();
                 let key = service
                     .map(|service| ServiceKey::in_checked(self.config.namespace.clone(), service));
-                self.undecodable_push(key, error.to_string(), now);
+                self.push_was_unreadable(key, error.to_string(), now);
             }
             Ok(ServerRequest::Notify { .. }) | Err(_) => {} // only the current stream counts
         }
@@ -72,5 +74,27 @@ impl Session {
         if let Some(current) = self.current.as_mut().filter(|current| current.id == link) {
             current.last_sent = now;
         }
+    }
+
+    /// Whoever needs that list reads it.
+    fn push_was_unreadable(&mut self, key: Option<ServiceKey>, reason: String, now: Instant) {
+        self.counters.undecodable += 1;
+        let reported = key.clone();
+        self.outputs.push_back(Output::Undecodable {
+            key: reported,
+            reason,
+        });
+        let (items, mut cx) = self.items(now);
+        items.push_was_unreadable(key.as_ref(), &mut cx);
+    }
+
+    /// No push for a long time: a read, in case one was lost.
+    pub(super) fn safety_read_due(&mut self, key: &ServiceKey, now: Instant) {
+        if let Some(about) = self.config.safety_read {
+            let at = around(now, about, &mut self.rng);
+            self.timers.set(Timer::SafetyRead(key.clone()), at);
+        }
+        let (items, mut cx) = self.items(now);
+        items.refresh(key, &mut cx);
     }
 }

@@ -3,33 +3,43 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    asked::Asked,
     error::OperationError,
     event::Output,
-    item::{Asked, Context, Id, Kind, Next, Then},
-    lists::listing_of,
-    machine::Session,
-    timers::Timer,
+    kind::{Context, Next, Then},
+    lists::{Lists, listing_of},
 };
 use crate::{
-    model::ServiceKey,
+    model::{Listing, ServiceKey},
     wire::{Answer, Request},
 };
 
 /// One service whose lists are wanted, or were until a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct Subscription {
-    pub(super) wanted: bool,
+    wanted: bool,
     /// What the server holds for us on the current connection.
     held: Held,
-    /// Whether a list was passed on since it became wanted, on this connection.
-    pub(super) listed: bool,
+    lists: Lists,
     /// Whether a late unsubscription may have ended it behind our back: reads subscribe again.
     doubted: bool,
     /// A read is due, not before this.
-    pub(super) reread: Option<Instant>,
-    pub(super) last_reread: Option<Instant>,
-    pub(super) last_push: Option<Instant>,
-    pub(super) last_stamp: i64,
+    reread: Option<Instant>,
+    last_reread: Option<Instant>,
+}
+
+/// How soon one service is read again for pushes that cannot be decoded.
+const REREAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a wish for news calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refresh {
+    /// Nothing: nobody wants the list.
+    No,
+    /// The first answer, without further waits.
+    Anew,
+    /// A read, at its time.
+    Read,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,16 +52,58 @@ enum Held {
 }
 
 impl Subscription {
-    /// From when on a read is not so near to the last push that its answer is dropped.
-    pub(super) fn clear_of_push(&self, guard: Duration) -> Option<Instant> {
-        Some(self.last_push? + guard + Duration::from_millis(1))
+    /// Somebody wants the list. False if that was so already.
+    pub(super) const fn want(&mut self) -> bool {
+        if self.wanted {
+            return false;
+        }
+        self.wanted = true;
+        self.lists.begin();
+        true
+    }
+
+    /// Nobody wants it any longer.
+    pub(super) const fn drop_wish(&mut self) {
+        self.wanted = false;
+        self.reread = None;
+    }
+
+    /// Somebody needs to know what the server lists now.
+    pub(super) fn refresh(&mut self, guard: Duration, now: Instant) -> Refresh {
+        if !self.wanted {
+            return Refresh::No;
+        }
+        if !self.lists.is_listed() {
+            return Refresh::Anew;
+        }
+        // Not so near to the last push that the answer would have to be dropped.
+        self.reread = self.lists.clear_of_push(guard).max(Some(now));
+        Refresh::Read
+    }
+
+    /// A push could not be read: a read instead, now and then. False if nobody wants the list.
+    pub(super) fn push_was_unreadable(&mut self, guard: Duration, now: Instant) -> bool {
+        if self.wanted {
+            let after_push = self.lists.clear_of_push(guard);
+            let after_read = self.last_reread.map(|at| at + REREAD_INTERVAL);
+            let at = [after_push, after_read].into_iter().flatten().max();
+            self.reread = Some(at.map_or(now, |at| at.max(now)));
+        }
+        self.wanted
+    }
+
+    /// A push on the current stream.
+    pub(super) fn pushed(&mut self, key: &ServiceKey, listing: Listing, cx: &mut Context<'_>) {
+        if self.lists.pushed(key, listing, self.wanted, cx) {
+            self.reread = None; // nothing that a read could bring is newer
+        }
     }
 
     pub(super) fn next(&self, now: Instant) -> Next {
         match (self.wanted, self.held) {
             (true, Held::No | Held::Unknown) => Next::Ask(Asked::Subscribe(true)),
             // Confirmed for an earlier subscriber; the answer to asking again is the whole list.
-            (true, Held::Yes) if !self.listed => Next::Ask(Asked::Subscribe(true)),
+            (true, Held::Yes) if !self.lists.is_listed() => Next::Ask(Asked::Subscribe(true)),
             (true, Held::Yes) => match self.reread {
                 None => Next::Rest,
                 Some(at) if at > now => Next::Wait(at),
@@ -106,8 +158,10 @@ impl Subscription {
                 self.held = if on { Held::Yes } else { Held::No };
                 // The answer to an unsubscription carries the list too. It is not news.
                 match listing_of(answer) {
-                    Some(listing) if on && self.wanted => self.list_came(key, listing, sent, cx),
-                    None if on && self.wanted && !self.listed => {
+                    Some(listing) if on && self.wanted => {
+                        self.lists.answered(key, listing, sent, cx);
+                    }
+                    None if on && self.wanted && !self.lists.is_listed() => {
                         let text = "it carries no list".to_owned();
                         let error = OperationError::Undecodable(text);
                         return Self::failed(key, asked, error, cx);
@@ -120,9 +174,9 @@ impl Subscription {
                 // Asked for by the subscription of before, it is no first answer of this one.
                 if let Some(listing) = listing_of(answer)
                     && self.wanted
-                    && self.listed
+                    && self.lists.is_listed()
                 {
-                    self.list_came(key, listing, sent, cx);
+                    self.lists.answered(key, listing, sent, cx);
                 }
                 Then::Settled
             }
@@ -177,31 +231,5 @@ impl Subscription {
             wanted: self.wanted,
             ..Self::default()
         };
-    }
-}
-
-impl Session {
-    pub(super) fn subscribe(&mut self, key: ServiceKey, now: Instant) {
-        let id = Id::Subscription(key.clone());
-        if !self.items.contains(&id) {
-            let subscription = Kind::Subscription(Subscription::default());
-            self.items.insert(id.clone(), subscription);
-        }
-        if let Some(subscription) = self.items.subscription(&key)
-            && !subscription.wanted
-        {
-            subscription.wanted = true;
-            subscription.listed = false;
-            self.begin_anew(&id, now);
-        }
-    }
-
-    pub(super) fn unsubscribe(&mut self, key: &ServiceKey, now: Instant) {
-        if let Some(subscription) = self.items.subscription(key) {
-            subscription.wanted = false;
-            subscription.reread = None;
-            self.timers.stop(&Timer::SafetyRead(key.clone()));
-            self.begin_anew(&Id::Subscription(key.clone()), now);
-        }
     }
 }

@@ -4,8 +4,8 @@ use std::{
 };
 
 use super::{
+    asked::Id,
     event::{CallId, LinkId},
-    item::Id,
 };
 use crate::model::ServiceKey;
 

@@ -3,7 +3,7 @@
 use tower_nacos::{
     client::Client,
     directory::{Cause, ChangeKind, Standing, Status},
-    model::{Listing, Weight},
+    model::{Instance, Listing, Weight},
 };
 
 use crate::{
@@ -22,6 +22,7 @@ on_every_server! {
     d14_dropping_one_handle_blinds_no_other,
     d15_an_unknown_service_is_empty_and_may_appear,
     a_second_registration_in_one_service_is_refused_with_the_reason,
+    an_address_that_is_left_to_be_found_is_this_machines,
     a_list_can_be_read_without_subscribing,
     closing_deregisters,
     dropping_the_client_deregisters;
@@ -245,6 +246,23 @@ async fn a_second_registration_in_one_service_is_refused_with_the_reason(server:
         .await
         .unwrap_err();
     assert!(error.to_string().contains("registers nothing"), "{error}");
+}
+
+async fn an_address_that_is_left_to_be_found_is_this_machines(server: Server) {
+    let provider = provider(&server, "own", Instance::on_port(1001)).await;
+    let own = soon("subscribe", provider.subscribe("own")).await.unwrap();
+    settles(&own, &[1001]).await;
+    let snapshot = own.snapshot();
+    let ip = snapshot.entries()[0].instance().address().host().ip();
+    assert!(ip.is_some_and(|ip| !ip.is_unspecified()), "{ip:?}");
+    let heavier = Instance::on_port(1001).with_weight(5.0);
+    soon("register", provider.register("own", heavier))
+        .await
+        .unwrap();
+    soon("deregister", provider.deregister("own"))
+        .await
+        .unwrap();
+    settles(&own, &[]).await;
 }
 
 async fn a_list_can_be_read_without_subscribing(server: Server) {

@@ -50,6 +50,50 @@ async fn a_path_is_asked_over_the_listener_itself_and_is_no_call() {
     assert_ne!(missing.provider.stage(), Stage::Online);
 }
 
+/// And its readiness is asked there.
+#[tokio::test]
+async fn an_address_that_is_left_to_be_found_is_checked_and_served() {
+    let (registry, nacos) = registry().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, address) = (
+        listener.local_addr().unwrap().port(),
+        listener.local_addr().unwrap(),
+    );
+    let builder = || Provider::builder(&nacos, "orders").instance(Instance::on_port(port));
+    let (app, _hold) = crate::support::app();
+    let provider = builder().ready_path("/").build();
+    let app = app.layer(provider.layer());
+    let serving = tokio::spawn(async move { axum::serve(listener, app).await });
+    within("online", provider.online()).await.unwrap();
+    let listed = || registry.inspect(|view| view.addresses("orders"));
+    assert_eq!(listed(), [address.to_string()]);
+    within("drained", provider.drain()).await.unwrap();
+    assert_eq!(listed(), [address.to_string()]);
+    // Who was meant by a caller is known by the address that callers have.
+    let meant = format!("billing;namespace=public;address={address}");
+    let refused = call(address, "/", &[("x-nacos-service", &meant)]).await;
+    assert_eq!(refused.0, 421);
+    let elsewhere = format!("billing;namespace=public;address=10.0.0.9:{port}");
+    assert_eq!(
+        call(address, "/", &[("x-nacos-service", &elsewhere)])
+            .await
+            .0,
+        200
+    );
+    provider.hasten();
+    drop(provider);
+    serving.abort();
+    let _ = serving.await;
+    registry
+        .wait_until(|view| view.addresses("orders").is_empty())
+        .await;
+    let error = within("an error", builder().build().online())
+        .await
+        .unwrap_err();
+    let wanted = format!("nothing answers at {address}");
+    assert!(error.to_string().starts_with(&wanted), "{error}");
+}
+
 #[tokio::test]
 async fn an_address_where_nobody_answers_is_not_registered() {
     let (registry, nacos) = registry().await;

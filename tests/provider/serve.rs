@@ -127,3 +127,21 @@ async fn what_can_never_be_registered_is_not_served() {
     let error = within("an error", serving.into_future()).await.unwrap_err();
     assert!(matches!(error, ServeError::Online(_)), "{error}");
 }
+
+#[tokio::test]
+async fn a_listener_on_all_addresses_registers_the_one_towards_the_registry() {
+    let (registry, nacos) = registry().await;
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (app, _hold) = app();
+    let (signal, told) = oneshot::channel::<()>();
+    let serving = provider::serve(&nacos, "orders", listener, app)
+        .with_graceful_offline(async { drop(told.await) });
+    let serving = tokio::spawn(serving.into_future());
+    let wanted = format!("127.0.0.1:{port}");
+    registry
+        .wait_until(|view| view.addresses("orders") == [&*wanted])
+        .await;
+    signal.send(()).unwrap();
+    within("the end", serving).await.unwrap().unwrap();
+}

@@ -2,6 +2,7 @@
 
 mod answers;
 mod news;
+mod own;
 mod trust;
 
 use std::{
@@ -26,12 +27,12 @@ use super::{
     lease::Subscriptions,
     links::{Event, Links, Network},
     login::{LoginError, Verdict},
-    operations::{Operation, Reply, Unconnected},
+    operations::{Operation, Placing, Reply, Unconnected},
     outage::Outage,
 };
 use crate::{
     directory::{Options, Owner},
-    model::ServiceKey,
+    model::{Address, ServiceKey},
     session::{self, Command, Config, LinkId, Output, Ticket},
 };
 
@@ -78,6 +79,10 @@ pub(super) struct Driver {
     warned: HashMap<Cause, Instant>,
     /// When the last byte of the message being handled left the socket.
     received: Option<Instant>,
+    /// Whether somebody registers an address that only the interfaces tell.
+    needs_interfaces: bool,
+    /// Who waits for a connection to know an address of this machine.
+    placing: Vec<(Address, Placing)>,
     hints: Hints,
     teller: Teller,
 }
@@ -158,6 +163,8 @@ impl Driver {
             closing: None,
             warned: HashMap::new(),
             received: None,
+            needs_interfaces: false,
+            placing: Vec::new(),
             hints: Hints::default(),
             teller,
         };
@@ -299,6 +306,7 @@ impl Driver {
                 }
                 Command::Refresh(key) // somebody asks again: so do we
             }
+            Operation::Place(address, reply) => return self.place(address, reply),
             Operation::AwaitLogin(reply) => return self.await_login(reply),
             Operation::Diagnose { key, reply } => {
                 let _ = reply.send(self.services.get(&key).and_then(|s| s.trouble.clone()));
@@ -321,6 +329,7 @@ impl Driver {
                 instance,
                 reply,
             } => {
+                self.look_for([&*instance]);
                 self.replies.insert(ticket, reply);
                 self.registered.insert(key.clone());
                 Command::Register {
@@ -335,6 +344,7 @@ impl Driver {
                 instances,
                 reply,
             } => {
+                self.look_for(&instances);
                 self.replies.insert(ticket, reply);
                 self.registered.insert(key.clone());
                 Command::RegisterBatch {
@@ -350,6 +360,7 @@ impl Driver {
                 on,
                 reply,
             } => {
+                self.look_for([&*instance]);
                 self.replies.insert(ticket, reply);
                 Command::Persist {
                     ticket,
@@ -471,6 +482,7 @@ impl Driver {
                 } => {
                     self.failed(&key, operation, error, retries);
                 }
+                Output::Placed { key, placed } => self.placed(&key, &placed),
                 Output::ListDenied { group } => self.list_denied(group),
                 Output::Done { ticket, outcome } => self.done(ticket, outcome),
                 Output::LoginRefused(failure) => self.login_is_refused(failure.to_string().into()),

@@ -47,6 +47,7 @@ impl Driver {
             }
             _ => None,
         };
+        self.look_at_interfaces();
         self.core
             .session_mut()
             .handle_connected(link, local, headers, now);

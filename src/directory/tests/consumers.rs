@@ -202,11 +202,11 @@ fn nothing_grows_over_many_pushes() {
         let gone = n % 20 + 1;
         script.push(all((1..=20).filter(|n| *n != gone)));
     }
-    let state = sub.shared.lock();
+    let state = sub.handle.shared.lock();
     assert!(state.derived.len() <= 8, "{}", state.derived.len());
     assert!(state.recent.len() <= 20);
     assert!(state.twins.is_empty());
     drop(state);
-    assert!(sub.view.consumers().is_empty());
+    assert!(sub.handle.view.consumers().is_empty());
     assert!(drain(&mut changes).len() <= 40);
 }

@@ -129,7 +129,7 @@ proptest! {
                     };
                     let listing = Listing::new(list.clone()).with_protected(protected);
                     let held = before.entries().iter().any(|entry| entry.is_held());
-                    let awaiting = script.sub.shared.lock().is_awaiting();
+                    let awaiting = script.sub.handle.shared.lock().is_awaiting();
                     script.apply(listing.clone(), origin);
                     let after = script.sub.snapshot();
                     if origin == Origin::Push && !held && !awaiting {

@@ -41,6 +41,8 @@ pub(super) struct Script {
     pub(super) black_holes: BTreeSet<SocketAddr>,
     pub(super) names: BTreeMap<&'static str, Result<Vec<IpAddr>, &'static str>>,
     pub(super) lists: BTreeMap<String, Vec<&'static str>>,
+    /// Where connections leave from.
+    pub(super) local: IpAddr,
     /// Whether each connection brings a token of its own.
     pub(super) tokens: bool,
     /// Whether the login that belongs to a dial fails.
@@ -148,6 +150,7 @@ impl World {
             black_holes: BTreeSet::new(),
             names: BTreeMap::new(),
             lists: BTreeMap::from([("orders".to_owned(), vec!["10.9.0.1:80", "10.9.0.2:80"])]),
+            local: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 9)),
             tokens: false,
             login_fails: false,
         };
@@ -336,7 +339,7 @@ impl World {
                 self.session.handle_resolved(link, server, result, now);
             }
             Event::Connected(link) => {
-                let local = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 9));
+                let local = self.script.local;
                 let token = self.script.tokens.then(|| {
                     let token = ("accessToken".to_owned(), format!("{link:?}"));
                     [token].into()

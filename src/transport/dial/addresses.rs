@@ -29,6 +29,10 @@ async fn resolve(address: &Address, options: &DialOptions) -> Result<Vec<SocketA
     let name = match address.host() {
         Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, address.port())]),
         Host::Name(name) => name,
+        Host::Own(_) => {
+            let why = "it stands for this machine's own address, which only a registration finds";
+            return Err(DialError::new(why.to_owned()));
+        }
     };
     let resolving = options.resolver.resolve(name, address.port());
     let found = resolving

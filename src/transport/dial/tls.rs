@@ -143,7 +143,7 @@ pub(in crate::transport) async fn shake_hands(
     let name = match (&ready.name, target.address.host()) {
         (Some(name), _) => name.clone(),
         (None, Host::Ip(ip)) => ServerName::from(*ip),
-        (None, Host::Name(name)) => ServerName::try_from(name.to_string()).map_err(|_| {
+        (None, name) => ServerName::try_from(name.to_string()).map_err(|_| {
             let why = format!(
                 "it is called {name:?}, which no certificate can be for; name one by `Tls::server_name`"
             );

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 /// What is wrong with `ip` as the address of an instance, and what to do.
-pub(super) fn objection(ip: IpAddr) -> Option<&'static str> {
+pub(crate) fn objection(ip: IpAddr) -> Option<&'static str> {
     let ip = ip.to_canonical(); // ::ffff:0.0.0.0 is 0.0.0.0
     let link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
