@@ -124,7 +124,10 @@ pub mod push_path;
 pub mod simulation;
 
 #[doc = include_str!("../docs/guide.md")]
-pub mod guide {}
+pub mod guide {
+    #[doc = include_str!("../docs/provider.md")]
+    pub mod provider {}
+}
 
 /// The README's code compiles.
 #[cfg(doctest)]

@@ -78,7 +78,7 @@ impl Drop for Provider {
 
 /// Two providers, a registry that lists them to the end, and consumers.
 struct World {
-    _registry: Registry,
+    registry: Registry,
     nacos: Client,
     one: Provider,
     two: Provider,
@@ -98,7 +98,7 @@ impl World {
             .await
             .unwrap();
         Self {
-            _registry: registry,
+            registry,
             nacos,
             one,
             two,
@@ -243,4 +243,60 @@ async fn a_provider_that_leaves_is_heard_without_the_registry() {
         assert_eq!(who(&client).await, "two", "{report}");
     }
     drop(served); // the other one leaves, too
+}
+
+/// One address in two services, as one process may provide both.
+#[tokio::test]
+async fn the_mark_of_another_service_says_nothing_of_this_one() {
+    let world = World::new().await;
+    let twin = world.one.instance.clone();
+    let twin = twin.with_metadata([(START_TIME, "3000")].into_iter().collect());
+    world.registry.register("billing", &twin);
+    let orders = world.nacos.subscribe("orders").await.unwrap();
+    let billing = world.nacos.subscribe("billing").await.unwrap();
+    soon(billing.wait_for(1, Duration::from_secs(20)))
+        .await
+        .unwrap();
+    let client = world.client(Protocol::Http1);
+    world.one.say("3000");
+    let calls = world.one.calls();
+    while world.one.calls() < calls + 4 {
+        who(&client).await; // as an instance of `orders`, which started at 1000
+    }
+    assert_eq!(orders.snapshot().callable_len(), 2);
+    assert_eq!(billing.snapshot().callable_len(), 1, "nobody called it");
+    let request = client.get("nacos://billing/").into_future();
+    assert_eq!(text(soon(request).await.unwrap()).await, "one");
+    assert_eq!(billing.snapshot().callable_len(), 0);
+    assert_eq!(orders.snapshot().callable_len(), 2);
+}
+
+/// A header of 10 MB is no head that anybody reads: its call fails, and nothing else does.
+#[tokio::test]
+async fn a_mark_of_ten_megabytes_costs_its_own_call_alone() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let world = World::new().await;
+        let client = world.client(protocol);
+        let orders = world.nacos.subscribe("orders").await.unwrap();
+        world.one.say(vec![b'1'; 10_000_000]);
+        let (mut failed, mut answered) = (0, 0);
+        while failed < 3 || answered < 3 {
+            match soon(client.get("nacos://orders/").into_future()).await {
+                Ok(response) => {
+                    assert_eq!(text(response).await, "two");
+                    answered += 1;
+                }
+                Err(_) => failed += 1,
+            }
+        }
+        assert_eq!(orders.snapshot().callable_len(), 2);
+        // With a mark that fits it is heard.
+        world.one.say("1000");
+        let heard = async {
+            while orders.snapshot().callable_len() == 2 {
+                let _ = client.get("nacos://orders/").into_future().await;
+            }
+        };
+        soon(heard).await;
+    }
 }

@@ -4,8 +4,9 @@
 //!
 //! `checkout` is what one would write: the clients are in axum's state, a call's deadline and
 //! trace are carried on to whom it calls, and what goes wrong there becomes a status that says
-//! whose fault it was. The rest of the program is its world, on the embedded registry: two
-//! instances of each service that is called, and a caller that checks all that.
+//! whose fault it was. The rest of the program is its world, on the embedded registry: two instances of
+//! each service that is called, and a caller that checks all that. Each of them registers and leaves
+//! through `Provider`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -28,6 +29,7 @@ mod providers;
 
 use std::{process::ExitCode, time::Duration};
 
+use axum::Router;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -38,7 +40,7 @@ use crate::{
     checkout::Checkout,
     context::{TIMEOUT, TRACEPARENT},
     greeter::greeter_client::GreeterClient,
-    providers::{Provider, Seen},
+    providers::{Seen, Served},
 };
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -65,12 +67,12 @@ async fn run() -> Result<String, Error> {
     let registry = Registry::start().await?;
     let server = registry.addr();
     let seen = Seen::default();
-    let mut stock = Vec::new();
-    let mut greeters = Vec::new();
-    for _ in 0..2 {
-        stock.push(Provider::start(&server, "stock", providers::stock(&seen)).await?);
-        greeters.push(Provider::start(&server, "greeter", providers::greeter(&seen)).await?);
-    }
+    let two = async |service, router: Router| {
+        let one = Served::start(&server, service, router.clone());
+        tokio::try_join!(one, Served::start(&server, service, router))
+    };
+    let stock = two("stock", providers::stock(&seen)).await?;
+    let greeters = two("greeter", providers::greeter(&seen)).await?;
 
     // The service. Clients are made once; both live as long as the state does.
     let nacos = Client::connect(&*server).await?;
@@ -79,12 +81,12 @@ async fn run() -> Result<String, Error> {
         http: by_name::Client::new(&nacos),
         greeter: GreeterClient::new(grpc::Channel::new(&greeter)),
     };
-    let _checkout = Provider::start(&server, "checkout", checkout::router(checkout)).await?;
+    let _checkout = Served::start(&server, "checkout", checkout::router(checkout)).await?;
 
     // Its caller.
     let caller = Caller {
         http: by_name::Client::new(&nacos),
-        seen,
+        seen: seen.clone(),
     };
     listed(&nacos.subscribe("checkout").await?, 1).await?;
     let listed_stock = nacos.subscribe("stock").await?;
@@ -105,29 +107,21 @@ async fn run() -> Result<String, Error> {
         .expect("Ann/broken", StatusCode::BAD_GATEWAY, "stock")
         .await?;
 
-    for provider in &stock {
-        provider.deregister().await?;
-    }
+    tokio::try_join!(stock.0.leave(), stock.1.leave())?;
     listed(&listed_stock, 0).await?;
     caller
         .expect("Ann/book", StatusCode::SERVICE_UNAVAILABLE, "stock")
         .await?;
-    for provider in &stock {
-        provider.register().await?;
-    }
+    let _stock = two("stock", providers::stock(&seen)).await?;
     listed(&listed_stock, 2).await?;
     caller.good().await?;
 
-    for provider in &greeters {
-        provider.deregister().await?;
-    }
+    tokio::try_join!(greeters.0.leave(), greeters.1.leave())?;
     listed(&greeter, 0).await?;
     caller
         .expect("Ann/book", StatusCode::SERVICE_UNAVAILABLE, "greeter")
         .await?;
-    for provider in &greeters {
-        provider.register().await?;
-    }
+    let _greeters = two("greeter", providers::greeter(&seen)).await?;
     listed(&greeter, 2).await?;
     caller.good().await?;
 

@@ -18,7 +18,10 @@ use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 use tonic::{Request, Status, Streaming};
-use tower_nacos::{Client, Instance};
+use tower_nacos::{
+    Client, Instance,
+    provider::{self, Provider},
+};
 
 use crate::{
     Error,
@@ -29,11 +32,9 @@ use crate::{
     },
 };
 
-/// One instance of a service: a server, and its registration.
-pub(crate) struct Provider {
-    nacos: Client,
-    service: &'static str,
-    instance: Instance,
+/// One instance of a service: a server that registers, and leaves on a signal.
+pub(crate) struct Served {
+    provider: Provider,
     serving: JoinHandle<std::io::Result<()>>,
 }
 
@@ -50,38 +51,39 @@ pub(crate) struct Call {
 
 struct Greets(Seen);
 
-impl Provider {
-    /// Serves, and registers.
+impl Served {
+    /// Serves; returns when it is registered.
     pub(crate) async fn start(
         server: &str,
         service: &'static str,
         router: Router,
     ) -> Result<Self, Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let instance = Instance::new(listener.local_addr()?.into());
+        let nacos = Client::connect(server).await?;
+        let provider = Provider::builder(&nacos, service)
+            .instance(Instance::new(listener.local_addr()?.into()))
+            .build();
+        let serving = axum::serve(listener, router.layer(provider.layer()))
+            .with_graceful_shutdown(provider.offline_on(provider::signal()))
+            .into_future();
         let this = Self {
-            serving: tokio::spawn(axum::serve(listener, router).into_future()),
-            nacos: Client::connect(server).await?,
-            service,
-            instance,
+            serving: tokio::spawn(serving),
+            provider,
         };
-        this.register().await?;
+        this.provider.online().await?;
         Ok(this)
     }
 
-    pub(crate) async fn register(&self) -> Result<(), Error> {
-        Ok(self
-            .nacos
-            .register(self.service, self.instance.clone())
-            .await?)
-    }
-
-    pub(crate) async fn deregister(&self) -> Result<(), Error> {
-        Ok(self.nacos.deregister(self.service).await?)
+    /// Leaves as on a signal; returns when its server has ended.
+    pub(crate) async fn leave(mut self) -> Result<(), Error> {
+        let report = self.provider.offline().await;
+        (&mut self.serving).await??;
+        println!("left: {report}");
+        Ok(())
     }
 }
 
-impl Drop for Provider {
+impl Drop for Served {
     fn drop(&mut self) {
         self.serving.abort();
     }

@@ -32,6 +32,8 @@ pub(crate) struct Pages {
     pub(crate) marks: Vec<Mark>,
     /// From the push of a removal until it was applied.
     pub(crate) evictions: Vec<Duration>,
+    /// Evictions that a mark on a response brought, before the push did.
+    pub(crate) marked: usize,
     /// Answers of each provider in each [`BUCKET`] by each way.
     pub(crate) answers: Vec<Vec<[u32; 3]>>,
     pub(crate) failures: Vec<u32>,
@@ -93,6 +95,9 @@ pub(crate) enum Happening {
     Offline,
     Killed,
     Evicted,
+    /// Evicted by its own word.
+    Marked,
+    LastCall,
     Exited,
     Returned,
 }
@@ -171,12 +176,35 @@ impl Books {
         *self.read().lives[life].finished.entry(id).or_default() += 1;
     }
 
-    /// Its eviction is applied now: no request that is given out from here on may reach it.
-    pub(crate) fn evicted(&self, life: usize, took: Duration) {
+    /// Its eviction is applied now, so long after its push, or by a mark: no request that is given out from here on may reach it.
+    pub(crate) fn evicted(&self, life: usize, took: Option<Duration>) {
         let last = self.ids.load(SeqCst);
         let mut pages = self.read();
         pages.lives[life].evicted_at = Some(last);
-        pages.evictions.push(took);
+        match took {
+            Some(took) => pages.evictions.push(took),
+            None => pages.marked += 1,
+        }
+    }
+
+    /// When the last call began that each life which left by itself has answered.
+    pub(crate) fn mark_last_calls(&self) {
+        let mut pages = self.read();
+        let pages = &mut *pages;
+        for life in pages
+            .lives
+            .iter()
+            .filter(|life| life.evicted_at.is_some() && life.killed.is_none())
+        {
+            let its =
+                |call: &&Call| matches!(&call.outcome, Outcome::Answered(by) if *by == life.name);
+            let last = pages.calls.iter().filter(its).map(|call| call.began).max();
+            pages.marks.extend(last.map(|at| Mark {
+                at,
+                provider: life.provider,
+                what: Happening::LastCall,
+            }));
+        }
     }
 
     pub(crate) fn mark(&self, provider: usize, what: Happening) {
@@ -197,7 +225,9 @@ impl Happening {
             Self::Offline => "deregistered",
             Self::Killed => "killed",
             Self::Evicted => "evicted",
-            Self::Exited => "drained, exited",
+            Self::Marked => "marked",
+            Self::LastCall => "last call",
+            Self::Exited => "exit",
             Self::Returned => "listed again",
         }
     }

@@ -17,7 +17,8 @@ pub(crate) struct Findings {
     /// it was not known yet that it had ended.
     pub(crate) lost_after_death: usize,
     pub(crate) after_eviction: usize,
-    pub(crate) evicted_p99: Duration,
+    /// From a push until it was applied, if there were any.
+    pub(crate) evicted_p99: Option<Duration>,
     /// What is not as it was claimed; empty if all is well.
     pub(crate) wrong: Vec<String>,
 }
@@ -147,9 +148,9 @@ fn killer<'a>(pages: &'a Pages, call: &Call, failure: &Failure) -> Option<&'a Li
         })
 }
 
-fn p99(values: &[Duration]) -> Duration {
+fn p99(values: &[Duration]) -> Option<Duration> {
     let mut sorted = values.to_vec();
     sorted.sort();
     let at = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
-    sorted.get(at).copied().unwrap_or_default()
+    sorted.get(at).copied()
 }

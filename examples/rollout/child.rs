@@ -1,6 +1,6 @@
 //! The program's side of a provider's process.
 
-use std::{process::Stdio, sync::Arc};
+use std::{process::Stdio, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -12,6 +12,13 @@ use tokio::{
 use tower_nacos::Address;
 
 use crate::{Error, HANG, books::Books};
+
+/// Where providers register.
+pub(crate) struct Place<'a> {
+    pub(crate) server: &'a str,
+    pub(crate) service: &'a str,
+    pub(crate) push_delay: Duration,
+}
 
 /// The first argument of the program when it is a provider.
 pub(crate) const AS_PROVIDER: &str = "as-provider";
@@ -32,14 +39,15 @@ impl Child {
     /// Starts it, and returns when it has registered.
     pub(crate) async fn start(
         books: &Arc<Books>,
-        (server, service): (&str, &str),
+        place: &Place<'_>,
         provider: usize,
         at: Option<&Address>,
     ) -> Result<Self, Error> {
         let (life, name) = books.new_life(provider);
         let at = at.map_or_else(|| "127.0.0.1:0".to_owned(), ToString::to_string);
         let mut process = Command::new(std::env::current_exe()?)
-            .args([AS_PROVIDER, server, service, &name, &at])
+            .args([AS_PROVIDER, place.server, place.service, &name, &at])
+            .arg(place.push_delay.as_millis().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -60,21 +68,21 @@ impl Child {
         })
     }
 
-    /// Deregisters it; returns when the registry has confirmed that.
+    /// Tells it to go; returns when the registry has confirmed that it lists it no more.
     pub(crate) async fn offline(&mut self) -> Result<(), Error> {
         self.commands.write_all(b"offline\n").await?;
         expect(&mut self.said, "offline").await?;
         Ok(())
     }
 
-    /// Lets it finish what it has, and waits for its end.
-    pub(crate) async fn drain(mut self) -> Result<(), Error> {
-        self.commands.write_all(b"drain\n").await?;
+    /// Waits for its end, which is its own affair; returns its report.
+    pub(crate) async fn ended(mut self) -> Result<String, Error> {
+        let report = expect(&mut self.said, "over").await?;
         let end = timeout(HANG, self.process.wait()).await;
-        let status = end.map_err(|_| "a provider drains for ever")??;
+        let status = end.map_err(|_| "a provider never ends")??;
         self.journal.await?;
         match status.success() {
-            true => Ok(()),
+            true => Ok(report),
             false => Err(format!("a provider ended with {status}").into()),
         }
     }

@@ -6,8 +6,9 @@
 //! as real ones do, or on `NACOS_SERVER=host:8848`. It checks what it claims against the
 //! providers' journals, and exits with 1 when a claim fails:
 //!
-//! * graceful (deregister, wait until callers have heard, drain, exit): no call fails, long answers
-//!   included, which are read on from an instance that is evicted;
+//! * graceful (told to go; `Provider` deregisters, marks its responses, lingers and drains): no call
+//!   fails, and none has to move to another instance, long answers included, which are read on from an
+//!   instance that is evicted;
 //! * kill (`kill -9`, in mid-call): no call fails but what that instance, or a connection to it,
 //!   had taken;
 //! * in both: no request is done twice, none enters an instance after its eviction is reported as
@@ -48,7 +49,7 @@ use crate::{
     books::Books,
     callers::Callers,
     check::check,
-    child::{AS_PROVIDER, Child},
+    child::{AS_PROVIDER, Child, Place},
     options::{Mode, Options},
     restart::{Fleet, Witness},
     view::View,
@@ -64,11 +65,11 @@ const HANG: Duration = Duration::from_secs(30);
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match &*args.iter().map(|arg| &**arg).collect::<Vec<_>>() {
-        [AS_PROVIDER, server, service, name, at] => {
-            let at = at
-                .parse()
-                .expect("an address from the program that started this one");
-            provider::run(server, service, (*name).to_owned(), at).await
+        [AS_PROVIDER, server, service, name, at, push_delay] => {
+            let ours = "from the program that started this one";
+            let push_delay = Duration::from_millis(push_delay.parse().expect(ours));
+            let at = at.parse().expect(ours);
+            provider::run((server, service), name, at, push_delay).await
         }
         _ => rollout(args.into_iter())
             .await
@@ -94,7 +95,11 @@ async fn rollout(args: impl Iterator<Item = String>) -> Result<String, Error> {
         }
     };
     let service = format!("rollout-{}", std::process::id());
-    let place = (&*server, &*service);
+    let place = &Place {
+        server: &server,
+        service: &service,
+        push_delay: options.hear / 2,
+    };
     println!(
         "{} providers on {server}, mode {}",
         options.providers,
@@ -128,15 +133,22 @@ async fn rollout(args: impl Iterator<Item = String>) -> Result<String, Error> {
     view.close(&books);
     restarted?;
     stopped?;
-    for provider in providers {
-        provider.drain().await?;
-    }
+    let ends = providers.into_iter().map(async |mut provider| {
+        provider.offline().await?;
+        provider.ended().await
+    });
+    futures_util::future::try_join_all(ends).await?;
     nacos.close(Duration::from_secs(5)).await?;
 
+    books.mark_last_calls();
     let pages = books.read();
     std::fs::write(&options.svg, picture::draw(&pages, options.mode))?;
     println!("picture: {}", options.svg.display());
-    let found = check(&pages, options.mode == Mode::Kill);
+    let mut found = check(&pages, options.mode == Mode::Kill);
+    if options.mode == Mode::Graceful && wires.moved() > 0 {
+        let text = format!("{} calls had to move to another instance", wires.moved());
+        found.wrong.push(text);
+    }
     if !found.wrong.is_empty() {
         let mut text = format!("{} claims do not hold:", found.wrong.len());
         for wrong in found.wrong.iter().take(20) {
@@ -150,7 +162,7 @@ async fn rollout(args: impl Iterator<Item = String>) -> Result<String, Error> {
         found.requests
     );
     let _ = match options.mode {
-        Mode::Graceful => write!(line, " failed={}", found.failed),
+        Mode::Graceful => write!(line, " failed={} marked={}", found.failed, pages.marked),
         Mode::Kill => write!(
             line,
             " lost_in_flight={} failed_other={} lost_begun={} lost_after_death={}",
@@ -162,10 +174,12 @@ async fn rollout(args: impl Iterator<Item = String>) -> Result<String, Error> {
     };
     let _ = write!(
         line,
-        " after_eviction={} moved={} evicted_p99_us={}",
+        " after_eviction={} moved={}",
         found.after_eviction,
         wires.moved(),
-        found.evicted_p99.as_micros()
     );
+    if let Some(took) = found.evicted_p99 {
+        let _ = write!(line, " evicted_p99_us={}", took.as_micros());
+    }
     Ok(line)
 }

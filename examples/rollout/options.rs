@@ -7,7 +7,7 @@ use crate::Error;
 /// How a provider goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Deregister, wait until callers have heard, drain, exit.
+    /// Told to go, as by SIGTERM.
     Graceful,
     /// `kill -9`.
     Kill,
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     pub(crate) rate: u32,
     /// Between a provider's return and the next one's end.
     pub(crate) steady: Duration,
-    /// From the answer to a deregistration until a provider stops serving.
+    /// From the answer to a deregistration until a provider stops serving, at least.
     pub(crate) hear: Duration,
     pub(crate) servers: Option<String>,
     pub(crate) svg: PathBuf,

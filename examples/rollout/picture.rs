@@ -75,7 +75,7 @@ impl Sheet {
 
     fn open(&mut self, height: f64, pages: &Pages, mode: Mode) {
         let how = match mode {
-            Mode::Graceful => "deregister, wait until callers have heard, drain, exit",
+            Mode::Graceful => "told to go: deregister, mark, linger, drain, exit",
             Mode::Kill => "kill -9",
         };
         let _ = write!(
@@ -149,7 +149,9 @@ impl Sheet {
             Happening::Offline => ("#e08a00", "4 3", 0.0),
             Happening::Killed => (FAILED, "", 0.0),
             Happening::Evicted => ("#222", "", 1.0),
-            Happening::Exited => ("#888", "2 3", 2.0),
+            Happening::Marked => ("#7b2d8b", "", 1.0),
+            Happening::LastCall => ("#1b6ca8", "1 3", 2.0),
+            Happening::Exited => ("#888", "2 3", 3.0),
             Happening::Returned => ("#2a8f3c", "4 3", 0.0),
         };
         let x = self.x(mark.at);

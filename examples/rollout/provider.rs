@@ -1,5 +1,5 @@
-//! A provider: a process of its own that serves HTTP/1, HTTP/2 and gRPC on one address, registers
-//! itself, and keeps a journal on its standard output of every request that it began and finished.
+//! A provider: a process of its own that serves HTTP/1, HTTP/2 and gRPC on one address, registers and
+//! leaves through [`Provider`], and keeps a journal on its standard output of every request that it began and finished.
 //!
 //! The journal is what the claims are checked against. A line is written before a request is
 //! worked on, straight into the pipe, so that it outlives a `kill -9`.
@@ -24,11 +24,14 @@ use axum::{
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::sleep,
 };
 use tonic::{Request, Status, Streaming};
-use tower_nacos::{Client, Instance};
+use tower_nacos::{
+    Client, Instance,
+    provider::{self, Provider, Stage},
+};
 
 use crate::{
     Error,
@@ -48,17 +51,18 @@ const PIECE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 struct Name(&'static str);
 
-/// Serves until it is told to go: `offline` deregisters, `drain` finishes what it has and ends.
+/// Serves until it is told to go, by SIGTERM or a line on its standard input, and leaves so that
+/// nobody notices.
 ///
 /// The end of its standard input ends it at once: a provider never outlives the program.
 pub(crate) async fn run(
-    server: &str,
-    service: &str,
-    name: String,
+    (server, service): (&str, &str),
+    name: &str,
     at: SocketAddr,
+    push_delay: Duration,
 ) -> Result<(), Error> {
-    let mut commands = commands();
-    let name = Name(name.leak());
+    let command = command();
+    let name = Name(name.to_owned().leak());
     let listener = bind(at).await?;
     let address = listener.local_addr()?;
     let router = Router::new()
@@ -69,30 +73,32 @@ pub(crate) async fn run(
             GreeterServer::new(name.clone()),
         )
         .with_state(name);
-    let (drain, draining) = oneshot::channel::<()>();
     let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async {
-        let _ = draining.await;
-    });
-    let serving = tokio::spawn(serving.into_future());
 
     let nacos = Client::connect(server).await?;
-    nacos
-        .register(service, Instance::new(address.into()))
-        .await?;
-    say(&format!("ready {address}"));
-    while let Some(command) = commands.recv().await {
-        match &*command {
-            "offline" => {
-                nacos.deregister(service).await?;
-                say("offline");
-            }
-            "drain" => break,
-            other => return Err(format!("{other}?").into()),
+    let provider = Provider::builder(&nacos, service)
+        .instance(Instance::new(address.into()))
+        .push_delay(push_delay)
+        .build();
+    let told = async {
+        tokio::select! {
+            () = provider::signal() => {}
+            _ = command => {}
         }
-    }
-    let _ = drain.send(());
-    serving.await??;
+    };
+    let offline = provider.offline_on(told);
+    let serving = axum::serve(listener, router.layer(provider.layer()));
+    let serving = serving.with_graceful_shutdown(offline).into_future();
+    let telling = async {
+        provider.reached(Stage::Online).await;
+        say(&format!("ready {address}"));
+        provider.reached(Stage::Lingering).await;
+        say("offline");
+    };
+    let (served, ()) = tokio::join!(serving, telling);
+    served?;
+    let report = provider.report();
+    say(&format!("over {report}"));
     nacos.close(Duration::from_secs(5)).await?;
     Ok(())
 }
@@ -199,16 +205,18 @@ fn say(line: &str) {
     let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
 }
 
-/// The lines of the standard input. A thread, so that its end is seen whatever the runtime does.
-fn commands() -> mpsc::UnboundedReceiver<String> {
-    let (send, commands) = mpsc::unbounded_channel();
+/// The first line of the standard input. A thread, so that its end is seen whatever the runtime does.
+fn command() -> oneshot::Receiver<()> {
+    let (send, command) = oneshot::channel();
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            let _ = send.send(line);
+        let mut lines = std::io::stdin().lock().lines().map_while(Result::ok);
+        if lines.next().is_some() {
+            let _ = send.send(());
         }
+        lines.for_each(drop);
         std::process::exit(1);
     });
-    commands
+    command
 }
 
 /// Where it was before: a caller's own port may lie there for a moment.

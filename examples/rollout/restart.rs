@@ -5,21 +5,20 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tower_nacos::{
     Address, Subscription,
-    directory::{Change, ChangeKind, Changes},
+    directory::{Cause, Change, ChangeKind, Changes},
 };
 
 use crate::{
     Error, HANG,
     books::{Books, Happening, Killed},
-    child::Child,
+    child::{Child, Place},
     options::{Mode, Options},
     view::View,
 };
 
 pub(crate) struct Fleet<'a> {
     pub(crate) options: &'a Options,
-    /// Registry and service.
-    pub(crate) place: (&'a str, &'a str),
+    pub(crate) place: &'a Place<'a>,
     pub(crate) changes: Changes,
     pub(crate) witness: Witness<'a>,
 }
@@ -53,17 +52,15 @@ impl Fleet<'_> {
         Ok(())
     }
 
-    /// Deregister, wait until callers have heard, drain, exit.
+    /// Tells it to go, and looks on: what is to be done then it knows by itself.
     async fn take_down(&mut self, provider: usize, mut old: Child) -> Result<(), Error> {
         let (life, address) = (old.life, old.address.clone());
-        let (witness, hear) = (&self.witness, self.options.hear);
-        witness.happened(provider, Happening::Offline, "");
+        let witness = &self.witness;
         old.offline().await?;
-        // A provider cannot see what its callers know, so it does not look either.
+        witness.happened(provider, Happening::Offline, "");
         let gone = async {
-            sleep(hear).await;
-            old.drain().await?;
-            witness.happened(provider, Happening::Exited, "");
+            let report = old.ended().await?;
+            witness.happened(provider, Happening::Exited, &report);
             Ok::<_, Error>(())
         };
         let heard = async {
@@ -100,9 +97,14 @@ impl Witness<'_> {
     async fn applied(&self, provider: usize, life: usize, change: &Change) -> Result<(), Error> {
         let applied = timeout(HANG, self.orders.applied(change.revision)).await;
         applied.map_err(|_| "an eviction is never applied")??;
+        if change.cause() == Some(Cause::GoingOffline) {
+            self.books.evicted(life, None);
+            self.happened(provider, Happening::Marked, "callers heard it from itself");
+            return Ok(());
+        }
         let now = Instant::now().into_std();
         let took = now - change.received_at.ok_or("an eviction without a push")?;
-        self.books.evicted(life, took);
+        self.books.evicted(life, Some(took));
         let detail = format!("applied {} µs after the push", took.as_micros());
         self.happened(provider, Happening::Evicted, &detail);
         Ok(())

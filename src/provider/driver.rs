@@ -115,6 +115,8 @@ impl Driver {
         let (now, calls) = (clock::now(), self.inner.shared.traffic.calls());
         match command {
             Some(Command::Online) => self.sequence.go_online(now),
+            // Two servers of one provider hear the same signal, and a hook may be asked besides.
+            Some(Command::Offline) if self.sequence.is_leaving() => {}
             Some(Command::Offline) => self.signal("told to go offline"),
             Some(Command::Hasten) if self.sequence.is_leaving() => self.signal("hastened"),
             Some(Command::Hasten) => {}

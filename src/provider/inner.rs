@@ -18,6 +18,7 @@ use crate::client::{Client, RequestError};
 
 pub(super) enum Command {
     Online,
+    /// Told once more, it changes nothing.
     Offline,
     /// Offline, if it is on its way there.
     Hasten,

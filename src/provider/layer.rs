@@ -24,6 +24,13 @@ use crate::model::{OFFLINE_HEADER, SERVICE_HEADER};
 const OFFLINE: HeaderName = HeaderName::from_static(OFFLINE_HEADER);
 const CALLEE: HeaderName = HeaderName::from_static(SERVICE_HEADER);
 
+/// The one path for which a request carries [`InFlightHere`] on.
+pub(super) const OFFLINE_PATH: &str = "/offline";
+
+/// The request came through a provider's own layer, and is in flight there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlightHere;
+
 /// What the layers and services of one provider share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -117,8 +124,11 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<A>) -> Self::Future {
+    fn call(&mut self, mut request: Request<A>) -> Self::Future {
         let shared = &self.shared;
+        if request.uri().path().ends_with(OFFLINE_PATH) {
+            request.extensions_mut().insert(InFlightHere);
+        }
         let in_flight = shared.traffic.enter(shared.is_call(&request));
         let version = request.version();
         let grpc = is_grpc(request.headers());

@@ -49,6 +49,7 @@ mod clock;
 mod driver;
 mod error;
 mod handle;
+mod hooks;
 mod inner;
 mod layer;
 mod names;
@@ -72,6 +73,7 @@ pub use self::{
     body::Body,
     builder::Builder,
     error::OnlineError,
+    hooks::{Hooks, HooksBody, HooksFuture},
     layer::{OfflineLayer, OfflineService, ResponseFuture},
     report::{Offline, Report},
     serve::{Serve, ServeError, Serving, serve},
@@ -175,11 +177,15 @@ impl Provider {
     ///
     /// A second call while it lingers does not hasten it.
     pub async fn offline(&self) -> Report {
+        self.go_offline();
+        self.reached(Stage::Over).await;
+        self.report()
+    }
+
+    fn go_offline(&self) {
         if self.stage() < Stage::Leaving {
             let _ = self.handle.tell(Command::Offline);
         }
-        self.reached(Stage::Over).await;
-        self.report()
     }
 
     /// Ends the waiting of a provider that leaves: it stops listening at once and finishes what is

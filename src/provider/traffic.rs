@@ -175,6 +175,12 @@ impl Traffic {
         self.cut.fetch_add(1, SeqCst);
     }
 
+    /// What is in flight ends with its connection, before it has seen that it is cut.
+    pub(super) fn count_all_cut(&self) {
+        let left = u64::try_from(self.in_flight.load(SeqCst)).unwrap_or(u64::MAX);
+        self.cut.fetch_add(left, SeqCst);
+    }
+
     /// Ready when calls are cut. Look at [`is_cut`](Self::is_cut) once it was made.
     pub(super) fn when_cut(&self) -> OwnedNotified {
         let stripe = self.stripe.fetch_add(1, SeqCst) % STRIPES;

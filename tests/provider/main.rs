@@ -5,7 +5,11 @@
     reason = "a test owns the tasks that it spawns"
 )]
 
+mod hooks;
 mod offline;
 mod online;
+#[cfg(unix)]
+mod process;
 mod serve;
 mod support;
+mod upgrade;

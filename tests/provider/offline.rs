@@ -131,6 +131,55 @@ async fn a_frozen_registry_holds_up_nothing_and_is_told_of() {
 }
 
 #[tokio::test]
+async fn a_registry_that_is_gone_holds_up_nothing_and_is_told_of() {
+    let (registry, nacos) = registry().await;
+    let mut served = Served::start(&nacos, "orders", |b| {
+        b.deregister_timeout(Duration::from_millis(100))
+            .max_linger(Duration::from_millis(200))
+    })
+    .await;
+    within("online", served.provider.reached(Stage::Online)).await;
+    registry.stop().await;
+    served.signal();
+    let report = served.ended().await.report();
+    let text = report.to_string();
+    let offline = report.offline.unwrap();
+    assert!(!offline.is_confirmed() && offline.unconfirmed.is_some());
+    assert!(text.contains("which may list it for 30s"), "{text}");
+}
+
+#[tokio::test]
+async fn a_call_in_flight_is_answered_however_long_it_takes() {
+    let (_registry, nacos) = registry().await;
+    let mut served = Served::start(&nacos, "orders", |b| {
+        b.push_delay(Duration::ZERO)
+            .drain_timeout(Duration::from_secs(3_600))
+    })
+    .await;
+    within("online", served.provider.reached(Stage::Online)).await;
+    let address = served.address;
+    let waiting = tokio::spawn(async move { call(address, "/wait", &[]).await });
+    let busy = async {
+        while served.provider.report().in_flight == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("it is in flight", busy).await;
+    served.signal();
+    within("draining", served.provider.reached(Stage::Draining)).await;
+    // Nobody listens any more.
+    let refused = async { while Wire::dial(address).await.is_ok() {} };
+    within("nobody listens", refused).await;
+    assert!(!waiting.is_finished());
+    served.hold.0.send_replace(true);
+    let (status, headers, body) = within("an answer", waiting).await.unwrap();
+    assert_eq!((status, &*body), (200, "waited"));
+    assert!(headers.contains_key(MARK));
+    let offline = served.ended().await.report().offline.unwrap();
+    assert_eq!((offline.in_flight_at_end, offline.cut), (1, 0));
+}
+
+#[tokio::test]
 async fn a_refused_deregistration_is_not_taken_for_one() {
     let (registry, nacos) = registry().await;
     let mut served = Served::start(&nacos, "orders", |b| {

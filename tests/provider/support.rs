@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Response, body::Incoming, client::conn::http1, header::HeaderMap};
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -43,7 +44,8 @@ pub(crate) async fn registry() -> (Registry, Client) {
 #[derive(Clone)]
 pub(crate) struct Hold(pub(crate) watch::Sender<bool>);
 
-/// `/` answers, `/wait` when it is let go, `/stream` in pieces until then, `/panic` does.
+/// `/` answers, `/wait` when it is let go, `/stream` in pieces until then, `/panic` does, `/echo` is an
+/// upgrade to a connection that says what it hears.
 pub(crate) fn app() -> (Router, Hold) {
     let hold = Hold(watch::Sender::new(false));
     let app = Router::new()
@@ -54,6 +56,7 @@ pub(crate) fn app() -> (Router, Hold) {
         )
         .route("/wait", get(wait))
         .route("/stream", get(pieces))
+        .route("/echo", get(echo))
         .with_state(hold.clone());
     (app, hold)
 }
@@ -61,6 +64,24 @@ pub(crate) fn app() -> (Router, Hold) {
 async fn wait(State(hold): State<Hold>) -> &'static str {
     hold.let_go().await;
     "waited"
+}
+
+/// What a WebSocket is to HTTP.
+async fn echo(mut request: axum::extract::Request) -> Response<Body> {
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let mut io = TokioIo::new(upgraded.await.unwrap());
+        let mut heard = [0; 64];
+        while let Ok(length @ 1..) = io.read(&mut heard).await {
+            io.write_all(&heard[..length]).await.unwrap();
+        }
+    });
+    Response::builder()
+        .status(101)
+        .header("connection", "upgrade")
+        .header("upgrade", "echo")
+        .body(Body::empty())
+        .unwrap()
 }
 
 async fn pieces(State(hold): State<Hold>) -> Body {

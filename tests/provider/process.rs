@@ -1,0 +1,136 @@
+//! A provider that is a process of its own, and real signals.
+
+use std::{process::Stdio, time::Duration};
+
+use axum::routing::get;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    net::TcpListener,
+    process::{Child, ChildStdout, Command},
+};
+use tower_nacos::{
+    Client, Instance,
+    provider::{self, Provider, Stage},
+    testing::Registry,
+};
+
+use crate::support::{Wire, call, within};
+
+/// Names the registry to the process that is the provider.
+const REGISTRY: &str = "PROVIDER_OF_REGISTRY";
+
+/// What the process runs: this test, which is none when nobody names a registry.
+#[tokio::test]
+async fn a_process() {
+    let Ok(registry) = std::env::var(REGISTRY) else {
+        return;
+    };
+    let nacos = Client::connect(&*registry).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let hour = Duration::from_secs(3_600);
+    let provider = Provider::builder(&nacos, "orders")
+        .instance(Instance::new(address.into()))
+        .push_delay(hour)
+        .max_linger(hour)
+        .build();
+    let app = axum::Router::new().route("/", get(async || "here"));
+    let app = app.layer(provider.layer());
+    let offline = provider.offline_on(provider::signal());
+    let telling = async {
+        provider.reached(Stage::Online).await;
+        println!("\nonline {address}");
+        provider.reached(Stage::Lingering).await;
+        println!("\nlingering");
+    };
+    let serving = async {
+        axum::serve(listener, app)
+            .with_graceful_shutdown(offline)
+            .await
+    };
+    let (served, ()) = tokio::join!(serving, telling);
+    served.unwrap();
+    println!("\nover {}", provider.report());
+}
+
+struct Process {
+    child: Child,
+    said: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(registry: &Registry) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "process::a_process", "--nocapture"])
+            .env(REGISTRY, registry.addr())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, said }
+    }
+
+    /// What it says after this word.
+    async fn says(&mut self, word: &str) -> String {
+        let wanted = async {
+            loop {
+                let line = self.said.next_line().await.unwrap();
+                let line = line.unwrap_or_else(|| panic!("it ended before it said {word}"));
+                if let Some(rest) = line.strip_prefix(word) {
+                    return rest.trim().to_owned();
+                }
+            }
+        };
+        within(word, wanted).await
+    }
+
+    async fn kill(&self, signal: &str) {
+        let pid = self.child.id().unwrap();
+        let killed = Command::new("sh")
+            .args(["-c", &format!("kill -{signal} {pid}")])
+            .status()
+            .await;
+        assert!(killed.unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn a_signal_makes_it_linger_and_a_second_one_ends_that() {
+    let registry = Registry::start().await.unwrap();
+    for second in ["TERM", "INT"] {
+        let mut process = Process::start(&registry);
+        let address = process.says("online").await.parse().unwrap();
+        assert_eq!(registry.inspect(|view| view.addresses("orders").len()), 1);
+        process.kill("TERM").await;
+        process.says("lingering").await;
+        assert!(registry.inspect(|view| view.addresses("orders").is_empty()));
+        // Callers have an hour; it serves and says so.
+        let (status, headers, _) = call(address, "/", &[]).await;
+        assert!(status == 200 && headers.contains_key("x-nacos-offline"));
+        process.kill(second).await;
+        let report = process.says("over").await;
+        assert!(report.contains("hastened by a second signal"), "{report}");
+        let status = within("its end", process.child.wait()).await.unwrap();
+        assert!(status.success(), "{status}");
+        assert!(Wire::dial(address).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_killed_leaves_with_its_connection() {
+    let registry = Registry::start().await.unwrap();
+    let mut process = Process::start(&registry);
+    process.says("online").await;
+    process.kill("KILL").await;
+    let gone = registry.wait_until(|view| view.addresses("orders").is_empty());
+    within("the registry sees it", gone).await;
+    // Killed in its linger nothing is left to be found out.
+    let mut process = Process::start(&registry);
+    process.says("online").await;
+    process.kill("TERM").await;
+    process.says("lingering").await;
+    process.kill("KILL").await;
+    within("its end", process.child.wait()).await.unwrap();
+    assert!(registry.inspect(|view| view.addresses("orders").is_empty()));
+}
