@@ -29,6 +29,7 @@ mod state;
 #[cfg(feature = "tls")]
 mod tls;
 mod url;
+mod witness;
 
 use std::{
     fmt,
@@ -49,6 +50,7 @@ use tokio::{
 pub use self::ram::RamCredentials;
 #[cfg(feature = "tls")]
 pub use self::tls::Tls;
+pub(crate) use self::witness::Witness;
 pub use self::{
     builder::{Builder, IntoServers},
     config::Config,
