@@ -141,6 +141,88 @@ async fn a_service_that_is_back_is_called_within_250_ms_and_a_dial_by_one_and_by
     }
 }
 
+/// How long after one dial that failed the next is made for whoever asks is an option; so long the
+/// calls between fail at once.
+#[tokio::test(start_paused = true)]
+async fn redial_after_says_how_often_a_dead_service_is_dialled() {
+    for after in [Duration::from_millis(50), Duration::from_millis(600)] {
+        let (mut writer, orders) = registry();
+        writer.publish([instance("10.0.0.1:80")], now());
+        let (port, calls) = (Port::default(), AtomicUsize::new(0));
+        let balance = Balance::builder(&orders)
+            .classify(|error: &io::Error| Verdict::unreachable(error))
+            .redial_after(after)
+            .build(port.clone());
+        let dead = Duration::from_millis(3_050);
+        let back = Instant::now() + dead;
+        while Instant::now() < back {
+            assert!(balance.clone().oneshot(()).await.is_err());
+            calls.fetch_add(1, Relaxed);
+            sleep(Duration::from_millis(1)).await;
+        }
+        let dials = port.0.at.lock().unwrap().clone();
+        for two in dials.windows(2) {
+            assert!(two[1] - two[0] >= after, "{after:?}: {dials:?}");
+        }
+        let each = after + DIAL + Duration::from_millis(1);
+        let least = dead.as_millis() / each.as_millis() / 2;
+        assert!(dials.len() as u128 >= least, "{after:?}: {}", dials.len());
+        assert!(calls.load(Relaxed) > 10 * dials.len());
+        port.0.is_up.store(true, Relaxed);
+        while balance.clone().oneshot(()).await.is_err() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let limit = after + DIAL + Duration::from_millis(2);
+        assert!(back.elapsed() <= limit, "{after:?}: {:?}", back.elapsed());
+    }
+}
+
+/// So is how long a probe may take: who waits for it waits no longer.
+#[tokio::test(start_paused = true)]
+async fn probe_timeout_says_how_long_a_probe_that_hangs_is_waited_for() {
+    /// Its probes hang; it counts those that are neither over nor dropped.
+    #[derive(Clone, Default)]
+    struct Hanging(Port);
+
+    impl MakeEndpoint for Hanging {
+        type Service = Port;
+
+        fn make(&self, _: &NacosInstance) -> Port {
+            self.0.clone()
+        }
+
+        fn probe(&self, _: &NacosInstance) -> Option<BoxFuture<'static, Result<(), String>>> {
+            self.0.0.at_once.fetch_add(1, SeqCst);
+            let dial = Dial(self.0.clone());
+            Some(Box::pin(async move {
+                let _dial = dial;
+                std::future::pending().await
+            }))
+        }
+    }
+
+    for timeout in [Duration::from_millis(300), Duration::from_secs(20)] {
+        let (mut writer, orders) = registry();
+        writer.publish([instance("10.0.0.1:80")], now());
+        let hanging = Hanging::default();
+        let balance = Balance::builder(&orders)
+            .classify(|error: &io::Error| Verdict::unreachable(error))
+            .probe_timeout(timeout)
+            .build(hanging.clone());
+        assert!(balance.clone().oneshot(()).await.is_err());
+        sleep(REDIAL).await;
+        let began = Instant::now();
+        let error = balance.clone().oneshot(()).await.unwrap_err();
+        let waited = began.elapsed();
+        assert!(
+            waited >= timeout && waited <= timeout + Duration::from_millis(5),
+            "{timeout:?}: {waited:?}"
+        );
+        assert!(error.to_string().contains("probe_timeout"), "{error}");
+        assert_eq!(hanging.0.0.at_once.load(SeqCst), 0, "it is dropped");
+    }
+}
+
 /// Where a call finds out, since the maker has no probe: who gives that up leaves it to the next who
 /// waits, at once.
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,5 @@
-//! Peak EWMA gives instances that are alike the same, whoever came first, and still sheds the slow.
+//! Peak EWMA gives instances that are alike the same, whoever came first, and still sheds those that
+//! are slow or fail; a stream's life is no latency.
 
 #![allow(
     clippy::disallowed_methods,
@@ -30,22 +31,35 @@ use tower_nacos::{
     endpoint::InFlight,
 };
 
-/// Instances whose answers take `usual` to twice that, one of them perhaps `slow` times as long.
+/// Instances that take so long to answer, one of them perhaps `slow` times as long; one may fail at
+/// once instead.
 #[derive(Clone)]
 struct Field {
     calls: Arc<Mutex<HashMap<String, usize>>>,
     random: Arc<Mutex<StdRng>>,
+    takes: Takes,
     slow: Arc<Mutex<Option<(String, u32)>>>,
+    failing: Arc<Mutex<Option<String>>>,
+}
+
+#[derive(Clone, Copy)]
+enum Takes {
+    /// From the usual to twice that, one as likely as the other.
+    Evenly,
+    /// From half the usual on, with an exponential tail.
+    LongTailed,
 }
 
 type Answer = futures_util::future::BoxFuture<'static, Result<(), io::Error>>;
 
 impl Field {
-    fn new(seed: u64) -> Self {
+    fn new(takes: Takes, seed: u64) -> Self {
         Self {
             calls: Arc::default(),
             random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
+            takes,
             slow: Arc::default(),
+            failing: Arc::default(),
         }
     }
 
@@ -72,12 +86,22 @@ impl Field {
             .unwrap()
             .entry(address.to_owned())
             .or_default() += 1;
-        let usual = self.random.lock().unwrap().random_range(USUAL..2 * USUAL);
+        let usual = {
+            let mut random = self.random.lock().unwrap();
+            match self.takes {
+                Takes::Evenly => random.random_range(USUAL..2 * USUAL),
+                Takes::LongTailed => USUAL.mul_f64(0.5 - 0.5 * (1.0 - random.random::<f64>()).ln()),
+            }
+        };
+        let fails = self.failing.lock().unwrap().as_deref() == Some(address);
         let times = match &*self.slow.lock().unwrap() {
             Some((slow, times)) if slow == address => *times,
             _ => 1,
         };
         Box::pin(async move {
+            if fails {
+                return Err(io::Error::other("at once"));
+            }
             sleep(usual * times).await;
             Ok(())
         })
@@ -130,7 +154,7 @@ proptest! {
             let (mut writer, orders) = registry();
             let all = addresses(n);
             list(&mut writer, &all);
-            let field = Field::new(seed);
+            let field = Field::new(Takes::Evenly, seed);
             let calls = 400 * n;
             call(&field.balance(&orders), calls, at_once).await;
             for address in &all {
@@ -149,7 +173,7 @@ proptest! {
             let all = addresses(n + 1);
             let (newcomer, old) = all.split_last().unwrap();
             list(&mut writer, old);
-            let field = Field::new(seed);
+            let field = Field::new(Takes::Evenly, seed);
             let balance = field.balance(&orders);
             call(&balance, 200 * n, at_once).await;
             list(&mut writer, &all);
@@ -171,7 +195,7 @@ proptest! {
             let (mut writer, orders) = registry();
             let all = addresses(n);
             list(&mut writer, &all);
-            let field = Field::new(seed);
+            let field = Field::new(Takes::Evenly, seed);
             let balance = field.balance(&orders);
             call(&balance, 100 * n, at_once).await;
             *field.slow.lock().unwrap() = Some((all[0].clone(), times));
@@ -191,6 +215,48 @@ proptest! {
     }
 }
 
+/// Answers that differ by more than the policy takes for noise are still those of equals.
+#[tokio::test(start_paused = true)]
+async fn of_equals_whose_answers_have_a_long_tail_each_has_half_a_share_at_least() {
+    for (n, seed) in [(2, 1), (3, 2), (4, 3), (6, 4), (8, 5)] {
+        for at_once in [1, 16] {
+            let (mut writer, orders) = registry();
+            let all = addresses(n + 1);
+            let (newcomer, old) = all.split_last().unwrap();
+            list(&mut writer, old);
+            let field = Field::new(Takes::LongTailed, seed);
+            let balance = field.balance(&orders);
+            let calls = 10_000 * at_once.min(2);
+            call(&balance, calls, at_once).await;
+            for address in old {
+                let called = field.called(address);
+                assert!(
+                    called * 2 * n >= calls,
+                    "{at_once} at once, {called} by {n}"
+                );
+            }
+            list(&mut writer, &all);
+            call(&balance, 96, at_once).await;
+            assert!(field.called(newcomer) > 0, "{at_once} at once, {n}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failing_at_once_is_not_being_fast() {
+    let (mut writer, orders) = registry();
+    let all = addresses(3);
+    list(&mut writer, &all);
+    let field = Field::new(Takes::Evenly, 7);
+    *field.failing.lock().unwrap() = Some(all[0].clone());
+    let balance = field.balance(&orders);
+    for _ in 0..300 {
+        let _ = balance.clone().oneshot(()).await;
+    }
+    let failed = field.called(&all[0]);
+    assert!((1..=4).contains(&failed), "{failed} of 300");
+}
+
 /// Called one at a time, who has a third of the weight has more than a third of its share.
 #[tokio::test(start_paused = true)]
 async fn small_weights_do_not_starve() {
@@ -199,7 +265,7 @@ async fn small_weights_do_not_starve() {
     let weights = [1.0, 3.0];
     let listed = all.iter().zip(weights);
     writer.publish(listed.map(|(a, w)| instance(a).with_weight(w)), now());
-    let field = Field::new(7);
+    let field = Field::new(Takes::Evenly, 7);
     call(&field.balance(&orders), 2_000, 1).await;
     let called = field.called(&all[0]);
     assert!((400..=700).contains(&called), "{called} of 2,000");
@@ -224,7 +290,7 @@ async fn how_long_a_stream_lasts_is_not_how_slow_its_instance_is() {
     let (mut writer, orders) = registry();
     let all = addresses(3);
     list(&mut writer, &all);
-    let (field, stream) = (Field::new(7), Stream::default());
+    let (field, stream) = (Field::new(Takes::Evenly, 7), Stream::default());
     let answering = field.clone();
     let balance = Balance::builder(&orders)
         .policy(PeakEwma::new())

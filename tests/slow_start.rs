@@ -112,6 +112,38 @@ async fn a_new_instance_rises_from_a_tenth_to_its_share_over_30_seconds() {
     assert_eq!(explained.warmth, None, "{explained}");
 }
 
+/// Also for the choice of two: what is compared is the calls for the weight of the moment.
+#[tokio::test(start_paused = true)]
+async fn under_load_a_new_instance_has_calls_in_flight_for_what_it_weighs_now() {
+    Random::seed_thread(3);
+    let (mut writer, orders) = registry();
+    writer.publish([A, B].map(instance), now());
+    let called = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&called);
+    let balance = Balance::builder(&orders)
+        .policy(P2c::new())
+        .slow_start(SlowStart::new())
+        .build(move |instance: &Instance| {
+            let (is_new, count) = (instance.address().to_string() == C, Arc::clone(&count));
+            tower::service_fn(move |(): ()| {
+                *count.lock().unwrap() += usize::from(is_new);
+                std::future::pending::<Result<(), std::io::Error>>()
+            })
+        });
+    assert_eq!(balance.explain(&A.parse().unwrap()).share, 0.5); // nobody is new
+    writer.publish([A, B, C].map(instance), now());
+    let mut calls: Vec<_> = (0..1_000)
+        .map(|_| Box::pin(balance.clone().oneshot(())))
+        .collect();
+    for call in &mut calls {
+        let mut cx = discover_support::idle_context();
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+    }
+    // A tenth of what the two weigh each; by the number of calls alone it would be twice as many.
+    let called = *called.lock().unwrap();
+    assert!((35..=60).contains(&called), "{called} of 1,000");
+}
+
 #[tokio::test(start_paused = true)]
 async fn when_more_than_half_are_new_none_is_spared_and_none_falls_back() {
     let mut world = World::new(&[A], SlowStart::new());

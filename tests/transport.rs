@@ -6,6 +6,7 @@ mod transport {
     mod attacks_load;
     mod basics;
     mod blame;
+    mod evidence;
     mod faults;
     mod full;
     mod probes;

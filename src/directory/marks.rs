@@ -1,5 +1,5 @@
 //! From a response's mark to the local copy: the one thing that is published off the writer's thread
-//! because a provider, not the registry, said so.
+//! because a provider, not the registry, said so. What probes find goes the same way.
 
 use std::{sync::Arc, time::Instant};
 
@@ -8,7 +8,7 @@ use crate::{
     model::Address,
 };
 
-/// Takes marks to a service's local copy. Keeps no subscription alive.
+/// Takes marks, and what probes find, to a service's local copy. Keeps no subscription alive.
 #[derive(Clone, Debug)]
 pub(crate) struct Marks(pub(super) Arc<Shared>);
 
@@ -77,5 +77,11 @@ impl Marks {
         if marked {
             shared.tell_writer();
         }
+    }
+
+    /// No connection to this presence of the instance can be had: if the collapse guard holds it, it
+    /// no longer does. Publishes on the caller's thread, as [`going_offline`](Self::going_offline).
+    pub(crate) fn unreachable(&self, address: &Address, generation: Generation, now: Instant) {
+        self.0.report_unreachable(address, generation, now);
     }
 }

@@ -102,3 +102,68 @@ impl<S> Endpoint<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, Weak};
+
+    use super::*;
+    use crate::{
+        directory,
+        endpoint::{choice::Picked, health::rules::Outliers, tried::Tried},
+        model::{Address, Instance, ServiceKey},
+    };
+
+    /// Looks between the closing of others' gates and the publication.
+    struct Between {
+        set: Weak<EndpointSet<()>>,
+        allowed: Address,
+        found: Mutex<Vec<bool>>,
+    }
+
+    impl Consumer for Between {
+        fn close(&self, _: &Arc<Snapshot>, _: &[Transition]) {
+            let set = self.set.upgrade().unwrap();
+            let picked = set.pick(&Tried::default(), |e| e.address() == self.allowed);
+            let found = matches!(picked, Picked::Place(_));
+            self.found.lock().unwrap().push(found);
+        }
+
+        fn reopen(&self, _: &Arc<Snapshot>, _: &[Transition]) {}
+
+        fn wake(&self) {}
+
+        fn quiet(&self) -> Revision {
+            Revision(u64::MAX)
+        }
+    }
+
+    /// The last that can be called is let back in though it answers badly: also for a request that
+    /// looks while another is being evicted, and that may not use that one.
+    #[test]
+    fn a_publication_is_seen_whole() {
+        let key = ServiceKey::new("", "orders".parse().unwrap()).unwrap();
+        let (mut writer, orders) = directory::channel(key.clone(), directory::Options::default());
+        let [bad, leaving] = ["10.0.0.1:80", "10.0.0.2:80"].map(|a| Instance::parse(a).unwrap());
+        let now = || clock::now().into_std();
+        writer.publish([bad.clone(), leaving], now());
+        let attached = orders
+            .attach(|snapshot, quiet| EndpointSet::<()>::open(key, snapshot, quiet, None, true));
+        let set = attached.consumer();
+        set.settings().judge_outcomes(Outliers::new());
+        let _ = set.roster(true);
+        let outlier = set.find_endpoint(bad.address()).unwrap();
+        set.condemn(&outlier, false);
+        assert!(!outlier.gate.state().is_open());
+        let _ = set.roster(true); // so that no look makes another
+        let between = orders.attach(|_, _| {
+            Arc::new(Between {
+                set: Arc::downgrade(set),
+                allowed: bad.address().clone(),
+                found: Mutex::default(),
+            })
+        });
+        writer.publish([bad], now());
+        assert_eq!(*between.consumer().found.lock().unwrap(), [true]);
+    }
+}

@@ -36,7 +36,7 @@ pub(crate) struct Hub {
     restorations: AtomicU64,
     /// Set once, by the set that this is of.
     pub(crate) reports: OnceLock<Weak<dyn Reports>>,
-    /// Set once: where marks on responses go.
+    /// Set once: where marks on responses go, and what probes find.
     pub(crate) marks: OnceLock<Marks>,
     /// Calls that were let in at an evicted gate: none, unless gates are off.
     pub(crate) after_eviction: AtomicU64,

@@ -230,6 +230,12 @@ mod tests {
         assert!((own - 0.001).abs() < 1e-6, "{own}");
         let late = start + Duration::from_secs(200);
         assert!(slow.expected(late, &timing) < 0.001, "it is tried again");
+        // Nor is one fast for good that was so once.
+        let fast = Latency::default();
+        fast.observe(Duration::from_micros(10), soon, &timing);
+        assert!(fast.expected(soon, &timing) < 0.000_02);
+        let faded = fast.expected(late, &timing);
+        assert!((0.000_8..0.001).contains(&faded), "{faded}");
     }
 
     #[tokio::test(start_paused = true)]

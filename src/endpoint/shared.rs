@@ -70,16 +70,19 @@ impl<S, R, C, V> Shared<S, R, C, V> {
     ) {
         let set = self.set();
         match verdict {
-            Verdict::Reachable => return set.failed(endpoint, probe, outcome),
-            Verdict::Unreachable(reason) => set.unreachable(endpoint, probe, reason),
+            Verdict::Reachable => set.failed(endpoint, probe, outcome),
+            Verdict::Unreachable(reason) => {
+                set.unreachable(endpoint, probe, reason);
+                // An instance that is only held, not listed, is held no longer.
+                self.subscription().report_unreachable(
+                    &endpoint.address(),
+                    endpoint.generation(),
+                    clock::now().into_std(),
+                );
+            }
+            // Whether it is gone is for the dial to say that follows.
             Verdict::Lost(reason) => set.lost(endpoint, probe, reason),
         }
-        // An instance that is only held, not listed, is held no longer.
-        self.subscription().report_unreachable(
-            &endpoint.address(),
-            endpoint.generation(),
-            clock::now().into_std(),
-        );
     }
 }
 

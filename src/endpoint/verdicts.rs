@@ -25,7 +25,11 @@ impl<S> EndpointSet<S> {
 
     /// A connection ended with a call on it.
     pub(crate) fn lost(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, reason: &str) {
-        let effect = self.note(endpoint, Event::Lost { probe }, reason);
+        self.note_loss(endpoint, Event::Lost { probe }, reason);
+    }
+
+    fn note_loss(&self, endpoint: &Arc<Endpoint<S>>, event: Event, reason: &str) {
+        let effect = self.note(endpoint, event, reason);
         if effect.too_many_lost {
             self.condemn(endpoint, true);
         }
@@ -66,6 +70,10 @@ impl<S> EndpointSet<S> {
             Err(reason) => {
                 self.note(endpoint, Event::ProbeFailed, &reason);
                 self.refused(endpoint, &reason);
+                if let Some(marks) = self.hub.marks.get() {
+                    let now = clock::now().into_std();
+                    marks.unreachable(&endpoint.address(), endpoint.generation(), now);
+                }
             }
         }
     }
@@ -218,7 +226,7 @@ impl<S: Send + Sync> Reports for EndpointSet<S> {
         let endpoint = self.find_endpoint(instance);
         let endpoint = endpoint.filter(|endpoint| endpoint.generation() == generation);
         if let Some(endpoint) = endpoint {
-            Self::lost(self, &endpoint, false, reason);
+            self.note_loss(&endpoint, Event::BrokeOff, reason);
         }
     }
 

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use tokio::time::Instant;
 
@@ -34,6 +34,8 @@ pub(crate) struct Health {
     failed: Option<Instant>,
     /// Calls that were lost in a row.
     lost: u16,
+    /// As many as had been when the last answer came: it was none if its body breaks off.
+    excused: u16,
     /// How often it was an outlier, as far as that is not forgotten.
     times: u32,
     /// Since when it is no outlier any more.
@@ -80,6 +82,8 @@ pub(crate) enum Event {
     Lost {
         probe: bool,
     },
+    /// One ended with a call on it that had been answered, as far as the body.
+    BrokeOff,
     /// An answer came.
     Answered {
         probe: bool,
@@ -161,11 +165,12 @@ impl Health {
             Event::Lost { probe } => {
                 let probe = self.ends_probe(probe);
                 self.lost_call(probe, now, outliers);
-                let counts = matches!(self.standing, Standing::Open | Standing::Suspect);
-                if counts && rules.most_lost > 0 && self.lost >= rules.most_lost {
-                    too_many_lost = true;
-                    self.lost = 0; // also if it is spared
-                }
+                too_many_lost = self.is_one_too_many(rules);
+            }
+            Event::BrokeOff => {
+                self.lost = self.lost.saturating_add(mem::take(&mut self.excused));
+                self.lost_call(false, now, outliers);
+                too_many_lost = self.is_one_too_many(rules);
             }
             Event::Answered { probe, how } => {
                 let probe = self.ends_probe(probe);
@@ -179,7 +184,7 @@ impl Health {
             }
             Event::Pardoned => {
                 if from == Standing::Outlier {
-                    self.lost = 0;
+                    self.forget_losses();
                     self.open(now);
                 }
             }
@@ -251,7 +256,7 @@ impl Health {
     /// Whether an answer would be news.
     pub(crate) fn awaits_answer(&self) -> bool {
         match self.standing {
-            Standing::Open => self.level > 0 || self.lost > 0,
+            Standing::Open => self.level > 0 || self.lost > 0 || self.excused > 0,
             Standing::Suspect => true,
             Standing::Ejected | Standing::Outlier => false,
         }
@@ -318,6 +323,7 @@ impl Health {
             && self.probe == Probe::Nobody
             && self.level == 0
             && self.lost == 0
+            && self.excused == 0
             && self.times == 0
     }
 
@@ -392,6 +398,22 @@ impl Health {
         self.lost = self.lost.saturating_add(1);
     }
 
+    /// Whether the last of those that were lost is one too many; they are counted anew, also if the
+    /// instance is spared.
+    fn is_one_too_many(&mut self, rules: &HealthRules) -> bool {
+        let counts = matches!(self.standing, Standing::Open | Standing::Suspect);
+        let too_many = counts && rules.most_lost > 0 && self.lost >= rules.most_lost;
+        if too_many {
+            self.forget_losses();
+        }
+        too_many
+    }
+
+    const fn forget_losses(&mut self) {
+        self.lost = 0;
+        self.excused = 0;
+    }
+
     fn answered(&mut self, probe: bool, how: Answer, now: Instant, outliers: &Outliers) {
         match self.standing {
             Standing::Open | Standing::Suspect => {}
@@ -408,7 +430,7 @@ impl Health {
             },
         }
         self.level = 0;
-        self.lost = 0;
+        self.excused = mem::take(&mut self.lost);
         self.open(now);
     }
 
@@ -438,7 +460,7 @@ impl Health {
         self.due = now.checked_add(rest.min(outliers.longest).min(ENDLESS));
         self.standing = Standing::Outlier;
         self.asked = false;
-        self.lost = 0;
+        self.forget_losses();
         if self.probe != Probe::Own {
             self.probe = Probe::Nobody;
         }

@@ -62,11 +62,12 @@ const fn answered(probe: bool, how: Answer) -> Step {
     Step::Happens(Event::Answered { probe, how })
 }
 
-const STEPS: [Step; 28] = [
+const STEPS: [Step; 29] = [
     Step::Happens(Event::Unreachable { probe: false }),
     Step::Happens(Event::Unreachable { probe: true }),
     Step::Happens(Event::Lost { probe: false }),
     Step::Happens(Event::Lost { probe: true }),
+    Step::Happens(Event::BrokeOff),
     answered(false, Answer::Well),
     answered(true, Answer::Well),
     answered(false, Answer::Badly),
@@ -153,7 +154,8 @@ impl World {
                 (!may).then_some("only the rule of outliers makes one")
             }
             (_, Standing::Suspect) => {
-                let may = from == Standing::Open && matches!(event, Event::Lost { .. });
+                let lost = matches!(event, Event::Lost { .. } | Event::BrokeOff);
+                let may = from == Standing::Open && lost;
                 (!may).then_some("only a lost connection raises the question")
             }
             (Standing::Ejected, Standing::Open) => {
@@ -224,7 +226,10 @@ impl World {
         let was_answered = matches!(event, Event::Answered { .. });
         if was_answered && (to == Standing::Open) {
             self.rest = Duration::ZERO;
-            let news = self.health.awaits_answer() || self.health.is_on_probation();
+            // But for how its body ends, which the next answer makes no news.
+            let mut next = self.health.clone();
+            let _ = next.apply(event, self.now, &RULES, &OUTLIERS);
+            let news = next.awaits_answer() || self.health.is_on_probation();
             return news.then_some("an answer makes it whole");
         }
         let timed_out = event == Event::Time && from == Standing::Ejected;

@@ -69,6 +69,41 @@ fn five_calls_lost_in_a_row_are_too_many_and_an_answer_between_begins_anew() {
     }
 }
 
+/// The head of a response is an answer, unless its body breaks off.
+#[test]
+fn five_responses_that_break_off_in_a_row_are_too_many_and_a_whole_one_between_begins_anew() {
+    let mut health = Health::default();
+    let start = crate::endpoint::clock::now();
+    let happens = |health: &mut Health, event| {
+        let effect = health.apply(event, start, &RULES, &OUTLIERS);
+        effect.too_many_lost
+    };
+    let head = Event::Answered {
+        probe: false,
+        how: Answer::Well,
+    };
+    let breaks_off = |health: &mut Health| {
+        happens(health, head);
+        happens(health, Event::BrokeOff)
+    };
+    let lost: Vec<bool> = (0..6).map(|_| breaks_off(&mut health)).collect();
+    assert_eq!(lost, [false, false, false, false, true, false]);
+    for _ in 0..20 {
+        assert!(!breaks_off(&mut health) && !breaks_off(&mut health));
+        happens(&mut health, head);
+    }
+    // Among those that were lost before their answer they count as one of them.
+    let mut health = Health::default();
+    let lost = [
+        happens(&mut health, Event::Lost { probe: false }),
+        breaks_off(&mut health),
+        happens(&mut health, Event::Lost { probe: false }),
+        breaks_off(&mut health),
+        happens(&mut health, Event::Lost { probe: false }),
+    ];
+    assert_eq!(lost, [false, false, false, false, true]);
+}
+
 #[test]
 fn who_asks_is_refused_for_250_ms_after_a_dial_that_failed() {
     let start = crate::endpoint::clock::now();

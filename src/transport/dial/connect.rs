@@ -180,4 +180,26 @@ mod tests {
         let (log, _) = dialled(2, |at| (10_000, at == 3)).await;
         assert_eq!(log, [(1, 0), (2, 250), (1, 550), (2, 850)]);
     }
+
+    #[tokio::test]
+    async fn what_is_set_of_tcp_is_set_on_the_socket() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for set in [None, Some(Duration::from_secs(30))] {
+            let options = DialOptions {
+                keepalive: set,
+                user_timeout: set,
+                ..DialOptions::default()
+            };
+            let stream = open(address, &options).await.unwrap();
+            let socket = SockRef::from(&stream);
+            assert_eq!(socket.keepalive().unwrap(), set.is_some());
+            #[cfg(target_os = "linux")]
+            assert_eq!(socket.tcp_user_timeout().unwrap(), set);
+            #[cfg(target_os = "linux")]
+            if let Some(set) = set {
+                assert_eq!(socket.tcp_keepalive_time().unwrap(), set);
+            }
+        }
+    }
 }

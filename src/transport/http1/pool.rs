@@ -180,13 +180,8 @@ impl Http1Pool {
         self.keep(state, connection, idle_for);
     }
 
-    /// For how long it may lie idle: what the server said, less the time that a request takes on
-    /// its way there.
     fn idle_for(&self, connection: &Http1Connection) -> Duration {
-        match connection.kept_for {
-            Some(said) => said.saturating_sub(ON_ITS_WAY).max(said / 2),
-            None => self.options.idle_timeout,
-        }
+        idle_for(connection.kept_for, self.options.idle_timeout)
     }
 
     fn keep(
@@ -405,5 +400,15 @@ impl Drop for Sweeping {
     }
 }
 
+/// For how long a connection may lie idle: what its server said, less the time that a request takes
+/// on its way there.
+fn idle_for(said: Option<Duration>, unsaid: Duration) -> Duration {
+    said.map_or(unsaid, |said| said.saturating_sub(ON_ITS_WAY).max(said / 2))
+}
+
 /// Within which a request that is written arrives.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

@@ -235,3 +235,7 @@ pub(in crate::transport) fn is_complaint(error: &h2::Error) -> bool {
         && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
         && error.to_string().contains("too_many_pings")
 }
+
+#[cfg(test)]
+#[path = "ping_tests.rs"]
+mod tests;
