@@ -36,11 +36,13 @@ mod state;
 #[cfg(feature = "tls")]
 mod tls;
 mod url;
+mod witness;
 
 #[cfg(feature = "ram")]
 pub use self::ram::RamCredentials;
 #[cfg(feature = "tls")]
 pub use self::tls::Tls;
+pub(crate) use self::witness::Witness;
 pub use self::{
     builder::{Builder, IntoServers},
     client::Client,

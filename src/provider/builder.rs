@@ -20,6 +20,7 @@ pub struct Builder {
     instances: Vec<Instance>,
     probe: Option<Probe>,
     checks: bool,
+    measures: bool,
     reject_after: Option<Duration>,
     timing: Timing,
     broken: Option<OnlineError>,
@@ -33,6 +34,7 @@ impl Builder {
             instances: Vec::new(),
             probe: None,
             checks: true,
+            measures: false,
             reject_after: None,
             timing: Timing::default(),
             broken: None,
@@ -117,6 +119,16 @@ impl Builder {
         self
     }
 
+    /// Whether to see for itself how long news take: it subscribes to its (first) service, goes on lingering until
+    /// the registry's push has told that subscription that it is gone, and then for as long again, in the
+    /// limits of [`max_linger`](Self::max_linger) and twice [`push_delay`](Self::push_delay). Default false:
+    /// a subscription that the program does not have anyway gets each change of the service, which
+    /// among n providers are n pushes a change. For registries that are slower than their kind.
+    pub const fn measure_push_delay(mut self, on: bool) -> Self {
+        self.measures = on;
+        self
+    }
+
     /// How long to wait for the registry to confirm that it does not list us any more. Default 3 s, as
     /// long as the client waits for an answer on a connection that stands. An answer that comes later,
     /// in the linger, counts as well.
@@ -181,6 +193,7 @@ impl Builder {
             Arc::new(shared),
             self.probe,
             Wanted::new(started),
+            self.measures,
             self.broken.or(none),
         );
         Handle::new(inner, sequence)

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::sleep_until,
+    time::{sleep, sleep_until},
 };
 
 use super::{
@@ -17,7 +17,10 @@ use super::{
     signal,
     stage::Stage,
 };
-use crate::{client::RequestError, logs};
+use crate::{
+    client::{RequestError, Witness},
+    logs,
+};
 
 /// What a request came to.
 enum Done {
@@ -38,6 +41,9 @@ const CHECK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
 /// Between two lines of the log about the same trouble.
 const WARN_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Between two looks at what callers have heard: an error of the measure that is less than its spread.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
+
 pub(super) struct Driver {
     inner: Arc<Inner>,
     sequence: Sequence,
@@ -47,6 +53,8 @@ pub(super) struct Driver {
     claim: Option<Claim>,
     checking: Option<Instant>,
     warned: Option<Instant>,
+    /// Sees what callers hear of us, if that is wanted.
+    witness: Option<Witness>,
     /// Nobody holds a handle any more.
     alone: bool,
 }
@@ -67,6 +75,7 @@ impl Driver {
             claim: None,
             checking: None,
             warned: None,
+            witness: None,
             alone: false,
         }
     }
@@ -81,6 +90,7 @@ impl Driver {
             }
             let (leaving, at) = (self.sequence.is_leaving(), self.sequence.poll_timeout());
             let traffic = self.inner.shared.traffic.clone();
+            let looks = self.witness.is_some() && self.stage() == Stage::Lingering;
             tokio::select! {
                 biased;
                 command = self.commands.recv(), if !self.alone => self.obey(command),
@@ -94,6 +104,7 @@ impl Driver {
                         self.sequence.handle_idle(clock::now());
                     }
                 }
+                () = sleep(LOOK_EVERY), if looks => self.look(),
                 () = until(at) => self.sequence.handle_timeout(clock::now(), traffic.calls()),
             }
         }
@@ -189,7 +200,7 @@ impl Driver {
                     }));
                 }
                 Action::Register => self.register(),
-                Action::NotReady => {}
+                Action::NotReady => self.look_out(),
                 Action::Deregister => {
                     self.work = Some(Box::pin(async move {
                         let names = &inner.shared.names;
@@ -209,6 +220,28 @@ impl Driver {
                 Action::Cut => inner.shared.traffic.cut(),
                 Action::Exit => self.claim = None,
             }
+        }
+    }
+
+    /// It leaves: when callers have heard of that can be seen if they know of it now.
+    fn look_out(&mut self) {
+        let ours = self.inner.shared.names.addresses();
+        self.witness = self.witness.take().filter(|seen| seen.lists_any(ours));
+        if self.witness.is_some() {
+            self.sequence.await_news();
+        }
+    }
+
+    fn look(&mut self) {
+        let ours = self.inner.shared.names.addresses();
+        if self
+            .witness
+            .as_ref()
+            .is_some_and(|seen| !seen.lists_any(ours))
+        {
+            self.witness = None;
+            let calls = self.inner.shared.traffic.calls();
+            self.sequence.handle_heard(clock::now(), calls);
         }
     }
 
@@ -273,8 +306,13 @@ impl Driver {
         }
     }
 
-    fn online(&self) {
+    fn online(&mut self) {
         let names = &self.inner.shared.names;
+        if self.inner.measures
+            && let Some(first) = names.services().first()
+        {
+            self.witness = self.inner.nacos.witness(first).ok();
+        }
         for service in names.services() {
             tracing::info!(target: logs::PROVIDER,
                 namespace = &**service.namespace(),

@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     pub(super) probe: Option<Probe>,
     pub(super) wanted: Wanted,
+    /// It looks at its own service while it leaves.
+    pub(super) measures: bool,
     /// Nothing can be done with it.
     pub(super) broken: Option<OnlineError>,
     facts: Mutex<Facts>,
@@ -60,6 +62,7 @@ impl Inner {
         shared: Arc<Shared>,
         probe: Option<Probe>,
         wanted: Wanted,
+        measures: bool,
         broken: Option<OnlineError>,
     ) -> Self {
         Self {
@@ -67,6 +70,7 @@ impl Inner {
             shared,
             probe,
             wanted,
+            measures,
             broken,
             facts: Mutex::default(),
         }

@@ -34,6 +34,7 @@
 //! notice, or `max_linger`; the [`Report`] says so. A second signal shortens what is left to the drain. Nothing
 //! here runs in your handlers: one that panics or hangs holds up none of it but its own call.
 //!
+//! How long news take is an option, or [seen](Builder::measure_push_delay).
 //! Without [`layer`](Provider::layer) nothing is known of calls: it lingers for twice the push delay, and
 //! who serves decides what is finished.
 //!

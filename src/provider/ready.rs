@@ -121,3 +121,20 @@ pub(super) async fn check(addresses: Vec<Address>) -> Result<(), OnlineError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_hangs_panics_or_says_no_is_not_ready() {
+        let ask = async |probe: Probe| probe.ask(Vec::new()).await;
+        assert_eq!(ask(Probe::closure(async || true)).await, Ok(()));
+        let no = ask(Probe::closure(async || false)).await;
+        assert_eq!(no.unwrap_err(), "`ready` says no");
+        let hangs = ask(Probe::closure(std::future::pending)).await;
+        assert_eq!(hangs.unwrap_err(), "no answer within 5s");
+        let panics = Probe::closure(async || panic!("on purpose"));
+        assert_eq!(ask(panics).await.unwrap_err(), "`ready` panicked");
+    }
+}

@@ -118,6 +118,8 @@ pub(super) struct Sequence {
     /// A registration was begun, so the registry may list us.
     began: bool,
     listening: bool,
+    /// Somebody looks out for the news that we are gone.
+    awaited: bool,
 }
 
 impl Sequence {
@@ -133,6 +135,7 @@ impl Sequence {
             retry: FIRST_RETRY,
             began: false,
             listening: true,
+            awaited: false,
         }
     }
 
@@ -237,11 +240,41 @@ impl Sequence {
                 if how == Deregistered::Acknowledged && !self.is_acknowledged() =>
             {
                 self.milestones.deregistered = Some((how, now));
-                let least = least.min(after(now, self.timing.push_delay * 2));
+                let least = least.min(after(now, self.news()));
                 let next = next.min(least);
                 self.state = State::Lingering { least, most, next };
             }
             _ => {}
+        }
+    }
+
+    /// Somebody will tell when a caller has heard that we are gone
+    /// ([`handle_heard`](Self::handle_heard)): it lingers until then, if it may.
+    pub(super) const fn await_news(&mut self) {
+        self.awaited = true;
+    }
+
+    /// A caller has heard that we are gone; others may need as long again.
+    pub(super) fn handle_heard(&mut self, now: Instant, calls: Calls) {
+        if !std::mem::take(&mut self.awaited) {
+            return;
+        }
+        if let State::Lingering { most, .. } = self.state
+            && let Some((Deregistered::Acknowledged, at)) = self.milestones.deregistered
+        {
+            let took = now
+                .saturating_duration_since(at)
+                .max(self.timing.push_delay);
+            let least = after(at, took.saturating_mul(2));
+            self.go_on_lingering(least, most, now, calls);
+        }
+    }
+
+    /// From the registry's word to the last caller's knowing.
+    fn news(&self) -> Duration {
+        match self.awaited {
+            true => LONGEST,
+            false => self.timing.push_delay.saturating_mul(2),
         }
     }
 
@@ -339,7 +372,7 @@ impl Sequence {
         self.milestones.deregistered = Some((how, now));
         self.mark(now);
         let least = match how {
-            Deregistered::Acknowledged => self.timing.push_delay * 2,
+            Deregistered::Acknowledged => self.news(),
             Deregistered::Nothing => Duration::ZERO,
             Deregistered::Unconfirmed => UNCONFIRMED,
         };

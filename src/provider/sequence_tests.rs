@@ -313,6 +313,31 @@ fn at_rest_it_lingers_for_twice_the_push_delay() {
 }
 
 #[test]
+fn news_that_is_looked_out_for_is_waited_for_twice() {
+    let heard = |after: Duration| {
+        let mut world = busy();
+        world.sequence.await_news();
+        world.happen(Event::Deregistered(Deregistered::Acknowledged));
+        world.pass(after);
+        world.sequence.handle_heard(world.now, world.calls);
+        world.look();
+        world.pass(MS(20_000));
+        stopped_after(&world)
+    };
+    assert_eq!(heard(MS(2_000)), MS(4_000));
+    assert_eq!(heard(MS(100)), MS(1_200), "never shorter than it is told");
+    assert_eq!(heard(MS(8_000)), MS(10_000), "nor longer");
+    assert_eq!(heard(MS(15_000)), MS(10_000));
+    // Heard before the registry's own word: nothing is left to be waited for.
+    let mut world = busy();
+    world.sequence.await_news();
+    world.sequence.handle_heard(world.now, world.calls);
+    world.happen(Event::Deregistered(Deregistered::Acknowledged));
+    world.pass(MS(20_000));
+    assert_eq!(stopped_after(&world), MS(1_200));
+}
+
+#[test]
 fn callers_that_still_call_are_waited_for() {
     let mut world = busy();
     world.happen(Event::Deregistered(Deregistered::Acknowledged));

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use tower_nacos::{
+    Client,
     provider::Stage,
-    testing::{Fault, Script},
+    testing::{Fault, Registry, Script},
 };
 
 use crate::support::{Served, Wire, call, registry, within};
@@ -79,6 +80,32 @@ async fn it_leaves_in_order_and_nobody_is_refused_before_the_end() {
         report.to_string().starts_with("acknowledged after "),
         "{report}"
     );
+}
+
+/// On a registry that takes its time, which a look at the own service shows.
+#[tokio::test]
+async fn it_serves_until_callers_have_heard_if_it_looks() {
+    let slow = Registry::builder().push_delay(Some(Duration::from_secs(2)));
+    let registry = slow.start().await.unwrap();
+    let caller = Client::connect(registry.addr()).await.unwrap();
+    let orders = caller.subscribe("orders").await.unwrap();
+    let nacos = Client::connect(registry.addr()).await.unwrap();
+    let mut served = Served::start(&nacos, "orders", |b| {
+        b.push_delay(Duration::from_millis(10))
+            .measure_push_delay(true)
+    })
+    .await;
+    let listed = orders.wait_for(1, Duration::from_secs(20));
+    within("listed", listed).await.unwrap();
+    let own = nacos.subscribe("orders").await.unwrap(); // the same that the provider has
+    within("listed", own.wait_for(1, Duration::from_secs(20)))
+        .await
+        .unwrap();
+    served.signal();
+    within("draining", served.provider.reached(Stage::Draining)).await;
+    assert_eq!(own.snapshot().entries().len(), 0);
+    assert_eq!(orders.snapshot().entries().len(), 0);
+    served.ended().await;
 }
 
 #[tokio::test]
