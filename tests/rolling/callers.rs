@@ -59,8 +59,8 @@ pub(crate) const WAYS: [Way; 6] = [
     Way::StockHttp2,
     Way::List,
 ];
-/// Callers of each way, one call at a time each.
-const CALLERS: u64 = 4;
+/// A caller makes one call at a time, so many a second: its pace leaves room for slow ones.
+const CALLS_OF_ONE: u64 = 16;
 
 pub(crate) struct Callers {
     tasks: JoinSet<()>,
@@ -110,9 +110,10 @@ impl Callers {
         let running = watch::channel(true).0;
         let seen = Arc::<Seen>::default();
         let mut tasks = JoinSet::new();
-        let period = Duration::from_secs(1) * (CALLERS as u32) * (WAYS.len() as u32) / rate as u32;
+        let callers = rate.div_ceil(CALLS_OF_ONE * WAYS.len() as u64).max(1);
+        let period = Duration::from_secs(callers * WAYS.len() as u64) / rate as u32;
         for way in WAYS {
-            for _ in 0..CALLERS {
+            for _ in 0..callers {
                 let (call, running, seen) = (way.caller(&wires), running.subscribe(), seen.clone());
                 tasks.spawn(call_on(way, call, period, running, seen));
             }
