@@ -8,7 +8,8 @@ use std::{
 
 use crate::logs;
 
-/// Tasks that wait for one thing to change, each woken at every change until it leaves.
+/// Tasks that wait for one thing to change, each woken at every change until it leaves: in the order
+/// in which they came, since what has changed may be enough for some of them only.
 ///
 /// Whoever waits registers first and looks after that, so no change is missed. Costs a word until
 /// somebody waits, and nothing on the way of those who need not.
@@ -27,11 +28,19 @@ struct List {
     places: Vec<Place>,
     /// The first free place.
     free: Option<usize>,
+    /// How many came so far.
+    came: u64,
 }
 
 enum Place {
-    Free { next: Option<usize> },
-    Taken(Option<Waker>),
+    Free {
+        next: Option<usize>,
+    },
+    /// `came` counts all who did: places are used again, so their own order says nothing.
+    Taken {
+        came: u64,
+        waker: Option<Waker>,
+    },
 }
 
 /// Wakes somebody. Wakers are not our code: one that panics must take neither the driver nor
@@ -51,8 +60,11 @@ impl Wakers {
             let list = list.get_or_insert_default();
             match ticket {
                 Some(known) => match &mut list.places[known.at()] {
-                    Place::Taken(Some(known)) if known.will_wake(waker) => None,
-                    place => Some(mem::replace(place, Place::Taken(Some(waker.clone())))),
+                    Place::Taken {
+                        waker: Some(known), ..
+                    } if known.will_wake(waker) => None,
+                    Place::Taken { waker: known, .. } => known.replace(waker.clone()),
+                    Place::Free { .. } => None, // not while there is a ticket
                 },
                 None => {
                     *ticket = Some(Ticket::new(list.add(waker.clone())));
@@ -76,20 +88,21 @@ impl Wakers {
         drop(former); // a waker's drop may run anything: not under the lock
     }
 
-    /// Wakes all that registered since they were last woken.
+    /// Wakes all that registered since they were last woken, who came first first.
     pub(crate) fn wake_all(&self) {
-        let woken: Vec<Waker> = {
+        let mut woken: Vec<(u64, Waker)> = {
             let mut list = self.lock();
             let Some(list) = list.as_mut() else { return };
             list.places
                 .iter_mut()
                 .filter_map(|place| match place {
-                    Place::Taken(waker) => waker.take(),
+                    Place::Taken { came, waker } => Some((*came, waker.take()?)),
                     Place::Free { .. } => None,
                 })
                 .collect()
         };
-        for waker in woken {
+        woken.sort_unstable_by_key(|(came, _)| *came);
+        for (_, waker) in woken {
             guarded(|| waker.wake());
         }
     }
@@ -112,7 +125,11 @@ impl Ticket {
 
 impl List {
     fn add(&mut self, waker: Waker) -> usize {
-        let place = Place::Taken(Some(waker));
+        self.came += 1;
+        let place = Place::Taken {
+            came: self.came,
+            waker: Some(waker),
+        };
         match self.free {
             Some(at) => {
                 if let Place::Free { next } = mem::replace(&mut self.places[at], place) {
@@ -177,6 +194,36 @@ mod tests {
         wakers.register(&mut outer, &waker(Arc::new(owner)));
         wakers.register(&mut outer, Waker::noop());
         wakers.leave(outer.unwrap());
+    }
+
+    /// Notes who is woken.
+    struct Named(usize, Arc<Mutex<Vec<usize>>>);
+
+    impl ArcWake for Named {
+        fn wake_by_ref(this: &Arc<Self>) {
+            this.1.lock().unwrap().push(this.0);
+        }
+    }
+
+    #[test]
+    fn who_came_first_is_woken_first_wherever_it_sits() {
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        let named = |name| waker(Arc::new(Named(name, Arc::clone(&woken))));
+        let wakers = Wakers::default();
+        let come = |name| {
+            let mut ticket = None;
+            wakers.register(&mut ticket, &named(name));
+            ticket
+        };
+        let mut waiting: Vec<_> = (0..4).map(come).collect();
+        for gone in [0, 2] {
+            wakers.leave(waiting[gone].take().unwrap());
+        }
+        waiting.extend((4..7).map(come));
+        // Registered again it is no newcomer.
+        wakers.register(&mut waiting[1], &named(1));
+        wakers.wake_all();
+        assert_eq!(*woken.lock().unwrap(), [1, 3, 4, 5, 6]);
     }
 
     #[test]
