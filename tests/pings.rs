@@ -13,7 +13,7 @@ use http::uri::PathAndQuery;
 use tokio::time::timeout;
 use tonic::{Request, Status, client::Grpc};
 use tonic_prost::ProstCodec;
-use tower_nacos::{Instance, Subscription, grpc::Channel};
+use tower_nacos::{Instance, Subscription, grpc::Channel, transport::Transport};
 
 use crate::peer_processes::{Make, PeerProcess};
 
@@ -29,7 +29,10 @@ struct Client(Grpc<Channel>);
 impl Client {
     fn of(peer: &PeerProcess) -> Self {
         let listed = Subscription::fixed(peer.addresses.iter().map(|a| Instance::from(*a)));
-        Self(Grpc::new(Channel::new(&listed)))
+        // A JVM that has just started, on a busy machine, takes more than 2 s for its first connection.
+        let patient = Transport::builder().handshake_timeout(HANG);
+        let channel = Channel::builder(&listed).transport(patient);
+        Self(Grpc::new(channel.build()))
     }
 
     async fn unary(&mut self, seconds: i64) -> Result<i64, Status> {

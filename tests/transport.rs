@@ -9,6 +9,7 @@ mod transport {
     mod evidence;
     mod faults;
     mod full;
+    mod guilty;
     mod probes;
     mod promises;
     mod support;

@@ -65,6 +65,20 @@ pub(super) fn is_sent_once_more<B>(request: &mut Request<B>) {
     request.extensions_mut().insert(SentOnceMore);
 }
 
+/// Whether it is.
+pub(super) fn was_sent_before(extensions: &Extensions) -> bool {
+    extensions.get::<SentOnceMore>().is_some()
+}
+
+/// The connection that had the call ended, or each of those that had it `before` and now.
+pub(super) const fn lost(before: bool) -> &'static str {
+    if before {
+        "it was reached, but each connection was lost with the call on it"
+    } else {
+        "it was reached, but the connection was lost with the call on it"
+    }
+}
+
 /// How often a request was refused so far, by whomever. Goes with it from instance to instance.
 #[derive(Clone, Copy, Default)]
 struct Refusals(u32);

@@ -92,8 +92,7 @@ pub(super) async fn call(
         // one to it is as good as another instance.
         let retired = connections.is_retired() && !orphan;
         let most = match back.connection {
-            Past::Answered => MOST_RENEWALS,
-            Past::Shared => MOST_UNPROVEN,
+            Past::Answered | Past::Shared => MOST_RENEWALS,
             Past::Fresh => 0,
         };
         if retired || renewed >= most {
@@ -186,8 +185,6 @@ fn not_connected(
 }
 
 /// How often one call turns to another connection of the same instance. Idle ones that close at
-/// once under a burst are few; more means something else, and other instances.
+/// once under a burst are few, and what others send may end some before they answer anybody; more means
+/// something else, and other instances.
 const MOST_RENEWALS: u32 = 16;
-/// The same while none of those connections has answered anybody: so often it may have been others'
-/// requests that ended them.
-const MOST_UNPROVEN: u32 = 3;

@@ -20,7 +20,7 @@ use tower_nacos::{
     balance::WeightedRoundRobin,
     endpoint::CallError,
     http::{BuildHttp, HttpBalance},
-    transport::{self, Evidence, Protocol, Transport},
+    transport::{self, Evidence, Protocol, Transport, TransportBuilder},
 };
 
 /// What no call waits longer for.
@@ -81,7 +81,7 @@ impl Caller {
     pub(crate) fn ours(addresses: &[SocketAddr], protocol: Protocol) -> Self {
         let instances = addresses.iter().map(|address| Instance::from(*address));
         let listed = Subscription::fixed(instances);
-        let transport = Transport::builder().protocol(protocol).build();
+        let transport = patient().protocol(protocol).build();
         let balance = Balance::builder(&listed).policy(WeightedRoundRobin::new());
         Self::Ours(balance.build_http(transport))
     }
@@ -151,6 +151,14 @@ impl Peer {
         read.map_err(|error| lost(chain(&error)))?;
         Ok(status)
     }
+}
+
+/// A process that plays everybody's part on a busy machine says nothing for a while, now and then;
+/// hyper-util's client waits for that without end.
+pub(crate) fn patient() -> TransportBuilder {
+    Transport::builder()
+        .dial_timeout(HANG)
+        .handshake_timeout(HANG)
 }
 
 /// An error and what caused it.

@@ -140,22 +140,8 @@ impl Score {
     }
 }
 
-/// Bad requests for which HTTP/2 costs the calls beside them more than it does with the peer: whatever
-/// GOAWAY leaves out was not processed and moves (G5), the guilty one too, and ends up to three more
-/// connections; and what h2 finds wrong with one answer ends its connection. Shown and not judged.
-const FALLS_SHORT: &[&str] = &["large head", "large request head", "NUL", "malformed"];
-
 impl Cell {
-    /// Whether it is one of those that are known not to keep their promise.
-    fn falls_short(&self) -> bool {
-        self.promise == Promise::Shared && FALLS_SHORT.iter().any(|bad| self.name.contains(bad))
-    }
-
     pub(crate) fn holds(&self) -> bool {
-        self.falls_short() || self.keeps_its_promise()
-    }
-
-    fn keeps_its_promise(&self) -> bool {
         let innocent = match self.promise {
             Promise::Innocent => self.ours.good_failed == 0,
             Promise::Shared => {
@@ -191,11 +177,7 @@ impl fmt::Display for Score {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match (self.keeps_its_promise(), self.falls_short()) {
-            (true, _) => "",
-            (false, true) => " FALLS SHORT",
-            (false, false) => " FAILS",
-        };
+        let verdict = if self.holds() { "" } else { " FAILS" };
         write!(
             f,
             "{} ours: {} peer: {}{verdict}",

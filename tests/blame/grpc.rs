@@ -28,7 +28,7 @@ use crate::greeter::{
 };
 
 use super::{
-    caller::{Failure, HANG},
+    caller::{Failure, HANG, patient},
     cell::{Cell, Load, Promise, judge},
     provider::{Provider, spawn},
     wire::Wire,
@@ -116,6 +116,7 @@ impl Caller {
         let listed = Subscription::fixed(instances);
         let channel = Channel::builder(&listed)
             .balance(|balance| balance.policy(WeightedRoundRobin::new()))
+            .transport(patient())
             .build();
         Self::Ours(Box::new(GreeterClient::new(channel)))
     }

@@ -6,6 +6,7 @@ mod attacks;
 mod greeter;
 mod provider;
 mod retry;
+mod told;
 
 use std::{collections::HashMap, future::Future, time::Duration};
 

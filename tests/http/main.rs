@@ -13,6 +13,7 @@ mod misdirected;
 mod provider;
 mod retry;
 mod services;
+mod told;
 
 use std::{future::Future, time::Duration};
 

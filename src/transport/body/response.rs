@@ -152,7 +152,8 @@ impl Kind {
                 }
                 let place = held.place();
                 // A complete response too, after which the connection failed.
-                if error.is_io() && place.connection().has_ended(stream.stream_id().as_u32()) {
+                let id = stream.stream_id().as_u32();
+                if error.is_io() && place.connection().told().has_ended(id) {
                     return Poll::Ready(None);
                 }
                 let silent = place.connection().silence().is_some();

@@ -67,7 +67,7 @@ where
 
 async fn open(address: SocketAddr, options: &DialOptions) -> Result<TcpStream, DialError> {
     warn_of_loopback(address);
-    let failed = |error| DialError::io(format_args!("connecting to {address}"), error);
+    let failed = |error| DialError::io(format_args!("nobody answers at {address}"), error);
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),

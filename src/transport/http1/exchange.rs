@@ -6,7 +6,8 @@ use tokio::time::timeout;
 
 use crate::transport::{
     attempt::{
-        Back, Failed, Past, is_sent_once_more, may_be_sent_once_more, may_go_elsewhere, misdirected,
+        Back, Failed, Past, is_sent_once_more, lost, may_be_sent_once_more, may_go_elsewhere,
+        misdirected, was_sent_before,
     },
     body::request::{Body, Kind},
     error::{Error, ErrorKind, Evidence},
@@ -31,6 +32,7 @@ pub(in crate::transport) async fn exchange(
     let there = !matches!(request.body().0, Kind::Stream(_));
     let tells = there && pool.peer.named.tells(request.headers());
     let copied = once_more || tells;
+    let before = was_sent_before(request.extensions());
     if copied {
         connection.copy(&request);
     }
@@ -83,11 +85,13 @@ pub(in crate::transport) async fn exchange(
             request,
             evidence: Evidence::Unknown,
             connection: Past::Answered,
-            why: format!("a kept connection was lost with the request on its way ({error})"),
+            why: format!("{} ({error})", lost(before)),
         })));
     }
     let max = pool.options.max_header_size;
-    Err(Failed::Error(failure::explain(&pool.peer, max, error)))
+    Err(Failed::Error(failure::explain(
+        &pool.peer, max, before, error,
+    )))
 }
 
 fn late(peer: &Peer, within: Duration) -> Error {

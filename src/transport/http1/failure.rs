@@ -1,6 +1,7 @@
 //! What a failure with the request on its way means. Nobody knows whether it was processed.
 
 use crate::transport::{
+    attempt::lost,
     error::{Error, ErrorKind, Evidence},
     peer::Peer,
 };
@@ -10,7 +11,13 @@ pub(in crate::transport) fn is_lost(error: &hyper::Error) -> bool {
     !error.is_user() && !error.is_parse()
 }
 
-pub(in crate::transport) fn explain(peer: &Peer, max_headers: u32, error: hyper::Error) -> Error {
+/// What it is, of a request that was or was not sent `before` on another connection.
+pub(in crate::transport) fn explain(
+    peer: &Peer,
+    max_headers: u32,
+    before: bool,
+    error: hyper::Error,
+) -> Error {
     let new = |kind, text: &str| peer.error(kind, Evidence::Unknown, text);
     // hyper tells some of this only in words, and whether a head is too large by a method only with
     // its server's feature.
@@ -35,8 +42,7 @@ pub(in crate::transport) fn explain(peer: &Peer, max_headers: u32, error: hyper:
         );
         new(ErrorKind::Protocol, &text).losing()
     } else {
-        let text = "the connection was lost with the request on its way";
-        new(ErrorKind::Lost, text).losing()
+        new(ErrorKind::Lost, lost(before)).losing()
     };
     judged.because(error)
 }

@@ -6,7 +6,10 @@ use std::sync::{
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use crate::transport::{attempt::Past, http2::io::Traffic};
+use crate::transport::{
+    attempt::Past,
+    http2::{io::Traffic, told},
+};
 
 /// One HTTP/2 connection. It closes when this is dropped and its streams have ended.
 pub(in crate::transport) struct Http2Connection {
@@ -112,9 +115,9 @@ impl Http2Connection {
         self.state.traffic.writes.load(Ordering::Acquire)
     }
 
-    /// Whether the peer ended that stream, as far as is remembered.
-    pub(in crate::transport) fn has_ended(&self, stream: u32) -> bool {
-        self.state.traffic.ends.contain(stream)
+    /// What the peer told of streams lately.
+    pub(in crate::transport) fn told(&self) -> &told::Streams {
+        &self.state.traffic.streams
     }
 
     /// That it was given up since a PING was not answered.

@@ -53,7 +53,8 @@ pub(in crate::transport) async fn exchange(
         }
     };
     drop(send);
-    if stream.stream_id().as_u32() > LAST_STREAM {
+    let id = stream.stream_id().as_u32();
+    if id > LAST_STREAM {
         place.pool().retire(place.connection()); // its ids run out; the next call takes another
     }
     let mut held = Held::Own(place);
@@ -107,6 +108,7 @@ pub(in crate::transport) async fn exchange(
             let unwritten = held.place().connection().writes() == writes;
             let ended = Ended {
                 error,
+                stream: id,
                 unwritten,
                 once_more,
             };

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{Request, request::Parts};
 
 use crate::transport::{
-    attempt::{Back, Failed, MOST_REFUSALS, Past, is_sent_once_more, may_go_elsewhere},
+    attempt::{
+        Back, Failed, MOST_REFUSALS, Past, is_sent_once_more, lost, may_go_elsewhere,
+        was_sent_before,
+    },
     body::{recording::Recording, request::Body},
     error::{ErrorKind, Evidence},
     http2::{driver::is_complaint, pool::Place},
@@ -53,6 +56,7 @@ pub(in crate::transport) fn not_opened(
 /// How an opened stream ended before a response.
 pub(in crate::transport) struct Ended {
     pub(in crate::transport) error: h2::Error,
+    pub(in crate::transport) stream: u32,
     /// Whether nothing was written since it was opened.
     pub(in crate::transport) unwritten: bool,
     /// Whether the request may be sent once more.
@@ -64,6 +68,7 @@ impl Ended {
     pub(in crate::transport) fn explain(self, place: &Place, parts: Parts, sent: Sent) -> Failed {
         let Self {
             error,
+            stream,
             unwritten,
             once_more,
         } = self;
@@ -99,6 +104,19 @@ impl Ended {
         let refused = error.is_reset() && error.is_remote() && reason == h2::Reason::REFUSED_STREAM;
         if left_out {
             pool.retire(connection);
+            // The guilty one would end one more connection wherever it goes.
+            if reason != h2::Reason::NO_ERROR
+                && connection.told().is_first_left_out(stream)
+                && let size = size_of(&parts)
+                && size > LARGE
+            {
+                let why = format!(
+                    "it closed the connection over the call's headers ({reason}): they are {size} \
+                     bytes; it goes nowhere else with them"
+                );
+                let refused = new(ErrorKind::Refused, Evidence::Refused, why);
+                return Failed::Error(refused.losing().because(error));
+            }
             return left_out_of(place, error, parts, sent);
         }
         if refused {
@@ -126,8 +144,10 @@ impl Ended {
             unknown(ErrorKind::Protocol, text).because(error)
         } else {
             pool.retire(connection);
+            // What was wrong with an answer that came is perhaps this one's doing.
+            let innocent = !error.is_go_away() || connection.told().is_untouched(stream);
             if once_more
-                && !error.is_go_away()
+                && innocent
                 && let Some(body) = sent.take_back()
             {
                 let mut request = Request::from_parts(parts, body);
@@ -136,22 +156,35 @@ impl Ended {
                     request,
                     evidence: Evidence::Unknown,
                     connection: Past::Answered,
-                    why: format!(
-                        "a kept connection was lost with the request on its way ({error})"
-                    ),
+                    why: format!("{} ({error})", lost(false)),
                 }));
             }
             let (kind, text) = if error.is_go_away() {
                 let text = format!("what it sent breaks HTTP/2's rules ({reason})");
                 (ErrorKind::Protocol, text)
             } else {
-                let text = "the connection was lost with the request on its way";
-                (ErrorKind::Lost, text.to_owned())
+                let before = was_sent_before(&parts.extensions);
+                (ErrorKind::Lost, lost(before).to_owned())
             };
             unknown(kind, text).losing().because(error)
         })
     }
 }
+
+/// What a request's head comes to, by HTTP/2's own count but for the paths (RFC 9113, 6.5.2).
+fn size_of(parts: &Parts) -> usize {
+    let headers = parts.headers.iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + 32);
+    let path = parts
+        .uri
+        .path_and_query()
+        .map_or(0, |path| path.as_str().len());
+    path + headers.sum::<usize>()
+}
+
+/// A head that may be too much. Servers take this by default: nginx 8 KiB a field, hyper 16 KiB in all,
+/// Go 1 MiB.
+const LARGE: usize = 8 * 1024;
 
 /// A GOAWAY says that the call was not processed.
 fn left_out_of(place: &Place, error: h2::Error, parts: Parts, sent: Sent) -> Failed {

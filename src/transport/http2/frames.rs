@@ -10,27 +10,43 @@ pub(in crate::transport) struct Frames {
     rest: usize,
     /// The stream that ends with this frame.
     ending: Option<u32>,
+    /// How much of a GOAWAY's last stream id is there, and that.
+    leaving: Option<(usize, [u8; 4])>,
+}
+
+/// What a frame tells of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::transport) enum Told {
+    /// A head, or trailers, began.
+    Head(u32),
+    /// Its last frame is there as a whole.
+    End(u32),
+    /// The connection is to end; this was the last stream that was taken.
+    Last(u32),
 }
 
 impl Frames {
     /// Whether HEADERS, CONTINUATION or DATA began in these bytes: what a peer says of its own
     /// accord. The others are acknowledgements, credit and the connection's own matters.
     ///
-    /// `ended` is told of each stream whose last frame is there as a whole.
+    /// `tell` is told what they say of streams.
     pub(in crate::transport) fn scan(
         &mut self,
         mut bytes: &[u8],
-        mut ended: impl FnMut(u32),
+        mut tell: impl FnMut(Told),
     ) -> bool {
         let mut said = false;
         loop {
             let skipped = self.rest.min(bytes.len());
+            if let Some(last) = self.leave(&bytes[..skipped]) {
+                tell(Told::Last(last));
+            }
             self.rest -= skipped;
             bytes = &bytes[skipped..];
             if self.rest == 0
                 && let Some(stream) = self.ending.take()
             {
-                ended(stream);
+                tell(Told::End(stream));
             }
             if bytes.is_empty() {
                 return said;
@@ -46,6 +62,10 @@ impl Frames {
             let [a, b, c, kind, flags, stream @ ..] = self.head;
             self.rest = u32::from_be_bytes([0, a, b, c]) as usize;
             said |= matches!(kind, DATA | HEADERS | CONTINUATION);
+            if kind == HEADERS {
+                tell(Told::Head(u32::from_be_bytes(stream)));
+            }
+            self.leaving = (kind == GOAWAY).then_some((0, [0; 4]));
             // Of a head in several frames it is not followed up to its end.
             let whole = kind == DATA || kind == HEADERS && flags & END_HEADERS != 0;
             if whole && flags & END_STREAM != 0 {
@@ -53,11 +73,24 @@ impl Frames {
             }
         }
     }
+
+    /// More of a GOAWAY's payload: its last stream id, once that is there.
+    fn leave(&mut self, payload: &[u8]) -> Option<u32> {
+        let (have, id) = self.leaving.as_mut()?;
+        for byte in payload.iter().take(id.len() - *have) {
+            id[*have] = *byte;
+            *have += 1;
+        }
+        let id = (*have == id.len()).then(|| u32::from_be_bytes(*id) & !(1 << 31))?;
+        self.leaving = None;
+        Some(id)
+    }
 }
 
 const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -111,14 +144,36 @@ mod tests {
         ]
         .concat();
         for piece in 1..=bytes.len() {
-            let (mut frames, mut ended) = (Frames::default(), Vec::new());
+            let (mut frames, mut told) = (Frames::default(), Vec::new());
             for (at, piece) in bytes.chunks(piece).enumerate() {
-                frames.scan(piece, |stream| ended.push((at, stream)));
+                frames.scan(piece, |what| told.push((at, what)));
             }
-            let last = bytes.chunks(piece).count() - 1;
-            let streams: Vec<_> = ended.iter().map(|(_, stream)| *stream).collect();
-            assert_eq!(streams, [1, 3, 7], "in pieces of {piece}");
-            assert_eq!(ended[2].0, last, "in pieces of {piece}");
+            let (last, before) = told.split_last().unwrap();
+            let before: Vec<_> = before.iter().map(|(_, what)| *what).collect();
+            let expected = [
+                Told::Head(1),
+                Told::End(1),
+                Told::Head(3),
+                Told::End(3),
+                Told::Head(5),
+            ];
+            assert_eq!(before, expected, "in pieces of {piece}");
+            let chunks = bytes.chunks(piece).count();
+            assert_eq!(*last, (chunks - 1, Told::End(7)), "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_goaway_tells_which_stream_was_the_last() {
+        let mut goaway = flagged(GOAWAY, 0, 0, 8);
+        goaway[HEAD..HEAD + 4].copy_from_slice(&[0x80, 0, 1, 7]); // with the reserved bit
+        goaway.extend(flagged(DATA, 0, 9, 12));
+        for piece in 1..=goaway.len() {
+            let (mut frames, mut told) = (Frames::default(), Vec::new());
+            for piece in goaway.chunks(piece) {
+                frames.scan(piece, |what| told.push(what));
+            }
+            assert_eq!(told, [Told::Last(263)], "in pieces of {piece}");
         }
     }
 }

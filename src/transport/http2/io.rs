@@ -11,7 +11,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::transport::{
-    http2::{ends::Ends, frames::Frames},
+    http2::{frames::Frames, told::Streams},
     read_first::{Meanwhile, ReadFirst},
 };
 
@@ -24,8 +24,8 @@ pub(in crate::transport) struct Traffic {
     pub(in crate::transport) said: AtomicU64,
     /// Writes of which bytes may have gone out.
     pub(in crate::transport) writes: AtomicU64,
-    /// The streams that the peer ended.
-    pub(in crate::transport) ends: Ends,
+    /// What the peer told of streams.
+    pub(in crate::transport) streams: Streams,
 }
 
 /// A socket that counts what it gives and takes.
@@ -72,8 +72,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Http2Io<I> {
         let read = &buf.filled()[before..];
         if !read.is_empty() {
             this.traffic.reads.fetch_add(1, Ordering::Relaxed);
-            let ends = &this.traffic.ends;
-            if this.frames.scan(read, |stream| ends.note(stream)) {
+            let streams = &this.traffic.streams;
+            streams.begin();
+            if this.frames.scan(read, |told| streams.note(told)) {
                 this.traffic.said.fetch_add(1, Ordering::Relaxed);
             }
         }

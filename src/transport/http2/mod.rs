@@ -6,7 +6,6 @@
 
 pub(in crate::transport) mod connection;
 pub(in crate::transport) mod driver;
-pub(in crate::transport) mod ends;
 pub(in crate::transport) mod exchange;
 pub(in crate::transport) mod failure;
 pub(in crate::transport) mod frames;
@@ -15,4 +14,5 @@ pub(in crate::transport) mod io;
 pub(in crate::transport) mod ladder;
 pub(in crate::transport) mod options;
 pub(in crate::transport) mod pool;
+pub(in crate::transport) mod told;
 pub(in crate::transport) mod upload;
