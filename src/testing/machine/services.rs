@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    ConnId, Machine, ServiceId,
+    ConnId, Machine, Output, ServiceId,
+    checks::At,
     instance::{Edit, EditKey, Stored},
 };
 
@@ -202,4 +203,69 @@ impl Machine {
             })
             .min()
     }
+}
+
+/// The checks of persistent instances.
+impl Machine {
+    /// Persistent instances are registered, or still there.
+    pub(super) fn check_from_now(&mut self, instances: &[Stored], now: Instant) {
+        let Some(every) = self.settings.tcp_checks else {
+            return;
+        };
+        for instance in instances.iter().filter(|instance| !instance.ephemeral) {
+            let at = (instance.ip.clone(), instance.port);
+            self.checks.begin(at, now + every);
+        }
+    }
+
+    pub(super) fn run_checks(&mut self, now: Instant) {
+        for at in self.checks.take_due(now) {
+            if self.persistent_at(&at).is_empty() {
+                self.checks.forget(&at);
+            } else {
+                let (ip, port) = at;
+                self.outputs.push_back(Output::Check { ip, port });
+            }
+        }
+    }
+
+    /// What came of [`Output::Check`]: whether somebody accepts connections there.
+    pub fn handle_checked(&mut self, ip: &str, port: i32, accepts: bool, now: Instant) {
+        let at = (ip.to_owned(), port);
+        let every = self.settings.tcp_checks.unwrap_or_default();
+        if let Some(healthy) = self.checks.ended(&at, accepts, now + every) {
+            for service in self.persistent_at(&at) {
+                self.found_healthy(&service, &at, healthy, now);
+            }
+        }
+        self.settle(now);
+    }
+
+    fn found_healthy(&mut self, service: &ServiceId, at: &At, healthy: bool, now: Instant) {
+        let mut found = false;
+        if let Some(state) = self.services.get_mut(service) {
+            for (publisher, instances) in &mut state.publications {
+                for instance in instances {
+                    if is_persistent_at(publisher, at) && instance.healthy != healthy {
+                        Arc::make_mut(instance).healthy = healthy;
+                        found = true;
+                    }
+                }
+            }
+        }
+        if found {
+            self.changed(service, now);
+        }
+    }
+
+    fn persistent_at(&self, at: &At) -> Vec<ServiceId> {
+        let has = |publisher: &Publisher| is_persistent_at(publisher, at);
+        let services = self.services.iter();
+        let services = services.filter(|(_, state)| state.publications.keys().any(has));
+        services.map(|(service, _)| service.clone()).collect()
+    }
+}
+
+fn is_persistent_at(publisher: &Publisher, (ip, port): &At) -> bool {
+    matches!(publisher, Publisher::Persistent(key) if key.ip == *ip && key.port == *port)
 }
