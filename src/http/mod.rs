@@ -60,7 +60,9 @@
 //! streams too as far as [`Body`] says; each instance is tried once, 10 at most, and after 3
 //! refusals it ends. An instance whose connection failed gets no calls until a probe reaches it. In
 //! every other case the call ends with an [`Error`], which says whether the request
-//! [may have been processed](Error::is_unprocessed). A response is a response whatever its status.
+//! [may have been processed](Error::is_unprocessed). A response is a response whatever its status, but
+//! for 421: each request says whom it means
+//! ([`service`](crate::transport::TransportBuilder::service)), and who is somebody else refuses it so.
 //!
 //! # What a request may carry
 //!
