@@ -22,7 +22,7 @@ use crate::{
 /// A connection to a Nacos registry, in one namespace.
 ///
 /// Clones share one connection and one background task, which lives on the runtime that was
-/// current when the client was built, or on a [thread of its own](Builder::own_thread). It ends when the last clone of the client *and* the last
+/// current when the client was built, or on a [thread of its own](crate::client::Builder::own_thread). It ends when the last clone of the client *and* the last
 /// [`Subscription`] taken from it are gone, or at [`close`](Self::close). When the last clone of
 /// the client alone is dropped, what it registered is deregistered in the background, and its
 /// subscriptions go on.

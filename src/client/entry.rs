@@ -11,7 +11,8 @@ impl Client {
     /// Connects to a server, or one of several, in namespace `public`, and waits for it.
     ///
     /// `servers` is `"host:port"` with the server's *main* port (8848), several of them separated
-    /// by commas or spaces, or a list of such texts; see [`ServerAddress`] for the forms.
+    /// by commas or spaces, or a list of such texts; see
+    /// [`ServerAddress`](crate::client::ServerAddress) for the forms.
     ///
     /// # Errors
     ///
