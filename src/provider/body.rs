@@ -76,6 +76,11 @@ where
         let Some(inner) = this.inner.as_pin_mut() else {
             return Poll::Ready(this.text.take().map(Frame::data).map(Ok));
         };
+        // One that is always ready never waits for anything, and ends so all the same.
+        if let Some(in_flight) = this.in_flight.take_if(|calls| calls.traffic().is_cut()) {
+            drop(in_flight);
+            return Poll::Ready(Some(Err(Cut.into())));
+        }
         match inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
             Poll::Ready(end) => {
@@ -89,7 +94,6 @@ where
                 if poll_cut(this.cut, in_flight.traffic(), cx).is_pending() {
                     return Poll::Pending;
                 }
-                in_flight.traffic().count_cut();
                 drop(this.in_flight.take());
                 Poll::Ready(Some(Err(Cut.into())))
             }

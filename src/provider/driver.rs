@@ -26,12 +26,10 @@ use crate::{
 enum Done {
     Ready(Result<(), String>),
     Checked(Result<(), OnlineError>),
-    Registered(Result<(), OnlineError>),
+    /// Which version of what is wanted.
+    Registered(Result<u64, OnlineError>),
     Deregistered(Deregistered, Option<String>),
-    Updated(
-        Result<(), RequestError>,
-        oneshot::Sender<Result<(), RequestError>>,
-    ),
+    Updated(Result<u64, RequestError>),
 }
 
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -50,6 +48,8 @@ pub(super) struct Driver {
     commands: mpsc::UnboundedReceiver<Command>,
     status: watch::Sender<Status>,
     work: Option<Work>,
+    /// Who waits for what is wanted to be registered.
+    updates: Vec<oneshot::Sender<Result<(), RequestError>>>,
     claim: Option<Claim>,
     checking: Option<Instant>,
     warned: Option<Instant>,
@@ -72,6 +72,7 @@ impl Driver {
             commands,
             status,
             work: None,
+            updates: Vec::new(),
             claim: None,
             checking: None,
             warned: None,
@@ -147,26 +148,42 @@ impl Driver {
         self.sequence.handle_signal(clock::now(), calls);
     }
 
-    /// What is wanted has changed, and is registered if it was before.
+    /// What is wanted has changed, and is registered if it was before. One request is under way at a
+    /// time, and what is wanted meanwhile goes with the next, however often it changes.
     fn update(&mut self, reply: oneshot::Sender<Result<(), RequestError>>) {
         match self.stage() {
             Stage::Idle | Stage::Starting => drop(reply.send(Ok(()))), // comes with the registration
             Stage::Online => {
-                let (inner, before) = (self.inner.clone(), self.work.take());
-                self.work = Some(Box::pin(async move {
-                    // One after another, so that the last one wins.
-                    if let Some(Done::Updated(result, reply)) = match before {
-                        Some(work) => Some(work.await),
-                        None => None,
-                    } {
-                        let _ = reply.send(result);
-                    }
-                    let names = &inner.shared.names;
-                    let done = inner.wanted.register(&inner.nacos, names.services()).await;
-                    Done::Updated(done, reply)
-                }));
+                self.updates.retain(|waiting| !waiting.is_closed());
+                self.updates.push(reply);
+                if self.work.is_none() {
+                    self.register_changes();
+                }
             }
             _ => drop(reply.send(Err(RequestError::NotRegistered))),
+        }
+    }
+
+    fn register_changes(&mut self) {
+        let inner = self.inner.clone();
+        self.work = Some(Box::pin(async move {
+            let names = &inner.shared.names;
+            Done::Updated(inner.wanted.register(&inner.nacos, names.services()).await)
+        }));
+    }
+
+    /// This version is registered: who waits is told, unless something else is wanted by now.
+    fn registered(&mut self, version: Result<u64, RequestError>) {
+        if self.stage() != Stage::Online {
+            return;
+        }
+        match version {
+            Ok(version) if self.inner.wanted.has_changed(version) => self.register_changes(),
+            result => {
+                for waiting in self.updates.drain(..) {
+                    let _ = waiting.send(result.clone().map(|_| ()));
+                }
+            }
         }
     }
 
@@ -202,7 +219,13 @@ impl Driver {
                 Action::Register => self.register(),
                 Action::NotReady => self.look_out(),
                 Action::Deregister => {
+                    // Another provider has these services of this client: what is registered is its.
+                    let ours = self.claim.is_some();
+                    self.updates.clear();
                     self.work = Some(Box::pin(async move {
+                        if !ours {
+                            return Done::Deregistered(Deregistered::Nothing, None);
+                        }
                         let names = &inner.shared.names;
                         let done = registration::deregister(&inner.nacos, names.services());
                         let (how, why) = done.await;
@@ -259,9 +282,9 @@ impl Driver {
         }
         self.work = Some(Box::pin(async move {
             let names = &inner.shared.names;
-            let found = names.find(&inner.nacos).await.map(|_| ());
+            let found = names.find(&inner.nacos).await;
             let done = match found {
-                Ok(()) => inner.wanted.register(&inner.nacos, names.services()).await,
+                Ok(_) => inner.wanted.register(&inner.nacos, names.services()).await,
                 Err(error) => Err(error),
             };
             Done::Registered(done.map_err(OnlineError::Registry))
@@ -290,10 +313,13 @@ impl Driver {
             }
             Done::Registered(answer) => {
                 match &answer {
-                    Ok(()) => self.online(),
+                    Ok(_) => self.online(),
                     Err(error) => self.fail(now, error.clone()),
                 }
                 self.sequence.handle_registered(answer.is_ok(), now);
+                if let Ok(version) = answer {
+                    self.registered(Ok(version));
+                }
             }
             Done::Deregistered(how, why) => {
                 if let Some(why) = why {
@@ -302,7 +328,7 @@ impl Driver {
                 let calls = self.inner.shared.traffic.calls();
                 self.sequence.handle_deregistered(how, now, calls);
             }
-            Done::Updated(result, reply) => drop(reply.send(result)),
+            Done::Updated(result) => self.registered(result),
         }
     }
 

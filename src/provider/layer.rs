@@ -169,7 +169,6 @@ where
                 Poll::Ready(answer) => answer?.map(|body| Body::of_call(body, in_flight.take())),
                 Poll::Pending => {
                     ready!(poll_cut(cut, &this.shared.traffic, cx));
-                    this.shared.traffic.count_cut();
                     drop(in_flight.take());
                     Refusal::Cut.response(*grpc)
                 }

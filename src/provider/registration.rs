@@ -17,6 +17,8 @@ pub(super) struct Wanted {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
+    /// Rises with each change.
+    version: u64,
     weight: Option<Weight>,
     drained: bool,
 }
@@ -38,11 +40,21 @@ impl Wanted {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.version += 1;
+        change(&mut state);
     }
 
-    fn instances(&self) -> Vec<Instance> {
-        let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something else is wanted than was at `version`.
+    pub(super) fn has_changed(&self, version: u64) -> bool {
+        self.state().version != version
+    }
+
+    fn instances(&self, state: State) -> Vec<Instance> {
         let weighed = |instance: &Instance| {
             let weight = state.weight.unwrap_or_else(|| instance.weight());
             let weight = if state.drained { Weight::ZERO } else { weight };
@@ -51,13 +63,15 @@ impl Wanted {
         self.instances.iter().map(weighed).collect()
     }
 
-    /// Registers everything everywhere. What is registered already is updated in place.
+    /// Registers everything everywhere, and returns which version of it. What is registered already is
+    /// updated in place.
     pub(super) async fn register(
         &self,
         nacos: &Client,
         services: &[ServiceKey],
-    ) -> Result<(), RequestError> {
-        let instances = self.instances();
+    ) -> Result<u64, RequestError> {
+        let state = self.state();
+        let instances = self.instances(state);
         for service in services {
             let name = ServiceName::from(service.service());
             match &*instances {
@@ -65,7 +79,7 @@ impl Wanted {
                 all => nacos.register_batch(name, all.to_vec()).await?,
             }
         }
-        Ok(())
+        Ok(state.version)
     }
 }
 

@@ -117,6 +117,8 @@ pub(super) struct Sequence {
     retry: Duration,
     /// A registration was begun, so the registry may list us.
     began: bool,
+    /// It was online once, so that callers may know of it.
+    was_online: bool,
     listening: bool,
     /// Somebody looks out for the news that we are gone.
     awaited: bool,
@@ -134,6 +136,7 @@ impl Sequence {
             milestones: Milestones::default(),
             retry: FIRST_RETRY,
             began: false,
+            was_online: false,
             listening: true,
             awaited: false,
         }
@@ -212,6 +215,7 @@ impl Sequence {
         }
         if done {
             self.state = State::Online;
+            self.was_online = true;
             self.retry = FIRST_RETRY;
         } else {
             let at = after(now, self.retry);
@@ -369,6 +373,11 @@ impl Sequence {
     }
 
     fn linger(&mut self, how: Deregistered, now: Instant, calls: Calls) {
+        // Somebody else withdrew it: callers have yet to hear of that all the same.
+        let how = match how {
+            Deregistered::Nothing if self.was_online => Deregistered::Acknowledged,
+            how => how,
+        };
         self.milestones.deregistered = Some((how, now));
         self.mark(now);
         let least = match how {

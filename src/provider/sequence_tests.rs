@@ -409,3 +409,16 @@ fn a_registry_that_refuses_is_asked_less_and_less() {
     world.happen(Event::Registered(true));
     assert_eq!(world.sequence.state(), State::Online);
 }
+
+/// Somebody else withdrew what is registered: callers have yet to hear of that.
+#[test]
+fn who_was_online_lingers_though_nothing_is_registered_any_more() {
+    let mut world = World::new(false, false);
+    world.happen(Event::Registered(true));
+    world.happen(Event::Signal);
+    world.happen(Event::Deregistered(Deregistered::Nothing));
+    let state = world.sequence.state();
+    assert!(matches!(state, State::Lingering { .. }), "{state:?}");
+    let how = world.sequence.milestones().deregistered;
+    assert_eq!(how.map(|(how, _)| how), Some(Deregistered::Acknowledged));
+}

@@ -177,8 +177,8 @@ where
         drop(listener);
         // The provider cuts calls after `drain`; what has none any more needs no longer than this.
         let ended = async { while connections.tasks.join_next().await.is_some() {} };
-        if timeout(drain + GOODBYE, ended).await.is_err() {
-            provider.handle.inner.shared.traffic.count_all_cut();
+        if timeout(drain.saturating_add(GOODBYE), ended).await.is_err() {
+            provider.handle.inner.shared.traffic.cut();
             tracing::debug!(target: logs::PROVIDER, "connections outlive `drain_timeout`, and are closed");
         }
         connections.tasks.shutdown().await;

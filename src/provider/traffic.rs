@@ -159,9 +159,13 @@ impl Traffic {
         self.misdirected.fetch_add(1, SeqCst);
     }
 
-    /// Ends what is in flight.
+    /// Ends what is in flight, which counts as cut from now on, whenever it sees that.
     pub(super) fn cut(&self) {
-        self.is_cut.store(true, SeqCst);
+        if self.is_cut.swap(true, SeqCst) {
+            return;
+        }
+        let left = u64::try_from(self.in_flight.load(SeqCst)).unwrap_or(u64::MAX);
+        self.cut.store(left, SeqCst);
         for stripe in &self.cuts {
             stripe.notify_waiters();
         }
@@ -169,16 +173,6 @@ impl Traffic {
 
     pub(super) fn is_cut(&self) -> bool {
         self.is_cut.load(SeqCst)
-    }
-
-    pub(super) fn count_cut(&self) {
-        self.cut.fetch_add(1, SeqCst);
-    }
-
-    /// What is in flight ends with its connection, before it has seen that it is cut.
-    pub(super) fn count_all_cut(&self) {
-        let left = u64::try_from(self.in_flight.load(SeqCst)).unwrap_or(u64::MAX);
-        self.cut.fetch_add(left, SeqCst);
     }
 
     /// Ready when calls are cut. Look at [`is_cut`](Self::is_cut) once it was made.

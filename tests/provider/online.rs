@@ -1,10 +1,14 @@
 //! How a provider comes.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tower_nacos::{
     Instance,
@@ -168,6 +172,71 @@ async fn one_client_provides_a_service_once() {
     })
     .await;
     within("online", second.provider.reached(Stage::Online)).await;
+}
+
+/// It was never the one that is registered, and takes back nothing of the one that is.
+#[tokio::test]
+async fn a_provider_that_was_refused_leaves_the_other_as_it_is() {
+    let (registry, nacos) = registry().await;
+    let first = Served::start(&nacos, "orders", |b| b).await;
+    within("online", first.provider.reached(Stage::Online)).await;
+    let second = Served::start(&nacos, "orders", |b| b).await;
+    let refused = within("an error", second.provider.online()).await;
+    assert!(matches!(refused, Err(OnlineError::AlreadyProvided { .. })));
+    let report = within("over", second.provider.offline()).await;
+    let offline = report.offline.as_ref().unwrap();
+    assert!(offline.is_confirmed(), "{report}");
+    assert_eq!(registry.inspect(|view| view.addresses("orders").len()), 1);
+    assert_eq!(first.provider.stage(), Stage::Online);
+    first.provider.set_weight(2.0).await.unwrap();
+}
+
+/// What is wanted while it registers is registered, too.
+#[tokio::test]
+async fn what_is_wanted_during_the_registration_is_not_lost() {
+    let (registry, nacos) = registry().await;
+    let slow = Fault::Delay(Duration::from_millis(200));
+    registry.script(Script::next("InstanceRequest", slow));
+    let served = Served::start(&nacos, "orders", |b| b).await;
+    within("asked", async {
+        while registry.inspect(|view| view.count("InstanceRequest")) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    served.provider.drain().await.unwrap();
+    within("drained", async {
+        loop {
+            let listed = nacos.instances("orders").await.unwrap();
+            if listed.instances().iter().any(|one| one.weight().is_zero()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+/// However many changes nobody waits for, the next is not behind them all.
+#[tokio::test]
+async fn changes_that_nobody_waits_for_go_with_the_next() {
+    let (registry, nacos) = registry().await;
+    let served = Served::start(&nacos, "orders", |b| b).await;
+    within("online", served.provider.reached(Stage::Online)).await;
+    let before = registry.inspect(|view| view.count("InstanceRequest"));
+    let slow = Fault::Delay(Duration::from_millis(20));
+    registry.script(Script::every("InstanceRequest", slow));
+    for weight in 1..=500 {
+        let setting = served.provider.set_weight(f64::from(weight));
+        assert!(setting.now_or_never().is_none(), "asks the registry");
+    }
+    within("set", served.provider.set_weight(7.0))
+        .await
+        .unwrap();
+    let asked = registry.inspect(|view| view.count("InstanceRequest")) - before;
+    assert!(asked < 50, "{asked} requests");
+    let listed = nacos.instances("orders").await.unwrap();
+    assert_eq!(listed.instances()[0].weight(), 7.0.into());
 }
 
 #[tokio::test]
