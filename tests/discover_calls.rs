@@ -50,6 +50,7 @@ enum Readiness {
 enum Answer {
     Hang,
     Refuse,
+    Full,
     Unsent,
     Unreachable,
     Wrong,
@@ -177,6 +178,7 @@ impl Future for Play {
                 return Poll::Pending;
             }
             Some(Answer::Refuse) => (Some(self.request), "refused"),
+            Some(Answer::Full) => (Some(self.request), "full"),
             Some(Answer::Unsent) => (Some(self.request), "unsent"),
             Some(Answer::Unreachable) => (Some(self.request), "unreachable"),
             Some(Answer::Wrong) => (None, "wrong"),
@@ -188,10 +190,10 @@ impl Future for Play {
 impl Recover<u32, Failed> for GiveBack {
     fn recover(&self, error: &mut Failed) -> Option<Recovered<u32>> {
         let request = error.request.take()?;
-        Some(if error.how == "refused" {
-            Recovered::Refused(request)
-        } else {
-            Recovered::Unsent(request)
+        Some(match error.how {
+            "refused" => Recovered::Refused(request),
+            "full" => Recovered::Full(request),
+            _ => Recovered::Unsent(request),
         })
     }
 }
@@ -256,6 +258,38 @@ async fn a_refused_request_moves_three_times() {
     engine.call(1).await.unwrap_err();
     let calls = stage.calls();
     assert_eq!((calls.len(), distinct(&calls)), (4, 4));
+}
+
+/// It is asked again and again, and meanwhile others work on the same thread.
+#[test]
+fn a_call_that_is_told_full_each_time_at_once_holds_up_nobody() {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut writer, orders) = registry();
+            let stage = Stage::default();
+            list(&mut writer, &[A]);
+            stage.answer(A, Some(Answer::Full));
+            let engine = stage.engine(&orders);
+            let call = tokio::spawn({
+                let engine = engine.clone();
+                async move { engine.call(1).await }
+            });
+            while stage.calls().len() < 1_000 {
+                tokio::task::yield_now().await;
+            }
+            stage.answer(A, None);
+            assert_eq!(finished(call).await, A.parse().unwrap());
+            assert_eq!(engine.counts(), [0; 3]);
+        });
+        tell.send(()).unwrap();
+    });
+    let hang = Duration::from_secs(60);
+    told.recv_timeout(hang).expect("the thread stands still");
 }
 
 #[tokio::test]

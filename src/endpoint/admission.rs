@@ -229,6 +229,11 @@ impl<S> Admitted<S> {
         }
     }
 
+    /// How long it took says nothing of the instance.
+    pub(crate) const fn forget_time(&mut self) {
+        self.since = None;
+    }
+
     /// The call will have to wait for its answer: for how long may matter, if outcomes count. Where it
     /// does not, or the answer is there at once, no clock is read.
     #[inline]

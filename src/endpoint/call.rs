@@ -63,6 +63,8 @@ where
     polled: bool,
     /// Whether it is over but for telling its failure.
     over: bool,
+    /// Whether an instance that it was let into had no room all the same.
+    found_full: bool,
     /// Boxed: seldom there, and every call has the room for it.
     failure: Option<Box<CallError>>,
     rules: PhantomData<Rules<R, C, V>>,
@@ -100,6 +102,7 @@ where
             refusals: 0,
             polled: false,
             over: false,
+            found_full: false,
             failure: None,
             rules: PhantomData,
         }
@@ -175,6 +178,10 @@ where
                     }
                 }
                 Step::Aborted(error) => return Poll::Ready(Err(*error)),
+            }
+            if mem::take(self.as_mut().project().found_full) {
+                // Who says so each time at once is asked again and again, and others have to work.
+                ready!(poll_budget(cx));
             }
             if self.tried.is_full()
                 && let Some(failure) = self.as_mut().project().failure.take()
@@ -445,6 +452,14 @@ where
     fn failed(mut self, mut error: S::Error) -> Option<Box<CallError>> {
         let mut admitted = self.leave();
         let shared = self.pick.shared();
+        let recovered = shared.recover.recover(&mut error);
+        if let Some(Recovered::Full(request)) = recovered {
+            // Nobody was asked: nothing is held against the instance, nor is it an answer of its.
+            admitted.forget_time();
+            *self.request = Some(request);
+            *self.found_full = true;
+            return None;
+        }
         let verdict = shared.classify.classify(&error);
         let outcome = match verdict {
             Verdict::Reachable => shared.classify.outcome(Err(&error)),
@@ -455,7 +470,6 @@ where
         let endpoint = Arc::clone(admitted.endpoint());
         shared.judged(&endpoint, probe, &verdict, outcome);
         drop(admitted);
-        let recovered = shared.recover.recover(&mut error);
         let error = Box::new(CallError::inner_of(
             shared.set().service(),
             endpoint.address(),
@@ -463,10 +477,6 @@ where
         ));
         let request = match recovered {
             Some(Recovered::Unsent(request)) => request,
-            Some(Recovered::Full(request)) => {
-                *self.request = Some(request);
-                return None;
-            }
             Some(Recovered::Refused(request)) if *self.refusals < MOST_REFUSALS => {
                 *self.refusals += 1;
                 request
