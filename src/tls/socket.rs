@@ -41,16 +41,25 @@ impl Socket {
 
 /// What knows of its end before a runtime says so.
 pub(crate) trait HasEnded {
-    /// Whether the peer has closed it and everything that came was read, as far as the system knows
-    /// now. One system call.
-    fn has_ended(&self) -> bool;
+    /// How it ended, if the peer has closed it and everything that came was read, as far as the system
+    /// knows now. One system call.
+    fn ended(&self) -> Option<io::Result<()>>;
 }
 
 impl HasEnded for Socket {
-    fn has_ended(&self) -> bool {
+    fn ended(&self) -> Option<io::Result<()>> {
         match SockRef::from(self.tcp()).peek(&mut [MaybeUninit::uninit()]) {
-            Ok(bytes) => bytes == 0,
-            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+            Ok(0) if self.plain().is_some() => Some(Ok(())),
+            // What TLS says of an end is read, and this is one without.
+            Ok(0) => Some(Err(io::Error::new(
+                ErrorKind::UnexpectedEof,
+                "the peer closed the connection without TLS's close_notify",
+            ))),
+            Ok(_) => None,
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => None,
+                _ => Some(Err(error)), // the system says it once
+            },
         }
     }
 }

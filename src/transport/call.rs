@@ -73,6 +73,10 @@ pub(super) async fn call(
                 return Ok(response);
             }
             Err(Failed::Error(error)) => {
+                let error = match once_more {
+                    true => error.of_the_second_time(),
+                    false => error,
+                };
                 return Err(match spare {
                     Some((retry, spare)) => retry.judge(error, spare),
                     None => error,

@@ -147,6 +147,12 @@ impl Error {
         self.with_request(Some(request))
     }
 
+    /// It was sent before, and that may have been processed, whatever is known of this time.
+    pub(super) fn of_the_second_time(mut self) -> Self {
+        self.0.evidence = Evidence::Unknown;
+        self
+    }
+
     /// Says so besides.
     pub(super) fn saying(mut self, more: &str) -> Self {
         self.0.text.push_str(more);

@@ -115,8 +115,10 @@ impl<I: AsyncRead + HasEnded + Unpin> AsyncRead for ReadFirst<I> {
         match self.last {
             _ if buf.remaining() < before => self.last = Last::Read,
             Last::Read => self.last = Last::Quiet,
-            Last::Quiet if polled.is_pending() && self.io.has_ended() => {
-                polled = Poll::Ready(Ok(()));
+            Last::Quiet if polled.is_pending() => {
+                if let Some(ended) = self.io.ended() {
+                    polled = Poll::Ready(ended);
+                }
             }
             Last::Quiet | Last::Written => {}
         }
@@ -203,8 +205,8 @@ mod tests {
     }
 
     impl HasEnded for Answered {
-        fn has_ended(&self) -> bool {
-            self.0.is_empty()
+        fn ended(&self) -> Option<io::Result<()>> {
+            self.0.is_empty().then_some(Ok(()))
         }
     }
 
@@ -250,5 +252,45 @@ mod tests {
         io.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer, b"413");
         assert!(io.write_all(b"more").await.is_err());
+    }
+
+    /// Gives one byte and then nothing, until the system says that it is broken.
+    struct Broken(bool);
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if std::mem::replace(&mut self.0, true) {
+                return Poll::Pending;
+            }
+            buf.put_slice(b"x");
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl HasEnded for Broken {
+        fn ended(&self) -> Option<io::Result<()>> {
+            Some(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+    }
+
+    /// A body that ends with its connection would pass for whole.
+    #[tokio::test]
+    async fn a_connection_that_broke_is_no_clean_end() {
+        let mut io = ReadFirst::new(Broken(false), Meanwhile::Wait);
+        assert_eq!(io.read_u8().await.unwrap(), b'x');
+        let mut buf = [0];
+        let mut buf = ReadBuf::new(&mut buf);
+        let mut cx = Context::from_waker(Waker::noop());
+        // Who has read looks for more at once, and again before it writes.
+        assert!(Pin::new(&mut io).poll_read(&mut cx, &mut buf).is_pending());
+        let ended = Pin::new(&mut io).poll_read(&mut cx, &mut buf);
+        let Poll::Ready(Err(error)) = ended else {
+            panic!("{ended:?}");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 }

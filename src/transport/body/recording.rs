@@ -106,19 +106,14 @@ impl Recording {
         self.lock().failure.take()
     }
 
-    /// Whether all that it yielded is kept.
-    pub(in crate::transport) fn is_kept(&self) -> bool {
-        let state = self.lock();
-        state.rest.is_some() && state.keeping == Keeping::Yes
-    }
-
-    /// The body as it was before it was sent; none if too much of it was yielded to be kept.
+    /// The body as it was before it was sent. None, and nothing has changed, if it failed, or too much
+    /// of it was yielded to be kept.
     pub(in crate::transport) fn take_back(&self) -> Option<Body> {
         let mut state = self.lock();
-        let rest = state.rest.take()?;
-        if state.keeping != Keeping::Yes {
+        if state.keeping != Keeping::Yes || state.failure.is_some() {
             return None;
         }
+        let rest = state.rest.take()?;
         let frames = std::mem::take(&mut state.frames);
         let trailers = state.trailers.take();
         if frames.is_empty() && trailers.is_none() {
@@ -281,6 +276,8 @@ mod tests {
     fn the_streams_own_failure_is_kept_for_the_call() {
         let recording = Recording::new(Box::pin(Pieces([Err("no disk".into())].into())));
         assert!(matches!(step(&recording), Poll::Ready(Some(Err(())))));
+        // Nobody is sent what came before as if it were all.
+        assert!(recording.take_back().is_none());
         assert_eq!(recording.failure().unwrap().to_string(), "no disk");
     }
 }

@@ -88,11 +88,10 @@ pub(in crate::transport) async fn exchange(
         Ok(response) => {
             if tells
                 && response.status() == StatusCode::MISDIRECTED_REQUEST
-                && sent.can_be_taken_back()
                 && may_go_elsewhere(&mut parts.extensions)
+                && let Some(body) = sent.take_back()
             {
                 held.place().connection().answered();
-                let body = sent.take_back().unwrap_or_default();
                 let request = Request::from_parts(parts, body);
                 let failed = misdirected(&held.place().pool().peer, request);
                 drop(held);

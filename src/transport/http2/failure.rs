@@ -106,6 +106,7 @@ impl Ended {
             pool.retire(connection);
             // The guilty one would end one more connection wherever it goes.
             if reason != h2::Reason::NO_ERROR
+                && !is_complaint(&error)
                 && connection.told().is_first_left_out(stream)
                 && let size = size_of(&parts)
                 && size > LARGE
@@ -235,17 +236,11 @@ fn again(why: &str, parts: Parts, sent: Sent) -> Result<Request<Body>, String> {
 }
 
 impl Sent {
-    pub(in crate::transport) fn can_be_taken_back(&self) -> bool {
-        match self {
-            Self::Empty | Self::Full(_) => true,
-            Self::Stream(recording) => recording.is_kept(),
-        }
-    }
-
-    pub(in crate::transport) fn take_back(self) -> Option<Body> {
+    /// The body as it was; none, and nothing has changed, if it cannot be sent again.
+    pub(in crate::transport) fn take_back(&self) -> Option<Body> {
         match self {
             Self::Empty => Some(Body::empty()),
-            Self::Full(bytes) => Some(bytes.into()),
+            Self::Full(bytes) => Some(bytes.clone().into()),
             Self::Stream(recording) => recording.take_back(),
         }
     }

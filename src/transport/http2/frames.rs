@@ -63,13 +63,13 @@ impl Frames {
             self.rest = u32::from_be_bytes([0, a, b, c]) as usize;
             said |= matches!(kind, DATA | HEADERS | CONTINUATION);
             if kind == HEADERS {
-                tell(Told::Head(u32::from_be_bytes(stream)));
+                tell(Told::Head(stream_id(stream)));
             }
             self.leaving = (kind == GOAWAY).then_some((0, [0; 4]));
             // Of a head in several frames it is not followed up to its end.
             let whole = kind == DATA || kind == HEADERS && flags & END_HEADERS != 0;
             if whole && flags & END_STREAM != 0 {
-                self.ending = Some(u32::from_be_bytes(stream));
+                self.ending = Some(stream_id(stream));
             }
         }
     }
@@ -81,7 +81,7 @@ impl Frames {
             id[*have] = *byte;
             *have += 1;
         }
-        let id = (*have == id.len()).then(|| u32::from_be_bytes(*id) & !(1 << 31))?;
+        let id = (*have == id.len()).then(|| stream_id(*id))?;
         self.leaving = None;
         Some(id)
     }
@@ -94,6 +94,11 @@ const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+
+/// The first bit is reserved, and says nothing (RFC 9113, 4.1).
+const fn stream_id(bytes: [u8; 4]) -> u32 {
+    u32::from_be_bytes(bytes) & !(1 << 31)
+}
 
 #[cfg(test)]
 mod tests {

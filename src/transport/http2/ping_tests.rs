@@ -8,8 +8,8 @@ use super::*;
 use crate::tls::HasEnded;
 
 impl HasEnded for DuplexStream {
-    fn has_ended(&self) -> bool {
-        false // the pipe says so itself
+    fn ended(&self) -> Option<std::io::Result<()>> {
+        None // the pipe says so itself
     }
 }
 
