@@ -28,7 +28,7 @@ use crate::greeter::{
 };
 
 use super::{
-    caller::{Failure, HANG, patient},
+    caller::{Failure, HANG, in_time, patient},
     cell::{Cell, Load, Promise, judge},
     provider::{Provider, spawn},
     wire::Wire,
@@ -133,21 +133,34 @@ impl Caller {
     }
 
     async fn call(&self, name: &str) -> Result<u16, Failure> {
-        let called = match self {
-            Self::Ours(client) => timeout(HANG, ask(client.as_ref().clone(), name)).await,
+        match self {
+            Self::Ours(client) => timeout(HANG, said(client.as_ref().clone(), name))
+                .await
+                .unwrap_or_else(|_| panic!("our call hangs: {name}")),
             Self::Peer(clients, turn) => {
                 let turn = turn.fetch_add(1, Ordering::Relaxed) % clients.len();
-                timeout(HANG, ask(clients[turn].clone(), name)).await
+                in_time(said(clients[turn].clone(), name)).await
             }
-        };
-        let called = called.unwrap_or_else(|_| panic!("hangs: {name}"));
-        called.map(|()| 200).map_err(|status| Failure {
+        }
+    }
+}
+
+/// The same as HTTP would say it.
+async fn said<T>(client: GreeterClient<T>, name: &str) -> Result<u16, Failure>
+where
+    T: tonic::client::GrpcService<tonic::body::Body>,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<tower::BoxError> + Send,
+{
+    ask(client, name)
+        .await
+        .map(|()| 200)
+        .map_err(|status| Failure {
             // Three refusals are the limit that is promised.
             unsent: grpc::Error::of(&status).is_some_and(grpc::Error::is_unprocessed)
                 && !status.message().contains("so did the 3 before it"),
             text: status.to_string(),
         })
-    }
 }
 
 async fn ask<T>(mut client: GreeterClient<T>, name: &str) -> Result<(), Status>
