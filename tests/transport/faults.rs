@@ -526,7 +526,16 @@ async fn a_call_is_not_written_to_a_connection_that_was_closed_already() {
         text(&balance, post(0, "")).await.unwrap();
         stop.send(()).unwrap();
         bad.join().unwrap(); // meanwhile nothing runs here
+        pause(Duration::from_millis(2)); // so long a connection has to be quiet
         let error = text(&balance, post(1, "")).await.unwrap_err();
         assert!(inner(&error).is_unprocessed(), "{protocol:?}: {error:?}");
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing is to run on this thread"
+)]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
