@@ -114,6 +114,10 @@ impl State {
 
     /// Instances that come and go again and again.
     fn note_flapping(&mut self, transitions: &[Transition], out: &mut Outbox) {
+        // What nobody reads is not counted on the way of a push.
+        if !tracing::enabled!(target: logs::DIRECTORY, tracing::Level::WARN) {
+            return;
+        }
         let Some(now) = self.news_at else { return };
         let begun = self.flapping.note(transitions, now);
         if !begun.is_empty() {
