@@ -312,8 +312,8 @@ impl InFlight {
 
     /// The response broke off in its body, for this reason: the connection ended with the call on
     /// it. Says of the instance what [`Verdict::Lost`](crate::endpoint::Verdict::Lost) says, and
-    /// counts as that does: its head was no answer. For whoever keeps this beside a response's body; where that ends as it
-    /// should, dropping this is all there is to do.
+    /// counts as that does: its head was no answer. For whoever keeps this beside a response's body;
+    /// where that ends as it should, dropping this is all there is to do.
     pub fn lost(&self, reason: &str) {
         if let Some(endpoint) = &self.endpoint {
             endpoint.lost(reason);

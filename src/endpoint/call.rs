@@ -213,14 +213,13 @@ where
             return Poll::Ready(Ok(()));
         }
         loop {
-            let place = match ready!(poll_place(this.pick, this.tried, this.waiter, cx)) {
+            // The service is dropped before the place.
+            let mut place = match ready!(poll_place(this.pick, this.tried, this.waiter, cx)) {
                 Ok(place) => place,
                 Err(error) => return Poll::Ready(Err(this.failure.take().unwrap_or(error))),
             };
             let shared = this.pick.shared();
             let counted = this.rooms.is_empty();
-            // The service is dropped before the place.
-            let mut place = place;
             let mut service = match poll_service(shared, &mut place, counted, cx) {
                 Poll::Ready(Some(service)) => service,
                 Poll::Ready(None) => {

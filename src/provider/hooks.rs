@@ -25,7 +25,7 @@ use super::{
 /// | request | what it does | answer |
 /// |---|---|---|
 /// | `GET` or `HEAD /ready` | nothing | 200 while it is online and not about to leave, else 503 |
-/// | `POST /online` | goes online; waits for the registry, or for the first failure | 200; 503 if it failed and is tried again; 409 once it leaves; 500 if it can never be |
+/// | `POST /online` | goes online; waits until it is ready, and for the registry or the first failure | 200; 503 if it failed and is tried again; 409 once it leaves; 500 if it can never be |
 /// | `POST /offline` | goes offline; waits until that is over | 200; 500 if its runtime is gone |
 ///
 /// Each of these answers is [`Report::to_json`](super::Report::to_json). Another method is 405 and

@@ -40,6 +40,11 @@
 //!
 //! # What it cannot do
 //!
+//! The limits hold for what it does itself, and [`serve`] closes what is left a second later. The servers
+//! of axum and tonic wait for their connections for as long as those last: a peer that is frozen, or does
+//! not read, holds up their end. Where that must not be, let [`reached`](Provider::reached)`(Stage::Over)`
+//! and a second more end them.
+//!
 //! An upgraded connection (WebSocket) is out of sight once its `101` is answered: end it yourself when
 //! [`reached`](Provider::reached)`(Stage::Lingering)` returns. Who calls a list of addresses that was read
 //! once, and never again, fails with any provider that leaves.
@@ -150,7 +155,8 @@ impl Provider {
     /// hook). What does not let it go online is one WARN a minute and in [`report`](Self::report); it
     /// serves and tries again until the signal. Whoever wants to fail then awaits
     /// [`online`](Self::online) beside the server. Dropped before its end it takes the server for gone: the
-    /// provider deregisters without lingering.
+    /// provider deregisters without lingering. axum hands it to a task of its own, so an `axum::serve` that
+    /// is dropped does not drop it: who ends one so calls [`offline`](Self::offline) as well.
     pub fn offline_on<F>(&self, signal: F) -> impl Future<Output = ()> + Send + 'static
     where
         F: Future<Output = ()> + Send + 'static,

@@ -58,8 +58,7 @@ impl Named {
 
     /// What to add to these headers; nothing to what the caller says.
     fn callee(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let callee = self.callee.as_ref()?;
-        (!headers.contains_key(CALLEE)).then(|| callee.clone())
+        self.callee.clone().filter(|_| self.tells(headers))
     }
 
     /// Whether this request is told whom it is meant for, and not by its caller.
