@@ -190,6 +190,8 @@ async fn lines_name_what_they_are_about_by_the_same_fields() {
     wait_for("no registry connection since the start").await;
     let hint = nowhere.hint().expect("what stands in the way");
     assert!(hint.contains("refused"), "{hint}");
+    let nobody = Balance::builder(&nowhere).picker().try_pick().unwrap_err();
+    assert!(nobody.to_string().contains(&*hint), "{nobody}");
 
     let lines = lines.0.lock().unwrap().clone();
     for line in &lines {
