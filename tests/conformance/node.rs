@@ -131,14 +131,19 @@ impl Node {
     pub(crate) async fn alone(program: &Program) -> Self {
         let room = Self::room(program, 1).await;
         let mut node = Self::new(program, free_port(program), room);
+        let mut said = String::new();
         // A port is free until somebody else takes it: then another.
         for _ in 0..10 {
             if node.spawn().await {
                 return node;
             }
+            // What a start that was broken off leaves behind no start can use.
+            said = node.said();
+            node.kill();
+            node.forget();
             node.port = free_port(program);
         }
-        panic!("{program:?} does not start: {}", node.said());
+        panic!("{program:?} does not start: {said}");
     }
 
     /// Room for so many genuine servers, when it is there.
