@@ -430,6 +430,7 @@ impl SimClient {
                     self.notes.push_back(Note::Listed { key, origin });
                     continue;
                 }
+                News::Services { .. } => continue, // nobody asks for any here
             };
             match output {
                 Output::Resolve {
@@ -472,7 +473,11 @@ impl SimClient {
                 Output::Hangup { link } => {
                     self.actions.push_back(Action::Hangup { link: Link(link) });
                 }
-                Output::Listing { .. } | Output::Undecodable { .. } => {} // the core's
+                // The core's, and what nobody asks for here.
+                Output::Listing { .. }
+                | Output::Undecodable { .. }
+                | Output::Services { .. }
+                | Output::ServicesTrouble { .. } => {}
                 Output::Failed {
                     key,
                     operation,

@@ -397,7 +397,7 @@ async fn what_a_client_refuses_lets_others_run() {
     lets_others_run("register", || nacos.register("orders", instance())).await;
     lets_others_run("deregister", || nacos.deregister("orders")).await;
     lets_others_run("instances", || nacos.instances("orders")).await;
-    lets_others_run("services", || nacos.services("")).await;
+    lets_others_run("services", || nacos.service_names("")).await;
     lets_others_run("close", || nacos.close(HANG)).await;
     lets_others_run("connect", || Client::connect("not an address")).await;
 }

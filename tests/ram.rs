@@ -82,7 +82,7 @@ async fn every_naming_request_is_signed_for_its_service_and_nothing_else_is() {
         .unwrap();
     soon("filled", orders.wait_for(1, HANG)).await.unwrap();
     soon("read", client.instances("bills")).await.unwrap();
-    soon("names", client.services("G")).await.unwrap();
+    soon("names", client.service_names("G")).await.unwrap();
     soon("close", client.close(HANG)).await.unwrap();
     for (kind, resource, count) in [
         ("InstanceRequest", "G@@orders", 2),

@@ -199,7 +199,7 @@ fn a_client_used_across_several_runtimes_never_hangs() {
                     gone(client.instances("orders").await.unwrap_err());
                     gone(client.register("mine", instance(3)).await.unwrap_err());
                     gone(client.deregister("mine").await.unwrap_err());
-                    gone(client.services("DEFAULT_GROUP").await.unwrap_err());
+                    gone(client.service_names("DEFAULT_GROUP").await.unwrap_err());
                     assert_eq!(orders.status(), Status::Closed);
                     assert!(orders.wait_for(2, Duration::from_millis(10)).await.is_err());
                     let mut changes = orders.changes();

@@ -274,7 +274,7 @@ async fn a_403_on_a_list_of_names_starts_the_one_login_too() {
     let client = client(&registry).await;
     registry.register("orders", &instance(9001));
     registry.revoke_tokens();
-    let names = allowed("names", || client.services("DEFAULT_GROUP")).await;
+    let names = allowed("names", || client.service_names("DEFAULT_GROUP")).await;
     assert_eq!(names, ["orders"]);
     registry.inspect(|view| assert_eq!((view.logins(), view.refused_logins()), (2, 0)));
 }
@@ -410,7 +410,7 @@ async fn a_server_that_takes_the_token_and_refuses_every_request_says_so_each_ti
         assert!(error.is_denied(), "{error}");
         let error = soon("read", client.instances("orders")).await.unwrap_err();
         assert!(error.is_denied(), "{error}");
-        let error = soon("list", client.services("DEFAULT_GROUP"))
+        let error = soon("list", client.service_names("DEFAULT_GROUP"))
             .await
             .unwrap_err();
         assert!(error.is_denied(), "{error}");

@@ -60,6 +60,7 @@ pub struct Builder {
     retry_cap: Duration,
     safety_read: Option<Duration>,
     max_connection_age: Option<Duration>,
+    services_interval: Duration,
     login: Option<Identity>,
     #[cfg(feature = "ram")]
     signature_region: Option<String>,
@@ -356,6 +357,16 @@ impl Builder {
         self
     }
 
+    /// How often [lists of services](Client::services) are read (± 20 %) from servers that do not
+    /// tell of them: those before 3.0. Default 10 s; a service that went is noticed after up to
+    /// two readings. A shorter one costs the server a walk over all services of the namespace for
+    /// each page of 1,000, and each client.
+    #[must_use]
+    pub const fn services_interval(mut self, every: Duration) -> Self {
+        self.services_interval = every;
+        self
+    }
+
     /// After so long (± 20 %) a connection is left for another server, or made anew if there is only
     /// one: the new one is complete before the old one closes. Default never. It spreads clients
     /// over servers that were added, and costs one subscription of everything each time.
@@ -449,6 +460,7 @@ impl Builder {
         for (name, every) in [
             ("safety_read", self.safety_read),
             ("max_connection_age", self.max_connection_age),
+            ("services_interval", Some(self.services_interval)),
         ] {
             if every.is_some_and(|every| every < Duration::from_secs(1)) {
                 return Err(ConfigError::option(
@@ -549,6 +561,7 @@ impl Builder {
         config.max_age = self
             .max_connection_age
             .map(|age| age.clamp(LEAST_IDLE, ENDLESS));
+        config.names_interval = self.services_interval.clamp(LEAST_IDLE, ENDLESS);
         let group = self.group.as_deref().map(model::group).transpose();
         let group = group.map_err(ConnectError::InvalidGroup)?;
         #[expect(
@@ -653,6 +666,7 @@ impl Default for Builder {
             retry_cap: Duration::from_secs(1),
             safety_read: Some(Duration::from_secs(60)),
             max_connection_age: None,
+            services_interval: Duration::from_secs(10),
             login: None,
             #[cfg(feature = "ram")]
             signature_region: None,

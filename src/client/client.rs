@@ -262,42 +262,6 @@ impl Client {
         }
     }
 
-    /// Reads the names of all services of a group that have an instance, sorted, page by page.
-    ///
-    /// Names carry no group. A list that changes while it is read may miss a name or show one that
-    /// has just gone: servers page through a hash table.
-    ///
-    /// # Errors
-    ///
-    /// When the group breaks Nacos's rules, the server refuses, or no answer comes in time.
-    pub async fn services(&self, group: &str) -> Result<Vec<String>, RequestError> {
-        const PAGE: u32 = 500;
-        consume_budget().await;
-        let group = ServiceName::new(group, "any").map_err(RequestError::InvalidName)?;
-        let group = group.group();
-        let mut all = Vec::new();
-        for page in 1.. {
-            let list = |ticket, reply| Operation::List {
-                ticket,
-                group: group.clone(),
-                page,
-                page_size: PAGE,
-                reply,
-            };
-            let Outcome::Names { count, names } = self.handle.request(list).await? else {
-                break;
-            };
-            let last = names.len() < PAGE as usize;
-            all.extend(names);
-            if last || all.len() as u64 >= count {
-                break;
-            }
-        }
-        all.sort();
-        all.dedup();
-        Ok(all)
-    }
-
     /// How the connection is now.
     pub fn state(&self) -> ConnectionState {
         self.handle.state.borrow().clone()
@@ -419,6 +383,7 @@ const _: () = {
         future(&client.deregister(""));
         future(&client.instances(""));
         future(&client.services(""));
+        future(&client.service_names(""));
         future(&client.close(Duration::ZERO));
         future(&subscription.ready());
         future(&subscription.wait_for(1, Duration::ZERO));

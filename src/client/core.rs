@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use rand::rngs::StdRng;
 
-use super::copies::Copies;
+use super::{copies::Copies, list_copies::ListCopies};
 use crate::{
-    directory::Writer,
-    model::{Origin, ServiceKey},
-    session::{Command, Config, Output, Session, State},
+    directory::{ListWriter, Writer},
+    model::{Origin, ServiceFilter, ServiceKey},
+    session::{Command, Config, Names, Output, Session, State},
 };
 
 /// Feed [`session`](Self::session) with what happens, and call [`poll`](Self::poll) until it is
@@ -18,6 +18,7 @@ use crate::{
 pub(crate) struct Core {
     session: Session,
     copies: Copies,
+    lists: ListCopies,
 }
 
 /// What the session said, after the copies heard of it.
@@ -32,6 +33,8 @@ pub(crate) enum News {
         /// Whether none of what stands in it can be used.
         unusable: bool,
     },
+    /// Names were passed to the list of this filter: all that there are, or some.
+    Services { filter: ServiceFilter, all: bool },
     /// Anything else, to be done or told.
     Output(Output),
 }
@@ -42,6 +45,7 @@ impl Core {
         Self {
             session: Session::new(config, rng, now),
             copies: Copies::default(),
+            lists: ListCopies::default(),
         }
     }
 
@@ -66,6 +70,18 @@ impl Core {
         self.command(Command::Unsubscribe(key), now);
     }
 
+    /// The first handle on a list of services, which `writer` writes.
+    pub(crate) fn watch(&mut self, filter: ServiceFilter, writer: ListWriter, now: Instant) {
+        self.lists.open(filter.clone(), writer);
+        self.command(Command::Watch(filter), now);
+    }
+
+    /// The last handle on it is gone: it closes.
+    pub(crate) fn unwatch(&mut self, filter: ServiceFilter, now: Instant) {
+        self.lists.close(&filter);
+        self.command(Command::Unwatch(filter), now);
+    }
+
     /// How many services are subscribed.
     #[cfg(feature = "testing")]
     pub(crate) fn subscribed(&self) -> usize {
@@ -82,13 +98,18 @@ impl Core {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let timeouts = [self.session.poll_timeout(), self.copies.poll_timeout()];
+        let timeouts = [
+            self.session.poll_timeout(),
+            self.copies.poll_timeout(),
+            self.lists.poll_timeout(),
+        ];
         timeouts.into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.session.handle_timeout(now);
         self.copies.handle_timeout(now);
+        self.lists.handle_timeout(now);
         self.read(now);
     }
 
@@ -98,24 +119,39 @@ impl Core {
         match &output {
             Output::State(State::Connected { link, .. }) => {
                 self.copies.handle_connected(*link, now);
+                self.lists.handle_connected(*link);
             }
-            Output::State(State::Connecting { .. }) => self.copies.handle_disconnected(now),
+            Output::State(State::Connecting { .. }) => {
+                self.copies.handle_disconnected(now);
+                self.lists.handle_disconnected();
+            }
             Output::Undecodable {
                 key: Some(key),
                 reason,
             } => self.copies.undecodable(key, reason, now),
-            Output::Listing { .. } => {}
+            Output::Listing { .. } | Output::Services { .. } => {}
             _ => return Some(News::Output(output)),
         }
-        let Output::Listing {
-            link,
-            key,
-            listing,
-            origin,
-        } = output
-        else {
-            self.read(now);
-            return Some(News::Output(output));
+        let (link, key, listing, origin) = match output {
+            Output::Listing {
+                link,
+                key,
+                listing,
+                origin,
+            } => (link, key, listing, origin),
+            Output::Services {
+                link,
+                filter,
+                names,
+            } => {
+                let all = matches!(names, Names::All { .. });
+                self.lists.apply(link, &filter, names, now);
+                return Some(News::Services { filter, all });
+            }
+            output => {
+                self.read(now);
+                return Some(News::Output(output));
+            }
         };
         let nothing = listing.instances().is_empty() && listing.rejected().is_empty();
         let unusable = listing.is_undecodable();
@@ -132,6 +168,7 @@ impl Core {
     /// The end: every copy closes.
     pub(crate) fn close_all(&mut self) {
         self.copies.close_all();
+        self.lists.close_all();
     }
 
     /// What a copy holds is about to go: the registry is asked once more.

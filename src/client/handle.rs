@@ -17,6 +17,7 @@ use super::{
     counters::Tally,
     error::RequestError,
     lease::Subscriptions,
+    list_leases::Lists,
     operations::{Operation, Reply, Unconnected},
     state::ConnectionState,
 };
@@ -31,6 +32,7 @@ use crate::{
 pub(super) struct Handle {
     pub(super) operations: mpsc::UnboundedSender<Operation>,
     pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) lists: Arc<Lists>,
     pub(super) state: watch::Receiver<ConnectionState>,
     pub(super) namespace: Arc<str>,
     pub(super) owner: Arc<Owner>,

@@ -22,6 +22,8 @@ mod humane;
 mod interfaces;
 mod lease;
 mod links;
+mod list_copies;
+mod list_leases;
 mod login;
 mod nearest;
 mod operations;
@@ -32,6 +34,7 @@ mod ram;
 mod ram_source;
 mod secret;
 mod server_address;
+mod services;
 mod state;
 #[cfg(feature = "tls")]
 mod tls;

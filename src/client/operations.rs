@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use super::error::{CloseError, RequestError};
 use crate::{
-    directory::Writer,
-    model::{Address, Instance, ServiceKey},
+    directory::{ListWriter, Writer},
+    model::{Address, Instance, ServiceFilter, ServiceKey},
     session::{Outcome, Ticket},
 };
 
@@ -77,6 +77,23 @@ pub(super) enum Operation {
         page: u32,
         page_size: u32,
         reply: Reply,
+    },
+    /// A list of services that nobody had; the driver becomes its writer.
+    Watch {
+        filter: ServiceFilter,
+        writer: ListWriter,
+    },
+    /// The last handle on a list was dropped; another may have been taken since.
+    Unwatch(ServiceFilter, SlotId),
+    /// Say so if the server refuses the list for good.
+    AwaitServices {
+        filter: ServiceFilter,
+        reply: oneshot::Sender<RequestError>,
+    },
+    /// Say why there is no list of services.
+    DiagnoseServices {
+        filter: ServiceFilter,
+        reply: oneshot::Sender<Option<Arc<str>>>,
     },
     /// Say where an instance is registered that leaves its address to be found, once there is a
     /// connection.

@@ -29,6 +29,7 @@ mod outbox;
 mod owner;
 mod publish;
 mod selection;
+mod services;
 mod shared;
 mod snapshot;
 mod state;
@@ -53,6 +54,7 @@ pub use self::{
     counters::Counters,
     explain::{Explanation, Finding},
     options::{MassDrop, OnAllUnhealthy, Options},
+    services::{ServiceChange, ServiceChanges, ServiceList, ServiceNames},
     snapshot::{Entry, Generation, Mode, Revision, Snapshot, Standing},
     status::Status,
     status_changes::StatusChanges,
@@ -60,5 +62,10 @@ pub use self::{
     wait::{AppliedError, ReadyError, WaitForError},
     writer::{Writer, channel},
 };
-pub(crate) use self::{marks::Marks, owner::Owner, subscription::Attached};
+pub(crate) use self::{
+    marks::Marks,
+    owner::Owner,
+    services::{ListWriter, service_list},
+    subscription::Attached,
+};
 pub use crate::model::Origin;

@@ -5,6 +5,7 @@
 
 mod address;
 mod callee;
+mod filter;
 mod incarnation;
 mod instance;
 mod listing;
@@ -18,6 +19,7 @@ mod weight;
 pub use self::{
     address::{Address, Host, InvalidAddress},
     callee::{Callee, SERVICE_HEADER},
+    filter::ServiceFilter,
     incarnation::{Incarnation, OFFLINE_HEADER, START_TIME},
     instance::{DEFAULT_CLUSTER, Instance},
     listing::{Listing, Rejected},

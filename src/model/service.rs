@@ -61,6 +61,15 @@ impl ServiceName {
         })
     }
 
+    /// The same in a group that was checked before.
+    pub(crate) fn in_group(group: &Arc<str>, name: &str) -> Result<Self, InvalidName> {
+        check_name(name)?;
+        Ok(Self {
+            group: group.clone(),
+            name: name.into(),
+        })
+    }
+
     /// The group, `DEFAULT_GROUP` unless another was given.
     pub const fn group(&self) -> &Arc<str> {
         &self.group
@@ -235,6 +244,25 @@ fn check_group(text: &str) -> Result<(), InvalidName> {
         what: "group",
         text: cut(text),
         rule: "it takes 1 to 128 letters, digits, '-', '_', '.' and ':'",
+    })
+}
+
+/// Checks a pattern whose part between the stars is `stem`.
+pub(super) fn pattern(text: &str, stem: &str, of_group: bool) -> Result<(), InvalidName> {
+    // `**` has nothing between the stars, as `*` has.
+    let any = stem.is_empty() && matches!(text, "*" | "**");
+    let fits = any
+        || (if of_group {
+            check_group(stem)
+        } else {
+            check_name(stem)
+        })
+        .is_ok();
+    let told_apart = !stem.contains('*') && !stem.contains(">>");
+    (fits && told_apart).then_some(()).ok_or_else(|| InvalidName {
+        what: if of_group { "group pattern" } else { "service pattern" },
+        text: cut(text),
+        rule: "it is a name, '*', or a part of a name with a '*' before it, behind it or both, without '>>'",
     })
 }
 

@@ -1,7 +1,7 @@
 //! Which item, and what is asked of servers for it.
 
 use super::event::{Operation, Ticket};
-use crate::model::ServiceKey;
+use crate::model::{ServiceFilter, ServiceKey};
 
 /// Which item. The order is that of the redo: publications go first, since others wait for them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,6 +9,7 @@ pub(super) enum Id {
     Publication(ServiceKey),
     Subscription(ServiceKey),
     Read(Ticket),
+    Watch(ServiceFilter),
 }
 
 /// What a request asked for.
@@ -22,6 +23,10 @@ pub(super) enum Asked {
     Reread,
     /// What somebody waits for.
     Read,
+    /// To begin or to end a watch of services.
+    Watch(bool),
+    /// A page of the names of services.
+    Page,
 }
 
 impl Asked {
@@ -31,7 +36,9 @@ impl Asked {
             Self::Publish(version) => Some(version),
             Self::Subscribe(true) => Some(Some(0)),
             Self::Subscribe(false) => Some(None),
-            Self::Reread | Self::Read => None,
+            Self::Reread | Self::Read | Self::Page => None,
+            // Everything is asked for again now and then, and what nobody wants is passed over.
+            Self::Watch(_) => None,
         }
     }
 
@@ -41,7 +48,7 @@ impl Asked {
             Self::Publish(None) => Operation::Deregister,
             Self::Subscribe(true) => Operation::Subscribe,
             Self::Subscribe(false) => Operation::Unsubscribe,
-            Self::Reread | Self::Read => Operation::Read,
+            Self::Reread | Self::Read | Self::Page | Self::Watch(_) => Operation::Read,
         }
     }
 }

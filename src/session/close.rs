@@ -47,7 +47,9 @@ impl Session {
             | Command::Deregister { ticket, .. }
             | Command::Query { ticket, .. }
             | Command::List { ticket, .. } => self.done(*ticket, Err(OperationError::Closed)),
-            Command::Subscribe(_)
+            Command::Watch(_)
+            | Command::Unwatch(_)
+            | Command::Subscribe(_)
             | Command::Refresh(_)
             | Command::Unsubscribe(_)
             | Command::Cancel(_)
@@ -60,7 +62,7 @@ impl Session {
         match id {
             Id::Publication(key) => Some((Operation::Deregister, key.clone())),
             Id::Subscription(key) => Some((Operation::Unsubscribe, key.clone())),
-            Id::Read(_) => None,
+            Id::Read(_) | Id::Watch(_) => None,
         }
     }
 }

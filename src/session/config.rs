@@ -53,6 +53,9 @@ pub(crate) struct Config {
     /// How often a subscribed service is read when no push came meanwhile, ± 20 %; `None` for
     /// never. Default 60 s.
     pub(crate) safety_read: Option<Duration>,
+    /// How often the services of a group are read, ± 20 %, where the server does not tell of them.
+    /// Default 10 s.
+    pub(crate) names_interval: Duration,
     /// After how long, ± 20 %, a connection is left for another; `None` for never. Default never.
     pub(crate) max_age: Option<Duration>,
     /// How long an old connection is kept for publications that the new one still refuses.
@@ -96,6 +99,7 @@ impl Config {
             tries: 3,
             read_guard: Duration::from_secs(1),
             safety_read: Some(Duration::from_secs(60)),
+            names_interval: Duration::from_secs(10),
             max_age: None,
             handover: Duration::from_secs(10),
         }

@@ -260,7 +260,8 @@ impl Session {
                 label("AppName", &self.config.app_name),
                 label("tls.enable", if self.config.tls { "true" } else { "false" }),
             ]),
-            abilities: BTreeMap::new(), // present, even empty: servers negotiate and acknowledge
+            // Present, even empty: servers negotiate and acknowledge.
+            abilities: BTreeMap::from([("fuzzyWatch".to_owned(), true)]),
         };
         let payload = Request::Setup(setup).encode(&self.head(link));
         self.outputs.push_back(Output::OpenStream { link, payload });
@@ -277,12 +278,13 @@ impl Session {
 
     /// The server has registered the connection. A unary call must be able to see that, else
     /// something between us and the server splits the connection.
-    pub(super) fn setup_acknowledged(&mut self, link: LinkId, now: Instant) {
+    pub(super) fn setup_acknowledged(&mut self, link: LinkId, fuzzy_watch: bool, now: Instant) {
         let Some(attempt) = self.attempt_at(link, Step::Register) else {
             return;
         };
         if !attempt.acknowledged {
             attempt.acknowledged = true;
+            attempt.fuzzy_watch = fuzzy_watch;
             attempt.poll = None; // asked before, so its answer says nothing
             self.poll_registration(link, now);
         }
@@ -440,6 +442,7 @@ impl Session {
         let server = self.describe(candidate);
         let mut link = Link::new(attempt.id, server, candidate.addr, now);
         link.local = attempt.local;
+        link.fuzzy_watch = attempt.fuzzy_watch;
         if let Some(headers) = attempt.headers {
             self.config.headers = headers;
         }

@@ -30,6 +30,11 @@ impl Effort {
         self.call.is_none() && !self.queued && !self.waiting && !self.blocked
     }
 
+    /// Whether it waits, and for no retry.
+    pub(super) const fn is_resting(&self) -> bool {
+        self.waiting && self.failures == 0
+    }
+
     pub(super) const fn is_under_way(&self) -> bool {
         self.call.is_some()
     }

@@ -183,6 +183,9 @@ pub(crate) enum OperationError {
     /// The instance left its address to be found, and there is none. Nothing was sent.
     #[error("{instance} has no address: {what}")]
     NoOwnAddress { instance: Address, what: String },
+    /// The server cannot tell which services there are, and why.
+    #[error("{0}")]
+    Unlistable(&'static str),
     #[error("this client registers nothing in this service")]
     NotRegistered,
     #[error("deregistered before a server confirmed the registration")]
@@ -262,6 +265,7 @@ impl OperationError {
             Self::Refused(error) => matches!(error.code, 302 | 400 | 502),
             Self::AlreadyRegistered(_)
             | Self::NotRegistered
+            | Self::Unlistable(_)
             | Self::NoOwnAddress { .. }
             | Self::Superseded
             | Self::Unconfirmed(_)
@@ -274,7 +278,7 @@ impl OperationError {
     pub(crate) const fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::Refused(_) | Self::Denied(_) | Self::NoOwnAddress { .. }
+            Self::Refused(_) | Self::Denied(_) | Self::NoOwnAddress { .. } | Self::Unlistable(_)
         )
     }
 

@@ -1,8 +1,8 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::error::{EachServer, OperationError, ServerFailure};
 use crate::{
-    model::{Address, Host, Instance, Listing, Origin, ServiceKey},
+    model::{Address, Host, Instance, Listing, Origin, ServiceFilter, ServiceKey, ServiceName},
     wire::Payload,
 };
 
@@ -76,6 +76,11 @@ pub(crate) enum Command {
         page: u32,
         page_size: u32,
     },
+    /// From now on it is wanted which services there are that the filter takes. What was known of
+    /// them before does not count.
+    Watch(ServiceFilter),
+    /// From now on it is not.
+    Unwatch(ServiceFilter),
     /// The caller waits no longer. A read is forgotten; a publication stays wanted.
     Cancel(Ticket),
     /// Deregister and unsubscribe everything, then hang up.
@@ -123,6 +128,17 @@ pub(crate) enum Output {
         listing: Listing,
         origin: Origin,
     },
+    /// Which services there are that a filter takes, and the connection that it came on.
+    Services {
+        link: LinkId,
+        filter: ServiceFilter,
+        names: Names,
+    },
+    /// Something stands in the way of that.
+    ServicesTrouble {
+        filter: ServiceFilter,
+        trouble: Trouble,
+    },
     /// Something that cannot be read came, about one service or (`None`) who knows which. The last
     /// list stands; a read follows by itself.
     Undecodable {
@@ -151,6 +167,38 @@ pub(crate) enum Output {
     LoginRefused(EachServer),
     /// The connection's state changed.
     State(State),
+}
+
+/// Which services there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// These are all. Not `certain` if one may have been missed, since the list was read in pages.
+    All {
+        names: BTreeSet<ServiceName>,
+        certain: bool,
+    },
+    /// These are there, among others.
+    Some(Vec<ServiceName>),
+    /// This one went.
+    Gone(ServiceName),
+}
+
+/// What stands in the way of knowing which services there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The server watches as many patterns as it may (50310): pages are read.
+    TooManyPatterns,
+    /// More services match than the server tells of (50311): pages are read.
+    TooManyMatches,
+    /// The server began to tell and did not end, again and again: pages are read.
+    Unfinished,
+    /// The pages have not as many names as the server counts: they are read again.
+    Uneven { count: u64, names: u64 },
+    /// A request failed. Without `retries` it is not sent again on this connection.
+    Failed {
+        error: OperationError,
+        retries: bool,
+    },
 }
 
 /// What became of an address that was to be found.

@@ -9,6 +9,7 @@ use super::{
     error::OperationError,
     event::Output,
     kind::{Context, Next, Then},
+    names::Watch,
     own::Own,
     publications::Publication,
     reads::Read,
@@ -28,6 +29,7 @@ pub(super) enum Kind {
     Publication(Box<Publication>),
     Subscription(Subscription),
     Read(Read),
+    Watch(Box<Watch>),
 }
 
 impl Item {
@@ -43,6 +45,7 @@ impl Item {
             Kind::Publication(publication) => publication.next(),
             Kind::Subscription(subscription) => subscription.next(now),
             Kind::Read(_) => Next::Ask(Asked::Read),
+            Kind::Watch(watch) => watch.next(now),
         }
     }
 
@@ -62,6 +65,7 @@ impl Item {
                 Ok(subscription.request(key, asked, cx.now))
             }
             (Kind::Read(read), _) => read.request(cx.config, own),
+            (Kind::Watch(watch), _) => watch.request(asked, cx.config, cx.now),
             (Kind::Publication(_) | Kind::Subscription(_), _) => unreachable!("made with its id"),
         }
     }
@@ -82,6 +86,7 @@ impl Item {
                 subscription.answered(key, asked, sent, verdict, cx)
             }
             (Kind::Read(read), Id::Read(ticket)) => read.answered(*ticket, verdict, cx),
+            (Kind::Watch(watch), _) => watch.answered(asked, verdict, cx),
             _ => Then::Moot,
         }
     }
@@ -91,7 +96,7 @@ impl Item {
         match &mut self.kind {
             Kind::Publication(publication) => publication.unanswered(),
             Kind::Subscription(subscription) => subscription.unanswered(),
-            Kind::Read(_) => {}
+            Kind::Read(_) | Kind::Watch(_) => {}
         }
     }
 
@@ -100,17 +105,19 @@ impl Item {
         match &mut self.kind {
             Kind::Publication(publication) => publication.doubt(),
             Kind::Subscription(subscription) => subscription.doubt(asked),
-            Kind::Read(_) => false,
+            Kind::Read(_) | Kind::Watch(_) => false,
         }
     }
 
-    /// The connection is another: nothing is confirmed there.
-    pub(super) fn lost(&mut self, now: Instant) {
+    /// The connection is another, and may be one of a server that tells of services by itself
+    /// (`told`): nothing is confirmed there.
+    pub(super) fn lost(&mut self, told: bool, now: Instant) {
         let under_way = self.effort.is_under_way();
         match &mut self.kind {
             Kind::Publication(publication) => publication.lost(under_way, now),
             Kind::Subscription(subscription) => subscription.lost(),
             Kind::Read(_) => {}
+            Kind::Watch(watch) => watch.lost(told),
         }
         self.effort.forget(matches!(self.kind, Kind::Read(_)));
     }
@@ -132,6 +139,7 @@ impl Item {
     ) -> Option<Output> {
         match (&self.kind, id) {
             (Kind::Read(read), _) => read.tell(error),
+            (Kind::Watch(watch), _) => Some(watch.tell_failure(error, retries)),
             (Kind::Subscription(_), Id::Subscription(key)) => {
                 Some(Subscription::tell(key, asked, error, retries))
             }
@@ -141,7 +149,7 @@ impl Item {
                 error,
                 retries,
             }),
-            (_, Id::Read(_)) => None,
+            (_, Id::Read(_) | Id::Watch(_)) => None,
         }
     }
 }

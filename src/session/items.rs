@@ -13,12 +13,13 @@ use super::{
     item::{Item, Kind},
     kind::{Context, Next, Then},
     late::Late,
+    names::Watch,
     publications::Publication,
     subscriptions::Subscription,
     timers::{Timer, Timers},
 };
 use crate::{
-    model::ServiceKey,
+    model::{ServiceFilter, ServiceKey},
     wire::{Answer, Request},
 };
 
@@ -93,11 +94,40 @@ impl Items {
         }
     }
 
+    /// Everything that tells which services there are.
+    pub(super) fn watches(&mut self) -> impl Iterator<Item = (&Id, &mut Watch)> {
+        self.table
+            .iter_mut()
+            .rev() // they stand last
+            .map_while(|(id, item)| match &mut item.kind {
+                Kind::Watch(watch) => Some((id, &mut **watch)),
+                _ => None,
+            })
+    }
+
+    pub(super) fn watch(&mut self, filter: &ServiceFilter) -> Option<&mut Watch> {
+        match &mut self.table.get_mut(&Id::Watch(filter.clone()))?.kind {
+            Kind::Watch(watch) => Some(&mut **watch),
+            _ => None,
+        }
+    }
+
     /// What is wanted changed, or somebody asks again: past failures no longer count.
     pub(super) fn begin_anew(&mut self, id: &Id, cx: &mut Context<'_>) {
         if let Some(item) = self.table.get_mut(id) {
             cx.timers.stop(&Timer::Item(id.clone()));
             item.effort.begin_anew();
+            self.touch(id, cx);
+        }
+    }
+
+    /// What it waits for may be due sooner.
+    pub(super) fn look_again(&mut self, id: &Id, cx: &mut Context<'_>) {
+        if let Some(item) = self.table.get_mut(id)
+            && item.effort.is_resting()
+        {
+            item.effort.wake();
+            cx.timers.stop(&Timer::Item(id.clone()));
             self.touch(id, cx);
         }
     }
@@ -168,7 +198,7 @@ impl Items {
         item.effort.ended();
         let verdict = match id {
             Id::Publication(key) | Id::Subscription(key) => verdict.and_then(|a| a.about(key)),
-            Id::Read(_) => verdict,
+            Id::Read(_) | Id::Watch(_) => verdict,
         };
         if let (Err(error), Some(what)) = (&verdict, asked.leaves())
             && !error.is_refusal()
@@ -233,7 +263,7 @@ impl Items {
             let Some(item) = self.table.get_mut(&id) else {
                 continue;
             };
-            item.lost(cx.now);
+            item.lost(cx.fuzzy_watch, cx.now);
             if item.next(cx.now) == Next::Over {
                 self.end(&id, cx);
             }

@@ -47,6 +47,8 @@ pub(super) struct Context<'a> {
     pub(super) config: &'a Config,
     /// The connection in use.
     pub(super) link: Option<LinkId>,
+    /// Whether its server tells of services by patterns.
+    pub(super) fuzzy_watch: bool,
     /// Where it leaves from.
     pub(super) own: Option<Own<'a>>,
     /// Nothing is tried twice any more.

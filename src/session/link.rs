@@ -34,6 +34,8 @@ pub(super) struct Attempt {
     /// Whether the server said that it would acknowledge the setup.
     pub(super) negotiates: bool,
     pub(super) acknowledged: bool,
+    /// Whether the server said that it tells of services by patterns.
+    pub(super) fuzzy_watch: bool,
     /// The health check under way, that asks whether the connection is registered.
     pub(super) poll: Option<CallId>,
     /// How often that was asked.
@@ -57,6 +59,8 @@ pub(super) struct Link {
     pub(super) server: String,
     pub(super) addr: SocketAddr,
     pub(super) local: Option<IpAddr>,
+    /// Whether the server tells of services by patterns.
+    pub(super) fuzzy_watch: bool,
     pub(super) since: Instant,
     /// When something went to the server last.
     pub(super) last_sent: Instant,
@@ -86,6 +90,7 @@ impl Attempt {
             on_trial: false,
             negotiates: false,
             acknowledged: false,
+            fuzzy_watch: false,
             poll: None,
             polls: 0,
         }
@@ -99,6 +104,7 @@ impl Link {
             server,
             addr,
             local: None,
+            fuzzy_watch: false,
             since: now,
             last_sent: now,
             last_answer: now,

@@ -141,6 +141,8 @@ impl Session {
                 };
                 items.read(ticket, request, cx);
             }
+            Command::Watch(filter) => items.begin_watch(filter, cx),
+            Command::Unwatch(filter) => items.end_watch(&filter, cx),
             Command::Cancel(ticket) => items.cancel(ticket, cx),
             Command::Close => self.close(now),
         }
@@ -414,6 +416,7 @@ impl Session {
             now,
             config: &self.config,
             link: link.map(|link| link.id),
+            fuzzy_watch: link.is_some_and(|link| link.fuzzy_watch),
             own: link.map(|link| Own::new(link, &self.interfaces)),
             closing: self.life == Life::Closing,
             failures: 0,

@@ -16,6 +16,7 @@
 //! | `item`, `items` | the life of every item, written once: one table, one queue |
 //! | `wishes` | what is wanted of servers, and no longer wanted |
 //! | `subscriptions`, `publications`, `reads` | the kinds: wanted against confirmed |
+//! | `names` | the kind that tells which services there are: as the server tells it, or by pages |
 //! | `lists` | which of the lists that come are passed on |
 //! | `own` | addresses of this machine, found as they are registered |
 //! | `close` | the end that the user asked for |
@@ -40,6 +41,7 @@ mod late;
 mod link;
 mod lists;
 mod machine;
+mod names;
 mod own;
 mod publications;
 mod reads;
@@ -51,7 +53,10 @@ mod wishes;
 pub(crate) use self::{
     config::{Config, Server},
     error::{CallFailure, DialError, OperationError},
-    event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, Placed, State, Ticket},
+    event::{
+        CallId, Command, Counters, LinkId, Names, Operation, Outcome, Output, Placed, State,
+        Ticket, Trouble,
+    },
     machine::Session,
     timers::Timers,
 };

@@ -31,12 +31,14 @@ impl Session {
         // server sends what was refused or left unanswered again and again.
         if !matches!(
             request,
-            Ok(ServerRequest::SetupAck | ServerRequest::Other(_))
+            Ok(ServerRequest::SetupAck { .. } | ServerRequest::Other(_))
         ) {
             self.acknowledge(link, payload, id.as_deref(), now);
         }
         match request {
-            Ok(ServerRequest::SetupAck) => self.setup_acknowledged(link, now),
+            Ok(ServerRequest::SetupAck { fuzzy_watch }) => {
+                self.setup_acknowledged(link, fuzzy_watch, now);
+            }
             Ok(ServerRequest::ClientDetection | ServerRequest::Other(_)) => {}
             Ok(ServerRequest::ConnectReset { server }) if current => {
                 let recommended = server.map(|(host, port)| Recommended { host, port });
@@ -55,13 +57,35 @@ impl Session {
                     items.pushed(&key, listing, &mut cx);
                 }
             }
+            Ok(ServerRequest::FuzzySync(sync)) if current => {
+                let (items, mut cx) = self.items(now);
+                items.services_synced(sync, &mut cx);
+            }
+            Ok(ServerRequest::FuzzyChange(change)) if current => {
+                let (items, mut cx) = self.items(now);
+                items.service_changed(&change, &mut cx);
+            }
+            Err(error) if current && payload.kind().starts_with("NamingFuzzyWatch") => {
+                self.counters.undecodable += 1;
+                let reason = error.to_string();
+                self.outputs
+                    .push_back(Output::Undecodable { key: None, reason });
+                let (items, mut cx) = self.items(now);
+                items.watch_was_unreadable(&mut cx);
+            }
             Err(error) if current => {
                 let service = error.service().cloned();
                 let key = service
                     .map(|service| ServiceKey::in_checked(self.config.namespace.clone(), service));
                 self.push_was_unreadable(key, error.to_string(), now);
             }
-            Ok(ServerRequest::Notify { .. }) | Err(_) => {} // only the current stream counts
+            // Only the current stream counts.
+            Ok(
+                ServerRequest::Notify { .. }
+                | ServerRequest::FuzzySync(_)
+                | ServerRequest::FuzzyChange(_),
+            )
+            | Err(_) => {}
         }
         self.pump(now);
     }

@@ -7,12 +7,16 @@ use super::{
     item::Kind,
     items::Items,
     kind::Context,
+    names::Watch,
     publications::Publication,
     reads::{Read, ReadRequest},
     subscriptions::{Refresh, Subscription},
     timers::Timer,
 };
-use crate::model::{Instance, Listing, ServiceKey};
+use crate::{
+    model::{Instance, Listing, ServiceFilter, ServiceKey},
+    wire::{FuzzySync, WatchedService},
+};
 
 impl Items {
     pub(super) fn subscribe(&mut self, key: ServiceKey, cx: &mut Context<'_>) {
@@ -68,6 +72,59 @@ impl Items {
             if subscription.is_some_and(|s| s.push_was_unreadable(guard, cx.now)) {
                 self.touch(&id, cx);
             }
+        }
+    }
+
+    pub(super) fn begin_watch(&mut self, filter: ServiceFilter, cx: &mut Context<'_>) {
+        let id = Id::Watch(filter.clone());
+        if let Some(watch) = self.watch(&filter) {
+            watch.want();
+        } else {
+            let watch = Watch::new(filter, cx.fuzzy_watch);
+            self.insert(id.clone(), Kind::Watch(Box::new(watch)));
+        }
+        self.begin_anew(&id, cx); // also what the server refused for good
+    }
+
+    pub(super) fn end_watch(&mut self, filter: &ServiceFilter, cx: &mut Context<'_>) {
+        if let Some(watch) = self.watch(filter) {
+            watch.drop_wish();
+            self.begin_anew(&Id::Watch(filter.clone()), cx);
+        }
+    }
+
+    /// A batch of services on the current stream.
+    pub(super) fn services_synced(&mut self, sync: FuzzySync, cx: &mut Context<'_>) {
+        let mut watches = self.watches();
+        let of_pattern = |watch: &Watch| watch.is_of(&cx.config.namespace, &sync.pattern);
+        match watches.find(|(_, watch)| of_pattern(watch)) {
+            Some((_, watch)) => {
+                cx.counters.pushes += 1;
+                watch.synced(sync, cx);
+            }
+            None => cx.counters.unwanted_pushes += 1,
+        }
+    }
+
+    /// A service came or went, on the current stream.
+    pub(super) fn service_changed(&mut self, change: &WatchedService, cx: &mut Context<'_>) {
+        cx.counters.pushes += 1;
+        if *change.namespace == *cx.config.namespace {
+            for (_, watch) in self.watches() {
+                watch.changed(change, cx);
+            }
+        }
+    }
+
+    /// Something of a watch cannot be read, nobody knows which.
+    pub(super) fn watch_was_unreadable(&mut self, cx: &mut Context<'_>) {
+        let mut ids = Vec::new();
+        for (id, watch) in self.watches() {
+            watch.was_unreadable(cx.now);
+            ids.push(id.clone());
+        }
+        for id in ids {
+            self.look_again(&id, cx);
         }
     }
 
@@ -154,6 +211,9 @@ impl Items {
             match &id {
                 Id::Publication(key) => self.withdraw(key, None, cx),
                 Id::Subscription(key) => self.unsubscribe(key, cx),
+                Id::Watch(_) => {
+                    self.remove(&id, cx.timers); // it ends with the connection
+                }
                 Id::Read(ticket) => {
                     self.remove(&id, cx.timers);
                     cx.done(*ticket, Err(OperationError::Closed));

@@ -21,7 +21,7 @@ pub(crate) use self::{
     answer::{Answer, ServerError},
     envelope::Payload,
     request::{Head, Request, Setup},
-    server_request::{ServerRequest, ack},
+    server_request::{FuzzySync, ServerRequest, WatchedService, ack},
 };
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::envelope::{Any, Payload, PayloadMetadata};
-use crate::model::{Instance, ServiceKey};
+use crate::model::{Instance, ServiceFilter, ServiceKey, ServiceName};
 
 /// What the client asks of a server.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +49,14 @@ pub(crate) enum Request {
         group: std::sync::Arc<str>,
         page: u32,
         page_size: u32,
+    },
+    /// To be told of the services that a pattern takes, or no longer. Servers from 3.0 on. What is
+    /// to be known of `received` is only what has changed.
+    FuzzyWatch {
+        namespace: std::sync::Arc<str>,
+        filter: ServiceFilter,
+        received: Vec<ServiceName>,
+        watch: bool,
     },
 }
 
@@ -119,6 +127,17 @@ struct ListBody {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+struct FuzzyWatchBody<'a> {
+    namespace: &'a str,
+    group_key_pattern: String,
+    received_group_keys: Vec<String>,
+    watch_type: &'static str,
+    /// So that the server says when it has told everything: of a mere difference it does not.
+    initializing: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct InstanceJson<'a> {
     ip: String,
     port: u16,
@@ -145,6 +164,7 @@ impl Request {
             Self::Subscribe { .. } => "SubscribeServiceRequest",
             Self::Query { .. } => "ServiceQueryRequest",
             Self::List { .. } => "ServiceListRequest",
+            Self::FuzzyWatch { .. } => "NamingFuzzyWatchRequest",
         }
     }
 
@@ -160,6 +180,8 @@ impl Request {
             | Self::Subscribe { key, .. }
             | Self::Query { key } => format!("{}@@{}", key.group(), key.name()),
             Self::List { group, .. } => format!("{group}@@"),
+            // It names no service and no group: the Java client signs the time alone.
+            Self::FuzzyWatch { .. } => String::new(),
         }
     }
 
@@ -249,6 +271,21 @@ impl Request {
                     page_no: *page,
                     page_size: *page_size,
                 },
+            }),
+            Self::FuzzyWatch {
+                namespace,
+                filter,
+                received,
+                watch,
+            } => to_json(&FuzzyWatchBody {
+                namespace,
+                group_key_pattern: filter.within(namespace),
+                received_group_keys: received
+                    .iter()
+                    .map(|service| format!("{namespace}@@{service}"))
+                    .collect(),
+                watch_type: if *watch { "WATCH" } else { "CANCEL_WATCH" },
+                initializing: *watch,
             }),
         }
     }

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -14,7 +16,10 @@ use crate::model::{Listing, ServiceName};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ServerRequest {
     /// The setup is done. Not to be answered.
-    SetupAck,
+    SetupAck {
+        /// Whether the server tells of services by patterns.
+        fuzzy_watch: bool,
+    },
     /// "Are you there?" Unanswered for 5 s, the server drops the connection.
     ClientDetection,
     /// "Go to another server", possibly a named one.
@@ -26,8 +31,67 @@ pub(crate) enum ServerRequest {
         service: ServiceName,
         listing: Option<Listing>,
     },
+    /// What a server knows of the services that a watched pattern takes, in batches.
+    FuzzySync(FuzzySync),
+    /// A service came or went that a watched pattern takes.
+    FuzzyChange(WatchedService),
     /// A type that this client does not know.
     Other(String),
+}
+
+/// A batch of services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FuzzySync {
+    /// `namespace>>group>>name`.
+    pub(crate) pattern: String,
+    /// What differs from what the request said that is known. None where nothing does.
+    pub(crate) services: Vec<WatchedService>,
+    /// Whether that was the last batch.
+    pub(crate) is_finished: bool,
+}
+
+/// A service that a watched pattern takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WatchedService {
+    pub(crate) namespace: String,
+    pub(crate) service: ServiceName,
+    /// Whether there is one; else it is gone.
+    pub(crate) exists: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SetupAckBody {
+    #[serde(default)]
+    ability_table: Option<Abilities>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Abilities {
+    #[serde(default)]
+    fuzzy_watch: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FuzzySyncBody<'a> {
+    #[serde(default, borrow)]
+    sync_type: Option<Text<'a>>,
+    #[serde(borrow)]
+    group_key_pattern: Text<'a>,
+    #[serde(default, borrow)]
+    contexts: Option<Vec<FuzzyContext<'a>>>,
+}
+
+/// Also the whole body of a change.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FuzzyContext<'a> {
+    #[serde(default, borrow)]
+    service_key: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    changed_type: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -64,13 +128,22 @@ impl ServerRequest {
     pub(crate) fn decode(payload: &Payload) -> (Option<String>, Result<Self, DecodeError>) {
         match payload.kind() {
             "NotifySubscriberRequest" => decode_notify(payload),
+            "NamingFuzzyWatchSyncRequest" => (request_id(payload), decode_sync(payload)),
+            "NamingFuzzyWatchChangeNotifyRequest" => (request_id(payload), decode_change(payload)),
             kind => (request_id(payload), Ok(Self::of_kind(kind, payload))),
         }
     }
 
     fn of_kind(kind: &str, payload: &Payload) -> Self {
         match kind {
-            "SetupAckRequest" => Self::SetupAck,
+            "SetupAckRequest" => {
+                // Abilities that cannot be read are none.
+                let body = serde_json::from_slice::<SetupAckBody>(payload.json()).ok();
+                let abilities = body.and_then(|body| body.ability_table);
+                Self::SetupAck {
+                    fuzzy_watch: abilities.and_then(|table| table.fuzzy_watch) == Some(true),
+                }
+            }
             "ClientDetectionRequest" => Self::ClientDetection,
             "ConnectResetRequest" => {
                 // The address is advice: a body that cannot be read still means "go".
@@ -122,7 +195,7 @@ fn decode_notify(payload: &Payload) -> (Option<String>, Result<ServerRequest, De
         );
     }
     let text = String::from_utf8_lossy(json);
-    let lossy = matches!(text, std::borrow::Cow::Owned(_));
+    let lossy = matches!(text, Cow::Owned(_));
     match serde_json::from_str::<NotifyBody<'_, &RawValue>>(&text) {
         Ok(body) => {
             let id = body.request_id.and_then(text_of);
@@ -130,6 +203,49 @@ fn decode_notify(payload: &Payload) -> (Option<String>, Result<ServerRequest, De
             (id, notify(payload, body.service_info, list))
         }
         Err(error) => (request_id(payload), Err(unusable(payload, &error))),
+    }
+}
+
+fn decode_sync(payload: &Payload) -> Result<ServerRequest, DecodeError> {
+    let body: FuzzySyncBody<'_> = read(payload)?;
+    let kind = body.sync_type.map_or(Cow::Borrowed(""), |text| text.0);
+    // A key that cannot be read is of a service that nobody could subscribe to.
+    let contexts = body.contexts.into_iter().flatten();
+    let services = contexts.filter_map(FuzzyContext::read).collect();
+    Ok(ServerRequest::FuzzySync(FuzzySync {
+        pattern: body.group_key_pattern.0.into_owned(),
+        services,
+        is_finished: kind == "FINISH_FUZZY_WATCH_INIT_NOTIFY",
+    }))
+}
+
+fn decode_change(payload: &Payload) -> Result<ServerRequest, DecodeError> {
+    let body: FuzzyContext<'_> = read(payload)?;
+    let change = body.read();
+    let unusable = || DecodeError::new(payload.kind(), "it names no service, or no change");
+    change.map(ServerRequest::FuzzyChange).ok_or_else(unusable)
+}
+
+fn read<'a, T: Deserialize<'a>>(payload: &'a Payload) -> Result<T, DecodeError> {
+    serde_json::from_slice(payload.json()).map_err(|error| DecodeError::new(payload.kind(), error))
+}
+
+impl FuzzyContext<'_> {
+    /// From `namespace@@group@@name` and what happened to it.
+    fn read(self) -> Option<WatchedService> {
+        let exists = match &*self.changed_type?.0 {
+            "ADD_SERVICE" => true,
+            "DELETE_SERVICE" => false,
+            _ => return None, // of instances, not of services
+        };
+        let key = self.service_key?.0;
+        let (namespace, rest) = key.split_once("@@")?;
+        let (group, name) = rest.split_once("@@")?;
+        Some(WatchedService {
+            namespace: namespace.to_owned(),
+            service: ServiceName::new(group, name).ok()?,
+            exists,
+        })
     }
 }
 

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::{Instance, Listing, Metadata, ServiceKey, Weight};
 
+mod fuzzy;
+
 /// One line of a transcript.
 struct Line {
     at: String,
@@ -131,7 +133,7 @@ fn assert_hosts(at: &str, listing: Option<&Listing>, info: &Value) {
 
 #[test]
 fn every_server_payload_decodes_to_what_its_body_says() {
-    let (mut answers, mut pushes) = (0, 0);
+    let (mut answers, mut pushes, mut watched) = (0, 0, 0);
     for line in golden().iter().filter(|line| line.text("from") == "server") {
         let Some(payload) = line.payload() else {
             continue;
@@ -164,7 +166,29 @@ fn every_server_payload_decodes_to_what_its_body_says() {
                     );
                     assert_hosts(at, listing.as_ref(), info);
                 }
-                ServerRequest::SetupAck => assert_eq!(payload.kind(), "SetupAckRequest"),
+                ServerRequest::SetupAck { fuzzy_watch } => {
+                    let said = body["abilityTable"]["fuzzyWatch"] == true;
+                    assert_eq!(fuzzy_watch, said, "{at}");
+                }
+                ServerRequest::FuzzySync(sync) => {
+                    watched += 1;
+                    assert_eq!(
+                        sync.pattern,
+                        body["groupKeyPattern"].as_str().unwrap(),
+                        "{at}"
+                    );
+                    let finished = body["syncType"] == "FINISH_FUZZY_WATCH_INIT_NOTIFY";
+                    assert_eq!(sync.is_finished, finished, "{at}");
+                    let contexts = body["contexts"].as_array().unwrap();
+                    assert_eq!(sync.services.len(), contexts.len(), "{at}");
+                    for (ours, theirs) in sync.services.iter().zip(contexts) {
+                        assert_watched(at, ours, theirs);
+                    }
+                }
+                ServerRequest::FuzzyChange(change) => {
+                    watched += 1;
+                    assert_watched(at, &change, body);
+                }
                 ServerRequest::ClientDetection => {
                     assert_eq!(payload.kind(), "ClientDetectionRequest");
                 }
@@ -173,7 +197,7 @@ fn every_server_payload_decodes_to_what_its_body_says() {
                     body["serverIp"].as_str().unwrap_or_default(),
                     "{at}"
                 ),
-                ServerRequest::Other(kind) => assert!(kind.starts_with("NamingFuzzy"), "{at}"),
+                ServerRequest::Other(kind) => panic!("{at}: {kind}"),
             }
             continue;
         }
@@ -221,6 +245,18 @@ fn every_server_payload_decodes_to_what_its_body_says() {
         answers > 500 && pushes > 300,
         "{answers} answers, {pushes} pushes"
     );
+    assert_eq!(watched, 4, "two batches and two changes");
+}
+
+fn assert_watched(at: &str, ours: &WatchedService, theirs: &Value) {
+    let key = format!("{}@@{}", ours.namespace, ours.service);
+    assert_eq!(theirs["serviceKey"], key, "{at}");
+    let kind = if ours.exists {
+        "ADD_SERVICE"
+    } else {
+        "DELETE_SERVICE"
+    };
+    assert_eq!(theirs["changedType"], kind, "{at}");
 }
 
 #[test]

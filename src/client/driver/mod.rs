@@ -3,6 +3,7 @@
 mod answers;
 mod news;
 mod own;
+mod services;
 mod trust;
 
 use std::{
@@ -27,6 +28,7 @@ use super::{
     home::Home,
     lease::Subscriptions,
     links::{Event, Links, Network},
+    list_leases::Lists,
     login::{LoginError, Verdict},
     operations::{Operation, Placing, Reply, Unconnected},
     outage::Outage,
@@ -34,7 +36,7 @@ use super::{
 };
 use crate::{
     directory::{Options, Owner},
-    model::{Address, ServiceKey},
+    model::{Address, ServiceFilter, ServiceKey},
     session::{self, Command, Config, LinkId, Output, Ticket},
 };
 
@@ -45,11 +47,12 @@ const FAREWELL: Duration = Duration::from_secs(3);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// What is warned of.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Cause {
     Unreadable,
     Login(Verdict),
     Unanswered,
+    Services(ServiceFilter),
 }
 
 pub(super) struct Driver {
@@ -65,6 +68,8 @@ pub(super) struct Driver {
     owner: Arc<Owner>,
     outage: Outage,
     services: HashMap<ServiceKey, Service>,
+    lists: Arc<Lists>,
+    awaited: HashMap<ServiceFilter, services::Awaited>,
     replies: HashMap<Ticket, Reply>,
     /// Who wants to know if the login is refused.
     awaiting_login: Vec<oneshot::Sender<Arc<str>>>,
@@ -142,6 +147,7 @@ impl Driver {
         };
         let (state, watch) = watch::channel(first);
         directory.owner = Some(Arc::clone(&owner));
+        let lists = Arc::new(Lists::new(directory.clone()));
         let subscriptions = Arc::new(Subscriptions::new(directory));
         let teller = Teller::new(&namespace);
         let tally = teller.tally().clone();
@@ -156,6 +162,8 @@ impl Driver {
             owner: Arc::clone(&owner),
             outage: Outage::new(now()),
             services: HashMap::new(),
+            lists: lists.clone(),
+            awaited: HashMap::new(),
             replies: HashMap::new(),
             awaiting_login: Vec::new(),
             login_refused: None,
@@ -174,6 +182,7 @@ impl Driver {
         Ok(Handle {
             operations: sender,
             subscriptions,
+            lists,
             state: watch,
             namespace,
             owner,
@@ -295,6 +304,22 @@ impl Driver {
                 }
                 self.services.remove(&key);
                 return self.core.unsubscribe(key, now);
+            }
+            Operation::Watch { filter, writer } => return self.watch(filter, writer, now),
+            Operation::Unwatch(filter, slot) => {
+                if !self.lists.release(&filter, slot) {
+                    return; // somebody holds it again
+                }
+                self.awaited.remove(&filter);
+                self.warned.remove(&Cause::Services(filter.clone()));
+                return self.core.unwatch(filter, now);
+            }
+            Operation::AwaitServices { filter, reply } => {
+                return self.await_services(filter, reply, now);
+            }
+            Operation::DiagnoseServices { filter, reply } => {
+                let _ = reply.send(self.services_trouble(&filter));
+                return;
             }
             Operation::Reported(key) => return self.core.handle_reported(&key),
             Operation::Await { key, reply } => {
@@ -440,6 +465,12 @@ impl Driver {
                     self.listed(&key, origin, nothing, unusable);
                     continue;
                 }
+                News::Services { filter, all } => {
+                    if all {
+                        self.services_listed(&filter);
+                    }
+                    continue;
+                }
             };
             match output {
                 Output::Resolve {
@@ -474,7 +505,10 @@ impl Driver {
                     self.links.call(link, call, payload, timeout);
                 }
                 Output::Hangup { link } => self.links.hang_up(link),
-                Output::Listing { .. } => {} // told above
+                Output::Listing { .. } | Output::Services { .. } => {} // told above
+                Output::ServicesTrouble { filter, trouble } => {
+                    self.services_in_trouble(&filter, trouble, now());
+                }
                 Output::Undecodable { key, reason } => self.undecodable(key.as_ref(), &reason),
                 Output::Failed {
                     key,
@@ -504,6 +538,7 @@ impl Driver {
         self.state.send_replace(ConnectionState::Closed);
         self.core.close_all();
         self.services.clear();
+        self.awaited.clear();
         for (_, reply) in self.replies.drain() {
             let _ = reply.send(Err(RequestError::Closed));
         }

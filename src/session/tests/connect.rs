@@ -17,7 +17,10 @@ fn w4_the_setup_carries_the_labels_the_tenant_an_ability_table_and_our_address()
         })
     );
     assert_eq!(setup.json["tenant"], "public");
-    assert_eq!(setup.json["abilityTable"], serde_json::json!({}));
+    assert_eq!(
+        setup.json["abilityTable"],
+        serde_json::json!({"fuzzyWatch": true})
+    );
     assert_eq!(setup.client_ip, "192.168.0.9");
     let kinds: Vec<&str> = world.sent.iter().map(|sent| &*sent.kind).collect();
     assert_eq!(

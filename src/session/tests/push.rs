@@ -159,11 +159,11 @@ fn a_push_for_a_service_that_nobody_asked_for_is_acknowledged_counted_and_ignore
 fn a_request_of_an_unknown_type_is_neither_answered_nor_a_loss() {
     let mut world = subscribed();
     let link = world.link();
-    world.stream(link, "NamingFuzzyWatchSyncRequest", r#"{"requestId":"1"}"#);
+    world.stream(link, "NamingGossipRequest", r#"{"requestId":"1"}"#);
     world.stream(link, "Nonsense", "not json");
     world.run(SEC);
     assert!(world.is_connected());
-    assert!(!world.sent.iter().any(|sent| sent.kind.contains("Fuzzy")));
+    assert!(!world.sent.iter().any(|sent| sent.kind.contains("Gossip")));
 }
 
 #[test]

@@ -41,6 +41,10 @@ pub(super) struct Script {
     pub(super) black_holes: BTreeSet<SocketAddr>,
     pub(super) names: BTreeMap<&'static str, Result<Vec<IpAddr>, &'static str>>,
     pub(super) lists: BTreeMap<String, Vec<&'static str>>,
+    /// Whether servers say that they tell of services by patterns.
+    pub(super) fuzzy_watch: bool,
+    /// How many services they count, if not as many as there are.
+    pub(super) count: Option<u64>,
     /// Where connections leave from.
     pub(super) local: IpAddr,
     /// Whether each connection brings a token of its own.
@@ -150,6 +154,8 @@ impl World {
             black_holes: BTreeSet::new(),
             names: BTreeMap::new(),
             lists: BTreeMap::from([("orders".to_owned(), vec!["10.9.0.1:80", "10.9.0.2:80"])]),
+            fuzzy_watch: false,
+            count: None,
             local: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 9)),
             tokens: false,
             login_fails: false,
@@ -355,7 +361,9 @@ impl World {
             Event::Registered(link) => {
                 self.peers.entry(link).or_default().registered = true;
                 if self.script.negotiates && self.script.acknowledges {
-                    let payload = Payload::new("SetupAckRequest", r#"{"abilityTable":{}}"#);
+                    let abilities = json!({ "fuzzyWatch": self.script.fuzzy_watch });
+                    let body = json!({ "abilityTable": abilities }).to_string();
+                    let payload = Payload::new("SetupAckRequest", body);
                     self.later(self.script.latency, Event::Stream(link, payload));
                 }
             }
@@ -532,8 +540,12 @@ impl World {
             }
             "ServiceQueryRequest" => body["serviceInfo"] = info,
             "ServiceListRequest" => {
-                body["count"] = json!(self.script.lists.len());
-                body["serviceNames"] = json!(self.script.lists.keys().collect::<Vec<_>>());
+                let (page, size) = (json["pageNo"].as_u64(), json["pageSize"].as_u64());
+                let (page, size) = (page.unwrap() as usize, size.unwrap() as usize);
+                let all = self.script.lists.keys();
+                let names: Vec<_> = all.skip((page - 1) * size).take(size).collect();
+                body["count"] = json!(self.script.count.unwrap_or(self.script.lists.len() as u64));
+                body["serviceNames"] = json!(names);
             }
             "InstanceRequest" => {
                 let instance = &json["instance"];
@@ -544,7 +556,7 @@ impl World {
                     peer.published.remove(&service);
                 }
             }
-            "HealthCheckRequest" => {}
+            "HealthCheckRequest" | "NamingFuzzyWatchRequest" => {}
             other => panic!("the scripted server does not know {other}"),
         }
         let payload = Payload::new(&response, body.to_string());

@@ -1,0 +1,148 @@
+//! Which services there are: read once, or kept in step.
+
+use tokio::{sync::oneshot, task::coop::consume_budget, time::timeout};
+
+use super::{client::Client, error::RequestError, operations::Operation};
+use crate::{
+    directory::ServiceList,
+    model::{ServiceFilter, ServiceName},
+    session::Outcome,
+};
+
+impl Client {
+    /// Keeps a list of the services that `filter` takes, and waits until the registry has listed
+    /// all of them.
+    ///
+    /// ```no_run
+    /// # async fn f(nacos: tower_nacos::Client) -> Result<(), tower_nacos::client::RequestError> {
+    /// use tower_nacos::{directory::ServiceChange, model::ServiceFilter};
+    ///
+    /// let orders = nacos.services(ServiceFilter::group("shop").name("order-*")).await?;
+    /// println!("{} services", orders.snapshot().len());
+    /// let mut changes = orders.changes();
+    /// while let Some(change) = changes.next().await {
+    ///     match change {
+    ///         ServiceChange::Added(service) => println!("+ {service}"),
+    ///         ServiceChange::Removed(service) => println!("- {service}"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A text is the group. A server with fuzzy watch (3.0 and later) tells what comes and goes
+    /// within 0.1 s, and everything about 2 s after it is asked; every three minutes it is asked
+    /// again. From others, and where its limits are reached (20 patterns of all clients, 500
+    /// services a pattern unless set otherwise there), the list is read page by page, every 10 s
+    /// ([`Builder::services_interval`](super::Builder::services_interval)): what comes is seen with
+    /// the next page, and what goes when two complete readings miss it. Such servers list a service
+    /// on for 60 to 100 s after its last instance left, and one group at a time.
+    ///
+    /// Services that are missing after a reconnect are held as instances are
+    /// ([`Options::hold`](crate::directory::Options::hold)), so that a registry that comes back
+    /// empty takes nothing away.
+    ///
+    /// # Errors
+    ///
+    /// When a pattern breaks the rules, the filter takes several groups and the server cannot list
+    /// those, the server refuses, or no answer comes within the client's patience (10 s unless
+    /// set); nothing is kept then.
+    pub async fn services(
+        &self,
+        filter: impl Into<ServiceFilter>,
+    ) -> Result<ServiceList, RequestError> {
+        consume_budget().await;
+        let list = self.services_lazy(filter)?;
+        let filter = list.filter();
+        let (reply, refused) = oneshot::channel();
+        self.handle.send(Operation::AwaitServices {
+            filter: filter.clone(),
+            reply,
+        })?;
+        let listed = async {
+            let ready = tokio::select! {
+                biased;
+                ready = list.ready() => ready,
+                refused = refused => match refused {
+                    Ok(refused) => return Err(refused),
+                    // The driver let go of us because it ended.
+                    Err(_) => list.ready().await,
+                },
+            };
+            if ready {
+                Ok(())
+            } else {
+                Err(self.handle.gone())
+            }
+        };
+        match timeout(self.handle.patience, listed).await {
+            Ok(Ok(())) => Ok(list),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let why = |reply| Operation::DiagnoseServices {
+                    filter: filter.clone(),
+                    reply,
+                };
+                let trouble = self.handle.ask(why).await.flatten();
+                Err(self.handle.timed_out_on(trouble))
+            }
+        }
+    }
+
+    /// The same, but returns at once; nothing is known until the registry answers.
+    ///
+    /// # Errors
+    ///
+    /// When a pattern breaks the rules, or the client is closed.
+    pub fn services_lazy(
+        &self,
+        filter: impl Into<ServiceFilter>,
+    ) -> Result<ServiceList, RequestError> {
+        let filter = filter.into().checked().map_err(RequestError::InvalidName)?;
+        if self.handle.is_over() {
+            return Err(self.handle.gone());
+        }
+        let (list, writer) = self.handle.lists.lease(&filter, &self.handle.operations);
+        if let Some(writer) = writer {
+            self.handle.send(Operation::Watch { filter, writer })?;
+        }
+        Ok(list)
+    }
+
+    /// Reads the names of all services of a group that have an instance once, sorted, page by page.
+    ///
+    /// Names carry no group. A list that changes while it is read may miss a name or show one that
+    /// has just gone: servers page through a hash table. [`services`](Self::services) keeps one.
+    ///
+    /// # Errors
+    ///
+    /// When the group breaks Nacos's rules, the server refuses, or no answer comes in time.
+    pub async fn service_names(&self, group: &str) -> Result<Vec<String>, RequestError> {
+        const PAGE: u32 = 500;
+        consume_budget().await;
+        let group = ServiceName::new(group, "any").map_err(RequestError::InvalidName)?;
+        let group = group.group();
+        let mut all = Vec::new();
+        for page in 1.. {
+            let list = |ticket, reply| Operation::List {
+                ticket,
+                group: group.clone(),
+                page,
+                page_size: PAGE,
+                reply,
+            };
+            let Outcome::Names { count, names } = self.handle.request(list).await? else {
+                break;
+            };
+            let last = names.len() < PAGE as usize;
+            all.extend(names);
+            if last || all.len() as u64 >= count {
+                break;
+            }
+        }
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+}

@@ -1,0 +1,248 @@
+//! Which services there are, kept in step with every kind of registry: one that tells of them, and
+//! ones that have pages.
+
+#[path = "conformance/server.rs"]
+#[allow(dead_code, reason = "the conformance suite's; this one uses a part")]
+mod server;
+
+use std::{collections::BTreeSet, future::Future, time::Duration};
+
+use tokio::time::timeout;
+use tower_nacos::{
+    client::Client,
+    directory::{ServiceChange, ServiceChanges},
+    model::{Instance, ServiceFilter, ServiceName},
+    testing::{Fault, Profile, Registry, Script},
+};
+
+use server::{HANG, Server};
+
+/// Awaits something that a sound crate brings in time.
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(HANG, future)
+        .await
+        .unwrap_or_else(|_| panic!("hangs: {what}"))
+}
+
+fn instance(port: u16) -> Instance {
+    Instance::parse(&format!("127.0.0.1:{port}")).unwrap()
+}
+
+fn orders() -> ServiceFilter {
+    ServiceFilter::group("shop").name("order-*")
+}
+
+/// Reads changes into what a user would have, until it is as wanted.
+async fn until(
+    changes: &mut ServiceChanges,
+    mine: &mut BTreeSet<String>,
+    what: &str,
+    wanted: impl Fn(&BTreeSet<String>) -> bool,
+) {
+    soon(what, async {
+        while !wanted(mine) {
+            let change = changes.next().await.expect("the client is there");
+            let name = change.service().name().to_string();
+            let news = match change {
+                ServiceChange::Added(_) => mine.insert(name.clone()),
+                ServiceChange::Removed(_) => mine.remove(&name),
+                other => panic!("{other:?}"),
+            };
+            assert!(news, "told twice: {name}");
+        }
+    })
+    .await;
+}
+
+fn are<'a>(names: &'a [&str]) -> impl Fn(&BTreeSet<String>) -> bool + 'a {
+    move |mine| mine.iter().eq(names.iter())
+}
+
+async fn embedded(profile: Profile) -> Registry {
+    let builder = Registry::builder().profile(profile).push_delay(None);
+    soon("start", builder.start()).await.unwrap()
+}
+
+/// A client that reads pages often enough for a test.
+async fn eager(server: &str) -> Client {
+    let builder = Client::builder()
+        .servers(server)
+        .services_interval(Duration::from_secs(1));
+    soon("connect", builder.connect()).await.unwrap()
+}
+
+/// Services come while they are watched; what is of another group, or has another name, does not.
+async fn services_come_and_go(server: Server, goes: bool) {
+    let watcher = eager(&server.addr()).await;
+    let provider = server.client().await;
+    let register = async |service: &str, port: u16| {
+        let registered = provider.register(service, instance(port)).await;
+        registered.unwrap_or_else(|error| panic!("{service}: {error}"));
+    };
+    register("shop@@order-a", 9001).await;
+    register("shop@@users", 9002).await;
+    register("order-z", 9003).await;
+    let list = soon("services", watcher.services(orders())).await.unwrap();
+    let (mut changes, mut mine) = (list.changes(), BTreeSet::new());
+    until(&mut changes, &mut mine, "the first", are(&["order-a"])).await;
+    register("shop@@order-b", 9004).await;
+    until(
+        &mut changes,
+        &mut mine,
+        "another",
+        are(&["order-a", "order-b"]),
+    )
+    .await;
+    let again = soon("again", watcher.services(orders())).await.unwrap();
+    let name: ServiceName = "shop@@order-b".parse().unwrap();
+    assert!(again.snapshot().contains(&name));
+    assert!(again.snapshot().is_known() && again.snapshot().is_fresh());
+    if goes {
+        soon("deregister", provider.deregister("shop@@order-a"))
+            .await
+            .unwrap();
+        until(&mut changes, &mut mine, "gone", are(&["order-b"])).await;
+    }
+    // A whole group is another list.
+    let group = soon("group", watcher.services("shop")).await.unwrap();
+    let users: ServiceName = "shop@@users".parse().unwrap();
+    assert!(group.snapshot().contains(&users), "{group:?}");
+    soon("close", watcher.close(HANG)).await.unwrap();
+    assert_eq!(soon("the end", changes.next()).await, None);
+}
+
+#[tokio::test]
+async fn embedded_tells_pages_of_its_services() {
+    services_come_and_go(Server::Embedded(embedded(Profile::V2_5).await), false).await;
+}
+
+#[tokio::test]
+async fn rnacos_has_pages_of_its_services() {
+    if let Some(server) = Server::rnacos().await {
+        services_come_and_go(server, false).await;
+    }
+}
+
+#[tokio::test]
+async fn nacos_2_2_4_has_pages_of_its_services() {
+    if let Some(server) = Server::shared_nacos("2.2.4").await {
+        services_come_and_go(server, false).await;
+    }
+}
+
+#[tokio::test]
+async fn nacos_3_1_0_tells_of_its_services() {
+    if let Some(server) = Server::shared_nacos("3.1.0").await {
+        services_come_and_go(server, true).await;
+    }
+}
+
+/// Two passes have to miss it, and the registry itself forgets an empty service late.
+#[tokio::test]
+async fn a_service_that_is_not_on_the_pages_any_longer_goes() {
+    let mut settings = tower_nacos::testing::Settings::default();
+    settings.empty_service = Duration::from_millis(100);
+    let registry = Registry::builder()
+        .settings(settings)
+        .start()
+        .await
+        .unwrap();
+    registry.register("shop@@order-a", &instance(1));
+    registry.register("shop@@order-b", &instance(2));
+    let client = eager(&registry.addr()).await;
+    let list = soon("services", client.services(orders())).await.unwrap();
+    let (mut changes, mut mine) = (list.changes(), BTreeSet::new());
+    until(
+        &mut changes,
+        &mut mine,
+        "both",
+        are(&["order-a", "order-b"]),
+    )
+    .await;
+    registry.deregister("shop@@order-a", "127.0.0.1:1");
+    until(&mut changes, &mut mine, "one", are(&["order-b"])).await;
+}
+
+#[tokio::test]
+async fn a_restarted_registry_takes_no_service_away() {
+    for profile in [Profile::V2_5] {
+        let registry = embedded(profile).await;
+        for n in 0..20 {
+            registry.register(format!("shop@@order-{n:02}"), &instance(1000 + n));
+        }
+        let client = eager(&registry.addr()).await;
+        let list = soon("services", client.services(orders())).await.unwrap();
+        assert_eq!(list.snapshot().len(), 20);
+        let mut changes = list.changes();
+        for _ in 0..20 {
+            changes.next().await.unwrap();
+        }
+        soon("restart", registry.restart()).await.unwrap();
+        soon("it tells again", async {
+            while list.snapshot().held().len() < 20 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        registry.register("shop@@order-99", &instance(9));
+        let change = soon("a new one", changes.next()).await.unwrap();
+        let new: ServiceName = "shop@@order-99".parse().unwrap();
+        assert_eq!(change, ServiceChange::Added(new), "and nothing before it");
+        assert_eq!(list.snapshot().len(), 21);
+    }
+}
+
+#[tokio::test]
+async fn who_drops_the_last_handle_ends_the_reading() {
+    let registry = embedded(Profile::V2_5).await;
+    let client = eager(&registry.addr()).await;
+    let list = soon("services", client.services("shop")).await.unwrap();
+    let changes = list.clone().changes();
+    drop(list);
+    drop(changes);
+    let reads = || registry.inspect(|view| view.count("ServiceListRequest"));
+    // Nothing asks any more once the driver has heard of it: a later request comes after that.
+    soon("names", client.service_names("shop")).await.unwrap();
+    let before = reads();
+    soon("another request", client.instances("a"))
+        .await
+        .unwrap();
+    assert_eq!(reads(), before);
+}
+
+#[tokio::test]
+async fn errors_say_what_to_do() {
+    let registry = embedded(Profile::V2_5).await;
+    let client = eager(&registry.addr()).await;
+    for bad in ["a*b", "", "a b"] {
+        let filter = ServiceFilter::group("G").name(bad);
+        let error = client.services(filter).await.unwrap_err().to_string();
+        assert!(error.contains("service pattern"), "{error}");
+    }
+    let everything = client.services(ServiceFilter::namespace());
+    let error = soon("everything", everything)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("name the group"), "{error}");
+    registry.script(Script::next("ServiceListRequest", Fault::Refuse(400)));
+    let error = soon("refused", client.services("G")).await.unwrap_err();
+    assert!(error.to_string().contains("400"), "{error}");
+    soon("asked again", client.services("G")).await.unwrap();
+    soon("close", client.close(HANG)).await.unwrap();
+    assert!(client.services("G").await.unwrap_err().is_closed());
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_answer_is_named_when_time_is_up() {
+    let registry = embedded(Profile::V2_5).await;
+    let builder = Client::builder()
+        .servers(registry.addr())
+        .request_timeout(Duration::from_millis(300))
+        .call_timeout(Duration::from_millis(100));
+    let client = soon("connect", builder.connect()).await.unwrap();
+    registry.script(Script::every("ServiceListRequest", Fault::Drop));
+    let error = soon("silence", client.services("G")).await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert!(error.to_string().contains("not listed"), "{error}");
+}
