@@ -2,6 +2,7 @@
 
 pub(crate) mod auth;
 mod builder;
+mod cached;
 #[expect(
     clippy::module_inception,
     reason = "the type that the room is named after"
@@ -32,6 +33,7 @@ mod ram;
 mod ram_source;
 mod secret;
 mod server_address;
+mod start_from;
 mod state;
 #[cfg(feature = "tls")]
 mod tls;
@@ -50,5 +52,6 @@ pub use self::{
     counters::Counters,
     error::{CloseError, ConfigError, ConnectError, RequestError},
     server_address::{InvalidServer, ServerAddress},
+    start_from::StartFrom,
     state::ConnectionState,
 };
