@@ -84,6 +84,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod cache;
 mod sync;
 
 pub mod balance;
@@ -114,6 +115,10 @@ pub use self::{
     directory::Subscription,
     model::{Address, Instance, ServiceKey, ServiceName, Weight},
 };
+
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod cache_path;
 
 #[cfg(feature = "testing")]
 #[doc(hidden)]

@@ -131,6 +131,9 @@ fn every_option_is_read_from_each_source() {
         ("max_connection_age", "1h"),
         ("max_message_size", "1KiB"),
         ("own_thread", "true"),
+        ("cache_dir", "/var/cache/orders"),
+        ("start_from", "cache_then_registry"),
+        ("cache_max_age", "1h"),
     ];
     let quoted = pairs.map(|(name, value)| format!("{name:?}: {value:?}"));
     let of_file = json(&format!("{{{}}}", quoted.join(","))).unwrap();

@@ -22,6 +22,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("wire", &["model"]),
     ("session", &["model", "wire"]),
     ("directory", &["model", "sync", "metrics"]),
+    ("cache", &["model", "directory"]),
     ("endpoint", &["model", "sync", "directory", "metrics"]),
     ("link", &["model", "wire", "tls"]),
     ("discover", &["model", "sync", "directory", "endpoint"]),
@@ -29,7 +30,15 @@ const PLAN: &[(&str, &[&str])] = &[
     ("transport", &["model", "sync", "tls", "endpoint"]),
     (
         "client",
-        &["model", "metrics", "wire", "session", "directory", "link"],
+        &[
+            "model",
+            "metrics",
+            "wire",
+            "session",
+            "directory",
+            "cache",
+            "link",
+        ],
     ),
     (
         "http",

@@ -1,6 +1,7 @@
 #[cfg(feature = "ram")]
 use std::future::Future;
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -8,13 +9,14 @@ use std::{
     time::Duration,
 };
 
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{task::coop::consume_budget, time::timeout};
 
 #[cfg(feature = "tls")]
 use super::tls::Tls;
 use super::{
     auth::Auth,
+    cached::Cached,
     client::Client,
     credentials::{Credentials, Identity},
     driver::{Driver, Setup},
@@ -24,6 +26,7 @@ use super::{
     links::Network,
     login::Login,
     server_address::{self, InvalidServer, ServerAddress},
+    start_from::StartFrom,
     state::ConnectionState,
 };
 #[cfg(feature = "ram")]
@@ -32,6 +35,7 @@ use super::{
     ram_source::{Ram, Source},
 };
 use crate::{
+    cache::Cache,
     directory::{Options, Owner},
     link::Security,
     model, session,
@@ -68,6 +72,9 @@ pub struct Builder {
     context_path: String,
     directory: Options,
     own_thread: bool,
+    cache_dir: Option<PathBuf>,
+    start_from: StartFrom,
+    cache_max_age: Duration,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
 }
@@ -415,6 +422,54 @@ impl Builder {
         self
     }
 
+    /// Keeps the last set of each subscribed service in this folder, so that a process can
+    /// [start](Self::start_from) while the registry is away. Default: nothing is kept.
+    ///
+    /// One file a service, readable by this user alone (0600), replaced whole or not at all, at most
+    /// once in 5 s, when the last handle on a service goes, and at [`Client::close`] as far as its
+    /// deadline goes. A thread of its own does it; no call and no push waits for a disk. The folder is made
+    /// when it is needed, and costs what the lists are long: about 300 bytes an instance. Whatever is wrong with it (full,
+    /// read-only, not a folder, a damaged file, or one of a newer version) is a warning, at most one a
+    /// minute, and no more.
+    ///
+    /// Several processes may share a folder; the last to write a service counts. Give each *registry*
+    /// a folder of its own: files are told apart by namespace, group and name, and whoever can write
+    /// to it can say where calls go.
+    #[must_use]
+    pub fn cache_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache_dir = Some(folder.into());
+        self
+    }
+
+    /// Whether a subscription may begin with what [`cache_dir`](Self::cache_dir) has of it. Default
+    /// [`StartFrom::Registry`]: no.
+    ///
+    /// With [`CacheThenRegistry`](StartFrom::CacheThenRegistry) [`connect`](Self::connect) does not wait
+    /// for a connection (so it does not tell of a wrong address or password either: watch
+    /// [`Client::state`]), and [`subscribe`](Client::subscribe) returns as soon as the file is read.
+    /// The set is [`Stale`](crate::directory::Status::Stale), with the time when it was last known to be
+    /// so, and [`Origin::Disk`](crate::directory::Origin::Disk); the registry's first list takes over by
+    /// the rules of a reconnect, which hold what is missing for a while. Who cannot be connected to is
+    /// out at once, as ever. A service that the cache does not have is waited for as without one.
+    ///
+    /// It costs calls to addresses that were right once: where others take them over within
+    /// [`cache_max_age`](Self::cache_max_age), have them check whom they are called as (TLS, a Host).
+    #[must_use]
+    pub const fn start_from(mut self, start: StartFrom) -> Self {
+        self.start_from = start;
+        self
+    }
+
+    /// How old what is on disk may be to be used. Default 7 days: longer than any outage, shorter than
+    /// the time after which addresses are somebody else's. Counted by this machine's clock from when
+    /// the registry said so last (an hour earlier at most, as a set that does not change is written
+    /// once an hour); a clock that was wrong makes it older or younger.
+    #[must_use]
+    pub const fn cache_max_age(mut self, age: Duration) -> Self {
+        self.cache_max_age = age;
+        self
+    }
+
     /// Whether the options fit together.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let times = [
@@ -443,6 +498,22 @@ impl Builder {
         if self.signature_region.is_some() && !matches!(self.login, Some(Identity::Ram(_))) {
             return Err(ConfigError::contradiction(
                 "signature_region is given, but nothing is signed; set access_key and secret_key (`login_ram`)",
+            ));
+        }
+        if self.cache_dir.is_none() && self.start_from.reads() {
+            return Err(ConfigError::contradiction(format!(
+                "start_from is {}, and there is no cache; set cache_dir",
+                self.start_from
+            )));
+        }
+        if self
+            .cache_dir
+            .as_ref()
+            .is_some_and(|dir| dir.as_os_str().is_empty())
+        {
+            return Err(ConfigError::option(
+                "cache_dir",
+                "it is empty; name a folder",
             ));
         }
         if self.idle >= SILENCE {
@@ -488,7 +559,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Connects and waits for it.
+    /// Connects and waits for it; with a [start from the cache](Self::start_from) it does not wait.
     ///
     /// # Errors
     ///
@@ -496,7 +567,11 @@ impl Builder {
     pub async fn connect(self) -> Result<Client, ConnectError> {
         consume_budget().await; // what is refused at once is no reason to hold others up
         let after = self.connect_timeout;
+        let at_once = self.start_from.reads();
         let client = self.connect_lazy()?;
+        if at_once {
+            return Ok(client);
+        }
         let mut state = client.watch_state();
         let refused = client.handle.login_refused();
         let connected = async {
@@ -535,7 +610,7 @@ impl Builder {
                 .map(|s| s.with_grpc_port(port))
                 .collect();
         }
-        if servers.is_empty() {
+        if servers.is_empty() && self.start_from.asks() {
             return Err(InvalidServer::none().into());
         }
         let namespace =
@@ -545,6 +620,7 @@ impl Builder {
             servers.iter().map(ServerAddress::grpc).collect(),
             Arc::clone(&namespace),
         );
+        config.offline = !self.start_from.asks();
         config.app_name = self.app_name;
         config.call_timeout = self.call_timeout.min(ENDLESS);
         config.idle = self.idle.clamp(LEAST_IDLE, ENDLESS);
@@ -613,6 +689,11 @@ impl Builder {
             max_message_size: self.max_message_size,
             login,
         };
+        let cached = self.cache_dir.map(|folder| {
+            let cache = Cache::open(folder, self.cache_max_age, rng.random());
+            cache.map(|cache| Cached::new(cache, self.start_from, self.cache_max_age))
+        });
+        let cached = cached.transpose().map_err(ConnectError::no_thread)?;
         let name = self.client_name.unwrap_or_else(|| {
             let number = CLIENTS.fetch_add(1, Ordering::Relaxed);
             number.to_string()
@@ -627,6 +708,7 @@ impl Builder {
             namespace,
             group,
             patience: self.patience,
+            cached,
         };
         let handle = Driver::start(home, setup)?;
         Ok(Client {
@@ -674,6 +756,9 @@ impl Default for Builder {
             context_path: "/nacos".to_owned(),
             directory: Options::default(),
             own_thread: false,
+            cache_dir: None,
+            start_from: StartFrom::Registry,
+            cache_max_age: Duration::from_secs(7 * 24 * 3600),
             #[cfg(feature = "tls")]
             tls: None,
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, de::value::MapDeserializer};
 use super::{
     builder::Builder,
     error::ConfigError,
-    humane::{Flag, Number, Plain, Servers, Size, Text, Time, TimeOrOff},
+    humane::{Flag, Number, Plain, Servers, Size, Start, Text, Time, TimeOrOff},
     secret::Secret,
     url,
 };
@@ -36,6 +36,9 @@ macro_rules! options {
         /// | `grpc_port` | a port |
         /// | `max_message_size` | bytes: `67108864`, `64MiB` |
         /// | `own_thread`, `tls`, `tls_plain_login` | `true` or `false` |
+        /// | `cache_dir` | the path of a folder |
+        /// | `start_from` | `registry`, `cache_then_registry` or `cache_only` |
+        /// | `cache_max_age` | a time |
         /// | `tls_ca`, `tls_certificate`, `tls_key` | paths of PEM files |
         /// | `tls_server_name` | a name |
         ///
@@ -97,6 +100,9 @@ options! {
     max_connection_age: TimeOrOff,
     max_message_size: Size,
     own_thread: Flag,
+    cache_dir: Plain,
+    start_from: Start,
+    cache_max_age: Time,
     tls: Flag,
     tls_ca: Plain,
     tls_certificate: Plain,
@@ -292,6 +298,9 @@ impl Config {
             max_connection_age,
             max_message_size,
             own_thread,
+            cache_dir,
+            start_from,
+            cache_max_age,
         );
         let on = self.tls.is_some_and(|tls| tls.0);
         let parts = [

@@ -1,7 +1,10 @@
 //! What the session's machine says, told to the local copy of each service. No I/O and no clock,
 //! so that the simulation runs what the driver runs.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use crate::{
     directory::Writer,
@@ -60,6 +63,20 @@ impl Copies {
     ) {
         if let Some(writer) = self.writers.get_mut(key) {
             writer.apply_from(link.number(), listing, origin, received);
+            self.look_after(key);
+        }
+    }
+
+    /// What a process before this one kept of a service.
+    pub(crate) fn restore(
+        &mut self,
+        key: &ServiceKey,
+        listing: Listing,
+        age: Duration,
+        now: Instant,
+    ) {
+        if let Some(writer) = self.writers.get_mut(key) {
+            writer.restore(listing, age, now);
             self.look_after(key);
         }
     }

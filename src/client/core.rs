@@ -1,14 +1,14 @@
 //! A client without I/O: the session's machine and the local copies, and what passes between them.
 //! The driver, the simulation and the push bench run this, so the last two show what the first does.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 
 use super::{copies::Copies, list_copies::ListCopies};
 use crate::{
     directory::{ListWriter, Writer},
-    model::{Origin, ServiceFilter, ServiceKey},
+    model::{Listing, Origin, ServiceFilter, ServiceKey},
     session::{Command, Config, Names, Output, Session, State},
 };
 
@@ -86,6 +86,17 @@ impl Core {
     #[cfg(feature = "testing")]
     pub(crate) fn subscribed(&self) -> usize {
         self.copies.len()
+    }
+
+    /// What a process before this one kept of a service, `age` old.
+    pub(crate) fn restore(
+        &mut self,
+        key: &ServiceKey,
+        listing: Listing,
+        age: Duration,
+        now: Instant,
+    ) {
+        self.copies.restore(key, listing, age, now);
     }
 
     /// Callers reported something of this service's instances to its copy.

@@ -19,6 +19,7 @@ use super::{
     lease::Subscriptions,
     list_leases::Lists,
     operations::{Operation, Reply, Unconnected},
+    start_from::OFFLINE,
     state::ConnectionState,
 };
 use crate::{
@@ -36,6 +37,8 @@ pub(super) struct Handle {
     pub(super) state: watch::Receiver<ConnectionState>,
     pub(super) namespace: Arc<str>,
     pub(super) owner: Arc<Owner>,
+    /// Whether no registry is ever asked.
+    pub(super) offline: bool,
     /// The group of services that are named without one.
     pub(super) group: Option<Arc<str>>,
     pub(super) tickets: AtomicU64,
@@ -112,6 +115,9 @@ impl Handle {
         &self,
         operation: impl FnOnce(Ticket, Reply) -> Operation,
     ) -> Result<Outcome, RequestError> {
+        if self.offline && !self.is_over() {
+            return Err(RequestError::Failed(OFFLINE.to_owned()));
+        }
         let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
         let (reply, outcome) = oneshot::channel();
         self.send(operation(ticket, reply))?;

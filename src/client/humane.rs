@@ -9,7 +9,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use super::{ServerAddress, secret::Secret, server_address};
+use super::{ServerAddress, StartFrom, secret::Secret, server_address};
 
 /// What can be read from a text.
 pub(super) trait FromText: Sized {
@@ -42,6 +42,10 @@ pub(super) struct Size(pub(super) usize);
 /// `true` or `false`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flag(pub(super) bool);
+
+/// `registry`, `cache_then_registry` or `cache_only`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start(pub(super) StartFrom);
 
 /// A whole number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +132,14 @@ impl FromText for Flag {
 
     fn from_flag(on: bool) -> Option<Self> {
         Some(Self(on))
+    }
+}
+
+impl FromText for Start {
+    const EXPECTED: &'static str = "registry, cache_then_registry or cache_only";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
     }
 }
 
@@ -223,6 +235,7 @@ deserialize!(
     TimeOrOff,
     Size,
     Flag,
+    Start,
     Number<u16>,
     Number<u32>,
     Plain,

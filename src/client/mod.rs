@@ -2,6 +2,7 @@
 
 pub(crate) mod auth;
 mod builder;
+mod cached;
 #[expect(
     clippy::module_inception,
     reason = "the type that the room is named after"
@@ -35,6 +36,7 @@ mod ram_source;
 mod secret;
 mod server_address;
 mod services;
+mod start_from;
 mod state;
 #[cfg(feature = "tls")]
 mod tls;
@@ -53,5 +55,6 @@ pub use self::{
     counters::Counters,
     error::{CloseError, ConfigError, ConnectError, RequestError},
     server_address::{InvalidServer, ServerAddress},
+    start_from::StartFrom,
     state::ConnectionState,
 };

@@ -88,6 +88,7 @@ impl State {
         self.protected = protected;
         self.listed = listed;
         self.heard_at = Some(now);
+        self.origin = Some(origin);
         if listed > 0 || origin == Origin::FirstAnswer {
             self.hint.set(None); // what stood in the way does no longer, or is found anew
         }

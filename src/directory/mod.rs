@@ -28,6 +28,7 @@ mod options;
 mod outbox;
 mod owner;
 mod publish;
+mod restore;
 mod selection;
 mod services;
 mod shared;

@@ -64,6 +64,10 @@ pub(super) enum Note {
     Stays(Sum),
     StaysAway(Sum),
     Stale,
+    FromDisk {
+        instances: usize,
+        age: Duration,
+    },
     Fresh,
     Closed,
 }
@@ -278,6 +282,16 @@ fn log_note(key: &ServiceKey, client: Option<&str>, note: &Note) {
             group,
             service,
             "the connection is lost; the last set serves"
+        ),
+        Note::FromDisk { instances, age } => tracing::info!(
+            target: logs::DIRECTORY,
+            client,
+            namespace,
+            group,
+            service,
+            instances,
+            ?age,
+            "the set that was kept on disk serves until the registry answers"
         ),
         Note::Fresh => {
             tracing::info!(target: logs::DIRECTORY, client, namespace, group, service, "the set is fresh")

@@ -145,7 +145,7 @@ impl Snapshot {
         self.mode
     }
 
-    /// Whether the registry has answered. Until then an empty snapshot means "unknown", not "no
+    /// Whether the registry has answered, or a set was found on disk. Until then an empty snapshot means "unknown", not "no
     /// instances"; so it does for the first 3 s (`Options::unknown_while_empty`) after a first
     /// answer that was empty, since a registry that just restarted answers so too.
     pub const fn is_known(&self) -> bool {

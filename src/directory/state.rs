@@ -19,7 +19,7 @@ use crate::{
         outbox::{Note, Outbox, Warning},
         view::View,
     },
-    model::{Address, Rejected},
+    model::{Address, Origin, Rejected},
 };
 
 const WARN_EVERY: Duration = Duration::from_secs(60);
@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) stones: Tombstones,
     pub(super) rejected: Vec<Rejected>,
     pub(super) undecodable: Option<Box<str>>,
+    /// How the newest list came.
+    pub(super) origin: Option<Origin>,
     /// When the newest list was received, changed or not.
     pub(super) heard_at: Option<Instant>,
     /// The newest instant that the writer was told.
@@ -104,6 +106,7 @@ impl State {
             stones: Tombstones::default(),
             rejected: Vec::new(),
             undecodable: None,
+            origin: None,
             heard_at: None,
             news_at: None,
             counters: Counters::default(),

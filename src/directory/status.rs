@@ -8,9 +8,12 @@ pub enum Status {
     Unknown,
     /// The connection stands and the set is the last list that came on it.
     Fresh,
-    /// The connection is lost (or new and not answered yet); the last set serves.
+    /// The connection is lost (or new and not answered yet); the last set serves. So does one from
+    /// disk, until the registry answers for the first time.
     Stale {
-        /// When it was lost, or when the new one took over from one that stood.
+        /// When it was lost, or when the new one took over from one that stood; of a set from disk,
+        /// when it was last known to be what the registry says (now, where a clock knows no time
+        /// before the machine's start).
         since: Instant,
     },
     /// The connection stands; so many instances are not listed and held by the collapse guard.

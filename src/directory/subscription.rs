@@ -16,7 +16,7 @@ use crate::{
         selection::{Rule, Selection},
         shared::Shared,
     },
-    model::{Address, DEFAULT_GROUP, Instance, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
+    model::{Address, DEFAULT_GROUP, Instance, Origin, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
 };
 
 /// A service as it is known here, kept up to date.
@@ -105,6 +105,12 @@ impl Subscription {
     pub fn age(&self, now: Instant) -> Option<Duration> {
         let heard = self.handle.shared.lock().heard_at?;
         Some(now.saturating_duration_since(heard))
+    }
+
+    /// How the newest list came; `None` before the first. [`Origin::Disk`] until the registry has
+    /// answered.
+    pub fn origin(&self) -> Option<Origin> {
+        self.handle.shared.lock().origin
     }
 
     /// The newest revision of the service. A view whose selection a revision did not touch keeps

@@ -58,7 +58,8 @@ pub struct WaitForError {
 }
 
 impl Subscription {
-    /// Waits until the registry has answered for the first time. The answer may be an empty list.
+    /// Waits until the registry has answered for the first time, or a set was found on disk. The answer
+    /// may be an empty list.
     /// Without limit: put a timeout around it.
     ///
     /// # Errors

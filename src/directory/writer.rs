@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     directory::{
@@ -78,6 +81,9 @@ impl Writer {
         origin: Origin,
         now: Instant,
     ) -> Revision {
+        if origin == Origin::Disk {
+            return self.restore(listing, Duration::ZERO, now);
+        }
         self.shared.update(|state, out| {
             if !state.closed && state.is_of_this_connection(connection, now) {
                 state.apply(listing, origin, &self.shared.options, now, out);
@@ -93,6 +99,18 @@ impl Writer {
         now: Instant,
     ) -> Revision {
         self.apply(Listing::new(instances), Origin::Push, now)
+    }
+
+    /// Takes what a process before this one kept, and was last known to be so `age` ago, if the registry
+    /// has not answered yet. It serves as a [`Stale`](crate::directory::Status::Stale) set does, and the
+    /// registry's first list is judged as after a reconnect. A list without instances says nothing.
+    pub fn restore(&mut self, listing: Listing, age: Duration, now: Instant) -> Revision {
+        self.shared.update(|state, out| {
+            if !state.closed {
+                state.restore(listing, age, &self.shared.options, now, out);
+            }
+            state.revision()
+        })
     }
 
     /// A new connection took the place of the former one, if there was one: what comes from here

@@ -144,6 +144,11 @@ impl Instance {
                 .is_some_and(|others| others.iter().any(|other| **other == *cluster))
     }
 
+    /// Further clusters that list the same address.
+    pub(crate) fn also_in(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.also_in.iter().flat_map(|others| others.iter())
+    }
+
     /// The share of calls it asks for.
     pub const fn weight(&self) -> Weight {
         self.weight

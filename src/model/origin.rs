@@ -11,4 +11,7 @@ pub enum Origin {
     /// It answers a query, or a later subscribe. Dropped less than a second after a push. (That a
     /// push came between the question and its answer only the asker can know: drop it there.)
     Read,
+    /// It was kept on disk by a process before this one. Only taken while the registry has not
+    /// answered; its first answer is then judged as after a reconnect.
+    Disk,
 }

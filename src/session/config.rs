@@ -8,6 +8,8 @@ use crate::model::Host;
 pub(crate) struct Config {
     /// Every server that may be connected to. Never empty in a session that is to connect.
     pub(crate) servers: Vec<Server>,
+    /// Whether no server is ever connected to.
+    pub(crate) offline: bool,
     /// The one namespace of this session's connection: pushes do not say theirs.
     pub(crate) namespace: Arc<str>,
     /// The label `AppName` and the header `app`, for the eyes of operators.
@@ -79,6 +81,7 @@ impl Config {
     pub(crate) fn new(servers: Vec<Server>, namespace: Arc<str>) -> Self {
         Self {
             servers,
+            offline: false,
             namespace,
             app_name: "unknown".to_owned(),
             tls: false,

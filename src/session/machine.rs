@@ -75,7 +75,7 @@ pub(super) enum Life {
 const HELD: Duration = Duration::from_secs(3);
 
 impl Session {
-    /// A session that begins to connect at `now`.
+    /// A session that begins to connect at `now`, unless it is to stay offline.
     pub(crate) fn new(config: Config, rng: StdRng, now: Instant) -> Self {
         let mut session = Self {
             config,
@@ -95,7 +95,9 @@ impl Session {
             unfinished: Vec::new(),
             last_id: 0,
         };
-        session.start_attempt(now);
+        if !session.config.offline {
+            session.start_attempt(now);
+        }
         session
     }
 

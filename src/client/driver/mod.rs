@@ -1,6 +1,7 @@
 //! The one task of a client: pumps the session's machine and writes the directory.
 
 mod answers;
+mod cached;
 mod news;
 mod own;
 mod services;
@@ -20,6 +21,7 @@ use tokio::{
 
 use super::{
     auth::Auth,
+    cached::Cached,
     core::{Core, News},
     counters::Teller,
     error::{CloseError, ConnectError, RequestError},
@@ -32,6 +34,7 @@ use super::{
     login::{LoginError, Verdict},
     operations::{Operation, Placing, Reply, Unconnected},
     outage::Outage,
+    start_from::OFFLINE,
     state::ConnectionState,
 };
 use crate::{
@@ -53,6 +56,8 @@ enum Cause {
     Login(Verdict),
     Unanswered,
     Services(ServiceFilter),
+    CacheRead,
+    CacheWrite,
 }
 
 pub(super) struct Driver {
@@ -92,6 +97,8 @@ pub(super) struct Driver {
     placing: Vec<(Address, Placing)>,
     hints: Hints,
     teller: Teller,
+    /// What is kept on disk, if there is a folder.
+    cached: Option<Cached>,
 }
 
 /// Who waits for a subscribed service.
@@ -119,6 +126,7 @@ pub(super) struct Setup {
     pub(super) namespace: Arc<str>,
     pub(super) group: Option<Arc<str>>,
     pub(super) patience: Duration,
+    pub(super) cached: Option<Cached>,
 }
 
 struct Closing {
@@ -139,19 +147,24 @@ impl Driver {
             namespace,
             group,
             patience,
+            cached,
         } = setup;
         let (sender, operations) = mpsc::unbounded_channel();
         let first = ConnectionState::Connecting {
             attempt: 1,
-            last_error: None,
+            last_error: config.offline.then(|| OFFLINE.into()),
         };
+        let offline = config.offline;
+        if offline {
+            owner.set_outage(Some(OFFLINE.into()));
+        }
         let (state, watch) = watch::channel(first);
         directory.owner = Some(Arc::clone(&owner));
         let lists = Arc::new(Lists::new(directory.clone()));
         let subscriptions = Arc::new(Subscriptions::new(directory));
         let teller = Teller::new(&namespace);
         let tally = teller.tally().clone();
-        let driver = Self {
+        let mut driver = Self {
             core: Core::new(config, rng, now()),
             links: Links::new(network),
             auth,
@@ -177,7 +190,11 @@ impl Driver {
             placing: Vec::new(),
             hints: Hints::default(),
             teller,
+            cached,
         };
+        if offline {
+            driver.outage.close(); // there is none to be told of
+        }
         home.run(driver.run())?;
         Ok(Handle {
             operations: sender,
@@ -187,6 +204,7 @@ impl Driver {
             namespace,
             owner,
             group,
+            offline,
             tickets: AtomicU64::new(0),
             tally,
             patience,
@@ -207,6 +225,7 @@ impl Driver {
             let open = self.closing.is_none();
             tokio::select! {
                 event = self.links.next() => self.handle_event(event),
+                event = Cached::next(&mut self.cached) => self.cache_event(event),
                 operation = self.operations.recv(), if open => match operation {
                     Some(operation) => self.handle_operation(operation),
                     None => self.begin_close(FAREWELL, None),
@@ -214,6 +233,7 @@ impl Driver {
                 () = sleep, if !idle => self.handle_timeout(),
             }
         }
+        self.flush().await;
         self.end();
     }
 
@@ -231,6 +251,7 @@ impl Driver {
             self.core.poll_timeout(),
             self.auth.as_ref().and_then(Auth::poll_timeout),
             self.outage.poll_timeout(),
+            self.cached.as_ref().and_then(Cached::poll_timeout),
             closing,
         ]
         .into_iter()
@@ -241,6 +262,7 @@ impl Driver {
     fn handle_timeout(&mut self) {
         let now = now();
         self.core.handle_timeout(now);
+        self.keep_due(now);
         while let Some(line) = self.outage.handle_timeout(now) {
             self.tell(&line);
         }
@@ -296,11 +318,16 @@ impl Driver {
         let command = match operation {
             Operation::Subscribe { key, writer } => {
                 self.services.insert(key.clone(), Service::default());
+                self.look_up(&key);
                 return self.core.subscribe(key, writer, now);
             }
             Operation::Release(key, slot) => {
+                let last = self.subscriptions.peek(&key);
                 if !self.subscriptions.release(&key, slot) {
                     return; // somebody holds it again
+                }
+                if let Some(last) = last {
+                    self.keep_last(&key, &last, now);
                 }
                 self.services.remove(&key);
                 return self.core.unsubscribe(key, now);
@@ -321,7 +348,10 @@ impl Driver {
                 let _ = reply.send(self.services_trouble(&filter));
                 return;
             }
-            Operation::Reported(key) => return self.core.handle_reported(&key),
+            Operation::Reported(key) => {
+                self.note_changed(&key, now);
+                return self.core.handle_reported(&key);
+            }
             Operation::Await { key, reply } => {
                 let Some(service) = self.services.get_mut(&key) else {
                     return;
@@ -330,6 +360,9 @@ impl Driver {
                 service.waiting.push(reply);
                 if !std::mem::take(&mut service.refused) {
                     return;
+                }
+                if self.is_offline() {
+                    return self.look_up(&key);
                 }
                 Command::Refresh(key) // somebody asks again: so do we
             }
@@ -443,6 +476,7 @@ impl Driver {
     ) {
         let now = now();
         self.outage.close();
+        self.keep_all(now);
         self.closing = Some(Closing {
             until: now + deadline.min(ENDLESS),
             replies: Vec::from_iter(reply),

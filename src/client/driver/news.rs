@@ -32,6 +32,9 @@ impl Driver {
         if nothing && (first || origin != Origin::Push) {
             self.ask_hint(key);
         }
+        if !unusable {
+            self.note_changed(key, now());
+        }
     }
 
     pub(super) fn failed(
@@ -174,7 +177,11 @@ impl Driver {
                 attempts,
                 ?lasted,
                 cause = &**cause,
-                "no registry connection since the start, so no instance is known; it is tried without end"
+                "{}", if self.cached.as_ref().is_some_and(|cached| cached.serves) {
+                    "no registry connection since the start; what the cache had serves, and it is tried without end"
+                } else {
+                    "no registry connection since the start, so no instance is known; it is tried without end"
+                }
             ),
             Line::Flapping {
                 losses,

@@ -7,6 +7,7 @@ mod logs;
 mod marks;
 mod ordering;
 mod random;
+mod restore;
 mod support;
 mod threads;
 mod waits;

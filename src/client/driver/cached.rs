@@ -1,0 +1,161 @@
+//! What is kept on disk, and what was found there. The thread behind it does the reading and writing;
+//! here is decided what and when, which costs a look at a snapshot.
+
+use std::time::Instant;
+
+use tokio::time::timeout_at;
+
+use super::{Cause, Driver, now};
+use crate::{
+    cache::{Event, Found, Keeper, Problem, Seen},
+    client::{RequestError, start_from::OFFLINE},
+    directory::Subscription,
+    logs,
+    model::ServiceKey,
+};
+
+impl Driver {
+    /// Whether no registry is ever asked.
+    pub(super) fn is_offline(&self) -> bool {
+        self.cached.as_ref().is_some_and(|c| !c.start_from.asks())
+    }
+
+    /// A service is subscribed for the first time.
+    pub(super) fn look_up(&self, key: &ServiceKey) {
+        if let Some(cached) = self.cached.as_ref().filter(|c| c.start_from.reads()) {
+            cached.cache.load(key.clone());
+        }
+    }
+
+    /// The set of a service may be another.
+    pub(super) fn note_changed(&mut self, key: &ServiceKey, now: Instant) {
+        if let Some(cached) = self.cached.as_mut().filter(|c| c.start_from.asks()) {
+            cached.keeper.changed(key, now);
+        }
+    }
+
+    /// Writes what is due.
+    pub(super) fn keep_due(&mut self, now: Instant) {
+        while let Some(key) = self.cached.as_mut().and_then(|c| c.keeper.take_due(now)) {
+            if let Some(subscription) = self.subscriptions.peek(&key) {
+                self.keep(&key, &subscription, Keeper::seen, now);
+            }
+        }
+    }
+
+    /// Writes whatever is not written yet.
+    pub(super) fn keep_all(&mut self, now: Instant) {
+        let all = self.cached.as_ref().map(|cached| cached.keeper.all());
+        for key in all.unwrap_or_default() {
+            if let Some(subscription) = self.subscriptions.peek(&key) {
+                self.keep(&key, &subscription, Keeper::last_seen, now);
+            }
+        }
+    }
+
+    /// Nobody wants it any more; this is how it was.
+    pub(super) fn keep_last(
+        &mut self,
+        key: &ServiceKey,
+        subscription: &Subscription,
+        now: Instant,
+    ) {
+        self.keep(key, subscription, Keeper::last_seen, now);
+        if let Some(cached) = &mut self.cached {
+            cached.keeper.forget(key);
+        }
+    }
+
+    fn keep(
+        &mut self,
+        key: &ServiceKey,
+        subscription: &Subscription,
+        see: fn(&mut Keeper, &ServiceKey, Seen, Instant) -> bool,
+        now: Instant,
+    ) {
+        let Some(cached) = &mut self.cached else {
+            return;
+        };
+        let set = subscription.snapshot();
+        let seen = Seen {
+            revision: set.revision(),
+            known: set.is_known(),
+            status: subscription.status(),
+        };
+        if see(&mut cached.keeper, key, seen, now) {
+            // While the connection stands, what came last is what the registry says.
+            let age = subscription.age(now).filter(|_| !seen.is_current());
+            cached.cache.save(key.clone(), set, age.unwrap_or_default());
+        }
+    }
+
+    pub(super) fn cache_event(&mut self, event: Event) {
+        let now = now();
+        match event {
+            Event::Loaded { key, found } => match found {
+                Ok(Some(found)) => self.found(&key, found, now),
+                Ok(None) => self.not_found(&key, "the cache has no instances of it"),
+                Err(problem) => {
+                    self.warn_of_file(Cause::CacheRead, &key, &problem, now);
+                    self.not_found(&key, &format!("the cache cannot be used: {problem}"));
+                }
+            },
+            Event::Saved { key, result } => {
+                if let Some(cached) = &mut self.cached {
+                    cached.keeper.done(&key, result.is_ok(), now);
+                }
+                if let Err(problem) = result {
+                    self.warn_of_file(Cause::CacheWrite, &key, &problem, now);
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, key: &ServiceKey, found: Found, now: Instant) {
+        if found.from_the_future && self.may_warn(Cause::CacheRead, now) {
+            let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
+            tracing::warn!(target: logs::REGISTRY, client = self.owner.name(), namespace, group, service, "the set on disk is dated in the time to come; a clock jumped? It is used all the same");
+        }
+        self.core.restore(key, found.listing, found.age, now);
+        if let Some(cached) = &mut self.cached {
+            cached.serves = true;
+        }
+        if let Some(service) = self.services.get_mut(key) {
+            service.waiting.clear(); // whoever waits sees it in the subscription
+        }
+    }
+
+    /// Nothing will ever come of a service, if the registry is not asked.
+    fn not_found(&mut self, key: &ServiceKey, why: &str) {
+        if !self.is_offline() {
+            return;
+        }
+        let error = RequestError::Failed(format!("{key}: {why}, and {OFFLINE}"));
+        if let Some(service) = self.services.get_mut(key) {
+            service.refuse(&error);
+        }
+    }
+
+    fn warn_of_file(&mut self, cause: Cause, key: &ServiceKey, problem: &Problem, now: Instant) {
+        let reading = cause == Cause::CacheRead;
+        if !self.may_warn(cause, now) {
+            return;
+        }
+        let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
+        let client = self.owner.name();
+        if reading {
+            tracing::warn!(target: logs::REGISTRY, client, namespace, group, service, cause = %problem, "a file of the cache is not used");
+        } else {
+            tracing::warn!(target: logs::REGISTRY, client, namespace, group, service, cause = %problem, "the cache cannot be written; a start without the registry would know an older set, or none");
+        }
+    }
+
+    /// Waits until everything is written, if there is time.
+    pub(super) async fn flush(&mut self) {
+        self.keep_all(now());
+        let until = self.closing.as_ref().map(|closing| closing.until);
+        if let (Some(cached), Some(until)) = (&self.cached, until) {
+            let _ = timeout_at(until.into(), cached.cache.flush()).await;
+        }
+    }
+}
