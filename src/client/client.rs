@@ -1,4 +1,8 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::{oneshot, watch},
@@ -16,7 +20,7 @@ use super::{
 use crate::{
     directory::Subscription,
     model::{Address, DEFAULT_GROUP, Instance, InvalidName, Listing, ServiceKey, ServiceName},
-    session::Outcome,
+    session::{Outcome, Ticket},
 };
 
 /// A connection to a Nacos registry, in one namespace.
@@ -370,6 +374,15 @@ impl Client {
     /// Tells clients apart, for as long as one of them lives; clones are the same.
     pub(crate) fn id(&self) -> usize {
         Arc::as_ptr(&self.handle).addr()
+    }
+
+    /// Withdraws what this client registered in a service, and waits for nothing.
+    pub(crate) fn withdraw(&self, key: ServiceKey) {
+        let ticket = Ticket(self.handle.tickets.fetch_add(1, Ordering::Relaxed));
+        let reply = oneshot::channel().0;
+        let _ = self
+            .handle
+            .send(Operation::Deregister { ticket, key, reply });
     }
 
     /// Where an instance would be registered that leaves its address to be found; waits for a
