@@ -15,6 +15,7 @@ use super::{
     error::{CloseError, RequestError},
     handle::Handle,
     operations::Operation,
+    registered,
     state::ConnectionState,
 };
 use crate::{
@@ -123,6 +124,7 @@ impl Client {
         consume_budget().await;
         let key = self.key(service)?;
         self.handle.check(&key, &instance, true)?;
+        registered::note(&key);
         let instance = Box::new(instance);
         let done = |ticket, reply| Operation::Register {
             ticket,
@@ -158,6 +160,7 @@ impl Client {
         for instance in &instances {
             self.handle.check(&key, instance, true)?;
         }
+        registered::note(&key);
         let done = |ticket, reply| Operation::RegisterBatch {
             ticket,
             key,
@@ -210,6 +213,7 @@ impl Client {
         on: bool,
     ) -> Result<(), RequestError> {
         self.handle.check(&key, &instance, false)?;
+        registered::note(&key);
         let instance = Box::new(instance.with_ephemeral(false));
         let done = |ticket, reply| Operation::Persist {
             ticket,

@@ -30,6 +30,7 @@ mod outage;
 mod ram;
 #[cfg(feature = "ram")]
 mod ram_source;
+mod registered;
 mod secret;
 mod server_address;
 mod state;
@@ -42,7 +43,6 @@ mod witness;
 pub use self::ram::RamCredentials;
 #[cfg(feature = "tls")]
 pub use self::tls::Tls;
-pub(crate) use self::witness::Witness;
 pub use self::{
     builder::{Builder, IntoServers},
     client::Client,
@@ -52,3 +52,4 @@ pub use self::{
     server_address::{InvalidServer, ServerAddress},
     state::ConnectionState,
 };
+pub(crate) use self::{registered::was_registered_here, witness::Witness};

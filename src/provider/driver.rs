@@ -466,7 +466,13 @@ impl Driver {
                         offline.calls_after_offline,
                         offline.calls_after_listening,
                         offline.rejected,
+                        offline.in_flight_at_end as u64,
                         offline.cut,
+                    ],
+                    [
+                        offline.acknowledged_in,
+                        Some(offline.linger),
+                        offline.last_call_after,
                     ],
                 );
             }

@@ -62,7 +62,7 @@ pub(super) struct NoCall {
 /// * 503 with `retry-after` to what comes when `drain_timeout` has passed or, if that is set, so
 ///   long [after going offline](super::Builder::reject_after); and to what has no answer by then.
 /// * 421 to a call that names, in `x-nacos-service`, a service of this address that nobody in this
-///   process provides: the registry still lists who had the address before. Nothing was done then.
+///   process provides, or has registered by hand: the registry still lists who had the address before. Nothing was done then.
 ///
 /// Over gRPC these carry the status `UNAVAILABLE`. Requests of Kubernetes's probes and of load balancers'
 /// health checks (Google, AWS, Consul), gRPC health checks, scrapes by Prometheus and its kin, those of paths that

@@ -413,6 +413,24 @@ async fn who_means_another_service_at_this_address_is_misdirected() {
     assert_eq!(served.provider.report().misdirected, 1);
 }
 
+/// Registered without a provider, beside one: its callers are where they wanted to be, to the last.
+#[tokio::test]
+async fn a_service_that_is_registered_by_hand_is_no_strangers() {
+    let (_registry, nacos) = registry().await;
+    let served = Served::start(&nacos, "orders", |b| b).await;
+    let callee = format!("by-hand;namespace=public;address={}", served.address);
+    let ask = async || {
+        let (status, ..) = call(served.address, "/", &[("x-nacos-service", &callee)]).await;
+        status
+    };
+    assert_eq!(ask().await, 421);
+    let instance = tower_nacos::Instance::from(served.address);
+    nacos.register("by-hand", instance).await.unwrap();
+    assert_eq!(ask().await, 200);
+    nacos.deregister("by-hand").await.unwrap();
+    assert_eq!(ask().await, 200, "callers have yet to hear of it");
+}
+
 #[tokio::test]
 async fn the_drop_of_the_last_handle_deregisters() {
     let (registry, nacos) = registry().await;
