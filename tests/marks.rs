@@ -246,6 +246,37 @@ async fn a_provider_that_leaves_is_heard_without_the_registry() {
 }
 
 /// One address in two services, as one process may provide both.
+/// Nobody can say who came in its place, and it serves yet.
+#[tokio::test]
+async fn the_last_that_leaves_while_the_registry_is_away_is_called_to_the_end() {
+    let world = World::new().await;
+    let client = world.client(Protocol::Http1);
+    let orders = world.nacos.subscribe("orders").await.unwrap();
+    let mut status = orders.status_changes();
+    let (one, two) = (&world.one, &world.two);
+    world.registry.stop().await;
+    soon(async {
+        while !matches!(
+            status.next().await,
+            Some(tower_nacos::directory::Status::Stale { .. })
+        ) {}
+    })
+    .await;
+    one.say("1000");
+    two.say("2000");
+    for _ in 0..20 {
+        who(&client).await;
+    }
+    let callable = orders.snapshot().callable_len();
+    assert_eq!(callable, 1, "the other one is believed");
+    let (left, other) = match one.calls() > two.calls() {
+        true => (one, two),
+        false => (two, one),
+    };
+    assert_eq!(other.calls(), 1);
+    assert_eq!(left.calls(), 19);
+}
+
 #[tokio::test]
 async fn the_mark_of_another_service_says_nothing_of_this_one() {
     let world = World::new().await;

@@ -3,6 +3,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    future::Future,
     io,
     sync::{
         Arc, Mutex,
@@ -12,14 +14,20 @@ use std::{
     time::Duration,
 };
 
+use axum::body::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
 use metrics::{
-    Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
-    Unit,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit,
 };
 use tokio::{sync::Notify, time::timeout};
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 use tower_nacos::{
-    Balance, Client, Instance, Subscription, balance::WeightedRoundRobin, endpoint::Verdict,
+    Balance, Client, Instance, Subscription,
+    balance::WeightedRoundRobin,
+    endpoint::Verdict,
+    provider::{Provider, Stage},
     testing::Registry,
 };
 
@@ -48,6 +56,13 @@ impl CounterFn for Cell {
 
     fn absolute(&self, _: u64) {
         panic!("two clients of one namespace would overwrite each other");
+    }
+}
+
+/// Its sum.
+impl HistogramFn for Cell {
+    fn record(&self, value: f64) {
+        self.add(value);
     }
 }
 
@@ -102,7 +117,7 @@ impl Recorder for Recorded {
     }
 
     fn describe_histogram(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
-        panic!("{name:?} is in no table");
+        self.described(&name);
     }
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
@@ -114,7 +129,7 @@ impl Recorder for Recorded {
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        panic!("{key:?} is in no table");
+        Histogram::from_arc(self.cell(key))
     }
 }
 
@@ -186,6 +201,7 @@ async fn scenario(recorded: &Recorded) {
     assert!(of_service("lists_total") > lists);
 
     calls_and_ejections(&orders, &of_service).await;
+    a_provider(&client, recorded).await;
 
     // A registry that comes back without its instances.
     timeout(HANG, async {
@@ -232,6 +248,75 @@ async fn scenario(recorded: &Recorded) {
     .unwrap();
     assert_eq!(of_service("instances_callable"), 0.0);
     assert_eq!(of_service("instances_held"), 0.0);
+}
+
+/// One call is in flight at the end, and is cut; another one came late.
+async fn a_provider(client: &Client, recorded: &Recorded) {
+    const SERVICE: &str = "{namespace=public,group=DEFAULT_GROUP,service=leaves}";
+    let get = |name: &str| recorded.get(&format!("tower_nacos_{name}{SERVICE}"));
+    let hour = Duration::from_secs(3_600);
+    let provider = Provider::builder(client, "leaves")
+        .instance(Instance::parse("10.0.0.9:80").unwrap())
+        .check_address(false)
+        .push_delay(hour)
+        .max_linger(hour)
+        .drain_timeout(Duration::from_millis(20))
+        .build();
+    let app = provider
+        .layer()
+        .layer(tower::service_fn(async |request: Request<bool>| {
+            if *request.body() {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+        }));
+    timeout(HANG, provider.online()).await.unwrap().unwrap();
+    let mut stays = Box::pin(app.clone().oneshot(Request::new(true)));
+    let waker = Waker::noop();
+    assert!(
+        stays
+            .as_mut()
+            .poll(&mut Context::from_waker(waker))
+            .is_pending()
+    );
+    let mut offline = Box::pin(provider.offline());
+    let lingering = async {
+        tokio::select! {
+            _ = &mut offline => panic!("an hour was given"),
+            () = provider.reached(Stage::Lingering) => {}
+        }
+    };
+    timeout(HANG, lingering).await.unwrap();
+    drop(app.oneshot(Request::new(false)).await.unwrap());
+    provider.hasten();
+    let report = timeout(HANG, offline).await.unwrap();
+    assert_eq!(stays.await.unwrap().status(), 503);
+    let offline = report.offline.unwrap();
+    timeout(HANG, async {
+        while get("offline_linger_seconds") == 0.0 {
+            tokio::task::yield_now().await; // told a moment after the stage
+        }
+    })
+    .await
+    .unwrap();
+    for (name, wanted) in [
+        ("offlines_total", 1),
+        ("offlines_unconfirmed_total", 0),
+        ("calls_after_offline_total", 1),
+        ("calls_after_listening_total", 0),
+        ("calls_rejected_total", 0),
+        ("calls_in_flight_at_end_total", 1),
+        ("calls_cut_total", 1),
+    ] {
+        assert_eq!(get(name), f64::from(wanted), "{name}");
+    }
+    for (name, wanted) in [
+        ("offline_acknowledged_seconds", offline.acknowledged_in),
+        ("offline_linger_seconds", Some(offline.linger)),
+        ("offline_last_call_seconds", offline.last_call_after),
+    ] {
+        assert_eq!(get(name), wanted.unwrap().as_secs_f64(), "{name}");
+    }
 }
 
 /// Of a balancer over two instances, one of which cannot be reached.

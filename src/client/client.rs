@@ -1,4 +1,8 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::{oneshot, watch},
@@ -11,12 +15,13 @@ use super::{
     error::{CloseError, RequestError},
     handle::Handle,
     operations::Operation,
+    registered,
     state::ConnectionState,
 };
 use crate::{
     directory::Subscription,
     model::{Address, DEFAULT_GROUP, Instance, InvalidName, Listing, ServiceKey, ServiceName},
-    session::Outcome,
+    session::{Outcome, Ticket},
 };
 
 /// A connection to a Nacos registry, in one namespace.
@@ -119,6 +124,7 @@ impl Client {
         consume_budget().await;
         let key = self.key(service)?;
         self.handle.check(&key, &instance, true)?;
+        registered::note(&key);
         let instance = Box::new(instance);
         let done = |ticket, reply| Operation::Register {
             ticket,
@@ -154,6 +160,7 @@ impl Client {
         for instance in &instances {
             self.handle.check(&key, instance, true)?;
         }
+        registered::note(&key);
         let done = |ticket, reply| Operation::RegisterBatch {
             ticket,
             key,
@@ -206,6 +213,7 @@ impl Client {
         on: bool,
     ) -> Result<(), RequestError> {
         self.handle.check(&key, &instance, false)?;
+        registered::note(&key);
         let instance = Box::new(instance.with_ephemeral(false));
         let done = |ticket, reply| Operation::Persist {
             ticket,
@@ -334,6 +342,15 @@ impl Client {
     /// Tells clients apart, for as long as one of them lives; clones are the same.
     pub(crate) fn id(&self) -> usize {
         Arc::as_ptr(&self.handle).addr()
+    }
+
+    /// Withdraws what this client registered in a service, and waits for nothing.
+    pub(crate) fn withdraw(&self, key: ServiceKey) {
+        let ticket = Ticket(self.handle.tickets.fetch_add(1, Ordering::Relaxed));
+        let reply = oneshot::channel().0;
+        let _ = self
+            .handle
+            .send(Operation::Deregister { ticket, key, reply });
     }
 
     /// Where an instance would be registered that leaves its address to be found; waits for a

@@ -33,6 +33,7 @@ mod outage;
 mod ram;
 #[cfg(feature = "ram")]
 mod ram_source;
+mod registered;
 mod secret;
 mod server_address;
 mod services;
@@ -47,7 +48,6 @@ mod witness;
 pub use self::ram::RamCredentials;
 #[cfg(feature = "tls")]
 pub use self::tls::Tls;
-pub(crate) use self::witness::Witness;
 pub use self::{
     builder::{Builder, IntoServers},
     client::Client,
@@ -58,3 +58,4 @@ pub use self::{
     start_from::StartFrom,
     state::ConnectionState,
 };
+pub(crate) use self::{registered::was_registered_here, witness::Witness};

@@ -28,6 +28,12 @@ impl State {
         let Some(entry) = entry.filter(|entry| entry.generation == generation) else {
             return;
         };
+        // Who came in its place the registry would say, and it cannot: better one that leaves and serves
+        // yet than nobody.
+        let is_last = listed.callable == 1 && entry.standing.is_callable();
+        if is_last && self.link.stale_since.is_some() {
+            return;
+        }
         if self.leaving.begin(entry, now) {
             self.news(now);
             self.counters.marked += 1;
@@ -61,7 +67,8 @@ impl Marks {
 
     /// A response of this presence of the instance carried its mark.
     ///
-    /// Nothing happens where no registry was heard, since nothing would end it then. Publishes on the
+    /// Nothing happens where no registry was heard, since nothing would end it then; nor to the last callable
+    /// instance while the registry is away. Publishes on the
     /// caller's thread: hold no lock that a [`Consumer`](crate::directory::Consumer) takes.
     pub(crate) fn going_offline(&self, address: &Address, generation: Generation, now: Instant) {
         let shared = &self.0;

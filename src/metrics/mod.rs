@@ -44,14 +44,21 @@
 //! | `tower_nacos_calls_after_offline_total` | counter | `namespace`, `group`, `service` | calls that came to a provider after it was deregistered, or marked its responses |
 //! | `tower_nacos_calls_after_listening_total` | counter | `namespace`, `group`, `service` | those that came after it had stopped listening |
 //! | `tower_nacos_calls_rejected_total` | counter | `namespace`, `group`, `service` | calls that a provider refused since it was offline |
+//! | `tower_nacos_calls_in_flight_at_end_total` | counter | `namespace`, `group`, `service` | calls in flight when a provider stopped listening |
 //! | `tower_nacos_calls_cut_total` | counter | `namespace`, `group`, `service` | calls that were cut when `drain_timeout` had passed |
+//! | `tower_nacos_offline_acknowledged_seconds` | histogram | `namespace`, `group`, `service` | from a provider's signal until the registry confirmed that it is not listed, if it did |
+//! | `tower_nacos_offline_linger_seconds` | histogram | `namespace`, `group`, `service` | from the mark until it stopped listening |
+//! | `tower_nacos_offline_last_call_seconds` | histogram | `namespace`, `group`, `service` | from the mark until the last call came, if one did |
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Once,
+    time::Duration,
 };
 
-use ::metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use ::metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 use crate::{logs, model::ServiceKey};
 
@@ -185,7 +192,7 @@ static CALL_GAUGES: [Named; 3] = [
 ];
 
 /// Of a provider, told once when it is over.
-static OFFLINES: [Named; 6] = [
+static OFFLINES: [Named; 7] = [
     (
         "tower_nacos_offlines_total",
         "times a provider of this process went offline",
@@ -207,8 +214,28 @@ static OFFLINES: [Named; 6] = [
         "calls that a provider refused since it was offline",
     ),
     (
+        "tower_nacos_calls_in_flight_at_end_total",
+        "calls in flight when a provider stopped listening",
+    ),
+    (
         "tower_nacos_calls_cut_total",
         "calls that were cut when `drain_timeout` had passed",
+    ),
+];
+
+/// Of a provider, told once when it is over, as far as they are known.
+static OFFLINE_SECONDS: [Named; 3] = [
+    (
+        "tower_nacos_offline_acknowledged_seconds",
+        "from a provider's signal until the registry confirmed that it is not listed, if it did",
+    ),
+    (
+        "tower_nacos_offline_linger_seconds",
+        "from the mark until it stopped listening",
+    ),
+    (
+        "tower_nacos_offline_last_call_seconds",
+        "from the mark until the last call came, if one did",
     ),
 ];
 
@@ -231,6 +258,9 @@ pub fn describe() {
     let counters = CLIENT.into_iter().chain(SERVICE).chain(CALLS);
     for (name, meaning) in counters.chain(OFFLINES) {
         describe_counter!(name, Unit::Count, meaning);
+    }
+    for (name, meaning) in OFFLINE_SECONDS {
+        describe_histogram!(name, Unit::Seconds, meaning);
     }
     for (name, meaning) in GAUGES.into_iter().chain(CALL_GAUGES) {
         describe_gauge!(name, Unit::Count, meaning);
@@ -255,8 +285,13 @@ fn guarded(tell: impl FnOnce()) {
     }
 }
 
-/// A provider of `key` is over: what [`OFFLINES`] names rose by so much.
-pub(crate) fn offline(key: &ServiceKey, counts: [u64; OFFLINES.len()]) {
+/// A provider of `key` is over: what [`OFFLINES`] names rose by so much, and what [`OFFLINE_SECONDS`] names
+/// took so long.
+pub(crate) fn offline(
+    key: &ServiceKey,
+    counts: [u64; OFFLINES.len()],
+    took: [Option<Duration>; OFFLINE_SECONDS.len()],
+) {
     describe_once();
     let labels = [
         ("namespace", key.namespace().to_string()),
@@ -265,6 +300,11 @@ pub(crate) fn offline(key: &ServiceKey, counts: [u64; OFFLINES.len()]) {
     ];
     for ((name, _), count) in OFFLINES.iter().zip(counts) {
         guarded(|| counter!(*name, &labels).increment(count));
+    }
+    for ((name, _), took) in OFFLINE_SECONDS.iter().zip(took) {
+        if let Some(took) = took {
+            guarded(|| histogram!(*name, &labels).record(took));
+        }
     }
 }
 

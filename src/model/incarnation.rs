@@ -44,6 +44,30 @@ impl Incarnation {
         &self.0
     }
 
+    /// As they stand in the values of one [`OFFLINE_HEADER`], each once, for a provider of several
+    /// instances. One value less than is looked at, which leaves room for what a proxy adds: what does not fit
+    /// is left out. Nine of the longest fit.
+    pub(crate) fn marks(all: impl IntoIterator<Item = Self>) -> Vec<String> {
+        let mut written: Vec<Self> = Vec::new();
+        let mut values: Vec<String> = Vec::new();
+        for one in all {
+            if written.contains(&one) {
+                continue;
+            }
+            let room = values.len() + 1 < Self::VALUES;
+            match values.last_mut() {
+                Some(value) if value.len() + 1 + one.0.len() <= Self::VALUE => {
+                    value.push(',');
+                    value.push_str(&one.0);
+                }
+                _ if room => values.push(one.0.to_string()),
+                _ => break,
+            }
+            written.push(one);
+        }
+        values
+    }
+
     /// Whether the values of an [`OFFLINE_HEADER`] name this one.
     ///
     /// A proxy may add its own, or join several with commas: each is looked at, up to 4 values of
@@ -95,6 +119,18 @@ mod tests {
             assert_eq!(Incarnation::parse(bad), None, "{bad:?}");
         }
         assert!(Incarnation::parse(&"x".repeat(64)).is_some());
+    }
+
+    #[test]
+    fn what_is_written_of_several_is_read_of_each() {
+        let named = |n: usize| Incarnation::parse(&format!("{n:064}")).unwrap();
+        let values = Incarnation::marks((0..9).chain(0..9).map(named));
+        let found = |one: Incarnation| one.is_marked_in(values.iter().map(String::as_bytes));
+        assert!((0..9).map(named).all(found), "{values:?}");
+        assert_eq!(values.len(), 3); // room for somebody else's
+        assert_eq!(Incarnation::marks((0..100).map(named)), values);
+        assert_eq!(Incarnation::marks([named(7), named(7)]).len(), 1);
+        assert!(Incarnation::marks([]).is_empty());
     }
 
     #[test]

@@ -1,10 +1,17 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
-use ::http::HeaderValue;
-
 use super::{
-    clock, error::OnlineError, handle::Handle, inner::Inner, layer::Shared, names::Names,
-    ready::Probe, registration::Wanted, sequence::Sequence, timing::Timing, traffic::Traffic,
+    clock,
+    error::OnlineError,
+    handle::Handle,
+    inner::Inner,
+    layer::{NoCall, Shared},
+    names::Names,
+    ready::Probe,
+    registration::Wanted,
+    sequence::Sequence,
+    timing::Timing,
+    traffic::Traffic,
 };
 use crate::{
     client::Client,
@@ -22,6 +29,7 @@ pub struct Builder {
     checks: bool,
     measures: bool,
     reject_after: Option<Duration>,
+    no_calls: Vec<NoCall>,
     timing: Timing,
     broken: Option<OnlineError>,
 }
@@ -36,6 +44,7 @@ impl Builder {
             checks: true,
             measures: false,
             reject_after: None,
+            no_calls: Vec::new(),
             timing: Timing::default(),
             broken: None,
         }
@@ -62,7 +71,8 @@ impl Builder {
     }
 
     /// One instance more; the same address again takes the place of the former. Several are one batch,
-    /// which servers take from 2.1.1 on.
+    /// which servers take from 2.1.1 on. Each response's mark names the start of each of them: all have the
+    /// same unless their metadata say another, of which a mark holds 9 at least.
     pub fn instance(mut self, instance: Instance) -> Self {
         self.instances
             .retain(|other| other.address() != instance.address());
@@ -71,7 +81,9 @@ impl Builder {
     }
 
     /// Asks this, every 200 ms, until it says yes; then it goes online and is not asked again. What
-    /// panics, or takes more than 5 s, is a no. Default: ready at once.
+    /// panics, or takes more than 5 s, is a no. Default: ready at once. It runs in a task of its own: one that
+    /// blocks its thread holds up nothing else on a runtime with several, and no second one is begun
+    /// beside it.
     pub fn ready<F, R>(mut self, ready: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,
@@ -83,10 +95,37 @@ impl Builder {
 
     /// Asks this path over HTTP/1.1 at the announced addresses, in place of
     /// [`ready`](Self::ready): a status from 200 to 399 is yes. The listener has to speak plain HTTP.
-    /// Requests of this path count as no calls, whoever makes them.
+    /// Requests of this path, with this query if it has one, count as no calls, whoever makes them. What
+    /// cannot be one is the error of [`online`](crate::provider::Provider::online).
     pub fn ready_path(mut self, path: impl Into<Box<str>>) -> Self {
-        self.probe = Some(Probe::Path(path.into()));
+        if let Some(path) = self.quiet(&path.into()) {
+            self.probe = Some(Probe::of_path(path));
+        }
         self
+    }
+
+    /// Requests of exactly this path (`"/metrics"`), with this query if it has one, are no calls: they are
+    /// served, and keep a provider that leaves from nothing. For those who ask all the time, and would go
+    /// on if it was gone; several may be given. [`layer`](crate::provider::Provider::layer) says which it
+    /// knows without that.
+    pub fn no_call(mut self, path: impl Into<Box<str>>) -> Self {
+        let _ = self.quiet(&path.into());
+        self
+    }
+
+    fn quiet(&mut self, path: &str) -> Option<Box<str>> {
+        match NoCall::parse(path) {
+            Some(no_call) => {
+                let written = no_call.to_string().into();
+                self.no_calls.push(no_call);
+                Some(written)
+            }
+            None => {
+                self.broken
+                    .get_or_insert_with(|| OnlineError::InvalidPath(path.into()));
+                None
+            }
+        }
     }
 
     /// Between two questions. Default 200 ms: later costs a start as much on average as half of it,
@@ -98,7 +137,9 @@ impl Builder {
 
     /// Whether to see, before it is registered, that somebody accepts connections at the announced
     /// address. Default true, as a wrong one (a container's own, an interface that is not listened on)
-    /// costs callers a dial each. Turn it off where a provider cannot reach itself by the address that
+    /// costs callers a dial each. While it is online Linux is asked each second whether somebody still
+    /// listens there, without a connection: if not, the server has ended and told nobody, and the provider
+    /// leaves. Turn it off where a provider cannot reach itself by the address that
     /// others use.
     pub const fn check_address(mut self, on: bool) -> Self {
         self.checks = on;
@@ -175,16 +216,15 @@ impl Builder {
             .iter()
             .map(|instance| with_start(instance, &start))
             .collect();
-        let incarnation = started.first().and_then(Incarnation::of);
-        let mark = incarnation.as_ref().map_or(&*start, Incarnation::as_str);
-        let mark = HeaderValue::from_str(mark);
+        let marks = Incarnation::marks(started.iter().filter_map(Incarnation::of));
+        let marks = marks.iter().filter_map(|mark| mark.parse().ok());
         let addresses = started.iter().map(|i| i.address().clone()).collect();
         let shared = Shared {
             traffic: Arc::new(Traffic::new()),
             names: Names::new(self.services, addresses),
-            mark: mark.unwrap_or_else(|_| HeaderValue::from_static("0")),
+            marks: marks.collect(),
             reject_after: self.reject_after,
-            ready_path: self.probe.as_ref().and_then(Probe::path).map(Into::into),
+            no_calls: self.no_calls.into(),
         };
         let none = started.is_empty().then_some(OnlineError::NoInstance);
         let sequence = Sequence::new(self.timing, self.probe.is_some(), self.checks);
@@ -193,6 +233,7 @@ impl Builder {
             Arc::new(shared),
             self.probe,
             Wanted::new(started),
+            self.checks,
             self.measures,
             self.broken.or(none),
         );

@@ -11,14 +11,15 @@ use super::{
     clock,
     error::OnlineError,
     inner::{Command, Inner, Status},
+    listening::Watch,
     names::Claim,
     ready, registration,
     sequence::{Action, Deregistered, Sequence},
-    signal,
+    signal::Signals,
     stage::Stage,
 };
 use crate::{
-    client::{RequestError, Witness},
+    client::{ConnectionState, RequestError, Witness},
     logs,
 };
 
@@ -55,6 +56,13 @@ pub(super) struct Driver {
     warned: Option<Instant>,
     /// Sees what callers hear of us, if that is wanted.
     witness: Option<Witness>,
+    /// Sees whether anybody listens while it is online.
+    listens: Option<Watch>,
+    signals: Signals,
+    /// A registration is under way.
+    registering: bool,
+    /// One was confirmed, or went unanswered: a registry that was reached may list us.
+    may_be_listed: bool,
     /// Nobody holds a handle any more.
     alone: bool,
 }
@@ -77,6 +85,10 @@ impl Driver {
             checking: None,
             warned: None,
             witness: None,
+            listens: None,
+            signals: Signals::default(),
+            registering: false,
+            may_be_listed: false,
             alone: false,
         }
     }
@@ -90,12 +102,17 @@ impl Driver {
                 break;
             }
             let (leaving, at) = (self.sequence.is_leaving(), self.sequence.poll_timeout());
+            if leaving {
+                self.listens = None;
+                self.signals.watch();
+            }
+            let looks_next = self.listens.as_ref().map(Watch::next);
             let traffic = self.inner.shared.traffic.clone();
             let looks = self.witness.is_some() && self.stage() == Stage::Lingering;
             tokio::select! {
                 biased;
                 command = self.commands.recv(), if !self.alone => self.obey(command),
-                () = signal::another(), if leaving => self.signal("another signal"),
+                () = self.signals.another(), if leaving => self.signal("another signal"),
                 done = working(&mut self.work) => {
                     self.work = None;
                     self.done(done);
@@ -106,6 +123,7 @@ impl Driver {
                     }
                 }
                 () = sleep(LOOK_EVERY), if looks => self.look(),
+                () = until(looks_next) => self.look_for_listeners(),
                 () = until(at) => self.sequence.handle_timeout(clock::now(), traffic.calls()),
             }
         }
@@ -117,6 +135,12 @@ impl Driver {
                 let _ = reply.send(Err(RequestError::NotRegistered));
             }
         }
+        // A connection that lives on may still bring calls. None of them ends later than those of before.
+        let traffic = self.inner.shared.traffic.clone();
+        let most = self.sequence.cut_at();
+        drop(self);
+        until(most).await;
+        traffic.cut();
     }
 
     fn stage(&self) -> Stage {
@@ -124,7 +148,7 @@ impl Driver {
     }
 
     fn obey(&mut self, command: Option<Command>) {
-        let (now, calls) = (clock::now(), self.inner.shared.traffic.calls());
+        let now = clock::now();
         match command {
             Some(Command::Online) => self.sequence.go_online(now),
             // Two servers of one provider hear the same signal, and a hook may be asked besides.
@@ -132,13 +156,34 @@ impl Driver {
             Some(Command::Offline) => self.signal("told to go offline"),
             Some(Command::Hasten) if self.sequence.is_leaving() => self.signal("hastened"),
             Some(Command::Hasten) => {}
-            Some(Command::Stopped) => self.sequence.handle_stopped(now, calls),
+            Some(Command::Stopped) => self.stopped("who served with it has ended"),
             Some(Command::Update(reply)) => self.update(reply),
             // Nobody can want it online any more, or see how it leaves.
             None => {
                 self.alone = true;
-                self.sequence.handle_stopped(now, calls);
+                self.stopped("its last handle was dropped");
             }
+        }
+    }
+
+    fn stopped(&mut self, why: &str) {
+        if !self.sequence.is_leaving() && self.claim.is_some() {
+            tracing::info!(target: logs::PROVIDER, cause = why, stage = self.stage().name(), "provider goes offline, without lingering");
+        }
+        let calls = self.inner.shared.traffic.calls();
+        self.sequence.handle_stopped(clock::now(), calls);
+    }
+
+    fn look_for_listeners(&mut self) {
+        let now = clock::now();
+        if self
+            .listens
+            .as_mut()
+            .is_some_and(|seen| seen.has_ended(now))
+        {
+            let services = self.inner.services();
+            tracing::warn!(target: logs::PROVIDER, service = %services, instances = ?self.inner.shared.names.addresses(), "nobody listens any more where callers were told to call: the server ended, and did not tell; the provider leaves");
+            self.stopped("nobody listens any more");
         }
     }
 
@@ -221,6 +266,7 @@ impl Driver {
                 Action::Deregister => {
                     // Another provider has these services of this client: what is registered is its.
                     let ours = self.claim.is_some();
+                    let listed = self.may_be_listed || self.registering;
                     self.updates.clear();
                     self.work = Some(Box::pin(async move {
                         if !ours {
@@ -229,6 +275,15 @@ impl Driver {
                         let names = &inner.shared.names;
                         let done = registration::deregister(&inner.nacos, names.services());
                         let (how, why) = done.await;
+                        // What no server was ever asked for needs no server to be withdrawn.
+                        let connected =
+                            matches!(inner.nacos.state(), ConnectionState::Connected { .. });
+                        let how = match how {
+                            Deregistered::Acknowledged if !(connected && listed) => {
+                                Deregistered::Nothing
+                            }
+                            how => how,
+                        };
                         Done::Deregistered(how, why)
                     }));
                 }
@@ -280,6 +335,7 @@ impl Driver {
                 }
             }
         }
+        self.registering = true;
         self.work = Some(Box::pin(async move {
             let names = &inner.shared.names;
             let found = names.find(&inner.nacos).await;
@@ -295,6 +351,7 @@ impl Driver {
         let now = clock::now();
         match done {
             Done::Ready(answer) => {
+                self.inner.note_waiting(answer.as_ref().err().cloned());
                 if let Err(why) = &answer {
                     self.trouble(now, why);
                 }
@@ -302,6 +359,8 @@ impl Driver {
             }
             Done::Checked(answer) => {
                 let since = *self.checking.get_or_insert(now);
+                let why = answer.as_ref().err().map(ToString::to_string);
+                self.inner.note_waiting(why);
                 match &answer {
                     Ok(()) => self.checking = None,
                     Err(error) if now.saturating_duration_since(since) >= CHECK_PATIENCE => {
@@ -312,6 +371,11 @@ impl Driver {
                 self.sequence.handle_checked(answer.is_ok(), now);
             }
             Done::Registered(answer) => {
+                self.registering = false;
+                // Of several services the first may have been taken.
+                let refused = answer.as_ref().is_err_and(OnlineError::is_refusal);
+                let one = self.inner.shared.names.services().len() == 1;
+                self.may_be_listed |= !(refused && one);
                 match &answer {
                     Ok(_) => self.online(),
                     Err(error) => self.fail(now, error.clone()),
@@ -338,6 +402,9 @@ impl Driver {
             && let Some(first) = names.services().first()
         {
             self.witness = self.inner.nacos.witness(first).ok();
+        }
+        if self.inner.checks {
+            self.listens = Watch::new(names.addresses(), clock::now());
         }
         for service in names.services() {
             tracing::info!(target: logs::PROVIDER,
@@ -399,11 +466,35 @@ impl Driver {
                         offline.calls_after_offline,
                         offline.calls_after_listening,
                         offline.rejected,
+                        offline.in_flight_at_end as u64,
                         offline.cut,
+                    ],
+                    [
+                        offline.acknowledged_in,
+                        Some(offline.linger),
+                        offline.last_call_after,
                     ],
                 );
             }
         }
+    }
+}
+
+impl Drop for Driver {
+    /// Its runtime ended before it was over, or it panicked: nobody is left to do it in order.
+    fn drop(&mut self) {
+        if self.stage() == Stage::Over || self.claim.is_none() {
+            return;
+        }
+        let (service, stage) = (self.inner.services(), self.stage().name());
+        if self.sequence.is_acknowledged() {
+            tracing::warn!(target: logs::PROVIDER, %service, stage, "the runtime of a provider ended before callers had heard that it leaves: await the server, or `offline()`, before the runtime ends");
+            return;
+        }
+        for service in self.inner.shared.names.services() {
+            self.inner.nacos.withdraw(service.clone());
+        }
+        tracing::error!(target: logs::PROVIDER, %service, stage, "the runtime of a provider ended before it was offline: what it registered goes with the connection to the registry, and callers were not told; await the server, or `offline()`, before the runtime ends");
     }
 }
 

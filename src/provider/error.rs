@@ -15,6 +15,9 @@ pub enum OnlineError {
     /// The builder was given no instance. Nothing is tried again.
     #[error("there is no instance to register: give one with `.instance(..)`")]
     NoInstance,
+    /// A path that no request can have was given to the builder. Nothing is tried again.
+    #[error("{0:?} is no path that can be asked over HTTP")]
+    InvalidPath(Box<str>),
     /// Nobody accepts connections at the address that is to be registered.
     #[error(
         "nothing answers at {address}, which is what callers will be given ({error}); is it listened on, and is it the address that others see? `check_address(false)` registers it unseen"
@@ -48,6 +51,24 @@ pub enum OnlineError {
 }
 
 impl OnlineError {
+    /// Whether the registry said no: nothing is registered that was not before.
+    pub(super) const fn is_refusal(&self) -> bool {
+        use RequestError as E;
+        matches!(
+            self,
+            Self::AlreadyProvided { .. }
+                | Self::Registry(
+                    E::Refused { .. }
+                        | E::Denied { .. }
+                        | E::NoPort(_)
+                        | E::Uncallable { .. }
+                        | E::NoOwnAddress { .. }
+                        | E::AlreadyRegistered(_)
+                        | E::NotEphemeral(_)
+                )
+        )
+    }
+
     /// Whether the provider goes on trying.
     pub const fn is_tried_again(&self) -> bool {
         matches!(

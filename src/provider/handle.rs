@@ -1,4 +1,7 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+};
 
 use tokio::sync::{mpsc, watch};
 
@@ -18,7 +21,19 @@ pub(super) struct Handle {
     pub(super) status: watch::Receiver<Status>,
     /// Until it is started on the runtime that first has need of it.
     waiting: Mutex<Option<Driver>>,
+    pub(super) servers: Servers,
 }
+
+/// Who serves, as far as they said so.
+#[derive(Default)]
+pub(super) struct Servers {
+    present: AtomicUsize,
+    /// One of them was told to stop, and finishes what it has in flight.
+    finishes: AtomicBool,
+}
+
+/// Somebody serves, until this is dropped.
+pub(super) struct Present<'a>(&'a Handle);
 
 impl Handle {
     pub(super) fn new(inner: Inner, sequence: Sequence) -> Self {
@@ -35,7 +50,14 @@ impl Handle {
             commands,
             status,
             waiting: Mutex::new(Some(driver)),
+            servers: Servers::default(),
         }
+    }
+
+    /// Somebody serves from now on.
+    pub(super) fn present(&self) -> Present<'_> {
+        self.servers.present.fetch_add(1, SeqCst);
+        Present(self)
     }
 
     /// Tells the task, which lives on the runtime of whoever was the first to do so.
@@ -68,5 +90,22 @@ impl Handle {
         let status = self.status.borrow().clone();
         let error = self.inner.broken.clone().or(status.error);
         self.inner.report(status.stage, error.as_ref())
+    }
+}
+
+impl Present<'_> {
+    /// It is told to stop listening, in order: what it has in flight goes on.
+    pub(super) fn is_told(self) {
+        self.0.servers.finishes.store(true, SeqCst);
+    }
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        let servers = &self.0.servers;
+        let last = servers.present.fetch_sub(1, SeqCst) == 1;
+        if last && !servers.finishes.load(SeqCst) {
+            let _ = self.0.tell(Command::Stopped);
+        }
     }
 }

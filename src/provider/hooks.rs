@@ -87,10 +87,7 @@ impl Provider {
     }
 
     async fn hook_offline(self, until: Stage) -> StatusCode {
-        self.go_offline();
-        self.reached(until).await;
-        // It returns as well when nobody is left to get so far.
-        match self.stage() >= until {
+        match self.offline_until(until).await {
             true => StatusCode::OK,
             false => StatusCode::INTERNAL_SERVER_ERROR,
         }

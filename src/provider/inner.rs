@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     pub(super) probe: Option<Probe>,
     pub(super) wanted: Wanted,
+    /// It looks whether its address answers.
+    pub(super) checks: bool,
     /// It looks at its own service while it leaves.
     pub(super) measures: bool,
     /// Nothing can be done with it.
@@ -54,6 +56,7 @@ pub(super) struct Inner {
 struct Facts {
     milestones: Milestones,
     unconfirmed: Option<String>,
+    waiting: Option<String>,
 }
 
 impl Inner {
@@ -62,6 +65,7 @@ impl Inner {
         shared: Arc<Shared>,
         probe: Option<Probe>,
         wanted: Wanted,
+        checks: bool,
         measures: bool,
         broken: Option<OnlineError>,
     ) -> Self {
@@ -70,6 +74,7 @@ impl Inner {
             shared,
             probe,
             wanted,
+            checks,
             measures,
             broken,
             facts: Mutex::default(),
@@ -90,12 +95,22 @@ impl Inner {
             .unconfirmed = Some(why);
     }
 
+    /// What its start waits for.
+    pub(super) fn note_waiting(&self, why: Option<String>) {
+        self.facts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .waiting = why;
+    }
+
     pub(super) fn report(&self, stage: Stage, error: Option<&OnlineError>) -> Report {
         let counted = self.shared.traffic.counted();
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let why = facts.unconfirmed.as_deref();
         Report {
             stage,
+            ready: stage == Stage::Online,
+            waits_for: facts.waiting.clone().filter(|_| stage == Stage::Starting),
             offline: Offline::new(facts.milestones, counted, why, clock::now()),
             in_flight: counted.in_flight,
             misdirected: counted.misdirected,

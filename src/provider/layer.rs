@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -7,8 +8,9 @@ use std::{
 };
 
 use ::http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
+    uri::PathAndQuery,
 };
 use pin_project::pin_project;
 use tokio::sync::futures::OwnedNotified;
@@ -36,11 +38,19 @@ pub(super) struct InFlightHere;
 pub(super) struct Shared {
     pub(super) traffic: Arc<Traffic>,
     pub(super) names: Names,
-    /// The value of [`OFFLINE_HEADER`].
-    pub(super) mark: HeaderValue,
+    /// The values of [`OFFLINE_HEADER`].
+    pub(super) marks: Box<[HeaderValue]>,
     pub(super) reject_after: Option<Duration>,
-    /// Asked by the provider itself, and so no call.
-    pub(super) ready_path: Option<Box<str>>,
+    /// Requests that are no calls: one is asked by the provider itself.
+    pub(super) no_calls: Box<[NoCall]>,
+}
+
+/// A path that nobody calls to get something done.
+#[derive(Clone, Debug)]
+pub(super) struct NoCall {
+    path: Box<str>,
+    /// Any, if none is given.
+    query: Option<Box<str>>,
 }
 
 /// The tower layer of a [`Provider`](super::Provider), for any HTTP service: axum, hyper, tonic.
@@ -52,10 +62,12 @@ pub(super) struct Shared {
 /// * 503 with `retry-after` to what comes when `drain_timeout` has passed or, if that is set, so
 ///   long [after going offline](super::Builder::reject_after); and to what has no answer by then.
 /// * 421 to a call that names, in `x-nacos-service`, a service of this address that nobody in this
-///   process provides: the registry still lists who had the address before. Nothing was done then.
+///   process provides, or has registered by hand: the registry still lists who had the address before. Nothing was done then.
 ///
-/// Over gRPC these carry the status `UNAVAILABLE`. Requests of Kubernetes's probes, gRPC health checks
-/// and the provider's own are served and are no calls. Put it outside of other layers. It costs no
+/// Over gRPC these carry the status `UNAVAILABLE`. Requests of Kubernetes's probes and of load balancers'
+/// health checks (Google, AWS, Consul), gRPC health checks, scrapes by Prometheus and its kin, those of paths that
+/// are [no calls](super::Builder::no_call), and the provider's own are served and are no calls: they keep it
+/// from nothing. Put it outside of other layers. It costs no
 /// allocation and no lock but one that a sixteenth of the calls share, for calls that have to wait.
 #[derive(Clone, Debug)]
 pub struct OfflineLayer {
@@ -177,7 +189,7 @@ where
         if this.shared.traffic.is_marked() {
             let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             let headers = response.headers_mut();
-            headers.insert(OFFLINE, this.shared.mark.clone());
+            mark(headers, &this.shared.marks);
             if *this.version <= Version::HTTP_11 && !upgrades {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -186,17 +198,70 @@ where
     }
 }
 
+/// Ours come first, as callers look at a few. What a service further in said, which this one calls on
+/// behalf of its callers, stays: it is somebody else's to obey.
+fn mark(headers: &mut HeaderMap, ours: &[HeaderValue]) {
+    let theirs: Vec<HeaderValue> = headers.get_all(OFFLINE).iter().cloned().collect();
+    headers.remove(OFFLINE);
+    for value in ours.iter().cloned().chain(theirs) {
+        headers.append(OFFLINE, value);
+    }
+}
+
+impl NoCall {
+    /// `None` if no request can have it. A missing slash is added.
+    pub(super) fn parse(written: &str) -> Option<Self> {
+        let rooted = match written.starts_with('/') {
+            true => written.to_owned(),
+            false => format!("/{written}"),
+        };
+        let read: PathAndQuery = rooted.parse().ok()?;
+        Some(Self {
+            path: read.path().into(),
+            query: read.query().map(Into::into),
+        })
+    }
+
+    fn is_of(&self, uri: &Uri) -> bool {
+        let asked = self.query.as_deref();
+        *self.path == *uri.path() && (asked.is_none() || asked == uri.query())
+    }
+}
+
+impl fmt::Display for NoCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        match &self.query {
+            Some(query) => write!(f, "?{query}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Who looks after services, by the beginning of its name: Kubernetes, Prometheus, the load balancers of
+/// Google and AWS, Consul.
+const WATCHERS: [&[u8]; 5] = [
+    b"kube-probe/",
+    b"Prometheus/",
+    b"GoogleHC/",
+    b"ELB-HealthChecker/",
+    b"Consul Health Check",
+];
+/// Everything that scrapes as Prometheus does sends it: vmagent, the agents of Grafana and OpenTelemetry.
+const SCRAPE: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
+
 impl Shared {
     /// Whether it is a caller's, and not that of somebody who looks after us.
     fn is_call<B>(&self, request: &Request<B>) -> bool {
-        let path = request.uri().path();
-        let by_kubernetes = || {
-            let agent = request.headers().get(USER_AGENT);
-            agent.is_some_and(|agent| agent.as_bytes().starts_with(b"kube-probe/"))
+        let (uri, headers) = (request.uri(), request.headers());
+        let by_watcher = || {
+            let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+            agent.is_some_and(|agent| WATCHERS.iter().any(|name| agent.starts_with(name)))
         };
-        self.ready_path.as_deref() != Some(path)
-            && !path.starts_with("/grpc.health.v1.Health/")
-            && !by_kubernetes()
+        !self.no_calls.iter().any(|no_call| no_call.is_of(uri))
+            && !uri.path().starts_with("/grpc.health.v1.Health/")
+            && !by_watcher()
+            && !headers.contains_key(SCRAPE)
     }
 
     fn refusal(&self, headers: &HeaderMap) -> Option<Refusal> {

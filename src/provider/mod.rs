@@ -58,6 +58,7 @@ mod handle;
 mod hooks;
 mod inner;
 mod layer;
+mod listening;
 mod names;
 mod ready;
 mod registration;
@@ -106,9 +107,6 @@ pub struct Provider {
     handle: Arc<Handle>,
 }
 
-/// Somebody serves, until this is dropped.
-struct Present<'a>(&'a Handle);
-
 impl Provider {
     /// A provider of `service` (`"orders"` or `"group@@orders"`) over this client.
     ///
@@ -155,15 +153,17 @@ impl Provider {
     /// hook). What does not let it go online is one WARN a minute and in [`report`](Self::report); it
     /// serves and tries again until the signal. Whoever wants to fail then awaits
     /// [`online`](Self::online) beside the server. Dropped before its end it takes the server for gone: the
-    /// provider deregisters without lingering. axum hands it to a task of its own, so an `axum::serve` that
-    /// is dropped does not drop it: who ends one so calls [`offline`](Self::offline) as well.
+    /// provider deregisters without lingering, unless another one serves with it. axum hands it to a task of
+    /// its own, so an `axum::serve` that is dropped does not drop it: then it is
+    /// [seen](Builder::check_address) within two seconds that nobody listens, on Linux; elsewhere call
+    /// [`offline`](Self::offline) as well. It returns, too, when the runtime that the provider lives on ends.
     pub fn offline_on<F>(&self, signal: F) -> impl Future<Output = ()> + Send + 'static
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let this = self.clone();
         async move {
-            let present = Present(&this.handle);
+            let present = this.handle.present();
             if let Some(broken) = &this.handle.inner.broken {
                 tracing::error!(target: logs::PROVIDER, cause = %broken, "the provider cannot go online; it serves unregistered");
             } else {
@@ -171,28 +171,32 @@ impl Provider {
             }
             tokio::select! {
                 () = signal => {
-                    let _ = this.handle.tell(Command::Offline);
-                    this.reached(Stage::Draining).await;
+                    if this.handle.tell(Command::Offline).is_ok() {
+                        this.reached(Stage::Draining).await;
+                    }
                 }
                 () = this.reached(Stage::Draining) => {}
             }
-            std::mem::forget(present);
+            present.is_told();
         }
     }
 
     /// Goes offline, and returns when it is over: what was in flight has ended or was cut.
     ///
-    /// A second call while it lingers does not hasten it.
+    /// A second call while it lingers does not hasten it. If its runtime ends before, so does this: the
+    /// report shows how far it came.
     pub async fn offline(&self) -> Report {
-        self.go_offline();
-        self.reached(Stage::Over).await;
+        self.offline_until(Stage::Over).await;
         self.report()
     }
 
-    fn go_offline(&self) {
-        if self.stage() < Stage::Leaving {
-            let _ = self.handle.tell(Command::Offline);
+    /// Whether it got so far: not if there is no runtime to do it on, or that ends meanwhile.
+    async fn offline_until(&self, stage: Stage) -> bool {
+        let left = self.stage() >= Stage::Leaving;
+        if left || self.handle.tell(Command::Offline).is_ok() {
+            self.reached(stage).await;
         }
+        self.stage() >= stage
     }
 
     /// Ends the waiting of a provider that leaves: it stops listening at once and finishes what is
@@ -280,12 +284,6 @@ impl Builder {
     pub fn build(self) -> Provider {
         let handle = Arc::new(self.into_handle());
         Provider { handle }
-    }
-}
-
-impl Drop for Present<'_> {
-    fn drop(&mut self) {
-        let _ = self.0.tell(Command::Stopped);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::{
-    client::{Client, RequestError},
+    client::{Client, RequestError, was_registered_here},
     model::{Address, Callee, ServiceKey},
 };
 
@@ -88,7 +88,11 @@ impl Names {
         let meant_here = callee
             .address()
             .is_none_or(|address| places.addresses.contains(address));
-        meant_here && !self.services.contains(callee.service()) && !is_claimed(callee.service())
+        let service = callee.service();
+        meant_here
+            && !self.services.contains(service)
+            && !is_claimed(service)
+            && !was_registered_here(service)
     }
 
     /// Takes services and addresses for a provider; or says what another one has that registers with

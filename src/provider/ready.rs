@@ -1,13 +1,12 @@
 //! Whether a provider can serve, and whether its address answers.
 
-use std::{fmt, future::Future, io, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use ::http::{Request, header::HOST};
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::Semaphore, task::JoinSet, time::timeout};
 
 use super::error::OnlineError;
 use crate::model::Address;
@@ -19,9 +18,16 @@ const DIAL: Duration = Duration::from_secs(3);
 
 type Answer = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-/// Whom to ask.
+/// Whom to ask, one question at a time.
 #[derive(Clone)]
-pub(super) enum Probe {
+pub(super) struct Probe {
+    whom: Whom,
+    /// Held by the question that is under way, which may go on when nobody waits for it any more.
+    one: Arc<Semaphore>,
+}
+
+#[derive(Clone)]
+enum Whom {
     Closure(Arc<dyn Fn() -> Answer + Send + Sync>),
     /// A path, asked over the listener itself.
     Path(Box<str>),
@@ -33,46 +39,73 @@ impl Probe {
         F: Fn() -> R + Send + Sync + 'static,
         R: Future<Output = bool> + Send + 'static,
     {
-        Self::Closure(Arc::new(move || Box::pin(ready())))
+        Self::of(Whom::Closure(Arc::new(move || Box::pin(ready()))))
     }
 
-    pub(super) fn path(&self) -> Option<&str> {
-        match self {
-            Self::Closure(_) => None,
-            Self::Path(path) => Some(path),
+    pub(super) fn of_path(path: Box<str>) -> Self {
+        Self::of(Whom::Path(path))
+    }
+
+    fn of(whom: Whom) -> Self {
+        let one = Arc::new(Semaphore::new(1));
+        Self { whom, one }
+    }
+
+    pub(super) const fn path(&self) -> Option<&str> {
+        match &self.whom {
+            Whom::Closure(_) => None,
+            Whom::Path(path) => Some(path),
         }
     }
 
     /// Asks once. What panics or does not answer within 5 s is not ready; so is an error.
+    ///
+    /// In a task of its own, since what is asked is somebody else's: one that blocks its thread holds
+    /// up neither who waits nor, until it is done, a second question.
     pub(super) async fn ask(self, addresses: Vec<Address>) -> Result<(), String> {
-        let asked = AssertUnwindSafe(async {
-            match self {
-                Self::Closure(ready) => match ready().await {
-                    true => Ok(()),
-                    false => Err("`ready` says no".to_owned()),
-                },
-                Self::Path(path) => {
-                    for address in &addresses {
-                        let answer = get(address, &path).await;
-                        answer.map_err(|error| format!("http://{address}{path}: {error}"))?;
-                    }
-                    Ok(())
-                }
-            }
-        });
-        match timeout(PATIENCE, asked.catch_unwind()).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err("`ready` panicked".to_owned()),
+        let answered = async {
+            let Ok(permit) = self.one.acquire_owned().await else {
+                return None; // never closed
+            };
+            let mut asked = JoinSet::new(); // ends it when nobody waits any more
+            asked.spawn(async move {
+                let _permit = permit;
+                self.whom.answer(&addresses).await
+            });
+            asked.join_next().await
+        };
+        match timeout(PATIENCE, answered).await {
+            Ok(Some(Ok(answer))) => answer,
+            Ok(Some(Err(ended))) if ended.is_panic() => Err("`ready` panicked".to_owned()),
+            Ok(_) => Err("`ready` was ended".to_owned()),
             Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+        }
+    }
+}
+
+impl Whom {
+    async fn answer(self, addresses: &[Address]) -> Result<(), String> {
+        match self {
+            Self::Closure(ready) => match ready().await {
+                true => Ok(()),
+                false => Err("`ready` says no".to_owned()),
+            },
+            Self::Path(path) => {
+                for address in addresses {
+                    let answer = get(address, &path).await;
+                    answer.map_err(|error| format!("http://{address}{path}: {error}"))?;
+                }
+                Ok(())
+            }
         }
     }
 }
 
 impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closure(_) => f.write_str("Closure"),
-            Self::Path(path) => write!(f, "Path({path})"),
+        match &self.whom {
+            Whom::Closure(_) => f.write_str("Closure"),
+            Whom::Path(path) => write!(f, "Path({path})"),
         }
     }
 }

@@ -18,6 +18,11 @@ use super::{
 pub struct Report {
     /// How far it is.
     pub stage: Stage,
+    /// Whether it is online and not about to leave ([`Provider::is_ready`](super::Provider::is_ready)).
+    pub ready: bool,
+    /// While it starts: what the question whether it is ready, or the look at its address, last came to, if
+    /// that was a no.
+    pub waits_for: Option<String>,
     /// How it leaves, from the signal on.
     pub offline: Option<Offline>,
     /// Calls in flight now.
@@ -51,7 +56,7 @@ pub struct Offline {
     pub rejected: u64,
     /// Calls in flight when it stopped listening.
     pub in_flight_at_end: usize,
-    /// Of those, the ones that were cut when `drain_timeout` had passed.
+    /// Calls that were cut when `drain_timeout` had passed.
     pub cut: u64,
     /// A second signal ended the waiting.
     pub hastened: bool,
@@ -124,6 +129,8 @@ impl Report {
         });
         serde_json::json!({
             "stage": self.stage.name(),
+            "ready": self.ready,
+            "waits_for": self.waits_for,
             "offline": offline,
             "in_flight": self.in_flight,
             "misdirected": self.misdirected,
@@ -144,7 +151,7 @@ impl fmt::Display for Report {
             self.stage.name(),
             self.in_flight
         )?;
-        match &self.error {
+        match self.error.as_ref().or(self.waits_for.as_ref()) {
             Some(error) => write!(f, ": {error}"),
             None => Ok(()),
         }

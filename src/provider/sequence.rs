@@ -155,6 +155,12 @@ impl Sequence {
         self.milestones.signal.is_some()
     }
 
+    /// When what is in flight is cut, once it listens no more.
+    pub(super) fn cut_at(&self) -> Option<Instant> {
+        let stopped = self.milestones.stopped?;
+        Some(after(stopped, self.timing.drain_timeout))
+    }
+
     /// What is to be done next.
     pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
@@ -320,7 +326,8 @@ impl Sequence {
         }
     }
 
-    fn is_acknowledged(&self) -> bool {
+    /// Whether the registry said that it does not list us.
+    pub(super) fn is_acknowledged(&self) -> bool {
         let how = self.milestones.deregistered.map(|(how, _)| how);
         how == Some(Deregistered::Acknowledged)
     }

@@ -5,6 +5,7 @@
     reason = "a test owns the tasks that it spawns"
 )]
 
+mod ends;
 mod hooks;
 mod offline;
 mod online;

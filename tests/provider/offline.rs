@@ -82,6 +82,48 @@ async fn it_leaves_in_order_and_nobody_is_refused_before_the_end() {
     );
 }
 
+/// A gateway tells on what it was told; each caller obeys who speaks of the instance that it called.
+#[tokio::test]
+async fn a_mark_of_a_service_further_in_stays_beside_ours() {
+    let (_registry, nacos) = registry().await;
+    let with_start = |address: &str, start: &str| {
+        let pairs = [("startTime", start)].into_iter().collect();
+        tower_nacos::Instance::parse(address)
+            .unwrap()
+            .with_metadata(pairs)
+    };
+    let mut served = Served::start(&nacos, "orders", |b| {
+        b.instance(with_start("127.0.0.1:9", "started-9"))
+            .instance(with_start("127.0.0.1:10", "started-10"))
+            .check_address(false)
+    })
+    .await;
+    within("online", served.provider.reached(Stage::Online)).await;
+    let listed = nacos.instances("orders").await.unwrap();
+    let starts = listed
+        .instances()
+        .iter()
+        .map(|one| one.metadata().get("startTime").unwrap().to_owned());
+    let starts: Vec<_> = starts.collect();
+    assert_eq!(starts.len(), 3);
+    served.signal();
+    within("lingering", served.provider.reached(Stage::Lingering)).await;
+    let (status, headers, _) = call(served.address, "/gateway", &[]).await;
+    assert_eq!(status, 200);
+    let marks = headers.get_all(MARK).iter();
+    let marks: Vec<&str> = marks.map(|mark| mark.to_str().unwrap()).collect();
+    let (ours, theirs) = (marks[0], &marks[1..]);
+    assert_eq!(theirs, ["another's"]);
+    for start in starts {
+        assert!(
+            ours.split(',').any(|mark| mark == start),
+            "{start} in {ours}"
+        );
+    }
+    served.provider.hasten();
+    served.ended().await;
+}
+
 /// On a registry that takes its time, which a look at the own service shows.
 #[tokio::test]
 async fn it_serves_until_callers_have_heard_if_it_looks() {
@@ -278,6 +320,64 @@ async fn a_handler_that_panics_stops_nothing() {
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_during_the_drain_stops_nothing() {
+    let (_registry, nacos) = registry().await;
+    let mut served = Served::start(&nacos, "orders", |b| {
+        b.push_delay(Duration::ZERO)
+            .drain_timeout(Duration::from_secs(3_600))
+    })
+    .await;
+    within("online", served.provider.reached(Stage::Online)).await;
+    let mut calls = Vec::new();
+    for path in ["/wait-and-panic", "/wait"] {
+        let mut wire = Wire::dial(served.address).await.unwrap();
+        calls.push(tokio::spawn(async move { wire.try_send(path).await }));
+    }
+    let busy = async {
+        while served.provider.report().in_flight < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("both are in flight", busy).await;
+    served.signal();
+    within("draining", served.provider.reached(Stage::Draining)).await;
+    served.hold.0.send_replace(true);
+    let [panicked, answered] = &mut calls[..] else {
+        unreachable!()
+    };
+    within("its end", panicked).await.unwrap().unwrap_err();
+    let answer = within("an answer", answered).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    drop(answer);
+    let offline = served.ended().await.report().offline.unwrap();
+    assert_eq!((offline.in_flight_at_end, offline.cut), (2, 0));
+}
+
+/// It takes the registration with it, and says so to who asks for a change.
+#[tokio::test]
+async fn a_client_that_is_closed_before_its_provider_holds_up_nothing() {
+    let (registry, nacos) = registry().await;
+    let mut served = Served::start(&nacos, "orders", |b| {
+        b.push_delay(Duration::ZERO)
+            .max_linger(Duration::from_millis(200))
+    })
+    .await;
+    within("online", served.provider.reached(Stage::Online)).await;
+    within("closed", nacos.close(Duration::from_secs(5)))
+        .await
+        .unwrap();
+    assert!(registry.inspect(|view| view.addresses("orders").is_empty()));
+    within("refused", served.provider.set_weight(2.0))
+        .await
+        .unwrap_err();
+    assert_eq!(call(served.address, "/", &[]).await.0, 200);
+    served.signal();
+    let report = served.ended().await.report();
+    assert_eq!(report.stage, Stage::Over, "{report}");
+    assert!(report.offline.unwrap().cut == 0);
+}
+
+#[tokio::test]
 async fn calls_are_refused_only_where_that_is_wanted() {
     let (_registry, nacos) = registry().await;
     let mut served = Served::start(&nacos, "orders", |b| b.reject_after(Duration::ZERO)).await;
@@ -313,6 +413,24 @@ async fn who_means_another_service_at_this_address_is_misdirected() {
     assert_eq!(served.provider.report().misdirected, 1);
 }
 
+/// Registered without a provider, beside one: its callers are where they wanted to be, to the last.
+#[tokio::test]
+async fn a_service_that_is_registered_by_hand_is_no_strangers() {
+    let (_registry, nacos) = registry().await;
+    let served = Served::start(&nacos, "orders", |b| b).await;
+    let callee = format!("by-hand;namespace=public;address={}", served.address);
+    let ask = async || {
+        let (status, ..) = call(served.address, "/", &[("x-nacos-service", &callee)]).await;
+        status
+    };
+    assert_eq!(ask().await, 421);
+    let instance = tower_nacos::Instance::from(served.address);
+    nacos.register("by-hand", instance).await.unwrap();
+    assert_eq!(ask().await, 200);
+    nacos.deregister("by-hand").await.unwrap();
+    assert_eq!(ask().await, 200, "callers have yet to hear of it");
+}
+
 #[tokio::test]
 async fn the_drop_of_the_last_handle_deregisters() {
     let (registry, nacos) = registry().await;
@@ -336,11 +454,12 @@ async fn the_drop_of_the_last_handle_deregisters() {
 #[tokio::test]
 async fn a_server_that_ends_by_itself_is_deregistered_at_once() {
     let (registry, nacos) = registry().await;
-    let served = Served::start(&nacos, "orders", |b| b).await;
-    let provider = served.provider.clone();
-    within("online", provider.reached(Stage::Online)).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let provider = tower_nacos::provider::Provider::builder(&nacos, "orders")
+        .instance(listener.local_addr().unwrap().into())
+        .build();
     let waiting = tokio::spawn(provider.offline_on(std::future::pending()));
-    tokio::task::yield_now().await;
+    within("online", provider.reached(Stage::Online)).await;
     waiting.abort(); // whoever served with it is gone
     within("over", provider.reached(Stage::Over)).await;
     assert!(registry.inspect(|view| view.addresses("orders").is_empty()));

@@ -36,6 +36,75 @@ async fn it_is_registered_when_it_is_ready_and_not_before() {
     assert_eq!(registry.inspect(|view| view.addresses("orders").len()), 1);
 }
 
+/// Somebody else's code may do what it must not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_that_blocks_its_thread_holds_up_nothing_else() {
+    let (_registry, nacos) = registry().await;
+    let asked = Arc::new(AtomicU32::new(0));
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let (count, held) = (asked.clone(), std::sync::Mutex::new(held));
+    let ready = move || {
+        count.fetch_add(1, SeqCst);
+        let _ = held.lock().unwrap().recv();
+        async { true }
+    };
+    let mut served = Served::start(&nacos, "orders", |b| b.ready(ready)).await;
+    within("asked", async {
+        while asked.load(SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    served.signal();
+    let report = served.ended().await.report();
+    assert!(report.offline.unwrap().never_online);
+    assert_eq!(asked.load(SeqCst), 1);
+    drop(go);
+}
+
+#[tokio::test]
+async fn what_it_waits_for_is_in_its_report() {
+    let (_registry, nacos) = registry().await;
+    let go = tokio::sync::watch::Sender::new(false);
+    let told = go.subscribe();
+    let ready = move || std::future::ready(*told.borrow());
+    let served = Served::start(&nacos, "orders", |b| b.ready(ready)).await;
+    within("a no", async {
+        while served.provider.report().waits_for.is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let report = served.provider.report();
+    assert!(!report.ready);
+    assert!(
+        report.to_string().ends_with(": `ready` says no"),
+        "{report}"
+    );
+    go.send_replace(true);
+    within("online", served.provider.reached(Stage::Online)).await;
+    let report = served.provider.report();
+    assert!(report.ready && report.waits_for.is_none(), "{report}");
+    assert!(report.to_json().contains("\"ready\":true"));
+}
+
+#[tokio::test]
+async fn a_delay_lies_between_ready_and_the_registration() {
+    let (registry, nacos) = registry().await;
+    let hour = Duration::from_secs(3_600);
+    let mut served = Served::start(&nacos, "orders", |b| b.delay(hour)).await;
+    within("starting", served.provider.reached(Stage::Starting)).await;
+    // It delays, and leaves at once when it is told: nobody knows of it.
+    served.signal();
+    let report = served.ended().await.report();
+    assert!(report.offline.unwrap().never_online);
+    assert_eq!(registry.inspect(|view| view.count("InstanceRequest")), 0);
+    let short = Duration::from_millis(1);
+    let served = Served::start(&nacos, "billing", |b| b.delay(short)).await;
+    within("online", served.provider.reached(Stage::Online)).await;
+    assert_eq!(registry.inspect(|view| view.addresses("billing").len()), 1);
+}
+
 #[tokio::test]
 async fn a_path_is_asked_over_the_listener_itself_and_is_no_call() {
     let (_registry, nacos) = registry().await;
@@ -117,6 +186,50 @@ async fn an_address_where_nobody_answers_is_not_registered() {
     // Unseen, if one wants that.
     let provider = builder().check_address(false).build();
     within("online", provider.online()).await.unwrap();
+}
+
+/// Its question has one, and is no call for that.
+#[tokio::test]
+async fn a_path_with_a_query_is_no_call_either() {
+    let (_registry, nacos) = registry().await;
+    let mut served = Served::start(&nacos, "orders", |b| {
+        b.ready_path("wait?why=ready") // as many write it
+            .no_call("/metrics")
+            .push_delay(Duration::from_secs(3_600))
+            .max_linger(Duration::from_secs(3_600))
+    })
+    .await;
+    let provider = served.provider.clone();
+    served.hold.0.send_replace(true);
+    within("online", provider.reached(Stage::Online)).await;
+    served.signal();
+    within("lingering", provider.reached(Stage::Lingering)).await;
+    let scrape = ("x-prometheus-scrape-timeout-seconds", "10");
+    for (path, header) in [
+        ("/wait?why=ready", None),
+        ("/metrics", None),
+        ("/metrics?all", None),
+        ("/", Some(scrape)),
+        ("/", Some(("user-agent", "GoogleHC/1.0"))),
+    ] {
+        call(served.address, path, header.as_slice()).await;
+        let offline = provider.report().offline.unwrap();
+        assert_eq!(offline.calls_after_offline, 0, "{path} {header:?}");
+    }
+    for (nth, (path, header)) in (1..).zip([
+        ("/wait?why=me", None),
+        ("/", Some(("user-agent", "my kube-probe/1"))),
+    ]) {
+        call(served.address, path, header.as_slice()).await;
+        let offline = provider.report().offline.unwrap();
+        assert_eq!(offline.calls_after_offline, nth, "{path} {header:?}");
+    }
+    provider.hasten();
+    served.ended().await;
+    let nonsense = Provider::builder(&nacos, "orders").instance("10.0.0.3:1".parse_instance());
+    let error = nonsense.ready_path("/a b").build().online().await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, OnlineError::InvalidPath(_)) && !error.is_tried_again());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use axum::routing::get;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     net::TcpListener,
     process::{Child, ChildStdout, Command},
 };
@@ -37,8 +37,17 @@ async fn a_process() {
     let app = axum::Router::new().route("/", get(async || "here"));
     let app = app.layer(provider.layer());
     let offline = provider.offline_on(provider::signal());
+    let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = admin.local_addr().unwrap();
+    let hooks = axum::Router::new().fallback_service(provider.hooks());
+    tokio::spawn(async move { axum::serve(admin, hooks).await });
+    tokio::spawn(async {
+        provider::signal().await;
+        println!("\nsignalled");
+    });
     let telling = async {
         provider.reached(Stage::Online).await;
+        println!("\nhooks {at}");
         println!("\nonline {address}");
         provider.reached(Stage::Lingering).await;
         println!("\nlingering");
@@ -115,6 +124,35 @@ async fn a_signal_makes_it_linger_and_a_second_one_ends_that() {
         assert!(status.success(), "{status}");
         assert!(Wire::dial(address).await.is_err());
     }
+}
+
+/// Kubernetes asks the hook (`preStop`), and sends SIGTERM when that has answered, or at the end of its
+/// patience: the one is no hint to hurry that the other would repeat.
+#[tokio::test]
+async fn a_signal_after_a_hook_is_the_first_one() {
+    let registry = Registry::start().await.unwrap();
+    let mut process = Process::start(&registry);
+    let hooks: std::net::SocketAddr = process.says("hooks").await.parse().unwrap();
+    let address = process.says("online").await.parse().unwrap();
+    let hook = tokio::spawn(async move {
+        let mut socket = tokio::net::TcpStream::connect(hooks).await.unwrap();
+        let request = b"POST /offline HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
+        socket.write_all(request).await.unwrap();
+        let _ = socket.read_u8().await; // an hour from now, or when it ends
+    });
+    process.says("lingering").await;
+    process.kill("TERM").await;
+    process.says("signalled").await;
+    for _ in 0..20 {
+        let (status, headers, _) = call(address, "/", &[]).await;
+        assert!(status == 200 && headers.contains_key("x-nacos-offline"));
+    }
+    process.kill("TERM").await;
+    let report = process.says("over").await;
+    assert!(report.contains("hastened by a second signal"), "{report}");
+    let status = within("its end", process.child.wait()).await.unwrap();
+    assert!(status.success(), "{status}");
+    within("it answers or ends", hook).await.unwrap();
 }
 
 #[tokio::test]

@@ -54,7 +54,9 @@ pub(crate) fn app() -> (Router, Hold) {
             "/panic",
             get(async || -> &'static str { panic!("on purpose") }),
         )
+        .route("/gateway", get(async || [("x-nacos-offline", "another's")]))
         .route("/wait", get(wait))
+        .route("/wait-and-panic", get(wait_and_panic))
         .route("/stream", get(pieces))
         .route("/echo", get(echo))
         .with_state(hold.clone());
@@ -64,6 +66,11 @@ pub(crate) fn app() -> (Router, Hold) {
 async fn wait(State(hold): State<Hold>) -> &'static str {
     hold.let_go().await;
     "waited"
+}
+
+async fn wait_and_panic(State(hold): State<Hold>) -> &'static str {
+    hold.let_go().await;
+    panic!("on purpose")
 }
 
 /// What a WebSocket is to HTTP.
@@ -140,6 +147,12 @@ impl Served {
         self.signal.take().unwrap().send(()).unwrap();
     }
 
+    /// Drops the server where it is, without a word to the provider.
+    pub(crate) async fn drop_server(&mut self) {
+        self.serving.abort();
+        let _ = (&mut self.serving).await;
+    }
+
     /// Waits for the server's end.
     pub(crate) async fn ended(self) -> Provider {
         within("the server ends", self.serving)
@@ -159,6 +172,19 @@ impl Wire {
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
         tokio::spawn(connection);
         Ok(Self(sender))
+    }
+
+    /// Returns when the server has closed it.
+    pub(crate) async fn ended(&mut self) {
+        while self.0.ready().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) async fn try_send(&mut self, path: &str) -> hyper::Result<Response<Incoming>> {
+        let request = Request::get(path).header("host", "orders");
+        let request = request.body(Empty::new()).unwrap();
+        within("an answer", self.0.send_request(request)).await
     }
 
     pub(crate) async fn send(

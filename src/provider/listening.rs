@@ -1,0 +1,124 @@
+//! Whether somebody still listens at the addresses that callers were given.
+//!
+//! A server may end and tell nobody: axum waits for its shutdown signal in a task of its own, which
+//! outlives a server that is dropped. Then the address stays listed, and each caller that dials it fails.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::model::Address;
+
+/// Between two looks. Two in a row find out that nobody listens: one who binds anew has that long.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What this machine says of an address of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Listened,
+    Free,
+    /// It is another machine's, say, or this system does not tell.
+    Unknown,
+}
+
+/// Looks after the addresses of one provider.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// Those that were listened on as this began.
+    sockets: Vec<SocketAddr>,
+    next: Instant,
+    nobody_before: bool,
+}
+
+impl Watch {
+    /// From now on; nothing if none of these can be seen to be listened on.
+    pub(super) fn new(addresses: &[Address], now: Instant) -> Option<Self> {
+        let sockets = addresses.iter().filter_map(|address| {
+            let ip = address.host().ip()?;
+            Some(SocketAddr::new(ip, address.port()))
+        });
+        let sockets: Vec<SocketAddr> = sockets.filter(|at| look(*at) == Seen::Listened).collect();
+        let next = now + LOOK_EVERY;
+        (!sockets.is_empty()).then_some(Self {
+            sockets,
+            next,
+            nobody_before: false,
+        })
+    }
+
+    pub(super) const fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Looks, and says whether nobody has listened at any of them for a while.
+    pub(super) fn has_ended(&mut self, now: Instant) -> bool {
+        self.next = now + LOOK_EVERY;
+        let nobody = self.sockets.iter().all(|at| look(*at) == Seen::Free);
+        std::mem::replace(&mut self.nobody_before, nobody) && nobody
+    }
+}
+
+/// Nobody sees this look: Linux lets a second socket have the address, if both want that, until one
+/// listens. No connection is made, and who binds it meanwhile is not in the way.
+fn look(at: SocketAddr) -> Seen {
+    if !cfg!(target_os = "linux") {
+        return Seen::Unknown;
+    }
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&at.into())
+    };
+    match bound() {
+        Ok(()) => Seen::Free,
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Seen::Listened,
+        Err(_) => Seen::Unknown,
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_listener_is_seen_and_so_is_its_end_whatever_connections_are_left() {
+        for listens in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+            let listener = TcpListener::bind(listens).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let at = SocketAddr::from(([127, 0, 0, 1], port));
+            assert_eq!(look(at), Seen::Listened, "{listens}");
+            let caller = TcpStream::connect(at).unwrap();
+            let accepted = listener.accept().unwrap().0;
+            drop(listener);
+            assert_eq!(look(at), Seen::Free, "{listens}");
+            let again = TcpListener::bind(at).unwrap(); // nobody is in its way
+            assert_eq!(look(at), Seen::Listened);
+            drop((caller, accepted, again));
+        }
+        let elsewhere = SocketAddr::from(([192, 0, 2, 1], 80));
+        assert_eq!(look(elsewhere), Seen::Unknown);
+    }
+
+    #[test]
+    fn one_that_binds_anew_between_two_looks_is_no_end() {
+        let now = crate::provider::clock::now();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let address = Address::from(at);
+        let mut watch = Watch::new(std::slice::from_ref(&address), now).unwrap();
+        assert!(!watch.has_ended(now));
+        drop(listener);
+        assert!(!watch.has_ended(now));
+        let listener = TcpListener::bind(at).unwrap();
+        assert!(!watch.has_ended(now));
+        drop(listener);
+        assert!(!watch.has_ended(now));
+        assert!(watch.has_ended(now));
+        assert!(Watch::new(&[address], now).is_none());
+    }
+}
