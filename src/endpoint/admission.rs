@@ -49,7 +49,8 @@ trait Finish: Send + Sync {
     /// All that there is to do in the end, so that little is left to do where a handle is dropped.
     fn finish(self: Arc<Self>, abort: Abort);
     fn poll_abort(&self, abort: &mut Abort, cx: &mut Context<'_>) -> Poll<()>;
-    fn lost(&self, reason: &str);
+    /// The same for a response that broke off.
+    fn lost(self: Arc<Self>, abort: Abort, reason: &str);
     fn marked(&self, values: &mut dyn Iterator<Item = &[u8]>);
 }
 
@@ -313,10 +314,11 @@ impl InFlight {
     /// The response broke off in its body, for this reason: the connection ended with the call on
     /// it. Says of the instance what [`Verdict::Lost`](crate::endpoint::Verdict::Lost) says, and
     /// counts as that does: its head was no answer. For whoever keeps this beside a response's body;
-    /// where that ends as it should, dropping this is all there is to do.
-    pub fn lost(&self, reason: &str) {
-        if let Some(endpoint) = &self.endpoint {
-            endpoint.lost(reason);
+    /// where that ends as it should, dropping this is all there is to do, and says that the answer came
+    /// whole.
+    pub fn lost(mut self, reason: &str) {
+        if let Some(endpoint) = self.endpoint.take() {
+            endpoint.lost(mem::take(&mut self.abort), reason);
         }
     }
 }
@@ -335,6 +337,7 @@ impl<S: Send + Sync> Finish for Endpoint<S> {
     fn finish(self: Arc<Self>, mut abort: Abort) {
         abort.leave(&self);
         self.end(None);
+        self.completed();
     }
 
     fn poll_abort(&self, abort: &mut Abort, cx: &mut Context<'_>) -> Poll<()> {
@@ -345,7 +348,9 @@ impl<S: Send + Sync> Finish for Endpoint<S> {
     }
 
     #[cold]
-    fn lost(&self, reason: &str) {
+    fn lost(self: Arc<Self>, mut abort: Abort, reason: &str) {
+        abort.leave(&self);
+        self.end(None);
         self.count_failure();
         if let Some(reports) = self.hub.reports.get().and_then(Weak::upgrade) {
             reports.lost(&self.address(), self.generation(), reason);

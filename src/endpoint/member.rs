@@ -241,6 +241,19 @@ impl<S> Endpoint<S> {
         self.calls.load(Ordering::Relaxed) & NEWS != 0
     }
 
+    /// All of an answer came.
+    #[inline]
+    pub(super) fn completed(&self) {
+        if self.awaits_answer() {
+            self.note_completed();
+        }
+    }
+
+    #[cold]
+    fn note_completed(&self) {
+        let _ = self.note(Event::Completed, clock::now());
+    }
+
     /// When its next probe is due; `None` if somebody is at it.
     pub(crate) fn probe_due(&self) -> Option<Instant> {
         self.health.read(|health| health.probe_due())

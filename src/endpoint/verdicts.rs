@@ -49,6 +49,9 @@ impl<S> EndpointSet<S> {
         // Who is late has not answered.
         let has_answered = matches!(outcome, Outcome::Success | Outcome::Ignored);
         self.judge(endpoint, probe, outcome, has_answered);
+        if has_answered {
+            endpoint.completed(); // nothing follows
+        }
     }
 
     /// Its caller gave a call up, so long after it had begun.

@@ -91,11 +91,29 @@ pub(super) fn may_go_elsewhere(extensions: &mut Extensions) -> bool {
     times.0 <= MOST_REFUSALS
 }
 
-/// It answered 421 to a request that said whom it means. Nothing was done (RFC 9110, 15.5.20).
-pub(super) fn misdirected(peer: &Peer, request: Request<Body>) -> Failed {
-    let text = "it answers 421 (Misdirected Request): somebody else has this address by now";
+/// It answered 421 to a request that said whom it means. Nothing was done (RFC 9110, 15.5.20). That is a
+/// refusal each time, and no response: a request that may not go elsewhere, or of which that was not
+/// `kept`, fails with it.
+pub(super) fn misdirected(peer: &Peer, kept: Result<Request<Body>, &str>) -> Failed {
+    let mut text =
+        "it answers 421 (Misdirected Request): somebody else has this address by now".to_owned();
+    let request = match kept {
+        Ok(mut request) => {
+            let may = may_go_elsewhere(request.extensions_mut());
+            if !may {
+                text +=
+                    &format!("; the call was refused {MOST_REFUSALS} times before: it ends here");
+            }
+            may.then_some(request)
+        }
+        Err(why) => {
+            text += "; the call ends here, since ";
+            text += why;
+            None
+        }
+    };
     let refused = peer.error(ErrorKind::Refused, Evidence::Refused, text);
-    Failed::Error(refused.with_request(Some(request)))
+    Failed::Error(refused.with_request(request))
 }
 
 /// After so many refusals a request goes nowhere else, neither to another connection of the same

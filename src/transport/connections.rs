@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use crate::transport::{
     dial::{
@@ -19,7 +22,7 @@ use crate::transport::{
     },
     http2::{
         connection::Http2Connection,
-        pool::{self as pool2, Http2Pool, Place},
+        pool::{self as pool2, Http2Pool, Place, Rest},
     },
     peer::Peer,
     queue::Reply,
@@ -221,7 +224,8 @@ impl Connections {
     }
 
     /// Waits for a place on an HTTP/2 connection, and dials if there are too few. One that may be
-    /// `elsewhere` does not wait for the places of others.
+    /// `elsewhere` does not wait for the places of others, whether the last dial ended before it came or
+    /// after.
     pub(super) async fn http2(
         self: &Arc<Self>,
         orphan: bool,
@@ -246,6 +250,8 @@ impl Connections {
                 return Ok(Found::Other);
             }
             let (mut wait, dialling) = match self.http2.wait(before) {
+                pool2::Need::Full(_) if elsewhere => return Ok(Found::Full),
+                pool2::Need::Full(wait) => (wait, None),
                 pool2::Need::Wait(wait, dialling) => (wait, dialling),
                 pool2::Need::Retired => return Err(DialError::retired().into()),
             };
@@ -283,11 +289,22 @@ impl Connections {
                     self.http1.dial_ahead().connected(connection);
                     return dialling.switched();
                 }
-                Err(error) => return dialling.failed(&error),
+                Err(error) => return self.rest(dialling.failed(&error)).await,
             }
         }
         let text = "it closes each connection as soon as that is made";
-        dialling.failed(&DialError::new(text));
+        self.rest(dialling.failed(&DialError::new(text))).await;
+    }
+
+    /// An instance that serves others and takes no more connections is not dialled again at once.
+    async fn rest(&self, rest: Option<Rest>) {
+        if let Some(rest) = rest {
+            tokio::select! {
+                () = sleep(self.http2.options.redial_after) => {}
+                () = self.retirement() => {}
+            }
+            drop(rest);
+        }
     }
 
     /// One connection attempt, to learn whether there is a point in more.
@@ -325,3 +342,7 @@ const MOST_DIALS: u32 = 16;
 /// For how long a connection that is probed must be held: some round trips, and a process's turn
 /// to close what it accepted.
 const HELD: std::time::Duration = std::time::Duration::from_millis(50);
+
+#[cfg(test)]
+#[path = "connections_tests.rs"]
+mod tests;

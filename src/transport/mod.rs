@@ -17,8 +17,8 @@
 //! | all streams are taken on as many HTTP/2 connections as there may be | never sent: wherever there is room | a | nothing |
 //! | REFUSED_STREAM | not processed (RFC 9113, 8.7) | b | nothing |
 //! | GOAWAY with a last stream id below the call's | not processed (RFC 9113, 6.8): another connection of the same instance if NO_ERROR, else another instance | b | the connection, unless NO_ERROR |
-//! | the same over the call's own head: the first that is left out, 8 KiB and more, not NO_ERROR | not processed, and goes nowhere else | b | the connection |
-//! | 421 to a request that was made to say whom it means | not processed (RFC 9110, 15.5.20) | b | nothing |
+//! | the same over the call's own head: the first that is left out, 8 KiB and more, ENHANCE_YOUR_CALM, or twice in a row PROTOCOL_ERROR or COMPRESSION_ERROR | not processed, and goes nowhere else | b | the connection |
+//! | 421 to a request that was made to say whom it means | not processed (RFC 9110, 15.5.20): another instance, or an error | b | nothing |
 //! | a kept connection ended before a byte of the response, and the request is safe | unknown: once more over a new connection of the same instance | unknown | what comes of that |
 //! | the connection ended or broke with the call in flight | unknown | unknown | the connection |
 //! | what came is not HTTP, or its head is too large | unknown; over HTTP/2 a safe request that had no byte of it: once more | unknown | the connection |

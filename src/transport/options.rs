@@ -326,7 +326,11 @@ impl TransportBuilder {
     /// somebody else has by now, and the registry still lists, is found out. A
     /// [`Provider`](crate::provider::Provider) answers 421 then; nothing was done, and the request goes
     /// to another instance like one that was refused, if its body can be sent again (empty, bytes that
-    /// are there, over HTTP/2 up to 64 KiB of a stream; else the caller sees the 421). Default: what
+    /// are there, over HTTP/2 up to 64 KiB of a stream). If it cannot, or was refused three times before,
+    /// or there is nobody else, the call fails with an error of kind
+    /// [`Refused`](crate::transport::ErrorKind::Refused) that
+    /// [is unprocessed](crate::transport::Error::is_unprocessed): the 421 itself is seen only by who told
+    /// nothing, or wrote the header. Default: what
     /// [`http::Client`](crate::http::Client), [`BuildHttp`](crate::http::BuildHttp) and
     /// [`grpc::Channel`](crate::grpc::Channel) balance; without a balancer of these, none. Costs a
     /// header of some 60 bytes a request.

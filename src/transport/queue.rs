@@ -55,6 +55,11 @@ impl<C, E> Queue<C, E> {
         self.waiting.is_empty()
     }
 
+    /// Whether the call at this turn still waits.
+    pub(super) fn has(&self, turn: u64) -> bool {
+        self.waiting.binary_search_by_key(&turn, |w| w.turn).is_ok()
+    }
+
     /// Dials that are going on.
     pub(super) const fn dials(&self) -> usize {
         self.dials

@@ -79,9 +79,16 @@ impl<I> ReadFirst<I> {
         &self.io
     }
 
-    /// Whether a write failed: nothing that is written after that goes out.
+    /// Whether a write failed.
     pub(super) const fn has_failed(&self) -> bool {
         self.failed.is_some()
+    }
+
+    /// Whether nothing that is written goes out any more: a write failed, or all was read that will come.
+    /// HTTP/2 has told its calls of that end by then, and to some that they were not written; a peer that
+    /// only closed its own side would take what goes out after that.
+    pub(super) fn is_over(&self) -> bool {
+        self.has_failed() || self.drained && self.meanwhile == Meanwhile::Discard
     }
 
     /// What a write comes to after one that failed.
@@ -158,7 +165,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for ReadFirst<I> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.failed.is_some() {
+        if self.is_over() {
             return self.after_failure(cx, buf.len());
         }
         self.last = Last::Written;
@@ -184,7 +191,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for ReadFirst<I> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = bufs.iter().map(|buf| buf.len()).sum();
-        if self.failed.is_some() {
+        if self.is_over() {
             return self.after_failure(cx, length);
         }
         self.last = Last::Written;
@@ -267,6 +274,28 @@ mod tests {
         io.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer, b"413");
         assert!(io.write_all(b"more").await.is_err());
+    }
+
+    impl HasEnded for tokio::io::DuplexStream {
+        fn ended(&self) -> Option<io::Result<()>> {
+            None // the pipe says so itself
+        }
+    }
+
+    /// A peer that closed its own side reads on, and would process what it gets.
+    #[tokio::test]
+    async fn after_a_peer_s_end_http2_writes_nothing_more_and_http1_its_upload() {
+        for (meanwhile, expected) in [(Meanwhile::Discard, ""), (Meanwhile::Wait, "more")] {
+            let (ours, mut theirs) = tokio::io::duplex(64);
+            let mut io = ReadFirst::new(ours, meanwhile);
+            theirs.shutdown().await.unwrap();
+            assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
+            io.write_all(b"more").await.unwrap();
+            drop(io);
+            let mut arrived = String::new();
+            theirs.read_to_string(&mut arrived).await.unwrap();
+            assert_eq!(arrived, expected);
+        }
     }
 
     /// Gives one byte and then nothing, until the system says that it is broken.

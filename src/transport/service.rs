@@ -137,7 +137,9 @@ impl Transport {
                 Room::Waiting(waiting) => match ready!(Pin::new(&mut *waiting).poll(cx)) {
                     Reply::Connection(place) => self.room = Room::Held(place),
                     Reply::Full => match connections.http2.wait(Some(waiting.turn())) {
-                        pool::Need::Wait(wait, None) => self.room = Room::Waiting(wait),
+                        pool::Need::Wait(wait, None) | pool::Need::Full(wait) => {
+                            self.room = Room::Waiting(wait);
+                        }
                         pool::Need::Wait(_, Some(_)) | pool::Need::Retired => {
                             self.room = Room::None;
                             return Poll::Ready(());
@@ -162,7 +164,9 @@ impl Transport {
                         return Poll::Ready(());
                     }
                     match connections.http2.wait(None) {
-                        pool::Need::Wait(wait, None) => self.room = Room::Waiting(wait),
+                        pool::Need::Wait(wait, None) | pool::Need::Full(wait) => {
+                            self.room = Room::Waiting(wait);
+                        }
                         // A connection ended meanwhile: the call dials.
                         pool::Need::Wait(_, Some(_)) | pool::Need::Retired => {
                             return Poll::Ready(());

@@ -4,6 +4,7 @@ mod attacks;
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
 #[path = "../../examples/greeter/greeter.rs"]
 mod greeter;
+mod misdirected;
 mod provider;
 mod retry;
 mod told;

@@ -1,7 +1,7 @@
 //! An address that somebody else has by now, and the registry lists on: who is called says so, and
 //! the call goes elsewhere.
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use ::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::Router;
@@ -9,15 +9,15 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use tokio::net::TcpListener;
+use tokio::{io::AsyncReadExt, net::TcpListener};
 use tower_nacos::{
     http::{Body, Client},
     model::SERVICE_HEADER,
     provider,
-    transport::{ErrorKind, Protocol, Transport, TransportBuilder},
+    transport::{ErrorKind, Protocol, Retry, Transport, TransportBuilder},
 };
 
-use super::{World, soon};
+use super::{World, provider::peer, soon};
 
 /// Answers with the header that says whom the caller meant.
 async fn serve() -> SocketAddr {
@@ -71,7 +71,7 @@ async fn a_call_goes_elsewhere_from_an_address_that_somebody_else_has() {
         let uri = format!("nacos://{service}/v1");
         let mut seen = 0;
         for at in 0..40 {
-            // What cannot be sent again over HTTP/1 has the 421 for its answer.
+            // What is not kept over HTTP/1 goes nowhere else.
             let repeatable = at % 4 < 3 || protocol == Protocol::Http2;
             let request = match at % 4 {
                 0 => http.get(&uri),
@@ -79,13 +79,17 @@ async fn a_call_goes_elsewhere_from_an_address_that_somebody_else_has() {
                 2 => http.post(&uri, "body"),
                 _ => http.post(&uri, streamed()),
             };
-            let response = soon("an answer", request.send()).await.unwrap();
-            let status = response.status();
-            if !repeatable && status == StatusCode::MISDIRECTED_REQUEST {
-                seen += 1;
-                continue;
-            }
-            assert_eq!(status, 200, "{protocol:?}");
+            let response = match soon("an answer", request.send()).await {
+                Err(error) if !repeatable => {
+                    let text = error.to_string();
+                    assert!(text.contains("a stream is not kept"), "{text}");
+                    assert!(error.is_unprocessed());
+                    seen += 1;
+                    continue;
+                }
+                answered => answered.unwrap(),
+            };
+            assert_eq!(response.status(), 200, "{protocol:?}");
             let body = response.into_body().collect().await.unwrap();
             assert_eq!(body.to_bytes(), meant, "{protocol:?}");
         }
@@ -114,6 +118,81 @@ async fn who_is_somebody_else_everywhere_is_told_and_nothing_was_done() {
     let call = source.downcast_ref::<tower_nacos::endpoint::CallError>();
     let inner = call.unwrap().inner::<tower_nacos::transport::Error>();
     assert_eq!(inner.unwrap().kind(), ErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn however_many_are_somebody_else_and_whatever_the_body_a_caller_gets_an_error() {
+    for (protocol, service) in [(Protocol::Http1, "taken-5"), (Protocol::Http2, "taken-6")] {
+        let world = World::new().await;
+        let mut others = Vec::new();
+        for _ in 0..5 {
+            others.push(taken_over(&world, service).await.1);
+        }
+        let http = Client::builder(&world.nacos)
+            .transport(by(protocol))
+            .build();
+        let uri = format!("nacos://{service}/v1");
+        let asked = || others.iter().map(|other| other.report().misdirected);
+        for at in 0..4 {
+            let before: u64 = asked().sum();
+            let request = match at {
+                0 => http.get(&uri),
+                1 => http.post(&uri, ()),
+                2 => http.post(&uri, "body"),
+                _ => http.post(&uri, streamed()),
+            };
+            let called = soon("an answer", request.send()).await;
+            let error = called.expect_err("nobody is who is meant");
+            assert!(error.is_unprocessed(), "{protocol:?}: {error:?}");
+            let text = error.to_string();
+            assert!(text.contains("it answers 421"), "{protocol:?}: {text}");
+            let (asks, why) = match (at, protocol) {
+                (3, Protocol::Http1) => (1, "a stream is not kept over HTTP/1"),
+                _ => (4, "the call was refused 3 times before"),
+            };
+            assert!(text.contains(why), "{protocol:?}, {at}: {text}");
+            assert_eq!(asked().sum::<u64>() - before, asks, "{protocol:?}, {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_no_retry_and_follows_one() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let world = World::new().await;
+        let service = "taken-7";
+        let (_, other) = taken_over(&world, service).await;
+        let right = serve().await;
+        world.registry.register(service, &right.into());
+        let uri = format!("nacos://{service}/v1");
+        // Without a single try more than the first.
+        let none = Client::builder(&world.nacos)
+            .transport(by(protocol).retry(Retry::new().tries(0).percent(0)))
+            .build();
+        for _ in 0..20 {
+            let request = none.put(&uri, "body");
+            let response = soon("an answer", request.send()).await.unwrap();
+            assert_eq!(response.status(), 200, "{protocol:?}");
+        }
+        assert!(other.report().misdirected > 0);
+        // One that loses what it is given as well: from there to somebody else, and on to the right one.
+        let loses = peer(async |mut stream| {
+            let _ = stream.read(&mut [0; 4096]).await;
+        })
+        .await;
+        world.registry.register(service, &loses.into());
+        let some = Client::builder(&world.nacos)
+            .transport(by(protocol).retry(Retry::new().percent(100)))
+            .build();
+        let listed = some.service(service).unwrap();
+        let three = listed.subscription().wait_for(3, Duration::from_secs(20));
+        three.await.unwrap();
+        for _ in 0..20 {
+            let request = some.put(&uri, "body");
+            let response = soon("an answer", request.send()).await.unwrap();
+            assert_eq!(response.status(), 200, "{protocol:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -39,6 +39,35 @@ async fn with_the_first_byte_of_an_answer_nothing_is_sent_once_more() {
 }
 
 #[tokio::test]
+async fn over_http2_too_an_answer_that_began_is_an_answer() {
+    // An interim one (`:status: 103`), and the first piece of a head.
+    for (flags, head) in [(4, &[0x08, 3, b'1', b'0', b'3'][..]), (0, &[0x88])] {
+        let peer = Peer::start(move |socket, _| async move {
+            let Some(mut frames) = Frames::accept(socket).await else {
+                return;
+            };
+            if let Some(first) = frames.next().await {
+                frames.answer(first.stream).await;
+            }
+            if let Some(second) = frames.next().await {
+                frames.send(HEADERS, flags, second.stream, head).await;
+            }
+        })
+        .await;
+        let transport = alone(peer.address, builder(Protocol::Http2));
+        let first = soon("the first", transport.clone().oneshot(get("/"))).await;
+        assert_eq!(first.unwrap().status(), 200);
+        let lost = failure(&transport, get("/")).await;
+        assert_eq!(
+            (lost.kind(), lost.evidence()),
+            (ErrorKind::Lost, Evidence::Unknown),
+            "{lost}"
+        );
+        assert_eq!(peer.connections.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test]
 async fn headers_that_are_too_large_name_the_option() {
     let one = Peer::start(|mut socket, _| async move {
         read_request(&mut socket, 0).await;

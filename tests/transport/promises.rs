@@ -506,15 +506,15 @@ async fn instances_killed_under_load_lose_only_what_a_connection_had_taken() {
                     Err(_) => tokio::task::yield_now().await,
                 }
             };
-            servers.push(Server::on(listener, u32::MAX));
-            // Not before it is back, so that there is one to go to.
-            let out = || balance.explain(&address.into()).to_string();
+            let back = Server::on(listener, u32::MAX);
+            // Not before it serves again, so that there is one to go to.
             soon("a probe", async {
-                while out().contains("could not be reached") {
+                while back.ids().is_empty() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             })
             .await;
+            servers.push(back);
         }
         killing.store(false, Ordering::SeqCst);
         let (mut answered, mut lost) = (0, 0);

@@ -1,4 +1,4 @@
-use std::{mem, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -32,10 +32,8 @@ pub(crate) struct Health {
     level: u32,
     /// When a dial last failed.
     failed: Option<Instant>,
-    /// Calls that were lost in a row.
+    /// Calls that were lost since an answer last came whole.
     lost: u16,
-    /// As many as had been when the last answer came: it was none if its body breaks off.
-    excused: u16,
     /// How often it was an outlier, as far as that is not forgotten.
     times: u32,
     /// Since when it is no outlier any more.
@@ -84,11 +82,14 @@ pub(crate) enum Event {
     },
     /// One ended with a call on it that had been answered, as far as the body.
     BrokeOff,
-    /// An answer came.
+    /// An answer came, or the head of one.
     Answered {
         probe: bool,
         how: Answer,
     },
+    /// All of an answer came: heads alone are none, since each may break off, and calls that are made at
+    /// once have them between each other's ends.
+    Completed,
     /// It did badly once too often in a row, and may be ejected for it.
     Condemned {
         for_losses: bool,
@@ -168,7 +169,6 @@ impl Health {
                 too_many_lost = self.is_one_too_many(rules);
             }
             Event::BrokeOff => {
-                self.lost = self.lost.saturating_add(mem::take(&mut self.excused));
                 self.lost_call(false, now, outliers);
                 too_many_lost = self.is_one_too_many(rules);
             }
@@ -176,6 +176,7 @@ impl Health {
                 let probe = self.ends_probe(probe);
                 self.answered(probe, how, now, outliers);
             }
+            Event::Completed => self.lost = 0,
             Event::Condemned { for_losses } => {
                 if from != Standing::Ejected {
                     self.for_losses = for_losses;
@@ -184,7 +185,7 @@ impl Health {
             }
             Event::Pardoned => {
                 if from == Standing::Outlier {
-                    self.forget_losses();
+                    self.lost = 0;
                     self.open(now);
                 }
             }
@@ -256,7 +257,7 @@ impl Health {
     /// Whether an answer would be news.
     pub(crate) fn awaits_answer(&self) -> bool {
         match self.standing {
-            Standing::Open => self.level > 0 || self.lost > 0 || self.excused > 0,
+            Standing::Open => self.level > 0 || self.lost > 0,
             Standing::Suspect => true,
             Standing::Ejected | Standing::Outlier => false,
         }
@@ -323,7 +324,6 @@ impl Health {
             && self.probe == Probe::Nobody
             && self.level == 0
             && self.lost == 0
-            && self.excused == 0
             && self.times == 0
     }
 
@@ -404,14 +404,9 @@ impl Health {
         let counts = matches!(self.standing, Standing::Open | Standing::Suspect);
         let too_many = counts && rules.most_lost > 0 && self.lost >= rules.most_lost;
         if too_many {
-            self.forget_losses();
+            self.lost = 0;
         }
         too_many
-    }
-
-    const fn forget_losses(&mut self) {
-        self.lost = 0;
-        self.excused = 0;
     }
 
     fn answered(&mut self, probe: bool, how: Answer, now: Instant, outliers: &Outliers) {
@@ -430,7 +425,6 @@ impl Health {
             },
         }
         self.level = 0;
-        self.excused = mem::take(&mut self.lost);
         self.open(now);
     }
 
@@ -460,7 +454,7 @@ impl Health {
         self.due = now.checked_add(rest.min(outliers.longest).min(ENDLESS));
         self.standing = Standing::Outlier;
         self.asked = false;
-        self.forget_losses();
+        self.lost = 0;
         if self.probe != Probe::Own {
             self.probe = Probe::Nobody;
         }

@@ -62,12 +62,13 @@ const fn answered(probe: bool, how: Answer) -> Step {
     Step::Happens(Event::Answered { probe, how })
 }
 
-const STEPS: [Step; 29] = [
+const STEPS: [Step; 30] = [
     Step::Happens(Event::Unreachable { probe: false }),
     Step::Happens(Event::Unreachable { probe: true }),
     Step::Happens(Event::Lost { probe: false }),
     Step::Happens(Event::Lost { probe: true }),
     Step::Happens(Event::BrokeOff),
+    Step::Happens(Event::Completed),
     answered(false, Answer::Well),
     answered(true, Answer::Well),
     answered(false, Answer::Badly),
@@ -226,9 +227,9 @@ impl World {
         let was_answered = matches!(event, Event::Answered { .. });
         if was_answered && (to == Standing::Open) {
             self.rest = Duration::ZERO;
-            // But for how its body ends, which the next answer makes no news.
+            // Once it is there as a whole.
             let mut next = self.health.clone();
-            let _ = next.apply(event, self.now, &RULES, &OUTLIERS);
+            let _ = next.apply(Event::Completed, self.now, &RULES, &OUTLIERS);
             let news = next.awaits_answer() || self.health.is_on_probation();
             return news.then_some("an answer makes it whole");
         }
@@ -366,6 +367,7 @@ impl World {
                     probe,
                     how: Answer::Well,
                 });
+                self.happens(Event::Completed);
             }
             if self.health.standing() == Standing::Open {
                 assert!(!self.health.is_on_probation() && !self.health.awaits_answer());

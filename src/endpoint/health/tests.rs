@@ -65,7 +65,9 @@ fn five_calls_lost_in_a_row_are_too_many_and_an_answer_between_begins_anew() {
             probe: false,
             how: Answer::Badly,
         };
-        let _ = health.apply(answered, start, &RULES, &OUTLIERS);
+        for event in [answered, Event::Completed] {
+            let _ = health.apply(event, start, &RULES, &OUTLIERS);
+        }
     }
 }
 
@@ -91,6 +93,7 @@ fn five_responses_that_break_off_in_a_row_are_too_many_and_a_whole_one_between_b
     for _ in 0..20 {
         assert!(!breaks_off(&mut health) && !breaks_off(&mut health));
         happens(&mut health, head);
+        happens(&mut health, Event::Completed);
     }
     // Among those that were lost before their answer they count as one of them.
     let mut health = Health::default();
@@ -102,6 +105,33 @@ fn five_responses_that_break_off_in_a_row_are_too_many_and_a_whole_one_between_b
         happens(&mut health, Event::Lost { probe: false }),
     ];
     assert_eq!(lost, [false, false, false, false, true]);
+}
+
+/// Of calls that are made at once the heads come between each other's ends.
+#[test]
+fn responses_that_break_off_are_counted_however_many_are_open_at_once() {
+    let start = crate::endpoint::clock::now();
+    for at_once in 1..=8 {
+        let mut health = Health::default();
+        let mut happens = |event| {
+            let effect = health.apply(event, start, &RULES, &OUTLIERS);
+            effect.too_many_lost
+        };
+        let head = Event::Answered {
+            probe: false,
+            how: Answer::Well,
+        };
+        for _ in 0..at_once {
+            happens(head);
+        }
+        let mut lost = 1;
+        while !happens(Event::BrokeOff) {
+            lost += 1;
+            assert!(lost <= 5, "{at_once} at once");
+            happens(head);
+        }
+        assert_eq!(lost, 5, "{at_once} at once");
+    }
 }
 
 #[test]

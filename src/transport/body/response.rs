@@ -93,7 +93,9 @@ impl ResponseBody {
 
     /// It broke off: with its connection that counts like any call that was lost.
     fn fail(&mut self, error: &Error) {
-        if let (Verdict::Lost(reason), Some(in_flight)) = (error.verdict(), &self.with.in_flight) {
+        if let Verdict::Lost(reason) = error.verdict()
+            && let Some(in_flight) = self.with.in_flight.take()
+        {
             in_flight.lost(&reason);
         }
         self.kind = Kind::Ended;

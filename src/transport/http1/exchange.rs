@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use crate::transport::{
     attempt::{
-        Back, Failed, Past, is_sent_once_more, lost, may_be_sent_once_more, may_go_elsewhere,
-        misdirected, was_sent_before,
+        Back, Failed, Past, is_sent_once_more, lost, may_be_sent_once_more, misdirected,
+        was_sent_before,
     },
     body::request::{Body, Kind},
     error::{Error, ErrorKind, Evidence},
@@ -30,8 +30,8 @@ pub(in crate::transport) async fn exchange(
     let once_more = pool.options.once_more && !fresh && may_be_sent_once_more(&request);
     let reads = connection.reads();
     let there = !matches!(request.body().0, Kind::Stream(_));
-    let tells = there && pool.peer.named.tells(request.headers());
-    let copied = once_more || tells;
+    let tells = pool.peer.named.tells(request.headers());
+    let copied = once_more || tells && there;
     let before = was_sent_before(request.extensions());
     if copied {
         connection.copy(&request);
@@ -49,12 +49,16 @@ pub(in crate::transport) async fn exchange(
         Ok(response) => {
             connection.heed(response.headers());
             if tells && response.status() == StatusCode::MISDIRECTED_REQUEST {
-                let mut request = connection.copied();
-                if may_go_elsewhere(request.extensions_mut()) {
+                let kept = if copied {
+                    let mut request = connection.copied();
                     former.restore(&mut request);
-                    return Err(misdirected(&pool.peer, request));
-                }
-            } else if copied {
+                    Ok(request)
+                } else {
+                    Err("a stream is not kept over HTTP/1 to send it again")
+                };
+                return Err(misdirected(&pool.peer, kept));
+            }
+            if copied {
                 connection.forget();
             }
             let pool = Arc::clone(pool);

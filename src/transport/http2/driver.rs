@@ -12,13 +12,14 @@ use std::{
 use bytes::Bytes;
 use h2::{PingPong, Reason, client};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     sync::oneshot,
     time::{Instant, Sleep, sleep_until},
 };
 
 use crate::{
     endpoint,
-    tls::Socket,
+    tls::{HasEnded, Socket},
     transport::http2::{
         connection::Streams,
         io::Http2Io,
@@ -27,8 +28,11 @@ use crate::{
 };
 
 /// The task of a connection.
-pub(in crate::transport) struct Driver {
-    pub(in crate::transport) connection: client::Connection<Http2Io<Socket>, Bytes>,
+pub(in crate::transport) struct Driver<I = Socket>
+where
+    I: AsyncRead + AsyncWrite + HasEnded + Unpin,
+{
+    pub(in crate::transport) connection: client::Connection<Http2Io<I>, Bytes>,
     pub(in crate::transport) state: Arc<Streams>,
     /// No more streams than this, whatever the peer says.
     pub(in crate::transport) most_streams: usize,
@@ -43,6 +47,8 @@ pub(in crate::transport) struct Driver {
     pub(in crate::transport) complaints: Arc<AtomicU32>,
     /// Whether it has let other tasks go first since it was woken.
     pub(in crate::transport) yielded: bool,
+    /// Whether the connection has ended by itself, all that came being looked at.
+    pub(in crate::transport) ended: bool,
 }
 
 /// Looks after a peer that is silent while streams are open.
@@ -64,7 +70,7 @@ pub(in crate::transport) struct Idle {
     said: u64,
 }
 
-impl Driver {
+impl<I: AsyncRead + AsyncWrite + HasEnded + Unpin> Driver<I> {
     fn is_unused(&self) -> bool {
         self.state.in_use.load(Ordering::SeqCst) == 0
     }
@@ -103,7 +109,7 @@ impl Driver {
     }
 }
 
-impl Future for Driver {
+impl<I: AsyncRead + AsyncWrite + HasEnded + Unpin> Future for Driver<I> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -118,6 +124,7 @@ impl Future for Driver {
         }
         this.yielded = false;
         if let Poll::Ready(ended) = Pin::new(&mut this.connection).poll(cx) {
+            this.ended = true;
             this.state.closed.store(true, Ordering::SeqCst);
             if let Err(error) = ended {
                 if is_complaint(&error) {
@@ -155,9 +162,13 @@ impl Future for Driver {
     }
 }
 
-impl Drop for Driver {
-    /// Also with its runtime.
+impl<I: AsyncRead + AsyncWrite + HasEnded + Unpin> Drop for Driver<I> {
+    /// Also with its runtime. What was read and not looked at goes with it: before the calls on it learn
+    /// that, no answer of theirs counts as complete.
     fn drop(&mut self) {
+        if !self.ended {
+            self.state.traffic.streams.forget_ends();
+        }
         self.state.closed.store(true, Ordering::SeqCst);
         (self.changed)();
     }
@@ -236,6 +247,9 @@ pub(in crate::transport) fn is_complaint(error: &h2::Error) -> bool {
         && error.to_string().contains("too_many_pings")
 }
 
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod dropped;
 #[cfg(test)]
 #[path = "ping_tests.rs"]
 mod tests;

@@ -5,7 +5,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 
 use crate::transport::{
-    attempt::{Failed, may_be_sent_once_more, may_go_elsewhere, misdirected},
+    attempt::{Failed, may_be_sent_once_more, misdirected},
     body::{
         recording::Recording,
         request::{Body, Kind},
@@ -28,7 +28,7 @@ pub(in crate::transport) async fn exchange(
     let once_more = place.pool().options.once_more
         && place.connection().has_answered()
         && may_be_sent_once_more(&request);
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let peer = &place.pool().peer;
     let tells = peer.named.tells(&parts.headers);
     let head = match form::for_http2(&parts, &body, &peer.named, peer.secure) {
@@ -86,14 +86,12 @@ pub(in crate::transport) async fn exchange(
     };
     match response.await {
         Ok(response) => {
-            if tells
-                && response.status() == StatusCode::MISDIRECTED_REQUEST
-                && may_go_elsewhere(&mut parts.extensions)
-                && let Some(body) = sent.take_back()
-            {
+            if tells && response.status() == StatusCode::MISDIRECTED_REQUEST {
                 held.place().connection().answered();
-                let request = Request::from_parts(parts, body);
-                let failed = misdirected(&held.place().pool().peer, request);
+                let body = sent.take_back();
+                let kept = body.map(|body| Request::from_parts(parts, body));
+                let kept = kept.ok_or("more of its body was sent than is kept to send it again");
+                let failed = misdirected(&held.place().pool().peer, kept);
                 drop(held);
                 return Err(failed);
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, request::Parts};
+use http::{Extensions, Request, request::Parts};
 
 use crate::transport::{
     attempt::{
@@ -104,12 +104,12 @@ impl Ended {
         let refused = error.is_reset() && error.is_remote() && reason == h2::Reason::REFUSED_STREAM;
         if left_out {
             pool.retire(connection);
+            let size = size_of(&parts);
+            let mut parts = parts;
             // The guilty one would end one more connection wherever it goes.
-            if reason != h2::Reason::NO_ERROR
-                && !is_complaint(&error)
-                && connection.told().is_first_left_out(stream)
-                && let size = size_of(&parts)
+            if connection.told().is_first_left_out(stream)
                 && size > LARGE
+                && is_guilty(&error, reason, &mut parts.extensions)
             {
                 let why = format!(
                     "it closed the connection over the call's headers ({reason}): they are {size} \
@@ -145,8 +145,13 @@ impl Ended {
             unknown(ErrorKind::Protocol, text).because(error)
         } else {
             pool.retire(connection);
-            // What was wrong with an answer that came is perhaps this one's doing.
-            let innocent = !error.is_go_away() || connection.told().is_untouched(stream);
+            let told = connection.told();
+            let innocent = match error.is_go_away() {
+                // What was wrong with an answer that came is perhaps this one's doing.
+                true => told.is_untouched(stream),
+                // A byte of an answer says that the request was taken.
+                false => !told.has_begun(stream),
+            };
             if once_more
                 && innocent
                 && let Some(body) = sent.take_back()
@@ -182,6 +187,28 @@ fn size_of(parts: &Parts) -> usize {
         .map_or(0, |path| path.as_str().len());
     path + headers.sum::<usize>()
 }
+
+/// Whether a head, large and the first that a GOAWAY left out, is what the peer ended the connection for.
+fn is_guilty(error: &h2::Error, reason: h2::Reason, extensions: &mut Extensions) -> bool {
+    match reason {
+        // So nginx, which says no more, and hyper (`too_many_continuations`) speak of heads; others who
+        // speak of resets, PINGs or DATA say so besides.
+        h2::Reason::ENHANCE_YOUR_CALM => {
+            let text = error.to_string();
+            !text.ends_with(')') || text.contains("continuation") || text.contains("header")
+        }
+        // So Go and netty do; but these may be about anything that anybody sent. Who is the first left
+        // out twice in a row is it.
+        h2::Reason::PROTOCOL_ERROR | h2::Reason::COMPRESSION_ERROR => {
+            extensions.insert(LeftOutFirst).is_some()
+        }
+        _ => false,
+    }
+}
+
+/// In a request's extensions: a connection ended before it that may have ended over its head.
+#[derive(Clone, Copy)]
+struct LeftOutFirst;
 
 /// A head that may be too much. Servers take this by default: nginx 8 KiB a field, hyper 16 KiB in all,
 /// Go 1 MiB.

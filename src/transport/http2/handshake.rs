@@ -81,6 +81,7 @@ async fn settle(
             .map(|age| Box::pin(sleep_until(endpoint::now() + age))),
         complaints: Arc::clone(complaints),
         yielded: false,
+        ended: false,
     });
     match settles.await {
         Ok(Ok(())) => Ok(Http2Connection::new(sender, state)),

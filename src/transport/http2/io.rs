@@ -50,9 +50,9 @@ impl<I> Http2Io<I> {
         }
     }
 
-    /// Whether a write had `failed` before, and what came of this one.
-    fn wrote(&self, failed: bool, polled: &Poll<io::Result<usize>>) {
-        if failed || polled.is_pending() {
+    /// Whether writes were `over` before, and what came of this one.
+    fn wrote(&self, over: bool, polled: &Poll<io::Result<usize>>) {
+        if over || polled.is_pending() {
             return;
         }
         // TLS fails with what it had written before still uncounted: a record of a request may
@@ -91,9 +91,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Http2Io<I> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let failed = self.io.has_failed();
+        let over = self.io.is_over();
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.wrote(failed, &polled);
+        self.wrote(over, &polled);
         polled
     }
 
@@ -110,9 +110,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Http2Io<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let failed = self.io.has_failed();
+        let over = self.io.is_over();
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.wrote(failed, &polled);
+        self.wrote(over, &polled);
         polled
     }
 

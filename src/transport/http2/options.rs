@@ -12,6 +12,8 @@ pub(in crate::transport) struct Http2Options {
     pub(in crate::transport) connection_window: u32,
     pub(in crate::transport) idle_timeout: Option<Duration>,
     pub(in crate::transport) max_age: Option<Duration>,
+    /// For how long an instance that serves others and takes no more connections is not dialled.
+    pub(in crate::transport) redial_after: Duration,
     /// Whether a safe request whose kept connection closed is sent once more.
     pub(in crate::transport) once_more: bool,
 }
@@ -34,6 +36,8 @@ impl Default for Http2Options {
             connection_window: MAX_WINDOW,
             idle_timeout: None,
             max_age: None,
+            // As rarely as a dead instance is for calls that have no other.
+            redial_after: Duration::from_millis(250),
             once_more: true,
         }
     }

@@ -5,14 +5,6 @@ use std::{future::poll_fn, sync::Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
-use crate::tls::HasEnded;
-
-impl HasEnded for DuplexStream {
-    fn ended(&self) -> Option<std::io::Result<()>> {
-        None // the pipe says so itself
-    }
-}
-
 const PING: u8 = 6;
 const ACK: u8 = 1;
 

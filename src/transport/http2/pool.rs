@@ -3,7 +3,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -27,6 +27,9 @@ pub(in crate::transport) struct Http2Pool {
     state: Mutex<State>,
     /// Calls that wait: while there are any no other call goes before them.
     waiting: AtomicUsize,
+    /// Whether a dial failed just now while connections were open: the instance serves those it has, and
+    /// takes no more.
+    refuses: AtomicBool,
     /// How often the instance complained of too many PINGs.
     complaints: Arc<AtomicU32>,
 }
@@ -47,6 +50,8 @@ pub(in crate::transport) struct Place {
 pub(in crate::transport) enum Need {
     /// Wait, and dial if there is a turn to.
     Wait(Wait, Option<Dialling>),
+    /// Wait for what others give back: there will be no further connection for now.
+    Full(Wait),
     /// The instance left.
     Retired,
 }
@@ -63,6 +68,10 @@ pub(in crate::transport) struct Dialling {
     over: bool,
 }
 
+/// After a dial that failed while connections are open: until this is dropped there is no other, unless
+/// they all end.
+pub(in crate::transport) struct Rest(Arc<Http2Pool>);
+
 impl Http2Pool {
     pub(in crate::transport) fn new(peer: Arc<Peer>, options: Http2Options) -> Self {
         Self {
@@ -75,6 +84,7 @@ impl Http2Pool {
                 closed: false,
             }),
             waiting: AtomicUsize::new(0),
+            refuses: AtomicBool::new(false),
             complaints: Arc::default(),
         }
     }
@@ -107,11 +117,17 @@ impl Http2Pool {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let left = self.serve(&mut state);
         let dialling = self.may_dial(&mut state);
+        // Whoever dials tells all who wait what came of it; if nobody does, nobody will.
+        let is_left = !state.dialling && state.queue.has(joined.turn);
+        let is_full = is_left && self.is_full();
         drop(state);
         drop(left);
         let pool = Arc::clone(self);
         let wait = Wait { pool, joined };
-        Need::Wait(wait, dialling)
+        match is_full {
+            true => Need::Full(wait),
+            false => Need::Wait(wait, dialling),
+        }
     }
 
     /// The turn to dial, if somebody waits for that, or `ahead` of any call.
@@ -128,7 +144,7 @@ impl Http2Pool {
     }
 
     fn turn(self: &Arc<Self>, state: &mut State) -> Option<Dialling> {
-        if state.dialling || state.closed || self.open() >= self.options.max_connections {
+        if state.dialling || state.closed || !self.may_have_more() {
             return None;
         }
         state.dialling = true;
@@ -138,6 +154,12 @@ impl Http2Pool {
         })
     }
 
+    /// Whether a dial may come to a further connection.
+    fn may_have_more(&self) -> bool {
+        let open = self.open();
+        open == 0 || open < self.options.max_connections && !self.refuses.load(Ordering::SeqCst)
+    }
+
     /// How many connections take calls.
     fn open(&self) -> usize {
         let list = self.list.load();
@@ -145,13 +167,16 @@ impl Http2Pool {
         list.iter().filter(|c| !c.is_closed()).count()
     }
 
-    /// Whether all places on as many connections as there may be are taken.
+    /// Whether all places on as many connections as there may be are taken, or as can be had now.
     /// One that takes no stream at all is not full but as good as gone: a call finds out.
     pub(in crate::transport) fn is_full(&self) -> bool {
         let list = self.list.load();
         let list = list.get().map_or(&[][..], |list| list);
         let open = list.iter().filter(|c| !c.is_closed() && !c.takes_none());
-        open.count() >= self.options.max_connections
+        match open.count() {
+            0 => false,
+            open => open >= self.options.max_connections || self.refuses.load(Ordering::SeqCst),
+        }
     }
 
     /// Gives those who wait what places there are. One that is left over since they are gone is
@@ -231,9 +256,11 @@ impl Http2Pool {
             None
         };
         let left = self.serve(&mut state);
-        if !state.dialling && self.open() < self.options.max_connections {
+        if state.dialling {
+            // Who dials tells.
+        } else if self.may_have_more() {
             state.queue.let_dial();
-        } else if !state.dialling && !self.is_full() {
+        } else if !self.is_full() {
             state.queue.tell_all(|| Reply::Again);
         }
         drop(state);
@@ -337,14 +364,22 @@ impl Dialling {
         more.then_some(self)
     }
 
-    /// It failed: for all who wait, unless there are connections whose places will be given back.
-    pub(in crate::transport) fn failed(mut self, error: &DialError) {
+    /// It failed: for all who wait. If there are connections whose places will be given back, it says
+    /// only that there are no more: who can turn elsewhere does, the others wait for those, and
+    /// nobody dials until what this yields is dropped.
+    #[must_use]
+    pub(in crate::transport) fn failed(mut self, error: &DialError) -> Option<Rest> {
         self.over = true;
         let mut state = self.pool.lock();
         state.dialling = false;
         if self.pool.open() == 0 {
             state.queue.tell_all(|| Reply::Failed(error.clone()));
+            return None;
         }
+        self.pool.refuses.store(true, Ordering::SeqCst);
+        state.queue.tell_all(|| Reply::Full);
+        drop(state);
+        Some(Rest(Arc::clone(&self.pool)))
     }
 
     /// It came to HTTP/1: nobody is to wait here.
@@ -353,6 +388,13 @@ impl Dialling {
         let mut state = self.pool.lock();
         state.dialling = false;
         state.queue.tell_all(|| Reply::Again);
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.0.refuses.store(false, Ordering::SeqCst);
+        self.0.changed(); // who waits longest dials
     }
 }
 

@@ -54,6 +54,18 @@ impl Streams {
         self.begun_last.load(Ordering::Acquire) <= KEPT && !self.begun.contains(stream)
     }
 
+    /// Whether an answer began that is not told as a whole: an interim one came, or the first piece of a
+    /// head.
+    pub(in crate::transport) fn has_begun(&self, stream: u32) -> bool {
+        self.begun.contains(stream)
+    }
+
+    /// Who read the connection stops before all of what was read is looked at: no answer is known to be
+    /// complete.
+    pub(in crate::transport) fn forget_ends(&self) {
+        self.ended.clear();
+    }
+
     /// Whether it is the first stream that a GOAWAY left out. Heads are read in the order of streams:
     /// it was this one's that was too much, if one was.
     pub(in crate::transport) fn is_first_left_out(&self, stream: u32) -> bool {
@@ -70,6 +82,12 @@ impl Recent {
         let at = self.next.load(Ordering::Relaxed);
         self.streams[at % KEPT].store(stream, Ordering::Release);
         self.next.store(at.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        for stream in &self.streams {
+            stream.store(0, Ordering::Release);
+        }
     }
 
     fn contains(&self, stream: u32) -> bool {
