@@ -127,6 +127,7 @@ fn every_option_is_read_from_each_source() {
         ("tries", "2"),
         ("first_retry", "1s"),
         ("retry_cap", "1s"),
+        ("services_interval", "10s"),
         ("safety_read", "1m"),
         ("max_connection_age", "1h"),
         ("max_message_size", "1KiB"),

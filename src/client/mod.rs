@@ -39,6 +39,7 @@ mod state;
 #[cfg(feature = "tls")]
 mod tls;
 mod url;
+mod watch_all;
 mod witness;
 
 #[cfg(feature = "ram")]
@@ -54,4 +55,5 @@ pub use self::{
     error::{CloseError, ConfigError, ConnectError, RequestError},
     server_address::{InvalidServer, ServerAddress},
     state::ConnectionState,
+    watch_all::{WatchAll, Watched},
 };
