@@ -24,7 +24,7 @@ mod transcript;
 
 use transcript::{Line, load};
 
-const SCENARIOS: [&str; 12] = [
+const SCENARIOS: [&str; 13] = [
     "acks",
     "burst",
     "clusters",
@@ -37,11 +37,15 @@ const SCENARIOS: [&str; 12] = [
     "weights",
     "errors",
     "namespaces",
+    "fuzzy",
 ];
 
 /// A push leaves 500 ms after the change in the machine, up to this much later in the recordings.
 const DELAY: u64 = 500;
 const LATE: u64 = 640;
+/// How clients acknowledge lists, and what is told of watched patterns.
+const PUSHED: &str = "NotifySubscriberResponse";
+const WATCHED: &str = "NamingFuzzyWatchChangeNotifyResponse";
 /// After this long without anybody doing anything, all lists have settled.
 const QUIET: u64 = 1_200;
 
@@ -59,8 +63,10 @@ struct Replay {
     /// Other frames on the stream, ours and the recorded ones.
     frames: BTreeMap<String, [Vec<(String, Value)>; 2]>,
     ends: BTreeMap<String, [Option<String>; 2]>,
-    unacked: BTreeMap<ConnId, VecDeque<String>>,
-    owed: BTreeMap<ConnId, VecDeque<Value>>,
+    /// Frames that wait for their acknowledgement, and acknowledgements that wait for their frame, by
+    /// connection and type of the acknowledgement.
+    unacked: BTreeMap<(ConnId, &'static str), VecDeque<String>>,
+    owed: BTreeMap<(ConnId, &'static str), VecDeque<Value>>,
     /// In how many namespaces a connection subscribed to a service: a push does not say which.
     namespaces: BTreeMap<(String, String), BTreeSet<String>>,
     changes: BTreeMap<String, Vec<u64>>,
@@ -205,23 +211,25 @@ impl Replay {
         let now = self.at(line.ms);
         match &*line.kind {
             "ClientDetectionResponse" => {} // answered as it came
-            "NotifySubscriberResponse" => {
-                // Ids differ: an acknowledgement goes to the oldest push that has none, or waits.
-                let unacked = self.unacked.entry(conn).or_default().pop_front();
-                match unacked {
-                    Some(id) => self.ack(conn, id, line.body.clone(), line.ms),
-                    None => self
-                        .owed
-                        .entry(conn)
-                        .or_default()
-                        .push_back(line.body.clone()),
-                }
-            }
+            PUSHED => self.on_ack(conn, PUSHED, line),
+            WATCHED => self.on_ack(conn, WATCHED, line),
             _ => {
                 if self.streams.insert(conn) {
                     self.machine.handle_stream_opened(conn, now);
                 }
                 self.machine.handle_stream(conn, &line.encoded(), now);
+            }
+        }
+    }
+
+    /// Ids differ: an acknowledgement goes to the oldest frame that has none, or waits.
+    fn on_ack(&mut self, conn: ConnId, kind: &'static str, line: &Line) {
+        let unacked = self.unacked.entry((conn, kind)).or_default().pop_front();
+        match unacked {
+            Some(id) => self.ack(conn, kind, id, line.body.clone(), line.ms),
+            None => {
+                let owed = self.owed.entry((conn, kind)).or_default();
+                owed.push_back(line.body.clone());
             }
         }
     }
@@ -333,11 +341,7 @@ impl Replay {
             "NotifySubscriberRequest" => {
                 let (service, list) = pushed(&body);
                 self.ours.entry((name, service)).or_default().push(list);
-                let id = frame.field("/requestId").unwrap();
-                match self.owed.entry(conn).or_default().pop_front() {
-                    Some(ack) => self.ack(conn, id, ack, ms),
-                    None => self.unacked.entry(conn).or_default().push_back(id),
-                }
+                self.await_ack(conn, PUSHED, frame, ms);
             }
             "ClientDetectionRequest" => {
                 if !self.deaf.contains(&name) {
@@ -348,14 +352,27 @@ impl Replay {
                 }
             }
             kind => {
-                self.frames.entry(name).or_default()[0].push((kind.to_owned(), comparable(&body)))
+                let frames = self.frames.entry(name).or_default();
+                frames[0].push((kind.to_owned(), comparable(&body)));
+                if kind.starts_with("NamingFuzzyWatch") {
+                    self.await_ack(conn, WATCHED, frame, ms);
+                }
             }
         }
     }
 
-    fn ack(&mut self, conn: ConnId, id: String, mut body: Value, ms: u64) {
+    fn await_ack(&mut self, conn: ConnId, kind: &'static str, frame: &Frame, ms: u64) {
+        let id = frame.field("/requestId").unwrap();
+        let owed = self.owed.entry((conn, kind)).or_default().pop_front();
+        match owed {
+            Some(ack) => self.ack(conn, kind, id, ack, ms),
+            None => self.unacked.entry((conn, kind)).or_default().push_back(id),
+        }
+    }
+
+    fn ack(&mut self, conn: ConnId, kind: &str, id: String, mut body: Value, ms: u64) {
         body["requestId"] = json!(id);
-        let ack = Frame::new("NotifySubscriberResponse", body.to_string());
+        let ack = Frame::new(kind, body.to_string());
         let now = self.at(ms);
         self.machine.handle_stream(conn, &ack.encode(), now);
     }

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, future::Future, time::Duration};
 
 use tokio::time::timeout;
 use tower_nacos::{
-    client::Client,
+    client::{Client, WatchAll, Watched},
     directory::{ServiceChange, ServiceChanges},
     model::{Instance, ServiceFilter, ServiceName},
     testing::{Fault, Profile, Registry, Script},
@@ -112,8 +112,13 @@ async fn services_come_and_go(server: Server, goes: bool) {
 }
 
 #[tokio::test]
-async fn embedded_tells_pages_of_its_services() {
+async fn embedded_has_pages_of_its_services() {
     services_come_and_go(Server::Embedded(embedded(Profile::V2_5).await), false).await;
+}
+
+#[tokio::test]
+async fn embedded_tells_of_its_services() {
+    services_come_and_go(Server::Embedded(embedded(Profile::V3_1).await), true).await;
 }
 
 #[tokio::test]
@@ -165,7 +170,7 @@ async fn a_service_that_is_not_on_the_pages_any_longer_goes() {
 
 #[tokio::test]
 async fn a_restarted_registry_takes_no_service_away() {
-    for profile in [Profile::V2_5] {
+    for profile in [Profile::V2_5, Profile::V3_1] {
         let registry = embedded(profile).await;
         for n in 0..20 {
             registry.register(format!("shop@@order-{n:02}"), &instance(1000 + n));
@@ -208,6 +213,218 @@ async fn who_drops_the_last_handle_ends_the_reading() {
         .await
         .unwrap();
     assert_eq!(reads(), before);
+}
+
+#[tokio::test]
+async fn who_drops_the_last_handle_ends_the_watch() {
+    let registry = embedded(Profile::V3_1).await;
+    let client = eager(&registry.addr()).await;
+    let list = soon("services", client.services(orders())).await.unwrap();
+    let again = soon("again", client.services(orders())).await.unwrap();
+    let pattern = "public>>shop>>order-*";
+    registry.inspect(|view| assert_eq!(view.watchers(pattern).len(), 1));
+    drop(list);
+    registry.register("shop@@order-a", &instance(1));
+    let change = soon("told", again.changes().next()).await;
+    assert!(
+        matches!(change, Some(ServiceChange::Added(_))),
+        "{change:?}"
+    );
+    drop(again);
+    soon(
+        "the end",
+        registry.wait_until(|view| view.watchers(pattern).is_empty()),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn beyond_what_a_server_tells_pages_are_read() {
+    let mut settings = tower_nacos::testing::Settings::default();
+    settings.profile = Profile::V3_1;
+    settings.push_delay = None;
+    (settings.fuzzy_patterns, settings.fuzzy_matches) = (1, 50);
+    let builder = Registry::builder().settings(settings);
+    let registry = soon("start", builder.start()).await.unwrap();
+    for n in 0..60 {
+        registry.register(format!("shop@@order-{n:02}"), &instance(1000 + n));
+    }
+    let client = eager(&registry.addr()).await;
+    let many = soon("too many", client.services(orders())).await.unwrap();
+    assert_eq!(many.snapshot().len(), 60);
+    registry.inspect(|view| assert!(view.watchers("public>>shop>>order-*").is_empty()));
+    let narrow = ServiceFilter::group("shop").name("order-1*");
+    let narrow = soon("one pattern too many", client.services(narrow))
+        .await
+        .unwrap();
+    assert_eq!(narrow.snapshot().len(), 10);
+    let everything = client.services(ServiceFilter::namespace());
+    let error = soon("everything", everything)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("max.pattern.count"), "{error}");
+}
+
+/// 2,000 services, some of which a restart forgets and which come back while it is read: nothing is
+/// told twice (`until` sees to that), nothing is lost, and the end is the registry's.
+#[tokio::test]
+async fn two_thousand_services_survive_twenty_restarts() {
+    const KEPT: u16 = 1_900;
+    const ALL: u16 = 2_000;
+    for profile in [Profile::V2_5, Profile::V3_1] {
+        let mut settings = tower_nacos::testing::Settings::default();
+        settings.profile = profile;
+        settings.push_delay = None;
+        settings.fuzzy_matches = 10_000;
+        settings.empty_service = Duration::from_millis(1);
+        let builder = Registry::builder().settings(settings);
+        let registry = soon("start", builder.start()).await.unwrap();
+        let name = |n: u16| format!("order-{n:04}");
+        let add = |n: u16| {
+            let instance = instance(n + 1).with_ephemeral(n >= KEPT);
+            registry.register(format!("shop@@{}", name(n)), &instance);
+        };
+        (0..ALL).for_each(add);
+        let mut options = tower_nacos::directory::Options::default();
+        options.believed_share = 0.0;
+        let builder = Client::builder()
+            .servers(registry.addr())
+            .directory(options)
+            .services_interval(Duration::from_secs(1));
+        let client = soon("connect", builder.connect()).await.unwrap();
+        let list = soon("services", client.services(orders())).await.unwrap();
+        let (mut changes, mut mine) = (list.changes(), BTreeSet::new());
+        until(&mut changes, &mut mine, "all", |mine| {
+            mine.len() == usize::from(ALL)
+        })
+        .await;
+        for round in 0..20 {
+            soon("restart", registry.restart()).await.unwrap();
+            let new = ALL + round;
+            add(new);
+            until(&mut changes, &mut mine, "a new one", |mine| {
+                mine.contains(&name(new))
+            })
+            .await;
+            assert_eq!(
+                mine.len(),
+                usize::from(new) + 1,
+                "a restart takes nothing away"
+            );
+            (KEPT..new).for_each(add);
+            soon("all are back", async {
+                while !list.snapshot().held().is_empty() || !list.snapshot().is_fresh() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            })
+            .await;
+        }
+        for n in KEPT..ALL {
+            registry.deregister(
+                format!("shop@@{}", name(n)),
+                &format!("127.0.0.1:{}", n + 1),
+            );
+        }
+        let there: BTreeSet<_> = (0..KEPT).chain(ALL..ALL + 20).map(name).collect();
+        until(&mut changes, &mut mine, "the rest", |mine| *mine == there).await;
+        let listed: BTreeSet<_> = list
+            .snapshot()
+            .iter()
+            .map(|s| s.name().to_string())
+            .collect();
+        assert_eq!(listed, there);
+    }
+}
+
+/// The next change, in words.
+async fn next(all: &mut WatchAll) -> String {
+    let (service, change) = soon("a change", all.next())
+        .await
+        .expect("the client is there");
+    let what = match change {
+        Watched::Instance(change) => {
+            let address = change.instance.address();
+            match change.cause() {
+                Some(_) => format!("left {address}"),
+                None => format!("{:?} {address}", change.kind),
+            }
+        }
+        other => format!("{other:?}"),
+    };
+    format!("{} {what}", service.name())
+}
+
+#[tokio::test]
+async fn every_service_and_its_instances_are_one_stream() {
+    let registry = embedded(Profile::V3_1).await;
+    registry.register("shop@@order-a", &instance(1));
+    let client = eager(&registry.addr()).await;
+    let mut all = soon("watch all", client.watch_all(orders())).await.unwrap();
+    assert_eq!(next(&mut all).await, "order-a Added");
+    assert_eq!(next(&mut all).await, "order-a Added 127.0.0.1:1");
+    registry.register("shop@@order-b", &instance(2));
+    assert_eq!(next(&mut all).await, "order-b Added");
+    assert_eq!(next(&mut all).await, "order-b Added 127.0.0.1:2");
+    registry.register("shop@@order-b", &instance(3));
+    assert_eq!(next(&mut all).await, "order-b Added 127.0.0.1:3");
+    registry.deregister("shop@@order-b", "127.0.0.1:2");
+    assert_eq!(next(&mut all).await, "order-b left 127.0.0.1:2");
+    registry.deregister("shop@@order-a", "127.0.0.1:1");
+    loop {
+        match &*next(&mut all).await {
+            "order-a left 127.0.0.1:1" => {} // before, if that push is the first
+            "order-a Removed" => break,
+            other => panic!("{other}"),
+        }
+    }
+    let unsubscribed = registry.wait_until(|view| view.subscribers("shop@@order-a").is_empty());
+    soon("unsubscribed", unsubscribed).await;
+    registry.register("shop@@order-a", &instance(4));
+    assert_eq!(next(&mut all).await, "order-a Added");
+    assert_eq!(next(&mut all).await, "order-a Added 127.0.0.1:4");
+    drop(all);
+    let unsubscribed = registry.wait_until(|view| view.subscribers("shop@@order-b").is_empty());
+    soon("unsubscribed", unsubscribed).await;
+}
+
+#[tokio::test]
+async fn no_more_services_are_watched_than_may_be() {
+    let registry = embedded(Profile::V3_1).await;
+    for n in 1..=3 {
+        registry.register(format!("shop@@order-{n}"), &instance(n));
+    }
+    let client = eager(&registry.addr()).await;
+    let error = soon("too many", client.watch_all_up_to("shop", 2))
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("shop@@* takes 3 services, and 2 are watched at most")
+    );
+    let mut all = soon("watch all", client.watch_all_up_to("shop", 3))
+        .await
+        .unwrap();
+    let mut first = Vec::new();
+    for _ in 0..6 {
+        first.push(next(&mut all).await);
+    }
+    assert!(
+        first.contains(&"order-3 Added 127.0.0.1:3".to_owned()),
+        "{first:?}"
+    );
+    registry.register("shop@@order-4", &instance(4));
+    assert_eq!(next(&mut all).await, "order-4 NotWatched { limit: 3 }");
+    assert!(registry.subscribers("shop@@order-4").is_empty());
+    registry.deregister("shop@@order-1", "127.0.0.1:1");
+    let mut after = Vec::new();
+    while after.last().map(String::as_str) != Some("order-4 Added 127.0.0.1:4") {
+        after.push(next(&mut all).await);
+    }
+    assert!(after.contains(&"order-1 Removed".to_owned()), "{after:?}");
+    soon("close", client.close(HANG)).await.unwrap();
+    assert!(soon("the end", all.next()).await.is_none());
 }
 
 #[tokio::test]

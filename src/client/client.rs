@@ -401,6 +401,7 @@ const _: () = {
         future(&client.instances(""));
         future(&client.services(""));
         future(&client.service_names(""));
+        future(&client.watch_all(""));
         future(&client.close(Duration::ZERO));
         future(&subscription.ready());
         future(&subscription.wait_for(1, Duration::ZERO));

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::server_address::InvalidServer;
 use crate::{
-    model::{Address, InvalidName, ServiceKey},
+    model::{Address, InvalidName, ServiceFilter, ServiceKey},
     session::OperationError,
 };
 
@@ -128,6 +128,18 @@ pub enum RequestError {
     /// A batch without instances, which a server would ignore: deregister instead. Nothing was sent.
     #[error("a batch of no instances; to register nothing, deregister")]
     EmptyBatch,
+    /// More services than may be watched at once. None is.
+    #[error(
+        "{filter} takes {services} services, and {limit} are watched at most: narrow the filter, or raise the limit (`watch_all_up_to`)"
+    )]
+    TooManyServices {
+        /// What was to be watched.
+        filter: ServiceFilter,
+        /// How many it takes.
+        services: usize,
+        /// How many are watched at most.
+        limit: usize,
+    },
     /// This client registers nothing in the service.
     #[error("this client registers nothing in this service")]
     NotRegistered,

@@ -42,6 +42,7 @@ mod state;
 #[cfg(feature = "tls")]
 mod tls;
 mod url;
+mod watch_all;
 mod witness;
 
 #[cfg(feature = "ram")]
@@ -57,5 +58,6 @@ pub use self::{
     server_address::{InvalidServer, ServerAddress},
     start_from::StartFrom,
     state::ConnectionState,
+    watch_all::{WatchAll, Watched},
 };
 pub(crate) use self::{registered::was_registered_here, witness::Witness};

@@ -217,7 +217,10 @@ impl Watch {
                 }
                 Then::Settled
             }
-            (Asked::Watch(true), Err(error)) => self.not_watched(error, cx),
+            (Asked::Watch(true), Err(error)) => {
+                self.syncing = false; // it may come all the same, and is taken then
+                self.not_watched(error, cx)
+            }
             // Whatever comes of a watch that could not be ended is passed over.
             (Asked::Watch(false), verdict) => {
                 self.watched = verdict.is_err_and(|error| error.is_asked_again()) && !cx.closing;
@@ -259,7 +262,6 @@ impl Watch {
                 return Then::Failed(error);
             }
         };
-        self.syncing = false;
         self.due = None;
         self.way = Way::of(&self.filter, false);
         if let Way::Not(why) = &mut self.way {

@@ -180,7 +180,7 @@ impl Request {
             | Self::Subscribe { key, .. }
             | Self::Query { key } => format!("{}@@{}", key.group(), key.name()),
             Self::List { group, .. } => format!("{group}@@"),
-            // It names no service and no group: the Java client signs the time alone.
+            // It names no service and no group.
             Self::FuzzyWatch { .. } => String::new(),
         }
     }

@@ -233,6 +233,12 @@ impl Machine {
         let accepted = fields
             .integer("resultCode", 200)
             .is_ok_and(|code| code == 200);
+        if self.fuzzy_answered(conn, &id, accepted, now) {
+            return;
+        }
+        let Some(connection) = self.conns.get_mut(&conn) else {
+            return;
+        };
         if frame.kind == PUSH.replace("Request", "Response") || connection.unacked.contains_key(&id)
         {
             self.push_answered(conn, &id, accepted, now);
@@ -247,6 +253,7 @@ impl Machine {
         connection.setup = None;
         connection.detection = None;
         connection.unacked.clear();
+        self.fuzzy.forget(conn);
         let mut published: Vec<ServiceId> = Vec::new();
         for (service, state) in &mut self.services {
             state.subscribers.remove(&conn);

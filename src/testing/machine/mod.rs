@@ -9,6 +9,7 @@ mod checks;
 mod connections;
 mod faults;
 mod frame;
+mod fuzzy;
 mod instance;
 mod log;
 mod login;
@@ -37,7 +38,10 @@ use std::{
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 
-use self::{checks::Checks, connections::Connection, log::Log, login::Tokens, services::Service};
+use self::{
+    checks::Checks, connections::Connection, fuzzy::Fuzzy, log::Log, login::Tokens,
+    services::Service,
+};
 pub use self::{
     connections::ConnId,
     faults::{Fault, Script},
@@ -83,6 +87,7 @@ pub struct Machine {
     log: Log,
     tokens: Tokens,
     checks: Checks,
+    fuzzy: Fuzzy,
 }
 
 /// What the machine wants done, in this order.
@@ -179,6 +184,7 @@ impl Machine {
             log: Log::default(),
             tokens: Tokens::default(),
             checks: Checks::default(),
+            fuzzy: Fuzzy::default(),
         }
     }
 
@@ -220,6 +226,7 @@ impl Machine {
             .chain(sweep)
             .chain(self.next_cleaning())
             .chain(self.checks.next())
+            .chain(self.fuzzy.next())
             .min()
     }
 
@@ -237,6 +244,7 @@ impl Machine {
         self.later.clear();
         self.outputs.clear();
         self.checks.clear();
+        self.fuzzy = Fuzzy::default();
         for state in self.services.values_mut() {
             state
                 .publications
@@ -245,6 +253,7 @@ impl Machine {
             state.task = None;
             state.data = None;
             state.exists = !state.publications.is_empty();
+            state.listed = state.exists;
             for edited in state.edits.values_mut() {
                 edited.absent_since = Some(now);
             }
@@ -272,6 +281,7 @@ impl Machine {
             self.sweep(now);
             self.clean_services(now);
             self.run_checks(now);
+            self.run_fuzzy(now);
         }
     }
 

@@ -54,6 +54,7 @@ impl Profile {
             | "ServiceListRequest" => true,
             "BatchInstanceRequest" => self >= Self::V2_2,
             "PersistentInstanceRequest" => self >= Self::V2_3,
+            "NamingFuzzyWatchRequest" => self.is_v3(),
             _ => false,
         }
     }

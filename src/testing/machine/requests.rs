@@ -166,6 +166,10 @@ impl Machine {
             "SubscribeServiceRequest" => self.subscribe(&request, frame, now),
             "ServiceQueryRequest" => self.query(&request, frame, now),
             "ServiceListRequest" => self.list(&request, frame),
+            "NamingFuzzyWatchRequest" => {
+                let body = self.fuzzy_watch(&request, now)?;
+                Ok(succeeded("NamingFuzzyWatchResponse", frame, body))
+            }
             "BatchInstanceRequest" => {
                 let body = self.batch(&request, now)?;
                 Ok(succeeded("BatchInstanceResponse", frame, body))

@@ -26,6 +26,8 @@ pub(super) enum Publisher {
 pub(super) struct Service {
     /// Whether it exists for the service list; one that is only subscribed does not.
     pub(super) exists: bool,
+    /// Whether those who watch patterns are told that there is one: while it has an instance.
+    pub(super) listed: bool,
     pub(super) persistent: bool,
     pub(super) publications: BTreeMap<Publisher, Vec<Arc<Stored>>>,
     /// The instances as of the last push task: what reads are answered from.
@@ -158,7 +160,12 @@ impl Machine {
                 }
             }
         }
+        let listed = !state.publications.is_empty();
+        let was_listed = std::mem::replace(&mut state.listed, listed);
         self.schedule_push(service, None, self.settings.push_delay, now);
+        if listed != was_listed {
+            self.fuzzy_changed(service, listed, now);
+        }
     }
 
     /// Drops empty services and expired edits.

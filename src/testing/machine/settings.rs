@@ -38,6 +38,12 @@ pub struct Settings {
     pub tcp_checks: Option<Duration>,
     /// How long a service without instances stays in the service list. Default: 60 s.
     pub empty_service: Duration,
+    /// How many patterns all clients together may watch: one more is refused with 50310. From 3.0
+    /// on. Default: 20.
+    pub fuzzy_patterns: usize,
+    /// Of how many services a watched pattern tells at most; one that takes as many answers 50311
+    /// and tells of those. Default: 500.
+    pub fuzzy_matches: usize,
     /// How long an operator's edit outlives its instance. Default: 60 s.
     pub edit_expiry: Duration,
     /// Who must log in before naming requests are answered. Default: nobody.
@@ -66,6 +72,8 @@ impl Default for Settings {
             pings_every: Duration::from_secs(300),
             tcp_checks: None,
             empty_service: Duration::from_secs(60),
+            fuzzy_patterns: 20,
+            fuzzy_matches: 500,
             edit_expiry: Duration::from_secs(60),
             login: None,
             users_after: Duration::ZERO,

@@ -14,6 +14,7 @@ use super::{
 use crate::model::{Instance, Metadata};
 
 mod faults;
+mod fuzzy;
 mod lists;
 mod operator;
 mod time;

@@ -95,6 +95,11 @@ impl<'a> View<'a> {
         state.map_or_else(Vec::new, |s| s.subscribers.keys().copied().collect())
     }
 
+    /// Who watches this pattern, `namespace>>group>>name` as it was asked for, oldest connection first.
+    pub fn watchers(&self, pattern: &str) -> Vec<ConnId> {
+        self.0.fuzzy.watchers(pattern).collect()
+    }
+
     /// The addresses published of a service now, sorted, twins twice: what reads and pushes will
     /// show soon, and disabled ones, which they will not.
     pub fn addresses(&self, service: impl Into<ServiceId>) -> Vec<String> {
