@@ -6,6 +6,7 @@ mod close;
 mod connect;
 mod late;
 mod liveness;
+mod moves;
 mod own;
 mod publish;
 mod push;
