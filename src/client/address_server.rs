@@ -175,7 +175,7 @@ async fn fetch(url: &AddressUrl) -> Result<String, String> {
 }
 
 /// One server a line. A text of which any line is none is no list: half of a list would be taken for a
-/// smaller cluster.
+/// smaller cluster. A bare word is none, though it could be a name: it is `OK`, `null` or `404` rather.
 fn read(body: &str) -> Result<Vec<ServerAddress>, String> {
     let lines = body.trim_start_matches('\u{feff}').lines().map(str::trim);
     let mut servers: Vec<ServerAddress> = Vec::new();
@@ -183,8 +183,11 @@ fn read(body: &str) -> Result<Vec<ServerAddress>, String> {
         if servers.len() == MOST {
             return Err(format!("it lists more than {MOST} servers"));
         }
-        let server = line.parse();
-        let server: ServerAddress = server.map_err(|_| {
+        let bare = !line.contains(['.', ':']);
+        let server = Some(line)
+            .filter(|_| !bare)
+            .and_then(|line| line.parse().ok());
+        let server: ServerAddress = server.ok_or_else(|| {
             let shown: String = line.chars().take(80).collect();
             format!("it answers with what is no list of servers: {shown:?}")
         })?;
@@ -233,6 +236,8 @@ mod tests {
             ("10.0.0.1:99999", "no list"),
             ("10.0.0.1:8848,10.0.0.2:8848", "no list"),
             ("\0\0\0\0", "no list"),
+            ("OK", "no list"),
+            ("10.0.0.1\nnull\n", "no list"),
             (&many, "more than 1000"),
         ] {
             let error = read(body).unwrap_err();

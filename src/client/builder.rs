@@ -118,7 +118,7 @@ impl Builder {
     /// unless the namespace is `public` or named there.
     ///
     /// It is asked at the start, and with growing pauses until it answers, then every
-    /// [30 s](Self::address_server_interval) ± 20 %. Its answer is one `host[:port]` a line and takes the
+    /// [30 s](Self::address_server_interval) ± 20 %. Its answer is one `host[:port]` a line (a name without a dot needs its port) and takes the
     /// place of all [`servers`](Self::servers): those given here are what is begun with, and none are
     /// needed. An answer that is empty, an error, or no list (an HTML page) changes nothing, and is a
     /// warning at most once a minute. A connection whose server is no longer listed is left once the

@@ -21,6 +21,21 @@ use tokio::{
 ///
 /// It answers every path alike, and whatever it was told to: a list, an error, or nothing at all. It ends
 /// with its drop.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tower_nacos::{Client, testing::{AddressServer, Registry}};
+///
+/// let registry = Registry::start().await?;
+/// let addresses = AddressServer::start([registry.addr()]).await?;
+/// let client = Client::builder().address_server(addresses.url()).connect().await?;
+/// assert_eq!(registry.connections().len(), 1);
+///
+/// addresses.answer(502, "<html>Bad Gateway</html>"); // changes nothing
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AddressServer {
     shared: Arc<Shared>,
