@@ -315,6 +315,41 @@ async fn what_came_last_is_on_disk() {
     assert!(within(cached(9)).await, "at once: `close` waited for it");
 }
 
+/// What writers left that were killed goes an hour later, and nothing else.
+#[tokio::test]
+async fn what_was_left_half_written_is_taken_away() {
+    let folder = Folder::new();
+    let registry = within(Registry::builder().push_delay(None).start())
+        .await
+        .unwrap();
+    registry.register_as("p", "orders", &instances(1..=1));
+    a_process_before(&registry, &folder, &["orders"]).await;
+    let left = |salt: &str| PathBuf::from(format!("{}.{salt}.tmp", folder.file().display()));
+    let (old, young) = (left("0123456789abcdef"), left("fedcba9876543210"));
+    let foreign = folder.cache().join("somebody.tmp");
+    let two_hours = Duration::from_secs(7200);
+    let made = [
+        (&old, two_hours),
+        (&young, Duration::ZERO),
+        (&foreign, two_hours),
+    ];
+    let made = made.map(|(path, age)| (path.clone(), age));
+    for (path, age) in made {
+        let file = fs::File::create(path).unwrap();
+        file.set_modified(wall() - age).unwrap();
+    }
+    let client = builder(&registry, &folder, StartFrom::CacheThenRegistry);
+    let client = within(client.connect()).await.unwrap();
+    within(async {
+        while old.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    within(client.close(HANG)).await.unwrap();
+    assert!(young.exists() && foreign.exists());
+}
+
 /// A hundred files take a disk some time, and `close` has that.
 #[tokio::test]
 async fn close_waits_for_the_disk() {

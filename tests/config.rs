@@ -132,6 +132,8 @@ fn every_option_is_read_from_each_source() {
         ("max_connection_age", "1h"),
         ("max_message_size", "1KiB"),
         ("own_thread", "true"),
+        ("address_server", "http://endpoint:8080/nacos/serverlist"),
+        ("address_server_interval", "20s"),
         ("cache_dir", "/var/cache/orders"),
         ("start_from", "cache_then_registry"),
         ("cache_max_age", "1h"),

@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    directory::{Revision, Status},
-    model::ServiceKey,
-};
+use crate::{directory::Revision, model::ServiceKey};
 
 /// A service is not written more often than that: a rollout changes its list many times a second.
 const EVERY: Duration = Duration::from_secs(5);
@@ -46,13 +43,17 @@ pub(crate) struct Seen {
     pub(crate) revision: Revision,
     /// Whether an empty set is an answer.
     pub(crate) known: bool,
-    pub(crate) status: Status,
+    /// Whether it is what the registry says now.
+    pub(crate) fresh: bool,
+    /// Whether the collapse guard holds anybody, be there a connection or not.
+    pub(crate) holds: bool,
 }
 
 impl Seen {
-    /// Whether it is what the registry says now.
-    pub(crate) const fn is_current(&self) -> bool {
-        matches!(self.status, Status::Fresh | Status::Held { .. })
+    /// Whether it may be written. While anybody is held the file stays as it is: it has those who are,
+    /// and says how old that is. Written anew by one process after the other, they would never be too old.
+    const fn is_certain(&self) -> bool {
+        self.known && !self.holds
     }
 }
 
@@ -111,25 +112,19 @@ impl Keeper {
         if kept.under_way {
             return false; // it is looked at again when that is done
         }
-        if !seen.known {
+        if !seen.is_certain() {
             self.look_at(key, now + EVERY); // it will be, by itself
             return false;
         }
         let old = kept.at.is_none_or(|at| now >= at + self.refresh);
-        let write = kept.written != Some(seen.revision) || (old && seen.is_current());
+        let write = kept.written != Some(seen.revision) || (old && seen.fresh);
         if write {
             kept.written = Some(seen.revision);
             kept.at = Some(now);
             kept.under_way = true;
         }
-        // A hold ends by itself, and nobody is told by whom it was held.
-        let holds = matches!(seen.status, Status::Held { .. });
-        let next = match kept.at {
-            _ if holds => Some(now + EVERY),
-            Some(at) if seen.is_current() => Some(at + self.refresh),
-            _ => None, // a connection brings a list
-        };
-        if let Some(next) = next {
+        if let Some(at) = kept.at.filter(|_| seen.fresh) {
+            let next = at + self.refresh; // else a connection brings a list
             self.look_at(key, next);
         }
         write
@@ -141,7 +136,7 @@ impl Keeper {
         let Some(kept) = self.services.get_mut(key) else {
             return false;
         };
-        let write = seen.known && kept.written != Some(seen.revision);
+        let write = seen.is_certain() && kept.written != Some(seen.revision);
         if write {
             kept.written = Some(seen.revision);
             kept.at = Some(now);

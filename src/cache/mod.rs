@@ -1,8 +1,9 @@
 //! The last list of each service on disk, so that a process can start while its registry is away.
 //!
 //! [`Keeper`] says when which service is written: no I/O, no clock. [`Cache`] is a thread that reads
-//! and writes one file a service, whole or not at all. What a file holds is what the local copy showed,
-//! so that a process that starts while a registry is coming back knows what the one before held.
+//! and writes one file a service, whole or not at all. A file
+//! holds what the local copy showed when last all of it was listed, so that a process that starts while a
+//! registry is coming back knows whom the one before it held.
 //!
 //! Files are raw material, as lists are: whatever is wrong with one makes a line in the log and is as
 //! if there were none.

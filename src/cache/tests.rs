@@ -17,7 +17,7 @@ use super::{
     store::Store,
 };
 use crate::{
-    directory::{Options, Revision, Snapshot, Status, channel},
+    directory::{Options, Revision, Snapshot, channel},
     model::{Instance, Listing, Metadata, Origin, ServiceKey},
 };
 
@@ -407,6 +407,24 @@ fn what_is_too_old_is_not_used_and_a_clock_that_jumps_is_told() {
     assert!(store.load(&key(), DAY, wall(0)).is_err());
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Fresh,
+    Stale,
+    Held,
+}
+
+impl State {
+    fn seen(self, revision: u64) -> Seen {
+        Seen {
+            revision: Revision(revision),
+            known: true,
+            fresh: self == Self::Fresh,
+            holds: self == Self::Held,
+        }
+    }
+}
+
 struct Clocked {
     keeper: Keeper,
     start: Instant,
@@ -432,16 +450,12 @@ impl Clocked {
     }
 
     /// Lets time pass with the set at `revision`; when it was written, and the writes end well.
-    fn run(&mut self, revision: u64, status: Status, seconds: u64) -> Vec<u64> {
+    fn run(&mut self, revision: u64, state: State, seconds: u64) -> Vec<u64> {
         let mut written = Vec::new();
         let until = self.now + SECOND * seconds as u32;
         loop {
             while let Some(key) = self.keeper.take_due(self.at()) {
-                let seen = Seen {
-                    revision: Revision(revision),
-                    known: true,
-                    status,
-                };
+                let seen = state.seen(revision);
                 if self.keeper.seen(&key, seen, self.at()) {
                     written.push(self.now.as_secs());
                     self.keeper.done(&key, true, self.at());
@@ -463,10 +477,10 @@ fn a_service_is_written_at_once_and_then_once_in_five_seconds() {
     let mut written = Vec::new();
     for revision in 1..=100 {
         clock.changed(); // ten times a second
-        written.extend(clock.run(revision, Status::Fresh, 0));
+        written.extend(clock.run(revision, State::Fresh, 0));
         clock.now += SECOND / 10;
     }
-    written.extend(clock.run(100, Status::Fresh, 60));
+    written.extend(clock.run(100, State::Fresh, 60));
     assert_eq!(written, [0, 5, 10], "and the last of it is written");
 }
 
@@ -474,31 +488,27 @@ fn a_service_is_written_at_once_and_then_once_in_five_seconds() {
 fn what_does_not_change_is_written_once_an_hour_while_it_is_fresh() {
     let mut clock = Clocked::new();
     clock.changed();
-    assert_eq!(clock.run(1, Status::Fresh, 9000), [0, 3600, 7200]);
-    let stale = Status::Stale { since: clock.at() };
-    assert!(clock.run(1, stale, 90_000).is_empty());
+    assert_eq!(clock.run(1, State::Fresh, 9000), [0, 3600, 7200]);
+    assert!(clock.run(1, State::Stale, 90_000).is_empty());
     clock.changed(); // the connection is back, and says the same
-    assert_eq!(clock.run(1, Status::Fresh, 10).len(), 1);
+    assert_eq!(clock.run(1, State::Fresh, 10).len(), 1);
 }
 
 /// A hold ends by itself; nobody says so.
 #[test]
-fn what_is_held_is_looked_at_until_it_is_not() {
+fn while_anybody_is_held_the_file_stays_as_it_is() {
     let mut clock = Clocked::new();
     clock.changed();
-    let held = Status::Held { instances: 1 };
-    assert_eq!(clock.run(1, held, 60), [0]);
-    assert_eq!(clock.run(2, Status::Fresh, 60), [65]);
+    assert!(clock.run(1, State::Held, 60).is_empty());
+    let (at, held) = (clock.at(), State::Held.seen(2));
+    assert!(!clock.keeper.last_seen(&key(), held, at), "at the end, too");
+    assert_eq!(clock.run(2, State::Fresh, 60), [65]);
 }
 
 #[test]
 fn a_disk_that_stands_still_has_one_write_of_a_service() {
     let mut clock = Clocked::new();
-    let seen = |revision| Seen {
-        revision: Revision(revision),
-        known: true,
-        status: Status::Fresh,
-    };
+    let seen = |revision| State::Fresh.seen(revision);
     clock.changed();
     let due = clock.keeper.take_due(clock.at()).unwrap();
     assert!(clock.keeper.seen(&due, seen(1), clock.at()));
@@ -515,7 +525,7 @@ fn a_disk_that_stands_still_has_one_write_of_a_service() {
     );
     assert!(!clock.keeper.last_seen(&due, seen(1000), clock.at()));
     clock.keeper.done(&due, true, clock.at());
-    assert_eq!(clock.run(1001, Status::Fresh, 60).len(), 1);
+    assert_eq!(clock.run(1001, State::Fresh, 60).len(), 1);
 }
 
 #[test]
@@ -523,14 +533,10 @@ fn a_write_that_failed_is_tried_again_after_a_minute() {
     let mut clock = Clocked::new();
     clock.changed();
     let due = clock.keeper.take_due(clock.at()).unwrap();
-    let seen = Seen {
-        revision: Revision(1),
-        known: true,
-        status: Status::Fresh,
-    };
+    let seen = State::Fresh.seen(1);
     assert!(clock.keeper.seen(&due, seen, clock.at()));
     clock.keeper.done(&due, false, clock.at());
-    assert_eq!(clock.run(1, Status::Fresh, 300), [60]);
+    assert_eq!(clock.run(1, State::Fresh, 300), [60]);
 }
 
 #[test]
@@ -539,13 +545,12 @@ fn nothing_is_kept_of_who_is_forgotten_or_not_known_yet() {
     clock.changed();
     let due = clock.keeper.take_due(clock.at()).unwrap();
     let seen = Seen {
-        revision: Revision(1),
         known: false,
-        status: Status::Fresh,
+        ..State::Fresh.seen(1)
     };
     assert!(!clock.keeper.seen(&due, seen, clock.at()));
     assert!(!clock.keeper.last_seen(&due, seen, clock.at()));
-    assert_eq!(clock.run(1, Status::Fresh, 60), [5]);
+    assert_eq!(clock.run(1, State::Fresh, 60), [5]);
     clock.changed();
     clock.keeper.forget(&key());
     assert_eq!(clock.keeper.poll_timeout(), None);

@@ -15,6 +15,8 @@ use tokio::{task::coop::consume_budget, time::timeout};
 #[cfg(feature = "tls")]
 use super::tls::Tls;
 use super::{
+    address_server::{AddressServer, Schedule},
+    address_url::AddressUrl,
     auth::Auth,
     cached::Cached,
     client::Client,
@@ -72,6 +74,8 @@ pub struct Builder {
     context_path: String,
     directory: Options,
     own_thread: bool,
+    address_server: Option<String>,
+    address_server_interval: Duration,
     cache_dir: Option<PathBuf>,
     start_from: StartFrom,
     cache_max_age: Duration,
@@ -95,7 +99,8 @@ pub trait IntoServers {
 const LEAST_IDLE: Duration = Duration::from_millis(100);
 
 impl Builder {
-    /// Adds servers of one registry; a random one of them is connected to. At least one is needed.
+    /// Adds servers of one registry; a random one of them is connected to. At least one is needed,
+    /// unless an [address server](Self::address_server) tells.
     #[must_use]
     pub fn servers(mut self, servers: impl IntoServers) -> Self {
         self.servers = match (self.servers, servers.into_servers()) {
@@ -105,6 +110,33 @@ impl Builder {
             }
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
+        self
+    }
+
+    /// Asks an address server which servers the registry has:
+    /// `http://endpoint:8080/nacos/serverlist`. Default: none. What is left out of the URL is what
+    /// Nacos's clients take: port 8080, path `/nacos/serverlist`; `namespace=<id>` is added to its query
+    /// unless the namespace is `public` or named there.
+    ///
+    /// It is asked at the start, and with growing pauses until it answers, then every
+    /// [30 s](Self::address_server_interval) ± 20 %. Its answer is one `host[:port]` a line (a name without a dot needs its port) and takes the
+    /// place of all [`servers`](Self::servers): those given here are what is begun with, and none are
+    /// needed. An answer that is empty, an error, or no list (an HTML page) changes nothing, and is a
+    /// warning at most once a minute. A connection whose server is no longer listed is left once the
+    /// next one is complete; any other stays. Plain HTTP, without a password: whoever can answer in its
+    /// place says which registry is believed.
+    #[must_use]
+    pub fn address_server(mut self, url: impl Into<String>) -> Self {
+        self.address_server = Some(url.into());
+        self
+    }
+
+    /// How often the [address server](Self::address_server) is asked, ± 20 %. Default 30 s, as in
+    /// Nacos's Java client: servers that are added are known after that. A shorter one costs it a
+    /// request each; at least 100 ms.
+    #[must_use]
+    pub const fn address_server_interval(mut self, every: Duration) -> Self {
+        self.address_server_interval = every;
         self
     }
 
@@ -483,6 +515,7 @@ impl Builder {
             ("login_timeout", self.login_timeout),
             ("idle_check", self.idle),
             ("retry_cap", self.retry_cap),
+            ("address_server_interval", self.address_server_interval),
         ];
         if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
             return Err(ConfigError::option(
@@ -499,6 +532,9 @@ impl Builder {
             return Err(ConfigError::contradiction(
                 "signature_region is given, but nothing is signed; set access_key and secret_key (`login_ram`)",
             ));
+        }
+        if let Some(url) = &self.address_server {
+            AddressUrl::parse(url)?;
         }
         if self.cache_dir.is_none() && self.start_from.reads() {
             return Err(ConfigError::contradiction(format!(
@@ -610,7 +646,10 @@ impl Builder {
                 .map(|s| s.with_grpc_port(port))
                 .collect();
         }
-        if servers.is_empty() && self.start_from.asks() {
+        let asks = self.start_from.asks();
+        let address_server = self.address_server.as_deref().map(AddressUrl::parse);
+        let address_server = address_server.transpose()?.filter(|_| asks);
+        if servers.is_empty() && asks && address_server.is_none() {
             return Err(InvalidServer::none().into());
         }
         let namespace =
@@ -620,7 +659,7 @@ impl Builder {
             servers.iter().map(ServerAddress::grpc).collect(),
             Arc::clone(&namespace),
         );
-        config.offline = !self.start_from.asks();
+        config.offline = !asks || servers.is_empty();
         config.app_name = self.app_name;
         config.call_timeout = self.call_timeout.min(ENDLESS);
         config.idle = self.idle.clamp(LEAST_IDLE, ENDLESS);
@@ -683,6 +722,12 @@ impl Builder {
             config.signed = credentials.signs();
             Arc::new(credentials)
         });
+        let addresses = address_server.map(|url| {
+            let every = self.address_server_interval.clamp(LEAST_IDLE, ENDLESS);
+            let (given, rng) = (!servers.is_empty(), StdRng::from_rng(&mut rng));
+            let schedule = Schedule::new(every, given, rng, super::driver::now());
+            AddressServer::new(url.in_namespace(&namespace), schedule, self.grpc_port)
+        });
         let network = Network {
             servers,
             security,
@@ -709,6 +754,7 @@ impl Builder {
             group,
             patience: self.patience,
             cached,
+            addresses,
         };
         let handle = Driver::start(home, setup)?;
         Ok(Client {
@@ -756,6 +802,8 @@ impl Default for Builder {
             context_path: "/nacos".to_owned(),
             directory: Options::default(),
             own_thread: false,
+            address_server: None,
+            address_server_interval: Duration::from_secs(30),
             cache_dir: None,
             start_from: StartFrom::Registry,
             cache_max_age: Duration::from_secs(7 * 24 * 3600),

@@ -300,7 +300,8 @@ impl Client {
 
     /// Deregisters, unsubscribes and hangs up, all within `deadline`.
     ///
-    /// Change streams end; balancers keep the instances they knew last. Other clones of this
+    /// Change streams end; balancers keep the instances they knew last, which are on disk then where
+    /// there is a [`cache_dir`](crate::client::Builder::cache_dir). Other clones of this
     /// client are closed with it.
     ///
     /// # Errors

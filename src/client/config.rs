@@ -36,6 +36,8 @@ macro_rules! options {
         /// | `grpc_port` | a port |
         /// | `max_message_size` | bytes: `67108864`, `64MiB` |
         /// | `own_thread`, `tls`, `tls_plain_login` | `true` or `false` |
+        /// | `address_server` | a URL; see [`Builder::address_server`] |
+        /// | `address_server_interval` | a time |
         /// | `cache_dir` | the path of a folder |
         /// | `start_from` | `registry`, `cache_then_registry` or `cache_only` |
         /// | `cache_max_age` | a time |
@@ -100,6 +102,8 @@ options! {
     max_connection_age: TimeOrOff,
     max_message_size: Size,
     own_thread: Flag,
+    address_server: Plain,
+    address_server_interval: Time,
     cache_dir: Plain,
     start_from: Start,
     cache_max_age: Time,
@@ -118,6 +122,10 @@ impl Config {
     /// names of the query are those of the options. User, password, namespace and values are
     /// percent-decoded.
     ///
+    /// `nacos+http://[user:password@]endpoint[:8080][/nacos/serverlist][?name=value&…]` names an
+    /// [address server](Builder::address_server) in place of servers; its path is that server's, so the
+    /// namespace is given as `namespace`.
+    ///
     /// # Errors
     ///
     /// Says which part is wrong; never shows the password.
@@ -127,6 +135,7 @@ impl Config {
         pairs.extend(
             [
                 ("servers".to_owned(), url.servers),
+                ("address_server".to_owned(), url.address_server),
                 ("namespace".to_owned(), url.namespace),
                 ("username".to_owned(), url.username),
                 ("password".to_owned(), url.password),
@@ -298,6 +307,8 @@ impl Config {
             max_connection_age,
             max_message_size,
             own_thread,
+            address_server,
+            address_server_interval,
             cache_dir,
             start_from,
             cache_max_age,

@@ -131,6 +131,16 @@ impl Links {
         }
     }
 
+    /// There are these servers from now on. Returns whether there were others.
+    pub(super) fn set_servers(&mut self, servers: &[ServerAddress]) -> bool {
+        let known = &self.network.servers;
+        let same = servers.len() == known.len() && servers.iter().all(|s| known.contains(s));
+        if !same {
+            self.network.servers = servers.to_vec();
+        }
+        !same
+    }
+
     pub(super) fn resolve(&mut self, link: LinkId, server: usize, name: Arc<str>, port: u16) {
         self.begin(link, async move {
             let result = match lookup_host((&*name, port)).await {

@@ -7,15 +7,17 @@ use http::{
     Request, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT},
 };
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{auth::Token, secret::Secret};
+use super::{
+    auth::Token,
+    exchange::{Answer, exchange},
+    secret::Secret,
+};
 use crate::{
-    link::{DialError, Protocol, Security, chain},
+    link::{DialError, Protocol, Security},
     model::Host,
     session,
 };
@@ -25,8 +27,6 @@ use crate::{
 const PATHS: [&str; 2] = ["/v3/auth/user/login", "/v1/auth/login"];
 /// What a token lives for when a server does not say: Nacos's default of five hours.
 const DEFAULT_TTL: u64 = 18_000;
-/// More of an answer is not read.
-const LONGEST: usize = 64 << 10;
 /// More of an answer is not quoted.
 const LONGEST_QUOTE: usize = 200;
 
@@ -122,11 +122,6 @@ struct Wrapped {
     data: Granted,
 }
 
-struct Answer {
-    status: StatusCode,
-    body: String,
-}
-
 impl Login {
     /// Logs in at `target`, by the newest path that it knows.
     ///
@@ -180,28 +175,8 @@ impl Login {
                 url: url.to_owned(),
                 error: Arc::new(error),
             })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| not_http(&e))?;
         let request = self.request(target, path).map_err(|e| not_http(&e))?;
-        let exchange = async move {
-            let answer = sender.send_request(request).await.map_err(|e| chain(&e))?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), LONGEST).collect().await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
-            let body = String::from_utf8_lossy(&body).into_owned();
-            Ok::<_, String>(Answer { status, body })
-        };
-        tokio::pin!(exchange, connection);
-        let mut open = true;
-        loop {
-            tokio::select! {
-                biased;
-                answer = &mut exchange => return answer.map_err(|e| not_http(&e)),
-                // What it ended with reaches the exchange as well.
-                _ = &mut connection, if open => open = false,
-            }
-        }
+        exchange(stream, request).await.map_err(|e| not_http(&e))
     }
 
     fn request(&self, target: &Target, path: &str) -> http::Result<Request<Full<Bytes>>> {

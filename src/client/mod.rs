@@ -1,5 +1,7 @@
 //! The connection to a Nacos server: subscriptions, registrations, and the one task behind them.
 
+mod address_server;
+mod address_url;
 pub(crate) mod auth;
 mod builder;
 mod cached;
@@ -16,6 +18,7 @@ mod credentials;
 mod driver;
 mod entry;
 mod error;
+mod exchange;
 mod handle;
 mod hints;
 mod home;

@@ -1,10 +1,13 @@
-//! `nacos://user:password@host,host/namespace?name=value`, taken apart.
+//! `nacos://user:password@host,host/namespace?name=value`, taken apart, and
+//! `nacos+http://user:password@endpoint/path?name=value`.
 
 use super::error::ConfigError;
 
 /// The parts of a URL, decoded. No `Debug`: one of them is a password.
 pub(super) struct Url {
     pub(super) servers: Option<String>,
+    /// In place of those.
+    pub(super) address_server: Option<String>,
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
     pub(super) namespace: Option<String>,
@@ -12,12 +15,15 @@ pub(super) struct Url {
 }
 
 const SCHEME: &str = "nacos://";
+/// An address server stands there, not servers.
+const ADDRESSES: &str = "nacos+http://";
 const SHAPE: &str = "nacos://user:password@host:8848,host:8848/namespace?name=value";
 
 /// Errors never quote what stands before an `@`, or might.
 pub(super) fn parse(text: &str) -> Result<Url, ConfigError> {
     let text = text.trim();
-    let Some(rest) = text.strip_prefix(SCHEME) else {
+    let addresses = text.strip_prefix(ADDRESSES);
+    let Some(rest) = addresses.or_else(|| text.strip_prefix(SCHEME)) else {
         return Err(invalid(format!("it does not begin with {SCHEME}")));
     };
     let (authority, rest) = split_before(rest, &['/', '?', '#']);
@@ -50,7 +56,12 @@ pub(super) fn parse(text: &str) -> Result<Url, ConfigError> {
         ),
         Some(None) => return Err(invalid("there is a user name but no password behind it")),
     };
-    let path = path.trim_matches('/');
+    let endpoint = addresses.map(|_| format!("http://{servers}{path}"));
+    let path = if endpoint.is_some() {
+        ""
+    } else {
+        path.trim_matches('/')
+    };
     if path.contains('/') {
         return Err(invalid(
             "the path has several parts; it is the namespace's id and nothing else",
@@ -71,7 +82,8 @@ pub(super) fn parse(text: &str) -> Result<Url, ConfigError> {
         ))
     });
     Ok(Url {
-        servers: Some(servers.to_owned()),
+        servers: endpoint.is_none().then(|| servers.to_owned()),
+        address_server: endpoint,
         username,
         password,
         namespace: namespace.transpose()?,

@@ -8,7 +8,7 @@ use crate::model::Host;
 pub(crate) struct Config {
     /// Every server that may be connected to. Never empty in a session that is to connect.
     pub(crate) servers: Vec<Server>,
-    /// Whether no server is ever connected to.
+    /// Whether no server is connected to until servers are told.
     pub(crate) offline: bool,
     /// The one namespace of this session's connection: pushes do not say theirs.
     pub(crate) namespace: Arc<str>,

@@ -9,6 +9,7 @@
 //! | `machine` | the contract, and what holds the parts together |
 //! | `connect` | from no connection to a registered one |
 //! | `dialer` | which server next, and when |
+//! | `servers` | servers that are told while the session lives |
 //! | `link` | an attempt, and a connection with its signs of life |
 //! | `calls`, `answers` | unary calls under way, what an answer says of the connection |
 //! | `stream` | what servers send by themselves |
@@ -45,6 +46,7 @@ mod names;
 mod own;
 mod publications;
 mod reads;
+mod servers;
 mod stream;
 mod subscriptions;
 mod timers;

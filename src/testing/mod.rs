@@ -44,6 +44,8 @@
 //! # }
 //! ```
 //!
+//! [`AddressServer`] tells clients which servers there are, or whatever a test has it say.
+//!
 //! [`machine::Machine`] is the server without its sockets, for simulations in virtual time.
 
 pub mod machine;
@@ -56,5 +58,5 @@ pub use self::{
         ConnId, ConnectionInfo, Fault, Frame, Login, OperatorAnswer, OperatorCall, Profile,
         Received, Script, ServiceId, Settings, StreamEnd, Via, View,
     },
-    shell::{Builder, Registry},
+    shell::{AddressServer, Builder, Registry},
 };

@@ -9,7 +9,7 @@ use super::{Cause, Driver, now};
 use crate::{
     cache::{Event, Found, Keeper, Problem, Seen},
     client::{RequestError, start_from::OFFLINE},
-    directory::Subscription,
+    directory::{Entry, Status, Subscription},
     logs,
     model::ServiceKey,
 };
@@ -80,11 +80,12 @@ impl Driver {
         let seen = Seen {
             revision: set.revision(),
             known: set.is_known(),
-            status: subscription.status(),
+            fresh: subscription.status() == Status::Fresh,
+            holds: set.entries().iter().any(Entry::is_held),
         };
         if see(&mut cached.keeper, key, seen, now) {
             // While the connection stands, what came last is what the registry says.
-            let age = subscription.age(now).filter(|_| !seen.is_current());
+            let age = subscription.age(now).filter(|_| !seen.fresh);
             cached.cache.save(key.clone(), set, age.unwrap_or_default());
         }
     }

@@ -1,5 +1,6 @@
 //! The one task of a client: pumps the session's machine and writes the directory.
 
+mod addresses;
 mod answers;
 mod cached;
 mod news;
@@ -20,6 +21,7 @@ use tokio::{
 };
 
 use super::{
+    address_server::AddressServer,
     auth::Auth,
     cached::Cached,
     core::{Core, News},
@@ -58,6 +60,7 @@ enum Cause {
     Services(ServiceFilter),
     CacheRead,
     CacheWrite,
+    AddressServer,
 }
 
 pub(super) struct Driver {
@@ -99,6 +102,8 @@ pub(super) struct Driver {
     teller: Teller,
     /// What is kept on disk, if there is a folder.
     cached: Option<Cached>,
+    /// What tells the registry's servers, if there is one.
+    addresses: Option<AddressServer>,
 }
 
 /// Who waits for a subscribed service.
@@ -127,6 +132,7 @@ pub(super) struct Setup {
     pub(super) group: Option<Arc<str>>,
     pub(super) patience: Duration,
     pub(super) cached: Option<Cached>,
+    pub(super) addresses: Option<AddressServer>,
 }
 
 struct Closing {
@@ -148,13 +154,14 @@ impl Driver {
             group,
             patience,
             cached,
+            addresses,
         } = setup;
         let (sender, operations) = mpsc::unbounded_channel();
+        let offline = cached.as_ref().is_some_and(|c| !c.start_from.asks());
         let first = ConnectionState::Connecting {
             attempt: 1,
-            last_error: config.offline.then(|| OFFLINE.into()),
+            last_error: offline.then(|| OFFLINE.into()),
         };
-        let offline = config.offline;
         if offline {
             owner.set_outage(Some(OFFLINE.into()));
         }
@@ -191,6 +198,7 @@ impl Driver {
             hints: Hints::default(),
             teller,
             cached,
+            addresses,
         };
         if offline {
             driver.outage.close(); // there is none to be told of
@@ -225,6 +233,7 @@ impl Driver {
             let open = self.closing.is_none();
             tokio::select! {
                 event = self.links.next() => self.handle_event(event),
+                answer = AddressServer::next(&mut self.addresses) => self.addresses_told(answer),
                 event = Cached::next(&mut self.cached) => self.cache_event(event),
                 operation = self.operations.recv(), if open => match operation {
                     Some(operation) => self.handle_operation(operation),
@@ -252,6 +261,9 @@ impl Driver {
             self.auth.as_ref().and_then(Auth::poll_timeout),
             self.outage.poll_timeout(),
             self.cached.as_ref().and_then(Cached::poll_timeout),
+            self.addresses
+                .as_ref()
+                .and_then(|a| a.schedule.poll_timeout()),
             closing,
         ]
         .into_iter()
@@ -263,6 +275,7 @@ impl Driver {
         let now = now();
         self.core.handle_timeout(now);
         self.keep_due(now);
+        self.ask_addresses(now);
         while let Some(line) = self.outage.handle_timeout(now) {
             self.tell(&line);
         }
@@ -374,12 +387,16 @@ impl Driver {
             }
             Operation::WhyUnconnected(reply) => {
                 let refusal = self.core.session().login_refusal();
+                let addresses = self.addresses.as_ref();
+                let unknown = addresses.and_then(|addresses| addresses.unknown.clone());
                 let _ = reply.send(Unconnected {
                     login_refused: refusal.is_some(),
-                    text: refusal.map_or_else(
-                        || self.core.session().connect_error().to_string(),
-                        |servers| servers.to_string(),
-                    ),
+                    text: unknown.unwrap_or_else(|| {
+                        refusal.map_or_else(
+                            || self.core.session().connect_error().to_string(),
+                            |servers| servers.to_string(),
+                        )
+                    }),
                 });
                 return;
             }
@@ -476,6 +493,7 @@ impl Driver {
     ) {
         let now = now();
         self.outage.close();
+        self.addresses = None;
         self.keep_all(now);
         self.closing = Some(Closing {
             until: now + deadline.min(ENDLESS),
@@ -606,7 +624,7 @@ impl Service {
 }
 
 /// The driver's clock: tokio's, which tests can pause.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "the one clock of the driver")]
     tokio::time::Instant::now().into_std()
 }

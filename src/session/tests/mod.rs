@@ -6,6 +6,7 @@ mod close;
 mod connect;
 mod late;
 mod liveness;
+mod moves;
 mod names;
 mod own;
 mod publish;

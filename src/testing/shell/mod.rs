@@ -1,5 +1,6 @@
 //! The machine on a pair of ports.
 
+mod address_server;
 mod builder;
 mod core;
 mod gate;
@@ -16,4 +17,4 @@ mod tls;
 
 #[cfg(feature = "tls")]
 pub use self::tls::ServerTls;
-pub use self::{builder::Builder, registry::Registry};
+pub use self::{address_server::AddressServer, builder::Builder, registry::Registry};
