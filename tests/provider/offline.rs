@@ -405,9 +405,9 @@ async fn who_means_another_service_at_this_address_is_misdirected() {
             .0
     };
     assert_eq!(ask(here("DEFAULT_GROUP@@orders")).await, 200);
-    assert_eq!(ask(here("DEFAULT_GROUP@@billing")).await, 421);
+    assert_eq!(ask(here("DEFAULT_GROUP@@strangers")).await, 421);
     // Through a gateway that copies headers on; and nonsense.
-    assert_eq!(ask("billing;address=10.0.0.9:80".to_owned()).await, 200);
+    assert_eq!(ask("strangers;address=10.0.0.9:80".to_owned()).await, 200);
     assert_eq!(ask("%%%".to_owned()).await, 200);
     assert_eq!(ask("a".repeat(9_000)).await, 200);
     assert_eq!(served.provider.report().misdirected, 1);

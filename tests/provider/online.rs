@@ -143,10 +143,10 @@ async fn an_address_that_is_left_to_be_found_is_checked_and_served() {
     within("drained", provider.drain()).await.unwrap();
     assert_eq!(listed(), [address.to_string()]);
     // Who was meant by a caller is known by the address that callers have.
-    let meant = format!("billing;namespace=public;address={address}");
+    let meant = format!("strangers;namespace=public;address={address}");
     let refused = call(address, "/", &[("x-nacos-service", &meant)]).await;
     assert_eq!(refused.0, 421);
-    let elsewhere = format!("billing;namespace=public;address=10.0.0.9:{port}");
+    let elsewhere = format!("strangers;namespace=public;address=10.0.0.9:{port}");
     assert_eq!(
         call(address, "/", &[("x-nacos-service", &elsewhere)])
             .await

@@ -1,6 +1,6 @@
 //! A provider that is a process of its own, and real signals.
 
-use std::{process::Stdio, time::Duration};
+use std::{future::IntoFuture, process::Stdio, time::Duration};
 
 use axum::routing::get;
 use tokio::{
@@ -14,7 +14,7 @@ use tower_nacos::{
     testing::Registry,
 };
 
-use crate::support::{Wire, call, within};
+use crate::support::{HANG, Wire, call, within};
 
 /// Names the registry to the process that is the provider.
 const REGISTRY: &str = "PROVIDER_OF_REGISTRY";
@@ -69,9 +69,14 @@ struct Process {
 
 impl Process {
     fn start(registry: &Registry) -> Self {
+        Self::of("process::a_process", REGISTRY, &registry.addr())
+    }
+
+    /// This test program with that one test, which looks at the variable.
+    fn of(test: &str, variable: &str, value: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "process::a_process", "--nocapture"])
-            .env(REGISTRY, registry.addr())
+            .args(["--exact", test, "--nocapture"])
+            .env(variable, value)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -82,6 +87,10 @@ impl Process {
 
     /// What it says after this word.
     async fn says(&mut self, word: &str) -> String {
+        self.says_in(word, HANG).await
+    }
+
+    async fn says_in(&mut self, word: &str, limit: Duration) -> String {
         let wanted = async {
             loop {
                 let line = self.said.next_line().await.unwrap();
@@ -91,7 +100,8 @@ impl Process {
                 }
             }
         };
-        within(word, wanted).await
+        let said = tokio::time::timeout(limit, wanted).await;
+        said.unwrap_or_else(|_| panic!("it does not say {word} for {limit:?}"))
     }
 
     async fn kill(&self, signal: &str) {
@@ -153,6 +163,83 @@ async fn a_signal_after_a_hook_is_the_first_one() {
     let status = within("its end", process.child.wait()).await.unwrap();
     assert!(status.success(), "{status}");
     within("it answers or ends", hook).await.unwrap();
+}
+
+/// Names the server, and how many are wanted, to the process that has the callers.
+const IDLE: &str = "IDLE_CALLERS_OF";
+
+/// What the process runs: callers that keep their connections and call once.
+#[tokio::test]
+async fn idle_callers() {
+    let Ok(told) = std::env::var(IDLE) else {
+        return;
+    };
+    let (address, many) = told.split_once(' ').unwrap();
+    let mut callers = Vec::new();
+    for _ in 0..many.parse().unwrap() {
+        let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        socket
+            .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"here") {
+            assert_ne!(socket.read_buf(&mut heard).await.unwrap(), 0);
+        }
+        callers.push(socket);
+    }
+    println!("\nready");
+    let mut closed = 0;
+    for mut socket in callers {
+        assert_eq!(socket.read(&mut [0; 64]).await.unwrap(), 0);
+        closed += 1;
+    }
+    println!("\nclosed {closed}");
+}
+
+/// Callers in a process of their own, since both ends together are more than a process may open.
+#[tokio::test]
+async fn ten_thousand_idle_connections_hold_up_nothing() {
+    let registry = Registry::start().await.unwrap();
+    let nacos = Client::connect(registry.addr()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (signal, told) = tokio::sync::oneshot::channel::<()>();
+    let serving = provider::serve(&nacos, "orders", listener, crate::support::app().0)
+        .configure(|b| {
+            b.push_delay(Duration::ZERO)
+                .drain_timeout(Duration::from_secs(3_600))
+        })
+        .with_graceful_offline(async { drop(told.await) });
+    let serving = tokio::spawn(serving.into_future());
+    registry
+        .wait_until(|view| view.addresses("orders").len() == 1)
+        .await;
+    let many = match soft_limit() {
+        Some(limit) if limit < 11_000 => limit.saturating_sub(1_000),
+        _ => 10_000,
+    };
+    println!("{many} idle connections");
+    let told = format!("{address} {many}");
+    let mut callers = Process::of("process::idle_callers", IDLE, &told);
+    // They take their time to come, and an end that waits for one of them would take an hour.
+    let limit = Duration::from_secs(300);
+    callers.says_in("ready", limit).await;
+    signal.send(()).unwrap();
+    let report = tokio::time::timeout(limit, serving).await.unwrap();
+    let report = report.unwrap().unwrap();
+    let offline = report.offline.as_ref().unwrap();
+    assert_eq!((offline.in_flight_at_end, offline.cut), (0, 0), "{report}");
+    assert_eq!(callers.says_in("closed", limit).await, many.to_string());
+}
+
+/// How many files a process may open; `None` for any number, or if that cannot be told.
+fn soft_limit() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
 }
 
 #[tokio::test]

@@ -35,6 +35,12 @@ impl Foreign {
         let python = folder.join("python/bin/python");
         let java = folder.join("java");
         let mut commands = Vec::new();
+        for (name, program) in [("go", "go/rolling"), ("rust", "rust/rolling")] {
+            let program = folder.join(program);
+            if program.exists() {
+                commands.push((name, Command::new(program)));
+            }
+        }
         if python.exists() {
             let mut command = Command::new(python);
             command.arg(concat!(
@@ -51,6 +57,11 @@ impl Foreign {
             commands.push(("java", command));
         }
         assert!(!commands.is_empty(), "nothing is prepared in {folder:?}");
+        for name in ["go", "java", "python", "rust"] {
+            if commands.iter().all(|(prepared, _)| *prepared != name) {
+                println!("rolling: the SDK in {name} is skipped: it is not prepared in INTEROP");
+            }
+        }
         let mut callers = Vec::new();
         for (name, mut command) in commands {
             let mut process = command
