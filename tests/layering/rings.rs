@@ -13,7 +13,7 @@ use super::paths::{Path, Source};
 
 /// Rooms that are still to be mended, and how many of their files lie in rings. No entry may grow,
 /// and one that is mended has to go.
-const RINGS: &[(&str, usize)] = &[("testing", 13)];
+const RINGS: &[(&str, usize)] = &[("testing", 12)];
 
 /// A room's files by their modules: `["driver", "news"]`.
 type Room = BTreeMap<Vec<String>, (String, Source)>;

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod answers;
+mod awaited;
 mod cached;
 mod news;
 mod own;
@@ -77,7 +78,7 @@ pub(super) struct Driver {
     outage: Outage,
     services: HashMap<ServiceKey, Service>,
     lists: Arc<Lists>,
-    awaited: HashMap<ServiceFilter, services::Awaited>,
+    awaited: HashMap<ServiceFilter, awaited::Awaited>,
     replies: HashMap<Ticket, Reply>,
     /// Who wants to know if the login is refused.
     awaiting_login: Vec<oneshot::Sender<Arc<str>>>,

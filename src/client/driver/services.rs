@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Cause, Driver};
+use super::{Cause, Driver, awaited::Awaited};
 use crate::{
     client::{RequestError, auth::Denied, auth::Subject},
     directory::ListWriter,
@@ -12,17 +12,6 @@ use crate::{
     model::ServiceFilter,
     session::{Command, OperationError, Trouble},
 };
-
-/// Who waits for a list.
-#[derive(Default)]
-pub(super) struct Awaited {
-    /// Who wants to know if the server refuses it for good.
-    waiting: Vec<oneshot::Sender<RequestError>>,
-    /// Whether it did. Who asks after that makes us ask again.
-    refused: bool,
-    /// What stands in the way, until everything is listed.
-    trouble: Option<Arc<str>>,
-}
 
 impl Driver {
     pub(super) fn watch(&mut self, filter: ServiceFilter, writer: ListWriter, now: Instant) {

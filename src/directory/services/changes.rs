@@ -48,8 +48,21 @@ impl ServiceChange {
     }
 }
 
+impl ServiceList {
+    /// What changes: first every service that is there, then each that comes or goes.
+    pub fn changes(&self) -> ServiceChanges {
+        ServiceChanges::new(self.clone())
+    }
+
+    /// Waits until the registry has listed everything once. False if the list was closed before.
+    pub(crate) async fn ready(&self) -> bool {
+        let mut changes = ServiceChanges::new(self.clone());
+        changes.until(|names| names.is_known()).await
+    }
+}
+
 impl ServiceChanges {
-    pub(super) fn new(list: ServiceList) -> Self {
+    fn new(list: ServiceList) -> Self {
         let seen = list.snapshot();
         Self {
             pending: seen.iter().cloned().map(ServiceChange::Added).collect(),
@@ -65,7 +78,7 @@ impl ServiceChanges {
     }
 
     /// Waits until the newest snapshot is as wanted. False if it was closed before.
-    pub(super) async fn until(&mut self, wanted: impl Fn(&ServiceNames) -> bool) -> bool {
+    async fn until(&mut self, wanted: impl Fn(&ServiceNames) -> bool) -> bool {
         let mut poll = |cx: &mut Context<'_>| {
             let shared = &self.list.shared;
             shared.register(&mut self.ticket, cx.waker());

@@ -9,16 +9,12 @@ use rand::RngExt;
 use serde_json::{Value, json};
 
 use super::{
-    Frame, Machine, Output, ServiceId, StreamEnd, Via,
+    ConnId, Frame, Machine, Output, ServiceId, StreamEnd, Via,
     body::{Fields, Malformed},
     faults::Fault,
     push::{PUSH, Unacked},
     services::Publisher,
 };
-
-/// One transport of a client's, for as long as it lives. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnId(pub(super) u64);
 
 #[derive(Debug)]
 pub(super) struct Connection {

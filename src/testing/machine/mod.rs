@@ -6,6 +6,7 @@
 
 mod body;
 mod checks;
+mod conn_id;
 mod connections;
 mod faults;
 mod frame;
@@ -29,6 +30,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod view;
+mod watches;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -39,11 +41,11 @@ use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 
 use self::{
-    checks::Checks, connections::Connection, fuzzy::Fuzzy, log::Log, login::Tokens,
-    services::Service,
+    checks::Checks, connections::Connection, log::Log, login::Tokens, services::Service,
+    watches::Fuzzy,
 };
 pub use self::{
-    connections::ConnId,
+    conn_id::ConnId,
     faults::{Fault, Script},
     frame::{Frame, NotAPayload},
     log::{Received, Via},

@@ -1,0 +1,3 @@
+/// One transport of a client's, for as long as it lives. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub(super) u64);
