@@ -31,6 +31,9 @@ pub(super) struct Watch {
     known: BTreeSet<ServiceName>,
     /// Whether the server has yet to say that it told everything.
     syncing: bool,
+    /// What it told by itself since it was asked: newer than what the batches say, which are made
+    /// when it is asked and come a second later.
+    news: BTreeSet<ServiceName>,
     /// How often in a row it did not say so.
     unfinished: u32,
     pass: Pass,
@@ -105,6 +108,7 @@ impl Watch {
             watched: false,
             known: BTreeSet::new(),
             syncing: false,
+            news: BTreeSet::new(),
             unfinished: 0,
             pass: Pass::default(),
             uneven: 0,
@@ -128,6 +132,7 @@ impl Watch {
 
     fn begin(&mut self) {
         self.syncing = false;
+        self.news.clear();
         self.unfinished = 0;
         self.pass = Pass::default();
         self.uneven = 0;
@@ -180,6 +185,7 @@ impl Watch {
                 }
                 self.asked = Some(now);
                 self.syncing = true;
+                self.news.clear();
                 received.extend(self.known.iter().cloned());
             }
             let filter = self.filter.clone();
@@ -282,7 +288,7 @@ impl Watch {
             service, exists, ..
         } in sync.services
         {
-            if !self.filter.matches(&service) {
+            if !self.filter.matches(&service) || self.news.contains(&service) {
                 continue;
             }
             if !exists {
@@ -296,6 +302,7 @@ impl Watch {
         }
         if sync.is_finished {
             self.syncing = false;
+            self.news.clear();
             self.unfinished = 0;
             self.due = Some(around(cx.now, RESYNC, cx.rng));
             let names = self.known.clone();
@@ -309,6 +316,9 @@ impl Watch {
         let service = &change.service;
         if self.way != Way::Told || !self.filter.matches(service) {
             return;
+        }
+        if self.syncing {
+            self.news.insert(service.clone());
         }
         if change.exists {
             self.known.insert(service.clone());
