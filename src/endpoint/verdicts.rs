@@ -153,6 +153,7 @@ impl<S> EndpointSet<S> {
                 }
                 tracing::info!(
                     target: logs::BALANCE,
+                    client = self.client(),
                     namespace = &**service.namespace(),
                     group = &**service.group(),
                     service = &**service.name(),
@@ -165,6 +166,7 @@ impl<S> EndpointSet<S> {
                 self.hub.count_restoration();
                 tracing::info!(
                     target: logs::BALANCE,
+                    client = self.client(),
                     namespace = &**service.namespace(),
                     group = &**service.group(),
                     service = &**service.name(),
@@ -174,6 +176,7 @@ impl<S> EndpointSet<S> {
             }
             Standing::Suspect => tracing::debug!(
                 target: logs::BALANCE,
+                client = self.client(),
                 namespace = &**service.namespace(),
                 group = &**service.group(),
                 service = &**service.name(),
@@ -183,6 +186,7 @@ impl<S> EndpointSet<S> {
             ),
             Standing::Open => tracing::debug!(
                 target: logs::BALANCE,
+                client = self.client(),
                 namespace = &**service.namespace(),
                 group = &**service.group(),
                 service = &**service.name(),
