@@ -104,6 +104,9 @@ async fn services_come_and_go(server: Server, goes: bool) {
             .unwrap();
         until(&mut changes, &mut mine, "gone", are(&["order-b"])).await;
     }
+    let nothing = ServiceFilter::group("shop").name("nothing-*");
+    let nothing = soon("nothing", watcher.services(nothing)).await.unwrap();
+    assert!(nothing.snapshot().is_known() && nothing.snapshot().is_empty());
     // A whole group is another list.
     let group = soon("group", watcher.services("shop")).await.unwrap();
     let users: ServiceName = "shop@@users".parse().unwrap();

@@ -1,7 +1,7 @@
 //! Which services there are, by a filter: told by the server where it can, else read page by page.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     mem,
     time::{Duration, Instant},
 };
@@ -13,6 +13,7 @@ use super::{
     error::OperationError,
     event::{Names, Output, Trouble},
     kind::{Context, Next, Then},
+    pages::{PAGE, Pass, Reading},
 };
 use crate::{
     model::{ServiceFilter, ServiceName},
@@ -53,22 +54,6 @@ enum Way {
     /// It cannot, for this reason.
     Not(&'static str),
 }
-
-/// Pages that are being read.
-#[derive(Debug, Default)]
-struct Pass {
-    /// How many were read.
-    pages: u32,
-    /// Names as they came, to tell whether all did.
-    raw: HashSet<String>,
-    names: BTreeSet<ServiceName>,
-}
-
-/// How many names a page has: what servers were seen to give at once, in 60 kB or so.
-pub(super) const PAGE: u32 = 1_000;
-
-/// A registry that lists more does not end, or is none. A million names take 100 MB.
-const MOST: usize = 1_000_000;
 
 /// How long a server may take to tell everything. Batches of ten, each acknowledged, and 500 names
 /// at most; the first came after 1.1 s and the end 0.6 s later (3.0.3).
@@ -204,7 +189,7 @@ impl Watch {
         Ok(Request::List {
             namespace,
             group,
-            page: self.pass.pages + 1,
+            page: self.pass.next(),
             page_size: PAGE,
         })
     }
@@ -338,50 +323,29 @@ impl Watch {
         let Some(group) = self.filter.one_group() else {
             return;
         };
-        let before = self.pass.raw.len();
-        let mut new = Vec::new();
-        for raw in names {
-            if !self.pass.raw.insert(raw.clone()) {
-                continue;
-            }
-            // Servers of old put the group before it.
-            let own = raw.strip_prefix(&**group);
-            let name = own.and_then(|rest| rest.strip_prefix("@@")).unwrap_or(raw);
-            // What is no name is of a service that nobody could subscribe to.
-            let Ok(service) = ServiceName::in_group(group, name) else {
-                continue;
-            };
-            if self.filter.matches(&service) {
-                if !self.known.contains(&service) {
-                    new.push(service.clone());
-                }
-                self.pass.names.insert(service);
-            }
-        }
-        self.pass.pages += 1;
+        let before = self.pass.len();
+        let mut new = self.pass.take(group, &self.filter, names);
+        new.retain(|service| !self.known.contains(service));
         if !new.is_empty() {
             self.tell(Names::Some(new), cx);
         }
-        let came = self.pass.raw.len();
-        let is_last = names.len() < PAGE as usize || came as u64 >= count;
-        if !is_last && came > before && came < MOST {
-            return; // at once
-        }
-        let pass = mem::take(&mut self.pass);
+        let Some(Reading { names, came }) = self.pass.end(names.len(), before, count) else {
+            return; // the next page, at once
+        };
         let interval = cx.config.names_interval;
-        if came as u64 == count {
+        if came == count {
             self.uneven = 0;
             self.due = Some(around(cx.now, interval, cx.rng));
-            self.known.clone_from(&pass.names);
-            let (names, certain) = (pass.names, false);
+            self.known.clone_from(&names);
+            let certain = false;
             self.tell(Names::All { names, certain }, cx);
         } else {
             // Services came and went between two pages, or the server does not count right.
             self.uneven = self.uneven.saturating_add(1);
             let soon = interval / 10 * (1 << (self.uneven - 1).min(4));
             self.due = Some(around(cx.now, soon.min(interval), cx.rng));
-            self.known.extend(pass.names);
-            let names = came as u64;
+            self.known.extend(names);
+            let names = came;
             if self.uneven >= TRIES {
                 self.tell_trouble(Trouble::Uneven { count, names }, cx);
             }

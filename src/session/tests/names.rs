@@ -379,6 +379,17 @@ fn pages_are_read_one_after_the_other_and_again_after_a_while() {
 }
 
 #[test]
+fn a_hundred_thousand_names_are_a_list_like_any_other() {
+    let mut world = World::with(config(1), 7);
+    have(&mut world, 100_000);
+    world.run(100 * MS);
+    world.command(Command::Watch(filter()));
+    world.run(SEC);
+    assert_eq!(world.said().last().unwrap(), "~100000");
+    assert_eq!(world.sent_of(LIST).len(), 100);
+}
+
+#[test]
 fn pages_that_do_not_add_up_say_nothing_of_what_is_missing() {
     for (services, count) in [(3, 5), (3, 0), (1_200, 1_000), (1_200, 100_000)] {
         let mut world = World::with(config(1), 7);
