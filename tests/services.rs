@@ -7,6 +7,7 @@ mod server;
 
 use std::{collections::BTreeSet, future::Future, time::Duration};
 
+use futures_util::future::try_join_all;
 use tokio::time::timeout;
 use tower_nacos::{
     client::{Client, WatchAll, Watched},
@@ -103,6 +104,9 @@ async fn services_come_and_go(server: Server, goes: bool) {
             .unwrap();
         until(&mut changes, &mut mine, "gone", are(&["order-b"])).await;
     }
+    let nothing = ServiceFilter::group("shop").name("nothing-*");
+    let nothing = soon("nothing", watcher.services(nothing)).await.unwrap();
+    assert!(nothing.snapshot().is_known() && nothing.snapshot().is_empty());
     // A whole group is another list.
     let group = soon("group", watcher.services("shop")).await.unwrap();
     let users: ServiceName = "shop@@users".parse().unwrap();
@@ -140,6 +144,145 @@ async fn nacos_3_1_0_tells_of_its_services() {
     if let Some(server) = Server::shared_nacos("3.1.0").await {
         services_come_and_go(server, true).await;
     }
+}
+
+/// A client for many requests at once on a machine that is busy.
+async fn patient(server: &Server) -> Client {
+    let builder = server.builder().request_timeout(HANG);
+    soon("connect", builder.connect()).await.unwrap()
+}
+
+async fn register_all(provider: &Client, services: impl IntoIterator<Item = String>) {
+    let registering = services
+        .into_iter()
+        .map(|service| provider.register(service, instance(9000)));
+    soon("register", try_join_all(registering)).await.unwrap();
+}
+
+/// A real server is killed and started without what it knew; its providers come back by themselves.
+async fn a_restart_takes_nothing_away(mut server: Server) {
+    let provider = patient(&server).await;
+    let name = |n: u16| format!("order-{n:02}");
+    register_all(&provider, (0..30).map(|n| format!("shop@@{}", name(n)))).await;
+    let watcher = eager(&server.addr()).await;
+    let list = soon("services", watcher.services(orders())).await.unwrap();
+    let (mut changes, mut mine) = (list.changes(), BTreeSet::new());
+    until(&mut changes, &mut mine, "all", |mine| mine.len() == 30).await;
+    let mut state = watcher.watch_state();
+    let lost = async {
+        let lost = state.wait_for(|state| !state.is_connected());
+        soon("the loss", lost).await.map(|_| ())
+    };
+    let (lost, ()) = tokio::join!(lost, server.restart_empty());
+    lost.unwrap();
+    let connected = state.wait_for(|state| state.is_connected());
+    soon("connected", connected).await.unwrap();
+    register_all(&provider, ["shop@@order-99".to_owned()]).await;
+    until(&mut changes, &mut mine, "a new one", |mine| {
+        mine.contains("order-99")
+    })
+    .await;
+    assert_eq!(mine.len(), 31, "and nothing else");
+    soon("all are back", async {
+        while !list.snapshot().is_fresh() || !list.snapshot().held().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(list.snapshot().len(), 31);
+}
+
+#[tokio::test]
+async fn a_restart_of_rnacos_takes_nothing_away() {
+    if let Some(server) = Server::rnacos().await {
+        a_restart_takes_nothing_away(server).await;
+    }
+}
+
+#[tokio::test]
+async fn a_restart_of_nacos_3_1_0_takes_nothing_away() {
+    if let Some(server) = Server::nacos("3.1.0").await {
+        a_restart_takes_nothing_away(server).await;
+    }
+}
+
+#[tokio::test]
+async fn a_restart_of_nacos_2_2_4_takes_nothing_away() {
+    if let Some(server) = Server::nacos("2.2.4").await {
+        a_restart_takes_nothing_away(server).await;
+    }
+}
+
+/// More than a server tells of (500 on 3.1.0), and more than a page has.
+async fn two_thousand_services_are_listed(server: Server) {
+    let provider = patient(&server).await;
+    let name = |n: u16| format!("many-{n:04}");
+    register_all(&provider, (0..2_000).map(|n| format!("many@@{}", name(n)))).await;
+    let watcher = eager(&server.addr()).await;
+    let list = soon("services", watcher.services("many")).await.unwrap();
+    let (mut changes, mut mine) = (list.changes(), BTreeSet::new());
+    let all: BTreeSet<_> = (0..2_000).map(name).collect();
+    until(&mut changes, &mut mine, "all", |mine| *mine == all).await;
+    // A pattern that takes few of them.
+    let few = ServiceFilter::group("many").name("many-01*");
+    let few = soon("few", watcher.services(few)).await.unwrap();
+    assert_eq!(few.snapshot().len(), 100);
+    let (mut changes, mut mine) = (few.changes(), BTreeSet::new());
+    register_all(&provider, ["many@@many-01-and-more".to_owned()]).await;
+    until(&mut changes, &mut mine, "one more", |mine| {
+        mine.len() == 101
+    })
+    .await;
+    soon("close", provider.close(HANG)).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_thousand_services_of_rnacos_are_listed() {
+    if let Some(server) = Server::rnacos().await {
+        two_thousand_services_are_listed(server).await;
+    }
+}
+
+#[tokio::test]
+async fn two_thousand_services_of_nacos_3_1_0_are_listed() {
+    if let Some(server) = Server::shared_nacos("3.1.0").await {
+        two_thousand_services_are_listed(server).await;
+    }
+}
+
+#[tokio::test]
+async fn two_thousand_services_of_nacos_2_2_4_are_listed() {
+    if let Some(server) = Server::shared_nacos("2.2.4").await {
+        two_thousand_services_are_listed(server).await;
+    }
+}
+
+/// Genuine 3.1.0 tells of several groups, and of what flaps.
+#[tokio::test]
+async fn nacos_3_1_0_tells_of_what_flaps() {
+    let Some(server) = Server::shared_nacos("3.1.0").await else {
+        return;
+    };
+    let provider = patient(&server).await;
+    let watcher = eager(&server.addr()).await;
+    let filter = ServiceFilter::group("flap-*").name("flap-*");
+    let list = soon("services", watcher.services(filter)).await.unwrap();
+    let (mut changes, mut mine) = (list.changes(), BTreeSet::new());
+    let service = |n: u16| format!("flap-{}@@flap-{n:03}", n % 2);
+    for _ in 0..3 {
+        register_all(&provider, (0..200).map(service)).await;
+        until(&mut changes, &mut mine, "all", |mine| mine.len() == 200).await;
+        let leaving = (50..200).map(|n| provider.deregister(service(n)));
+        soon("deregister", try_join_all(leaving)).await.unwrap();
+        until(&mut changes, &mut mine, "few", |mine| mine.len() == 50).await;
+    }
+    let listed: Vec<_> = list
+        .snapshot()
+        .iter()
+        .map(|s| s.name().to_string())
+        .collect();
+    assert!(mine.iter().eq(listed.iter().collect::<BTreeSet<_>>()));
+    soon("close", provider.close(HANG)).await.unwrap();
 }
 
 /// Two passes have to miss it, and the registry itself forgets an empty service late.

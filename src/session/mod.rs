@@ -17,6 +17,7 @@
 //! | `item`, `items` | the life of every item, written once: one table, one queue |
 //! | `wishes` | what is wanted of servers, and no longer wanted |
 //! | `subscriptions`, `publications`, `reads` | the kinds: wanted against confirmed |
+//! | `pages` | one reading of names, page by page |
 //! | `names` | the kind that tells which services there are: as the server tells it, or by pages |
 //! | `lists` | which of the lists that come are passed on |
 //! | `own` | addresses of this machine, found as they are registered |
@@ -44,6 +45,7 @@ mod lists;
 mod machine;
 mod names;
 mod own;
+mod pages;
 mod publications;
 mod reads;
 mod servers;

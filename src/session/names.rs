@@ -1,7 +1,7 @@
 //! Which services there are, by a filter: told by the server where it can, else read page by page.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     mem,
     time::{Duration, Instant},
 };
@@ -13,6 +13,7 @@ use super::{
     error::OperationError,
     event::{Names, Output, Trouble},
     kind::{Context, Next, Then},
+    pages::{PAGE, Pass, Reading},
 };
 use crate::{
     model::{ServiceFilter, ServiceName},
@@ -31,6 +32,9 @@ pub(super) struct Watch {
     known: BTreeSet<ServiceName>,
     /// Whether the server has yet to say that it told everything.
     syncing: bool,
+    /// What it told by itself since it was asked: newer than what the batches say, which are made
+    /// when it is asked and come a second later.
+    news: BTreeSet<ServiceName>,
     /// How often in a row it did not say so.
     unfinished: u32,
     pass: Pass,
@@ -50,22 +54,6 @@ enum Way {
     /// It cannot, for this reason.
     Not(&'static str),
 }
-
-/// Pages that are being read.
-#[derive(Debug, Default)]
-struct Pass {
-    /// How many were read.
-    pages: u32,
-    /// Names as they came, to tell whether all did.
-    raw: HashSet<String>,
-    names: BTreeSet<ServiceName>,
-}
-
-/// How many names a page has: what servers were seen to give at once, in 60 kB or so.
-pub(super) const PAGE: u32 = 1_000;
-
-/// A registry that lists more does not end, or is none. A million names take 100 MB.
-const MOST: usize = 1_000_000;
 
 /// How long a server may take to tell everything. Batches of ten, each acknowledged, and 500 names
 /// at most; the first came after 1.1 s and the end 0.6 s later (3.0.3).
@@ -105,6 +93,7 @@ impl Watch {
             watched: false,
             known: BTreeSet::new(),
             syncing: false,
+            news: BTreeSet::new(),
             unfinished: 0,
             pass: Pass::default(),
             uneven: 0,
@@ -128,6 +117,7 @@ impl Watch {
 
     fn begin(&mut self) {
         self.syncing = false;
+        self.news.clear();
         self.unfinished = 0;
         self.pass = Pass::default();
         self.uneven = 0;
@@ -180,6 +170,7 @@ impl Watch {
                 }
                 self.asked = Some(now);
                 self.syncing = true;
+                self.news.clear();
                 received.extend(self.known.iter().cloned());
             }
             let filter = self.filter.clone();
@@ -198,7 +189,7 @@ impl Watch {
         Ok(Request::List {
             namespace,
             group,
-            page: self.pass.pages + 1,
+            page: self.pass.next(),
             page_size: PAGE,
         })
     }
@@ -282,7 +273,7 @@ impl Watch {
             service, exists, ..
         } in sync.services
         {
-            if !self.filter.matches(&service) {
+            if !self.filter.matches(&service) || self.news.contains(&service) {
                 continue;
             }
             if !exists {
@@ -296,6 +287,7 @@ impl Watch {
         }
         if sync.is_finished {
             self.syncing = false;
+            self.news.clear();
             self.unfinished = 0;
             self.due = Some(around(cx.now, RESYNC, cx.rng));
             let names = self.known.clone();
@@ -309,6 +301,9 @@ impl Watch {
         let service = &change.service;
         if self.way != Way::Told || !self.filter.matches(service) {
             return;
+        }
+        if self.syncing {
+            self.news.insert(service.clone());
         }
         if change.exists {
             self.known.insert(service.clone());
@@ -328,50 +323,29 @@ impl Watch {
         let Some(group) = self.filter.one_group() else {
             return;
         };
-        let before = self.pass.raw.len();
-        let mut new = Vec::new();
-        for raw in names {
-            if !self.pass.raw.insert(raw.clone()) {
-                continue;
-            }
-            // Servers of old put the group before it.
-            let own = raw.strip_prefix(&**group);
-            let name = own.and_then(|rest| rest.strip_prefix("@@")).unwrap_or(raw);
-            // What is no name is of a service that nobody could subscribe to.
-            let Ok(service) = ServiceName::in_group(group, name) else {
-                continue;
-            };
-            if self.filter.matches(&service) {
-                if !self.known.contains(&service) {
-                    new.push(service.clone());
-                }
-                self.pass.names.insert(service);
-            }
-        }
-        self.pass.pages += 1;
+        let before = self.pass.len();
+        let mut new = self.pass.take(group, &self.filter, names);
+        new.retain(|service| !self.known.contains(service));
         if !new.is_empty() {
             self.tell(Names::Some(new), cx);
         }
-        let came = self.pass.raw.len();
-        let is_last = names.len() < PAGE as usize || came as u64 >= count;
-        if !is_last && came > before && came < MOST {
-            return; // at once
-        }
-        let pass = mem::take(&mut self.pass);
+        let Some(Reading { names, came }) = self.pass.end(names.len(), before, count) else {
+            return; // the next page, at once
+        };
         let interval = cx.config.names_interval;
-        if came as u64 == count {
+        if came == count {
             self.uneven = 0;
             self.due = Some(around(cx.now, interval, cx.rng));
-            self.known.clone_from(&pass.names);
-            let (names, certain) = (pass.names, false);
+            self.known.clone_from(&names);
+            let certain = false;
             self.tell(Names::All { names, certain }, cx);
         } else {
             // Services came and went between two pages, or the server does not count right.
             self.uneven = self.uneven.saturating_add(1);
             let soon = interval / 10 * (1 << (self.uneven - 1).min(4));
             self.due = Some(around(cx.now, soon.min(interval), cx.rng));
-            self.known.extend(pass.names);
-            let names = came as u64;
+            self.known.extend(names);
+            let names = came;
             if self.uneven >= TRIES {
                 self.tell_trouble(Trouble::Uneven { count, names }, cx);
             }

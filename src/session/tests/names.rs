@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
 use super::world::{MS, SEC, World, config};
 use crate::{
     model::ServiceFilter,
-    session::{Command, Names, OperationError, Output, Trouble},
+    session::{CallFailure, Command, Names, OperationError, Output, Trouble},
 };
 
 const WATCH: &str = "NamingFuzzyWatchRequest";
@@ -165,6 +166,36 @@ fn what_is_known_need_not_be_told_again() {
     );
     world.finish();
     assert_eq!(world.said()[3..], ["=order-b order-c"]);
+}
+
+/// As a genuine 3.1.0 did to a client that was back before the providers: a batch is made when it is
+/// asked for and sent a second later, a change at once.
+#[test]
+fn what_changed_since_it_was_asked_for_is_newer_than_the_batch() {
+    let mut world = watching(true);
+    world.change("order-b", "ADD_SERVICE");
+    world.change("order-b", "DELETE_SERVICE");
+    world.batch(&["order-a", "order-b"]);
+    world.finish();
+    assert_eq!(world.said().last().unwrap(), "=order-a");
+    world.end_stream("gone");
+    world.run_until("another connection", |world| {
+        world.sent_of(WATCH).len() == 2
+    });
+    world.change("order-a", "ADD_SERVICE");
+    world.sync(&[("order-a", "DELETE_SERVICE")], "FUZZY_WATCH_INIT_NOTIFY");
+    world.finish();
+    assert_eq!(world.said().last().unwrap(), "=order-a");
+    world.sync(
+        &[("order-a", "DELETE_SERVICE")],
+        "FUZZY_WATCH_DIFF_SYNC_NOTIFY",
+    );
+    world.finish();
+    assert_eq!(
+        world.said().last().unwrap(),
+        "=",
+        "later it is what it says"
+    );
 }
 
 #[test]
@@ -348,6 +379,17 @@ fn pages_are_read_one_after_the_other_and_again_after_a_while() {
 }
 
 #[test]
+fn a_hundred_thousand_names_are_a_list_like_any_other() {
+    let mut world = World::with(config(1), 7);
+    have(&mut world, 100_000);
+    world.run(100 * MS);
+    world.command(Command::Watch(filter()));
+    world.run(SEC);
+    assert_eq!(world.said().last().unwrap(), "~100000");
+    assert_eq!(world.sent_of(LIST).len(), 100);
+}
+
+#[test]
 fn pages_that_do_not_add_up_say_nothing_of_what_is_missing() {
     for (services, count) in [(3, 5), (3, 0), (1_200, 1_000), (1_200, 100_000)] {
         let mut world = World::with(config(1), 7);
@@ -502,4 +544,81 @@ fn a_close_does_not_wait_for_a_list() {
         world.run(10 * MS);
         assert!(!world.is_connected());
     }
+}
+
+/// Whatever goes wrong, and whatever comes and goes meanwhile: once nothing goes wrong any more, what
+/// was said is what there is.
+#[test]
+fn after_any_faults_what_was_said_is_what_there_is() {
+    for seed in 0..300 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut world = World::with(config(3), seed);
+        world.script.fuzzy_watch = true;
+        world.script.tells = Some(BTreeSet::new());
+        world.script.latency = rng.random_range(1..100) * MS;
+        let (mut wanted, mut read, mut said) = (false, 0, BTreeSet::new());
+        for _ in 0..rng.random_range(5..60) {
+            match rng.random_range(0..16) {
+                0..=6 => world.turn(&format!("public@@G@@order-{}", rng.random_range(0..8))),
+                7 => {
+                    world.command(Command::Watch(filter()));
+                    wanted = true;
+                }
+                8 => {
+                    world.command(Command::Unwatch(filter()));
+                    (wanted, said) = (false, BTreeSet::new());
+                }
+                9 => drop(world.script.mute.insert(WATCH)),
+                10 => {
+                    let code = [300, 301, 500, 503, -401][rng.random_range(0..5)];
+                    world
+                        .script
+                        .refuse
+                        .insert(WATCH, (code, rng.random_range(1..4)));
+                }
+                11 => world.fail_calls_under_way(&CallFailure::Timeout),
+                12 => world.fail_calls_under_way(&CallFailure::Lost("as scripted".to_owned())),
+                13 if world.is_connected() => {
+                    let link = world.link();
+                    world.stream(link, "ConnectResetRequest", "{}");
+                }
+                14 if world.is_connected() => world.end_stream("gone"),
+                _ => world.script.mute.clear(),
+            }
+            world.run(rng.random_range(0..3_000) * MS);
+            hear(&world, &mut read, &mut said);
+        }
+        world.script.mute.clear();
+        world.script.refuse.clear();
+        if !wanted {
+            world.command(Command::Watch(filter()));
+        }
+        world.run(60 * SEC);
+        hear(&world, &mut read, &mut said);
+        let there = world.script.tells.as_ref().unwrap().iter();
+        let there: BTreeSet<_> = there.map(|key| key.replace("public@@G@@", "")).collect();
+        assert_eq!(said, there, "seed {seed}");
+        assert!(
+            world
+                .troubles()
+                .iter()
+                .all(|trouble| matches!(trouble, Trouble::Failed { .. }))
+        );
+    }
+}
+
+/// What follows from what was said since the last time.
+fn hear(world: &World, read: &mut usize, said: &mut BTreeSet<String>) {
+    for (_, note) in &world.notes[*read..] {
+        let Output::Services { names, .. } = note else {
+            continue;
+        };
+        let name = |service: &crate::model::ServiceName| service.name().to_string();
+        match names {
+            Names::All { names, .. } => *said = names.iter().map(name).collect(),
+            Names::Some(names) => said.extend(names.iter().map(name)),
+            Names::Gone(one) => drop(said.remove(&name(one))),
+        }
+    }
+    *read = world.notes.len();
 }

@@ -43,6 +43,8 @@ pub(super) struct Script {
     pub(super) lists: BTreeMap<String, Vec<&'static str>>,
     /// Whether servers say that they tell of services by patterns.
     pub(super) fuzzy_watch: bool,
+    /// The keys of the services that they tell of, if they do so by themselves.
+    pub(super) tells: Option<BTreeSet<String>>,
     /// How many services they count, if not as many as there are.
     pub(super) count: Option<u64>,
     /// Where connections leave from.
@@ -61,6 +63,8 @@ pub(super) struct Peer {
     pub(super) registered: bool,
     pub(super) hung_up: bool,
     pub(super) subscribed: BTreeSet<String>,
+    /// Whether it is told of services as they come and go.
+    pub(super) watching: bool,
     pub(super) published: BTreeMap<String, String>,
 }
 
@@ -155,6 +159,7 @@ impl World {
             names: BTreeMap::new(),
             lists: BTreeMap::from([("orders".to_owned(), vec!["10.9.0.1:80", "10.9.0.2:80"])]),
             fuzzy_watch: false,
+            tells: None,
             count: None,
             local: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 9)),
             tokens: false,
@@ -556,11 +561,69 @@ impl World {
                     peer.published.remove(&service);
                 }
             }
-            "HealthCheckRequest" | "NamingFuzzyWatchRequest" => {}
+            "NamingFuzzyWatchRequest" => {
+                peer.watching = json["watchType"] == "WATCH";
+                if peer.watching {
+                    self.tell_difference(link, &json);
+                }
+            }
+            "HealthCheckRequest" => {}
             other => panic!("the scripted server does not know {other}"),
         }
         let payload = Payload::new(&response, body.to_string());
         self.later(latency, Event::Answer(link, call, payload));
+    }
+
+    /// What a server tells of a pattern that is watched from now on.
+    fn tell_difference(&mut self, link: LinkId, request: &Value) {
+        let Some(there) = &self.script.tells else {
+            return; // the test tells
+        };
+        let received = request["receivedGroupKeys"].as_array().unwrap().iter();
+        let received: BTreeSet<String> = received
+            .map(|key| key.as_str().unwrap().to_owned())
+            .collect();
+        let context =
+            |key: &String, change: &str| json!({ "serviceKey": key, "changedType": change });
+        let new = there
+            .difference(&received)
+            .map(|key| context(key, "ADD_SERVICE"));
+        let old = received
+            .difference(there)
+            .map(|key| context(key, "DELETE_SERVICE"));
+        let contexts: Vec<Value> = new.chain(old).collect();
+        let ends = [
+            ("FUZZY_WATCH_INIT_NOTIFY", contexts),
+            ("FINISH_FUZZY_WATCH_INIT_NOTIFY", Vec::new()),
+        ];
+        for (kind, contexts) in ends {
+            let body = json!({
+                "requestId": "5", "syncType": kind, "contexts": contexts,
+                "groupKeyPattern": request["groupKeyPattern"],
+            });
+            let payload = Payload::new("NamingFuzzyWatchSyncRequest", body.to_string());
+            self.later(self.script.latency, Event::Stream(link, payload));
+        }
+    }
+
+    /// A service comes or goes, and whoever watches is told.
+    pub(super) fn turn(&mut self, key: &str) {
+        let there = self.script.tells.get_or_insert_default();
+        let change = if there.remove(key) {
+            "DELETE_SERVICE"
+        } else {
+            there.insert(key.to_owned());
+            "ADD_SERVICE"
+        };
+        let body = json!({ "requestId": "6", "serviceKey": key, "changedType": change });
+        let watching = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.watching && !peer.hung_up);
+        for link in watching.map(|(link, _)| *link).collect::<Vec<_>>() {
+            let payload = Payload::new("NamingFuzzyWatchChangeNotifyRequest", body.to_string());
+            self.later(self.script.latency, Event::Stream(link, payload));
+        }
     }
 
     /// Lets calls fail as the driver would say it.
