@@ -19,7 +19,7 @@ use crate::{
         core::{Core, News},
     },
     directory::{self, Options, Subscription},
-    model::{Host, Instance, Origin, ServiceKey},
+    model::{Host, Instance, Listing, Origin, ServiceKey},
     session::{
         self, CallFailure, Command, Config, DialError, Operation, Output, Server, State, Ticket,
     },
@@ -192,6 +192,18 @@ impl SimClient {
         self.core.subscribe(key.clone(), writer, now);
         self.pump(now);
         subscription
+    }
+
+    /// What a process before this one kept of a service, `age` old, was found on disk.
+    pub fn restore(
+        &mut self,
+        key: &ServiceKey,
+        instances: Vec<Instance>,
+        age: Duration,
+        now: Instant,
+    ) {
+        self.core.restore(key, Listing::new(instances), age, now);
+        self.pump(now);
     }
 
     /// The last handle on a service was dropped.

@@ -1,5 +1,10 @@
 //! A start without the registry: what is kept on disk, what is made of it, and files that are none.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test owns its tasks and its clock"
+)]
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -218,6 +223,37 @@ async fn a_registry_that_hangs_holds_nobody_up_who_is_on_disk() {
     assert!(of_registry(&billing));
     is(&orders, |status| status == Status::Fresh).await;
     assert_eq!(addresses(&orders).len(), 3);
+}
+
+/// A registry that is there knows better than a file; and if it goes before it has answered, the file
+/// knows something.
+#[tokio::test]
+async fn while_there_is_a_connection_the_registry_is_asked() {
+    let folder = Folder::new();
+    let registry = within(Registry::builder().push_delay(None).start())
+        .await
+        .unwrap();
+    registry.register_as("p", "orders", &instances(1..=3));
+    registry.register_as("p", "billing", &instances(4..=5));
+    a_process_before(&registry, &folder, &["orders", "billing"]).await;
+    let client = builder(&registry, &folder, StartFrom::CacheThenRegistry);
+    let client = within(client.connect()).await.unwrap();
+    let mut states = client.watch_state();
+    within(states.wait_for(|state| state.is_connected()))
+        .await
+        .unwrap();
+    let orders = client.subscribe_lazy("orders").unwrap();
+    let mut statuses = orders.status_changes();
+    assert_eq!(within(statuses.next()).await, Some(Status::Unknown));
+    assert_eq!(within(statuses.next()).await, Some(Status::Fresh));
+
+    registry.freeze();
+    let billing = client.subscribe_lazy("billing").unwrap();
+    assert_eq!(billing.origin(), None);
+    within(registry.stop()).await;
+    within(billing.ready()).await.unwrap();
+    assert_eq!(billing.origin(), Some(Origin::Disk));
+    assert_eq!(addresses(&billing).len(), 2);
 }
 
 /// A client that starts from the registry writes, and does not read.
@@ -638,7 +674,6 @@ fn a_process_that_writes() {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "files are dated by it")]
 fn wall() -> SystemTime {
     SystemTime::now()
 }

@@ -482,7 +482,8 @@ impl Builder {
     /// The set is [`Stale`](crate::directory::Status::Stale), with the time when it was last known to be
     /// so, and [`Origin::Disk`](crate::directory::Origin::Disk); the registry's first list takes over by
     /// the rules of a reconnect, which hold what is missing for a while. Who cannot be connected to is
-    /// out at once, as ever. A service that the cache does not have is waited for as without one.
+    /// out at once, as ever. A service that the cache does not have is waited for as without one, and
+    /// while there is a connection the registry is asked and no file is read.
     ///
     /// It costs calls to addresses that were right once: where others take them over within
     /// [`cache_max_age`](Self::cache_max_age), have them check whom they are called as (TLS, a Host).

@@ -8,7 +8,8 @@ pub enum StartFrom {
     /// process that starts while the registry is away knows no instance. The default.
     #[default]
     Registry,
-    /// The cache, at once, where it has the service, and the registry as soon as it answers.
+    /// The cache, at once, where it has the service and there is no connection yet, and the registry as
+    /// soon as it answers.
     CacheThenRegistry,
     /// The cache, and nothing else: no registry is connected to, nothing can be registered, and nothing
     /// is written. For a look at what a process would start with, and for sites that are cut off.

@@ -29,6 +29,8 @@ pub(crate) struct Client {
     pub(crate) unit: SimClient,
     pub(crate) wires: BTreeMap<Link, Wire>,
     pub(crate) subs: BTreeMap<usize, Watched>,
+    /// What is on disk of services, and since when.
+    pub(crate) disk: BTreeMap<usize, (Instant, Vec<Instance>)>,
     /// What it wants published, by service.
     pub(crate) publishes: BTreeMap<usize, Vec<Instance>>,
     /// What of that a server confirmed last: it stands if what is asked for instead is refused.
@@ -141,6 +143,15 @@ impl Watched {
         format!("revision {}: {}", snapshot.revision(), told.join(" "))
     }
 
+    /// What would be written to disk: the set, unless somebody in it is held.
+    pub(crate) fn kept(&self) -> Option<Vec<Instance>> {
+        let snapshot = self.sub.snapshot();
+        let certain = snapshot.is_known() && !snapshot.entries().iter().any(Entry::is_held);
+        let all = snapshot.entries().iter();
+        let all = all.map(|entry| Instance::clone(entry.instance()));
+        certain.then(|| all.collect())
+    }
+
     pub(crate) fn callable(&self) -> Vec<Address> {
         let snapshot = self.sub.snapshot();
         let callable = snapshot.callable();
@@ -166,6 +177,7 @@ impl Client {
             unit,
             wires: BTreeMap::new(),
             subs: BTreeMap::new(),
+            disk: BTreeMap::new(),
             publishes: BTreeMap::new(),
             confirmed: BTreeMap::new(),
             refused: false,

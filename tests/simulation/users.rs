@@ -14,7 +14,12 @@ use crate::{
 impl World {
     pub(crate) fn subscribe(&mut self, client: usize, service: usize) {
         let (now, key) = (self.now, self.keys[service].clone());
-        let sub = self.clients[client].unit.subscribe(&key, now);
+        let c = &mut self.clients[client];
+        let sub = c.unit.subscribe(&key, now);
+        // As a process that starts from its cache, perhaps long after the one before it.
+        if let Some((since, instances)) = c.disk.remove(&service) {
+            c.unit.restore(&key, instances, now - since, now);
+        }
         let watched = Watched::new(key, sub);
         self.clients[client].subs.insert(service, watched);
     }
@@ -26,7 +31,10 @@ impl World {
         let key = self.keys[service].clone();
         let again = self.rng.random_bool(0.8);
         self.log(|| format!("client {client} toggles {key}, again: {again}"));
-        if self.clients[client].subs.remove(&service).is_some() {
+        let c = &mut self.clients[client];
+        if let Some(watched) = c.subs.remove(&service) {
+            c.disk
+                .extend(watched.kept().map(|kept| (service, (now, kept))));
             self.clients[client].unit.unsubscribe(&key, now);
             self.after(client, Came::Other)?;
         }

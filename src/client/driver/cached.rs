@@ -8,7 +8,7 @@ use tokio::time::timeout_at;
 use super::{Cause, Driver, now};
 use crate::{
     cache::{Event, Found, Keeper, Problem, Seen},
-    client::{RequestError, start_from::OFFLINE},
+    client::{RequestError, cached::Cached, start_from::OFFLINE},
     directory::{Entry, Status, Subscription},
     logs,
     model::ServiceKey,
@@ -20,10 +20,22 @@ impl Driver {
         self.cached.as_ref().is_some_and(|c| !c.start_from.asks())
     }
 
-    /// A service is subscribed for the first time.
+    /// A service is subscribed for the first time. A registry that is there knows better than a file,
+    /// and nearly as soon.
     pub(super) fn look_up(&self, key: &ServiceKey) {
-        if let Some(cached) = self.cached.as_ref().filter(|c| c.start_from.reads()) {
+        let connected = self.state.borrow().is_connected();
+        let reads = |cached: &&Cached| cached.start_from.reads() && !connected;
+        if let Some(cached) = self.cached.as_ref().filter(reads) {
             cached.cache.load(key.clone());
+        }
+    }
+
+    /// The connection is lost: who waited for its answer need not wait for the next.
+    pub(super) fn look_up_unanswered(&self) {
+        for (key, service) in &self.services {
+            if !service.answered {
+                self.look_up(key);
+            }
         }
     }
 

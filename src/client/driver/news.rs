@@ -124,7 +124,11 @@ impl Driver {
             }
             ConnectionState::Closed => None,
         };
+        let lost = was_connected && matches!(state, ConnectionState::Connecting { .. });
         self.state.send_replace(state);
+        if lost {
+            self.look_up_unanswered();
+        }
         if let Some(line) = line {
             self.tell(&line);
         }
