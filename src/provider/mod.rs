@@ -177,7 +177,7 @@ impl Provider {
                 }
                 () = this.reached(Stage::Draining) => {}
             }
-            present.is_told();
+            present.told_to_stop();
         }
     }
 
