@@ -13,7 +13,8 @@ use super::{
     inner::{Command, Inner, Status},
     listening::Watch,
     names::Claim,
-    ready, registration,
+    ready,
+    registration::{self, Listed},
     sequence::{Action, Deregistered, Sequence},
     signal::Signals,
     stage::Stage,
@@ -266,7 +267,11 @@ impl Driver {
                 Action::Deregister => {
                     // Another provider has these services of this client: what is registered is its.
                     let ours = self.claim.is_some();
-                    let listed = self.may_be_listed || self.registering;
+                    let listed = match self.sequence.was_online() {
+                        true => Listed::Confirmed,
+                        false if self.may_be_listed || self.registering => Listed::Perhaps,
+                        false => Listed::Refused,
+                    };
                     self.updates.clear();
                     self.work = Some(Box::pin(async move {
                         if !ours {
@@ -275,15 +280,10 @@ impl Driver {
                         let names = &inner.shared.names;
                         let done = registration::deregister(&inner.nacos, names.services());
                         let (how, why) = done.await;
-                        // What no server was ever asked for needs no server to be withdrawn.
                         let connected =
                             matches!(inner.nacos.state(), ConnectionState::Connected { .. });
-                        let how = match how {
-                            Deregistered::Acknowledged if !(connected && listed) => {
-                                Deregistered::Nothing
-                            }
-                            how => how,
-                        };
+                        let (how, unheard) = listed.after(how, connected);
+                        let why = why.or_else(|| unheard.map(str::to_owned));
                         Done::Deregistered(how, why)
                     }));
                 }

@@ -95,7 +95,7 @@ impl Handle {
 
 impl Present<'_> {
     /// It is told to stop listening, in order: what it has in flight goes on.
-    pub(super) fn finish(self) {
+    pub(super) fn told_to_stop(self) {
         self.0.servers.finishes.store(true, SeqCst);
     }
 }

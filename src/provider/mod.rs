@@ -40,7 +40,7 @@
 //!
 //! # What it cannot do
 //!
-//! The limits hold for what it does itself, and [`serve`] closes what is left a second later. The servers
+//! The limits hold for what it does itself, and [`serve()`] closes what is left a second later. The servers
 //! of axum and tonic wait for their connections for as long as those last: a peer that is frozen, or does
 //! not read, holds up their end. Where that must not be, let [`reached`](Provider::reached)`(Stage::Over)`
 //! and a second more end them.
@@ -177,7 +177,7 @@ impl Provider {
                 }
                 () = this.reached(Stage::Draining) => {}
             }
-            present.finish();
+            present.told_to_stop();
         }
     }
 

@@ -83,6 +83,39 @@ impl Wanted {
     }
 }
 
+/// What a registry knows of us, as far as it said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    Confirmed,
+    /// It was asked, if it was reached.
+    Perhaps,
+    /// It was not asked, or said no.
+    Refused,
+}
+
+impl Listed {
+    /// What a deregistration came to, in the light of this: a client has nothing to take back from a
+    /// registry that it never reached, or that it lost so long ago that it will have forgotten, and nobody has
+    /// said a word then.
+    pub(super) fn after(
+        self,
+        how: Deregistered,
+        connected: bool,
+    ) -> (Deregistered, Option<&'static str>) {
+        match (self, how, connected) {
+            (Self::Confirmed, Deregistered::Acknowledged, false) => (
+                Deregistered::Unconfirmed,
+                Some(
+                    "there is no connection to the registry, and callers go on with what it said last",
+                ),
+            ),
+            (Self::Refused, Deregistered::Acknowledged, _)
+            | (Self::Perhaps, Deregistered::Acknowledged, false) => (Deregistered::Nothing, None),
+            (_, how, _) => (how, None),
+        }
+    }
+}
+
 /// Takes everything back. What fails in one service stops none of the others.
 pub(super) async fn deregister(
     nacos: &Client,
@@ -103,4 +136,30 @@ pub(super) async fn deregister(
         }
     }
     (how, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_registry_that_is_there_acknowledges() {
+        use Deregistered::{Acknowledged, Nothing, Unconfirmed};
+        let (there, away) = (true, false);
+        for (listed, how, connected, wanted) in [
+            (Listed::Confirmed, Acknowledged, there, Acknowledged),
+            (Listed::Confirmed, Acknowledged, away, Unconfirmed),
+            (Listed::Perhaps, Acknowledged, there, Acknowledged),
+            (Listed::Perhaps, Acknowledged, away, Nothing),
+            (Listed::Refused, Acknowledged, there, Nothing),
+            (Listed::Refused, Acknowledged, away, Nothing),
+            (Listed::Confirmed, Nothing, there, Nothing),
+            (Listed::Perhaps, Unconfirmed, away, Unconfirmed),
+            (Listed::Refused, Unconfirmed, there, Unconfirmed),
+        ] {
+            let (found, why) = listed.after(how, connected);
+            assert_eq!(found, wanted, "{listed:?} {how:?} {connected}");
+            assert_eq!(why.is_some(), found == Unconfirmed && how != found);
+        }
+    }
 }

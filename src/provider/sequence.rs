@@ -326,6 +326,11 @@ impl Sequence {
         }
     }
 
+    /// Whether a registration was confirmed, so that callers may know of it.
+    pub(super) const fn was_online(&self) -> bool {
+        self.was_online
+    }
+
     /// Whether the registry said that it does not list us.
     pub(super) fn is_acknowledged(&self) -> bool {
         let how = self.milestones.deregistered.map(|(how, _)| how);

@@ -396,6 +396,34 @@ fn who_was_never_registered_leaves_at_once() {
 }
 
 #[test]
+fn a_delay_lies_between_ready_and_the_registration() {
+    let timing = Timing {
+        delay: MS(500),
+        ..Timing::default()
+    };
+    let now = start();
+    let mut sequence = Sequence::new(timing.clone(), true, true);
+    sequence.go_online(now);
+    assert_eq!(sequence.poll_action(), Some(Action::AskReady));
+    sequence.handle_ready(true, now);
+    assert_eq!(sequence.poll_action(), Some(Action::CheckAddress));
+    let checked = now + MS(70);
+    sequence.handle_checked(true, checked);
+    assert_eq!(sequence.poll_action(), None);
+    assert_eq!(sequence.poll_timeout(), Some(checked + MS(500)));
+    sequence.handle_timeout(checked + MS(499), Calls::default());
+    assert_eq!(sequence.poll_action(), None);
+    sequence.handle_timeout(checked + MS(500), Calls::default());
+    assert_eq!(sequence.poll_action(), Some(Action::Register));
+    // A signal in it ends it: nobody knows of it.
+    let mut sequence = Sequence::new(timing, false, false);
+    sequence.go_online(now);
+    assert!(matches!(sequence.state(), State::Delaying { .. }));
+    sequence.handle_signal(now, Calls::default());
+    assert_eq!(sequence.state(), State::Over);
+}
+
+#[test]
 fn a_registry_that_refuses_is_asked_less_and_less() {
     let mut world = World::new(false, false);
     for _ in 0..8 {
