@@ -10,9 +10,13 @@ use std::{
 };
 
 use tokio::time::timeout;
+use tower::ServiceExt;
 use tower_nacos::{
-    Client, Instance,
+    Balance, Client, Instance,
+    http::BuildHttp,
+    logs::TRANSPORT,
     testing::{Fault, Registry, Script},
+    transport::Transport,
 };
 use tracing::{
     Event, Level, Subscriber,
@@ -49,6 +53,7 @@ const SYNONYMS: [&str; 12] = [
 
 #[derive(Clone, Debug)]
 struct Line {
+    target: String,
     level: Level,
     fields: BTreeMap<String, String>,
 }
@@ -71,6 +76,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut fields = Fields::default();
         event.record(&mut fields);
         self.0.lock().unwrap().push(Line {
+            target: target.to_owned(),
             level: *event.metadata().level(),
             fields: fields.0,
         });
@@ -168,14 +174,24 @@ async fn lines_name_what_they_are_about_by_the_same_fields() {
     wait_for("subscription closed").await;
 
     // A port that nobody listens on any more.
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let gone = gone.local_addr().unwrap().to_string();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = closed.local_addr().unwrap().to_string();
+    drop(closed);
+    registry.register_as("q", "dead", &[Instance::parse(&gone).unwrap()]);
+    let client = within(Client::connect(registry.addr())).await.unwrap();
+    let dead = within(client.subscribe("dead")).await.unwrap();
+    let balance = Balance::builder(&dead).build_http(Transport::builder().build());
+    let request = http::Request::new(String::new().into());
+    within(balance.oneshot(request)).await.unwrap_err();
+    wait_for("ejected").await;
     let builder = Client::builder().servers(&gone).client_name("lost");
     let lost = builder.connect_lazy().unwrap();
     let nowhere = lost.subscribe_lazy("orders").unwrap();
     wait_for("no registry connection since the start").await;
     let hint = nowhere.hint().expect("what stands in the way");
     assert!(hint.contains("refused"), "{hint}");
+    let nobody = Balance::builder(&nowhere).picker().try_pick().unwrap_err();
+    assert!(nobody.to_string().contains(&*hint), "{nobody}");
 
     let lines = lines.0.lock().unwrap().clone();
     for line in &lines {
@@ -183,7 +199,8 @@ async fn lines_name_what_they_are_about_by_the_same_fields() {
         for synonym in SYNONYMS {
             assert!(!has(synonym), "{synonym} in {line:?}");
         }
-        if line.level <= Level::INFO {
+        // A connection to an instance is of no one service.
+        if line.level <= Level::INFO && line.target != TRANSPORT {
             assert!(has("namespace"), "whose is {line:?}");
             assert_eq!(line.fields["namespace"], "public");
         }
@@ -204,6 +221,7 @@ async fn lines_name_what_they_are_about_by_the_same_fields() {
         ("refuses the subscription", &["group", "cause"]),
         ("connection lost", &["cause"]),
         ("weight 0", &["group", "instance", "client"]),
+        ("ejected", &["group", "instance", "client", "cause"]),
         ("registry connection", &["client"]),
         (
             "since the start",

@@ -366,6 +366,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             let service = self.set().service();
             tracing::warn!(
                 target: logs::BALANCE,
+                client = self.set().client(),
                 namespace = &**service.namespace(),
                 group = &**service.group(),
                 service = &**service.name(),
@@ -406,6 +407,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let service = self.set().service();
         tracing::warn!(
             target: logs::BALANCE,
+            client = self.set().client(),
             namespace = &**service.namespace(),
             group = &**service.group(),
             service = &**service.name(),

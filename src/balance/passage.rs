@@ -133,15 +133,11 @@ impl Passage {
             // It answered, with an empty list that nothing has contradicted meanwhile.
             return Poll::Ready(core.set().nobody());
         }
-        let mut reason = format!(
+        let reason = format!(
             "waited {:?} (unknown_wait); {}",
             limits.unknown_wait,
-            subscription.status()
+            subscription.unknown_because()
         );
-        if let Some(hint) = subscription.hint() {
-            reason.push_str("; ");
-            reason.push_str(&hint);
-        }
         Poll::Ready(CallError::Unknown {
             service: core.set().service().clone(),
             reason: reason.into(),

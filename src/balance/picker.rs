@@ -107,7 +107,7 @@ impl<P: Policy> Picker<P> {
                     let known = picking.chosen.stripe.0.set().nobody_known();
                     return Err(known.unwrap_or_else(|| CallError::Unknown {
                         service: self.subscription().key().clone(),
-                        reason: self.subscription().status().to_string().into(),
+                        reason: self.subscription().unknown_because().into(),
                     }));
                 }
             }

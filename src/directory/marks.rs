@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    directory::{Generation, Options, outbox::Outbox, shared::Shared, state::State},
+    directory::{Generation, Options, outbox::Outbox, owner::Owner, shared::Shared, state::State},
     model::Address,
 };
 
@@ -54,6 +54,11 @@ impl State {
 }
 
 impl Marks {
+    /// The name of the client whose local copy this is, if it is a client's.
+    pub(crate) fn client(&self) -> Option<&str> {
+        self.0.options.owner.as_deref().map(Owner::name)
+    }
+
     /// A response of this presence of the instance carried its mark.
     ///
     /// Nothing happens where no registry was heard, since nothing would end it then. Publishes on the

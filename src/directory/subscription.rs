@@ -164,6 +164,13 @@ impl Subscription {
         Self { handle }
     }
 
+    /// Why nothing is known of the service yet, in words: the status, and what stands in the way.
+    pub(crate) fn unknown_because(&self) -> String {
+        let status = self.status();
+        self.hint()
+            .map_or_else(|| status.to_string(), |hint| format!("{status}; {hint}"))
+    }
+
     /// Says what stands in the way of an answer, until there is one.
     pub(crate) fn set_hint(&self, text: &str) {
         self.handle.shared.lock().hint.set(Some(text.into()));

@@ -157,9 +157,9 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             let stale = || make.is_stale(&service, &instance);
             let stale = catch_unwind(AssertUnwindSafe(stale)).unwrap_or(false);
             if stale {
-                discard(self.service(), endpoint.slot.discard());
+                discard(self.client(), self.service(), endpoint.slot.discard());
             }
-            discard(self.service(), service);
+            discard(self.client(), self.service(), service);
         }
     }
 }
@@ -174,6 +174,7 @@ impl<S> EndpointSet<S> {
         let service = &self.service();
         tracing::warn!(
             target: logs::BALANCE,
+            client = self.client(),
             namespace = &**service.namespace(),
             group = &**service.group(),
             service = &**service.name(),
@@ -213,7 +214,7 @@ impl<S> EndpointSet<S> {
         #[cfg(feature = "metrics")]
         self.tell();
         for endpoint in evicted {
-            discard(self.service(), endpoint.slot.take());
+            discard(self.client(), self.service(), endpoint.slot.take());
         }
         let mut next = expiry;
         for endpoint in &ailing {

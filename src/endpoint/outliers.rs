@@ -50,6 +50,7 @@ impl<S> EndpointSet<S> {
         let service = self.service();
         tracing::info!(
             target: logs::BALANCE,
+            client = self.client(),
             namespace = &**service.namespace(),
             group = &**service.group(),
             service = &**service.name(),
@@ -75,6 +76,7 @@ impl<S> EndpointSet<S> {
             let service = self.service();
             tracing::info!(
                 target: logs::BALANCE,
+                client = self.client(),
                 namespace = &**service.namespace(),
                 group = &**service.group(),
                 service = &**service.name(),

@@ -87,6 +87,11 @@ impl<S> EndpointSet<S> {
         &self.service
     }
 
+    /// The client whose lists these are, for lines of the log.
+    pub(crate) fn client(&self) -> Option<&str> {
+        self.hub.marks.get()?.client()
+    }
+
     /// The cluster that is taken first.
     pub(crate) const fn prefer(&self) -> Option<&Arc<str>> {
         self.prefer.as_ref()
@@ -227,7 +232,7 @@ impl<S> EndpointSet<S> {
         self.tell_of_the_end();
         for endpoint in endpoints.into_values().chain(evicted) {
             endpoint.gate.evict();
-            discard(&self.service, endpoint.slot.take());
+            discard(self.client(), &self.service, endpoint.slot.take());
         }
     }
 

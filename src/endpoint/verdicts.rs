@@ -156,6 +156,7 @@ impl<S> EndpointSet<S> {
                 }
                 tracing::info!(
                     target: logs::BALANCE,
+                    client = self.client(),
                     namespace = &**service.namespace(),
                     group = &**service.group(),
                     service = &**service.name(),
@@ -168,6 +169,7 @@ impl<S> EndpointSet<S> {
                 self.hub.count_restoration();
                 tracing::info!(
                     target: logs::BALANCE,
+                    client = self.client(),
                     namespace = &**service.namespace(),
                     group = &**service.group(),
                     service = &**service.name(),
@@ -177,6 +179,7 @@ impl<S> EndpointSet<S> {
             }
             Standing::Suspect => tracing::debug!(
                 target: logs::BALANCE,
+                client = self.client(),
                 namespace = &**service.namespace(),
                 group = &**service.group(),
                 service = &**service.name(),
@@ -186,6 +189,7 @@ impl<S> EndpointSet<S> {
             ),
             Standing::Open => tracing::debug!(
                 target: logs::BALANCE,
+                client = self.client(),
                 namespace = &**service.namespace(),
                 group = &**service.group(),
                 service = &**service.name(),

@@ -107,7 +107,7 @@ fn warn_of_loopback(address: SocketAddr) {
     if address.ip().to_canonical().is_loopback() && !TOLD.swap(true, Ordering::Relaxed) {
         tracing::warn!(
             target: logs::TRANSPORT,
-            %address,
+            instance = %address,
             "an instance is registered by a loopback address: only this machine can call it, and every machine will call itself (said once)"
         );
     }
