@@ -13,7 +13,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -28,7 +28,7 @@ use tower_nacos::{
     Balance, Instance,
     balance::PeakEwma,
     directory::{Subscription, Writer},
-    endpoint::InFlight,
+    endpoint::{InFlight, Recover, Recovered},
 };
 
 /// Instances that take so long to answer, one of them perhaps `slow` times as long; one may fail at
@@ -255,6 +255,96 @@ async fn failing_at_once_is_not_being_fast() {
     }
     let failed = field.called(&all[0]);
     assert!((1..=4).contains(&failed), "{failed} of 300");
+}
+
+/// A request that comes back, since there was no room after all.
+#[derive(Debug)]
+struct NoRoom;
+
+impl std::fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no room")
+    }
+}
+
+impl std::error::Error for NoRoom {}
+
+#[derive(Clone, Copy)]
+struct ComesBack;
+
+impl Recover<(), NoRoom> for ComesBack {
+    fn recover(&self, _: &mut NoRoom) -> Option<Recovered<()>> {
+        Some(Recovered::Full(()))
+    }
+}
+
+/// Who says so at once is neither fast nor a failure: an instance that was full has its share again when it
+/// has room, and meanwhile no call fails.
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_was_full_is_neither_fast_nor_slow_for_it() {
+    for at_once in [1, 8] {
+        let (mut writer, orders) = registry();
+        let all = addresses(3);
+        list(&mut writer, &all);
+        let field = Field::new(Takes::Evenly, 7);
+        let (full, found) = (
+            Arc::new(AtomicBool::new(true)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let (answering, is_full, finds) = (field.clone(), Arc::clone(&full), Arc::clone(&found));
+        let full_one = all[0].clone();
+        let balance = Balance::builder(&orders)
+            .policy(PeakEwma::new())
+            .recover(ComesBack)
+            .build(move |instance: &Instance| {
+                let (address, field) = (instance.address().to_string(), answering.clone());
+                let (full, found) = (Arc::clone(&is_full), Arc::clone(&finds));
+                let may_be_full = address == full_one;
+                tower::service_fn(move |(): ()| {
+                    let answer = match may_be_full && full.load(SeqCst) {
+                        true => {
+                            found.fetch_add(1, SeqCst);
+                            None
+                        }
+                        false => Some(field.answer(&address)),
+                    };
+                    async move {
+                        match answer {
+                            None => Err(NoRoom),
+                            Some(answer) => answer.await.map_err(|_| NoRoom),
+                        }
+                    }
+                })
+            });
+        let calls = |calls: usize| {
+            let callers = (0..at_once)
+                .map(|_| balance.clone())
+                .map(|balance| async move {
+                    for _ in 0..calls / at_once {
+                        balance.clone().oneshot(()).await.unwrap();
+                    }
+                });
+            join_all(callers)
+        };
+        calls(600).await;
+        assert_eq!(field.called(&all[0]), 0);
+        // One in three draws is of it; of calls at once the others have the load, so that it is whom two
+        // in three draws come to, again and again. It would be one at a time as well if it seemed fast.
+        let usual = [150..=450, 600..=1_800];
+        let found = found.load(SeqCst);
+        assert!(
+            usual[usize::from(at_once > 1)].contains(&found),
+            "{found} of 600, {at_once} at once"
+        );
+        full.store(false, SeqCst);
+        calls(600).await;
+        let called = field.called(&all[0]);
+        assert!(
+            (100..=300).contains(&called),
+            "{called} of 600, {at_once} at once"
+        );
+        assert_eq!(balance.counters().ejections, 0);
+    }
 }
 
 /// Called one at a time, who has a third of the weight has more than a third of its share.

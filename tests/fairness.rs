@@ -18,6 +18,7 @@ use std::{
 use discover_support::{instance, now, registry};
 use futures_util::future::BoxFuture;
 use tokio::{
+    sync::Semaphore,
     task::{JoinHandle, yield_now},
     time::sleep,
 };
@@ -114,6 +115,111 @@ async fn who_waits_is_served_in_order_however_many_keep_coming() {
     in_order(P2c::default()).await;
     in_order(PeakEwma::new()).await;
     in_order(WeightedRoundRobin::new()).await;
+}
+
+/// On several threads too, since room is handed to who waits longest, whichever task is polled first.
+#[test]
+fn on_two_threads_who_waits_for_room_has_it_in_the_order_of_coming() {
+    const CALLERS: usize = 64;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let test = async {
+        let (mut writer, orders) = registry();
+        list(&mut writer, 1);
+        // No call ends but when it is let: a place at a time.
+        let (served, gate) = (
+            Arc::new(Mutex::new(Vec::new())),
+            Arc::new(Semaphore::new(0)),
+        );
+        let (seen, opened) = (Arc::clone(&served), Arc::clone(&gate));
+        let instances = Balance::builder(&orders).build(move |_: &Instance| {
+            let (served, gate) = (Arc::clone(&seen), Arc::clone(&opened));
+            let one = tower::service_fn(move |caller: usize| {
+                served.lock().unwrap().push(caller);
+                let gate = Arc::clone(&gate);
+                async move {
+                    gate.acquire().await.unwrap().forget();
+                    Ok::<_, io::Error>(())
+                }
+            });
+            ConcurrencyLimit::new(one, 1)
+        });
+        let mut callers = Vec::new();
+        for caller in 0..CALLERS {
+            callers.push(tokio::spawn(instances.clone().oneshot(caller)));
+            // In flight or waiting, before the next comes.
+            while { instances.counts()[0] + instances.counts()[2] } < caller as u64 + 1 {
+                yield_now().await;
+            }
+        }
+        for (let_go, caller) in callers.into_iter().enumerate() {
+            gate.add_permits(1);
+            caller.await.unwrap().unwrap();
+            // Others keep coming meanwhile.
+            if let_go < CALLERS / 2 {
+                drop(tokio::spawn(instances.clone().oneshot(CALLERS + let_go)));
+            }
+        }
+        let served = served.lock().unwrap();
+        let first: Vec<_> = served.iter().take(CALLERS).copied().collect();
+        assert_eq!(first, (0..CALLERS).collect::<Vec<_>>());
+    };
+    let hang = Duration::from_secs(60);
+    runtime
+        .block_on(async { tokio::time::timeout(hang, test).await })
+        .expect("it hangs");
+}
+
+/// Who found room elsewhere stands in no other queue: room that its first choice gives back is for others,
+/// however long its own call is.
+#[tokio::test(start_paused = true)]
+async fn who_is_served_elsewhere_holds_no_room_where_it_waited() {
+    let (mut writer, orders) = registry();
+    list(&mut writer, 2);
+    // The callers' own times: the first two are done at once where they are let, the others never.
+    let (served, gate) = (
+        Arc::new(Mutex::new(Vec::new())),
+        Arc::new(Semaphore::new(0)),
+    );
+    let (seen, opened) = (Arc::clone(&served), Arc::clone(&gate));
+    let instances = Balance::builder(&orders)
+        .policy(WeightedRoundRobin::new())
+        .build(move |_: &Instance| {
+            let (served, gate) = (Arc::clone(&seen), Arc::clone(&opened));
+            let one = tower::service_fn(move |caller: usize| {
+                served.lock().unwrap().push(caller);
+                let gate = Arc::clone(&gate);
+                async move {
+                    match caller {
+                        0 => gate.acquire().await.unwrap().forget(),
+                        _ => std::future::pending().await,
+                    }
+                    Ok::<_, io::Error>(())
+                }
+            });
+            ConcurrencyLimit::new(one, 1)
+        });
+    // One of the two is taken; the next looks at it, in its turn, and goes to the other.
+    let first = tokio::spawn(instances.clone().oneshot(0));
+    yield_now().await;
+    for given_up in 0..2 {
+        let next = tokio::spawn(instances.clone().oneshot(1 + given_up));
+        yield_now().await;
+        if given_up == 0 {
+            next.abort();
+            let _ = next.await;
+        }
+    }
+    assert_eq!(served.lock().unwrap().len(), 3);
+    gate.add_permits(1);
+    first.await.unwrap().unwrap();
+    let last = tokio::spawn(instances.clone().oneshot(9));
+    yield_now().await;
+    assert_eq!(served.lock().unwrap().last(), Some(&9), "one is idle");
+    drop(last);
 }
 
 /// Who came last sits where somebody left before, and is not before the others for it.

@@ -12,6 +12,7 @@ mod transport {
     mod guilty;
     mod probes;
     mod promises;
+    mod quiet;
     mod support;
     mod tls;
     mod uploads;

@@ -164,6 +164,7 @@ where
             return Poll::Ready(Err(*failure.expect("polled after it was done")));
         }
         self.pick.shared().set().maintain();
+        let mut looked = false;
         loop {
             match ready!(self.as_mut().poll_answer(cx)) {
                 Step::Enter => {}
@@ -188,7 +189,8 @@ where
             {
                 return self.project().end(failure, polled, cx);
             }
-            if let Err(error) = ready!(self.as_mut().poll_entry(cx)) {
+            let again = mem::replace(&mut looked, true);
+            if let Err(error) = ready!(self.as_mut().poll_entry(again, cx)) {
                 return self.project().end(error, polled, cx);
             }
         }
@@ -204,54 +206,147 @@ where
     C: TrackCompletion<InFlight, S::Response>,
     V: Judge<S::Response, S::Error>,
 {
-    /// Goes into an instance, or finds that the one it looked at is no good, to look again. Place
-    /// and service stay in this frame unless they have to wait.
+    /// Goes into an instance, or finds that the one it looked at is no good or has no room, to look
+    /// `again`: not at those that it waits at, which it does first. Place and service stay in this frame
+    /// unless they have to wait.
     #[inline]
-    fn poll_entry(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Box<CallError>>> {
-        let mut this = self.project();
-        if !this.rooms.is_empty() && this.poll_rooms(cx) {
+    fn poll_entry(
+        mut self: Pin<&mut Self>,
+        again: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Box<CallError>>> {
+        if !again && !self.rooms.is_empty() && self.as_mut().poll_rooms(cx) {
             return Poll::Ready(Ok(()));
         }
-        loop {
-            // The service is dropped before the place.
-            let mut place = match ready!(poll_place(this.pick, this.tried, this.waiter, cx)) {
-                Ok(place) => place,
-                Err(error) => return Poll::Ready(Err(this.failure.take().unwrap_or(error))),
-            };
-            let shared = this.pick.shared();
-            let counted = this.rooms.is_empty();
-            let mut service = match poll_service(shared, &mut place, counted, cx) {
-                Poll::Ready(Some(service)) => service,
-                Poll::Ready(None) => {
-                    this.pass_by(&place);
+        let this = self.as_mut().project();
+        // The service is dropped before the place.
+        let mut place = match ready!(poll_place(this.pick, this.tried, this.waiter, cx)) {
+            Ok(place) => place,
+            Err(error) => return Poll::Ready(Err(this.failure.take().unwrap_or(error))),
+        };
+        let counted = this.rooms.is_empty();
+        let mut service = match poll_service(this.pick.shared(), &mut place, counted, cx) {
+            Poll::Ready(Some(service)) => service,
+            Poll::Ready(None) => {
+                self.pass_by(&place);
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Pending => {
+                let service = None;
+                return self.wait_at(Room { service, place }, cx).map(Ok);
+            }
+        };
+        match service.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                self.project().enter(&mut service, &mut place);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                drop(service);
+                self.broken(&mut place, error);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => {
+                place.wait(counted, cx);
+                if !place.is_open() {
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Pending => {
-                    let service = None;
-                    ready!(this.wait_at(Room { service, place }, cx));
-                    continue;
-                }
-            };
-            match service.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {
-                    this.enter(&mut service, &mut place);
-                    return Poll::Ready(Ok(()));
-                }
-                Poll::Ready(Err(error)) => {
-                    drop(service);
-                    this.broken(&mut place, error);
-                    return Poll::Ready(Ok(()));
-                }
-                Poll::Pending => {
-                    place.wait(counted, cx);
-                    if !place.is_open() {
-                        return Poll::Ready(Ok(()));
-                    }
-                    let service = Some(service);
-                    ready!(this.wait_at(Room { service, place }, cx));
-                }
+                let service = Some(service);
+                self.wait_at(Room { service, place }, cx).map(Ok)
             }
         }
+    }
+
+    /// Looks at those that it waits at, in the order in which it came to them. True if one let it
+    /// in, or is of no more use.
+    ///
+    /// Like all that is seldom done this takes the call and not its parts: to hand those on they would
+    /// have to be gathered in memory at each poll.
+    #[cold]
+    fn poll_rooms(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+        let mut at = 0;
+        while at < self.rooms.len() {
+            let mut room = self.as_mut().project().rooms.remove(at);
+            if self.as_mut().poll_room(&mut room, cx) {
+                let this = self.project();
+                forget_rooms(this.rooms, this.tried);
+                return true;
+            }
+            self.as_mut().project().rooms.insert(at, room);
+            at += 1;
+        }
+        false
+    }
+
+    /// Goes into one that it waits at. True if it was let in, or the instance is of no more use.
+    fn poll_room(self: Pin<&mut Self>, room: &mut Room<S>, cx: &mut Context<'_>) -> bool {
+        let counted = self.rooms.is_empty();
+        let service = match &mut room.service {
+            Some(service) => service,
+            empty => match poll_service(self.pick.shared(), &mut room.place, counted, cx) {
+                Poll::Ready(Some(service)) => empty.insert(service),
+                Poll::Ready(None) => {
+                    self.pass_by(&room.place);
+                    return true;
+                }
+                Poll::Pending => return false,
+            },
+        };
+        match service.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                self.project().enter(service, &mut room.place);
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                room.service = None;
+                self.broken(&mut room.place, error);
+                true
+            }
+            Poll::Pending => {
+                room.place.wait(counted, cx);
+                !room.place.is_open()
+            }
+        }
+    }
+
+    /// The endpoint is no good, and its gate says so. Without gates nothing else keeps it from being
+    /// picked again and again.
+    #[cold]
+    fn pass_by(self: Pin<&mut Self>, place: &Place<S>) {
+        if !self.pick.shared().set().is_gated() {
+            self.project().tried.push(place.endpoint().generation());
+        }
+    }
+
+    /// By the contract of `poll_ready` this service is of no more use. The request is still ours.
+    #[cold]
+    fn broken(self: Pin<&mut Self>, place: &mut Place<S>, error: S::Error) {
+        let this = self.project();
+        let shared = this.pick.shared();
+        let endpoint = Arc::clone(place.endpoint());
+        let probe = place.hand_over_probe();
+        drop(endpoint.slot.discard());
+        let verdict = shared.classify.classify(&error);
+        let error = CallError::inner_of(shared.set().service(), endpoint.address(), error);
+        let verdict = match verdict {
+            Verdict::Reachable => Verdict::unreachable(error.cause()),
+            failed => failed,
+        };
+        shared.judged(&endpoint, probe, &verdict, Outcome::Ignored);
+        *this.failure = Some(Box::new(error));
+        this.tried.push(endpoint.generation());
+    }
+
+    /// It has no room now: others are looked at. Ready to do so, unless it waits at as many as it
+    /// may.
+    #[cold]
+    fn wait_at(self: Pin<&mut Self>, room: Room<S>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let more = this.tried.push_full(room.place.endpoint().generation());
+        this.rooms.push(room);
+        // What was looked at before has this task's waker; what is new has it through the set.
+        this.waiter.register(this.pick.shared().set(), cx.waker());
+        if more { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Waits for the service's answer, if it was called.
@@ -294,54 +389,6 @@ where
     C: TrackCompletion<InFlight, S::Response>,
     V: Judge<S::Response, S::Error>,
 {
-    /// Looks at those that it waits at, in the order in which it came to them. True if one let it
-    /// in, or is of no more use.
-    #[cold]
-    fn poll_rooms(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut at = 0;
-        while at < self.rooms.len() {
-            let mut room = self.rooms.remove(at);
-            if self.poll_room(&mut room, cx) {
-                self.forget_rooms();
-                return true;
-            }
-            self.rooms.insert(at, room);
-            at += 1;
-        }
-        false
-    }
-
-    /// Goes into one that it waits at. True if it was let in, or the instance is of no more use.
-    fn poll_room(&mut self, room: &mut Room<S>, cx: &mut Context<'_>) -> bool {
-        let counted = self.rooms.is_empty();
-        let service = match &mut room.service {
-            Some(service) => service,
-            empty => match poll_service(self.pick.shared(), &mut room.place, counted, cx) {
-                Poll::Ready(Some(service)) => empty.insert(service),
-                Poll::Ready(None) => {
-                    self.pass_by(&room.place);
-                    return true;
-                }
-                Poll::Pending => return false,
-            },
-        };
-        match service.poll_ready(cx) {
-            Poll::Ready(Ok(())) => {
-                self.enter(service, &mut room.place);
-                true
-            }
-            Poll::Ready(Err(error)) => {
-                room.service = None;
-                self.broken(&mut room.place, error);
-                true
-            }
-            Poll::Pending => {
-                room.place.wait(counted, cx);
-                !room.place.is_open()
-            }
-        }
-    }
-
     /// Calls the service, if the gate lets the call in.
     #[inline(always)] // what it is given would go through memory
     fn enter(&mut self, service: &mut S, place: &mut Place<S>) {
@@ -357,50 +404,9 @@ where
         self.future.set(Some(future));
         drop(entering);
         self.waiter.leave(shared.set());
-    }
-
-    /// The endpoint is no good, and its gate says so. Without gates nothing else keeps it from being
-    /// picked again and again.
-    #[cold]
-    fn pass_by(&mut self, place: &Place<S>) {
-        if !self.pick.shared().set().is_gated() {
-            self.tried.push(place.endpoint().generation());
+        if !self.rooms.is_empty() {
+            forget_rooms(self.rooms, self.tried); // room that was handed to it there is for the next
         }
-    }
-
-    /// By the contract of `poll_ready` this service is of no more use. The request is still ours.
-    #[cold]
-    fn broken(&mut self, place: &mut Place<S>, error: S::Error) {
-        let shared = self.pick.shared();
-        let endpoint = Arc::clone(place.endpoint());
-        let probe = place.hand_over_probe();
-        drop(endpoint.slot.discard());
-        let verdict = shared.classify.classify(&error);
-        let error = CallError::inner_of(shared.set().service(), endpoint.address(), error);
-        let verdict = match verdict {
-            Verdict::Reachable => Verdict::unreachable(error.cause()),
-            failed => failed,
-        };
-        shared.judged(&endpoint, probe, &verdict, Outcome::Ignored);
-        *self.failure = Some(Box::new(error));
-        self.tried.push(endpoint.generation());
-    }
-
-    /// It has no room now: others are looked at. Ready to do so, unless it waits at as many as it
-    /// may.
-    #[cold]
-    fn wait_at(&mut self, room: Room<S>, cx: &mut Context<'_>) -> Poll<()> {
-        let more = self.tried.push_full(room.place.endpoint().generation());
-        self.rooms.push(room);
-        // What was looked at before has this task's waker; what is new has it through the set.
-        self.waiter.register(self.pick.shared().set(), cx.waker());
-        if more { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// It waits at none of them any more.
-    fn forget_rooms(&mut self) {
-        self.rooms.clear();
-        self.tried.clear_full();
     }
 
     /// It is over. One that has not waited lets others work before it says so, now and then.
@@ -488,6 +494,13 @@ where
         *self.failure = Some(error);
         None
     }
+}
+
+/// It waits at none of them any more.
+#[cold]
+fn forget_rooms<S>(rooms: &mut Vec<Room<S>>, tried: &mut Tried) {
+    rooms.clear();
+    tried.clear_full();
 }
 
 /// Chooses an endpoint, or waits for there to be one.

@@ -62,6 +62,11 @@ impl<S> EndpointSet<S> {
         if !self.seek_probes() {
             return None;
         }
+        self.find_probe(tried, allow)
+    }
+
+    #[cold]
+    fn find_probe(&self, tried: &Tried, allow: impl Fn(&Endpoint<S>) -> bool) -> Option<Place<S>> {
         let roster = self.roster(true);
         let found = roster.find_probe(tried, allow);
         if roster.offers_probe() {

@@ -58,10 +58,7 @@ impl Tried {
     /// Whether this one is not to be chosen.
     #[inline]
     pub(crate) fn contains(&self, generation: Generation) -> bool {
-        self.0.as_ref().is_some_and(|learnt| {
-            let lists = [learnt.refusers.all(), learnt.full.all()];
-            lists.into_iter().any(|list| list.contains(&generation))
-        })
+        self.0.as_ref().is_some_and(|learnt| learnt.has(generation))
     }
 
     /// Whether one more refusal would be too many.
@@ -74,6 +71,15 @@ impl Tried {
     /// Whether it waits for room.
     pub(crate) fn waits_for_room(&self) -> bool {
         self.0.as_ref().is_some_and(|learnt| learnt.full.len > 0)
+    }
+}
+
+impl Learnt {
+    /// Out of the way of the calls that have learnt nothing.
+    #[cold]
+    fn has(&self, generation: Generation) -> bool {
+        let lists = [self.refusers.all(), self.full.all()];
+        lists.into_iter().any(|list| list.contains(&generation))
     }
 }
 

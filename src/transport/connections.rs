@@ -127,7 +127,8 @@ impl Connections {
     async fn connect(&self) -> Result<Connected, DialError> {
         let Dialled { io, http2 } = self.dialler.dial().await?;
         let connected = if http2 {
-            Connected::Http2(self.http2.shake_hands(io).await?)
+            let plain = io.plain().is_some();
+            Connected::Http2(self.http2.shake_hands(io, plain).await?)
         } else {
             Connected::Http1(self.http1.shake_hands(io).await?)
         };
@@ -314,7 +315,8 @@ impl Connections {
     pub(super) async fn probe(&self) -> Result<(), DialError> {
         let Dialled { mut io, http2 } = self.dialler.dial().await?;
         if http2 {
-            return self.http2.shake_hands(io).await.map(drop);
+            let plain = io.plain().is_some();
+            return self.http2.shake_hands(io, plain).await.map(drop);
         }
         let mut byte = [0];
         let read = tokio::io::AsyncReadExt::read(&mut io, &mut byte);

@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
@@ -13,8 +14,12 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
 use tower_nacos::{
     Instance, Subscription,
     transport::{Protocol, Tls, Transport},
@@ -22,7 +27,7 @@ use tower_nacos::{
 
 use super::support::*;
 
-type Ca = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Ca = CertifiedIssuer<'static, KeyPair>;
 
 struct Secure {
     address: SocketAddr,
@@ -36,7 +41,7 @@ impl Drop for Secure {
     }
 }
 
-fn ca() -> Ca {
+pub(super) fn ca() -> Ca {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name.push(DnType::CommonName, "a CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -54,8 +59,9 @@ fn certificate(ca: &Ca, name: &str) -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-/// A server with TLS, for that name and by these protocols; with a client's certificate if asked.
-async fn secure(ca: &Ca, name: &str, alpn: &[&str], mutual: bool) -> Secure {
+/// What makes a socket a server's with TLS, for that name and by these protocols; with a client's certificate
+/// if asked.
+pub(super) fn acceptor(ca: &Ca, name: &str, alpn: &[&str], mutual: bool) -> TlsAcceptor {
     let (chain, key) = certificate(ca, name);
     let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())
         .map(Result::unwrap)
@@ -77,7 +83,12 @@ async fn secure(ca: &Ca, name: &str, alpn: &[&str], mutual: bool) -> Secure {
     };
     let mut config = builder.with_single_cert(chain, key).unwrap();
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A server with that.
+async fn secure(ca: &Ca, name: &str, alpn: &[&str], mutual: bool) -> Secure {
+    let acceptor = acceptor(ca, name, alpn, mutual);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let log = Arc::new(Log::default());
@@ -203,4 +214,62 @@ async fn a_client_certificate_and_a_server_name_are_used() {
     let builder = Transport::builder().tls(named).protocol(Protocol::Http2);
     let error = failure(&alone(server.address, builder), post(1, "x")).await;
     assert!(error.is_connect() && error.is_unprocessed(), "{error:?}");
+}
+
+/// A dial under TLS takes as long as its handshake: so many are under way at a server that accepts and
+/// says nothing yet, and no more while calls wait.
+#[tokio::test]
+async fn so_many_dials_are_under_way_at_a_port_and_no_more() {
+    const CALLS: usize = 300;
+    let ca = ca();
+    let patient = || {
+        let long = Duration::from_secs(60);
+        let options = builder(Protocol::Http1).tls(Tls::new().ca(ca.pem()));
+        options.dial_timeout(long).handshake_timeout(long)
+    };
+    for (options, most) in [(patient(), 64), (patient().max_dials(3), 3)] {
+        let acceptor = acceptor(&ca, "127.0.0.1", &["http/1.1"], false);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // How many dials there are, and were at most.
+        let dials = Arc::new(watch::Sender::new((0, 0)));
+        let gate = Arc::new(Semaphore::new(0));
+        let (counted, opened) = (Arc::clone(&dials), Arc::clone(&gate));
+        let server = spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                counted.send_modify(|(now, most)| {
+                    *now += 1;
+                    *most = (*most).max(*now);
+                });
+                let (acceptor, dials, gate) =
+                    (acceptor.clone(), Arc::clone(&counted), Arc::clone(&opened));
+                connections.spawn(async move {
+                    gate.acquire().await.unwrap().forget();
+                    dials.send_modify(|(now, _)| *now -= 1);
+                    if let Ok(stream) = acceptor.accept(socket).await {
+                        serve(stream, Arc::default(), u32::MAX).await;
+                    }
+                });
+            }
+        });
+        let transport = alone(address, options);
+        let calls = (0..CALLS).map(|at| transport.clone().oneshot(post(at, "")));
+        let calls = async { soon("the calls", join_all(calls)).await };
+        let gate = async {
+            let mut dials = dials.subscribe();
+            let all = dials.wait_for(|(now, _)| *now >= most);
+            soon("the dials", all).await.unwrap();
+            for _ in 0..CALLS {
+                gate.add_permits(1);
+                tokio::task::yield_now().await;
+            }
+        };
+        let (calls, ()) = tokio::join!(calls, gate);
+        assert!(calls.into_iter().all(|call| call.is_ok()));
+        let (_, at_once) = *dials.borrow();
+        assert_eq!(at_once, most);
+        server.abort();
+    }
 }

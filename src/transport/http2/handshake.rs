@@ -6,13 +6,14 @@ use std::{
 use bytes::Bytes;
 use h2::client;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     sync::oneshot,
     time::{sleep_until, timeout},
 };
 
 use crate::{
     endpoint,
-    tls::Socket,
+    tls::HasEnded,
     transport::{
         dial::error::DialError,
         http2::{
@@ -28,15 +29,20 @@ use crate::{
 /// Shakes hands and waits for the peer's SETTINGS: only then is it known that it speaks HTTP/2,
 /// and how many streams it takes.
 ///
-/// `changed` is told when it takes more streams than before, and when it takes no more calls.
-pub(in crate::transport) async fn shake_hands(
-    io: Socket,
+/// On a `plain` connection a write that fails has written nothing. `changed` is told when it takes more
+/// streams than before, and when it takes no more calls.
+pub(in crate::transport) async fn shake_hands<I>(
+    io: I,
+    plain: bool,
     options: &Http2Options,
     complaints: &Arc<AtomicU32>,
     changed: Box<dyn Fn() + Send>,
-) -> Result<Http2Connection, DialError> {
+) -> Result<Http2Connection, DialError>
+where
+    I: AsyncRead + AsyncWrite + HasEnded + Unpin + Send + 'static,
+{
     let within = options.handshake_timeout;
-    match timeout(within, settle(io, options, complaints, changed)).await {
+    match timeout(within, settle(io, plain, options, complaints, changed)).await {
         Ok(settled) => settled,
         Err(_) => Err(DialError::late(format!(
             "no HTTP/2 SETTINGS that allow a stream within {within:?}"
@@ -44,14 +50,17 @@ pub(in crate::transport) async fn shake_hands(
     }
 }
 
-async fn settle(
-    io: Socket,
+async fn settle<I>(
+    io: I,
+    plain: bool,
     options: &Http2Options,
     complaints: &Arc<AtomicU32>,
     changed: Box<dyn Fn() + Send>,
-) -> Result<Http2Connection, DialError> {
+) -> Result<Http2Connection, DialError>
+where
+    I: AsyncRead + AsyncWrite + HasEnded + Unpin + Send + 'static,
+{
     let state = Arc::new(Streams::default());
-    let plain = io.plain().is_some();
     let shaken = client::Builder::new()
         .enable_push(false)
         .initial_max_send_streams(0) // until SETTINGS say
@@ -118,6 +127,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::tls::Socket;
 
     #[test]
     fn each_complaint_doubles_the_first_interval() {
@@ -152,7 +162,7 @@ mod tests {
             let changed = Box::new(move || wake.wake());
             let socket = Socket::Plain(TcpStream::connect(address).await.unwrap());
             let (options, complaints) = (Http2Options::default(), Arc::default());
-            let shaken = shake_hands(socket, &options, &complaints, changed).await;
+            let shaken = shake_hands(socket, true, &options, &complaints, changed).await;
             let connection = shaken.unwrap_or_else(|error| panic!("{error}"));
             std::future::poll_fn(|cx| {
                 ended.register(cx.waker());

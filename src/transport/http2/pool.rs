@@ -8,9 +8,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use crate::{
     sync::Published,
-    tls::Socket,
+    tls::HasEnded,
     transport::{
         dial::error::DialError,
         http2::{connection::Http2Connection, handshake, options::Http2Options},
@@ -191,18 +193,22 @@ impl Http2Pool {
         None
     }
 
-    /// Makes a socket a connection.
-    pub(in crate::transport) async fn shake_hands(
+    /// Makes a socket a connection, a `plain` one or under TLS.
+    pub(in crate::transport) async fn shake_hands<I>(
         self: &Arc<Self>,
-        io: Socket,
-    ) -> Result<Http2Connection, DialError> {
+        io: I,
+        plain: bool,
+    ) -> Result<Http2Connection, DialError>
+    where
+        I: AsyncRead + AsyncWrite + HasEnded + Unpin + Send + 'static,
+    {
         let pool = Arc::downgrade(self);
         let changed = Box::new(move || {
             if let Some(pool) = pool.upgrade() {
                 pool.changed();
             }
         });
-        handshake::shake_hands(io, &self.options, &self.complaints, changed).await
+        handshake::shake_hands(io, plain, &self.options, &self.complaints, changed).await
     }
 
     /// Takes in a connection.
@@ -414,3 +420,7 @@ impl Drop for Dialling {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "complaint_tests.rs"]
+mod tests;
