@@ -131,6 +131,7 @@ async fn a_process_before(registry: &Registry, folder: &Folder, services: &[&str
     within(client.close(HANG)).await.unwrap();
 }
 
+#[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
 async fn provider() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
