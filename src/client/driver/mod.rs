@@ -1,6 +1,7 @@
 //! The one task of a client: pumps the session's machine and writes the directory.
 
 mod answers;
+mod awaited;
 mod news;
 mod own;
 mod services;
@@ -18,6 +19,7 @@ use tokio::{
     time::sleep_until,
 };
 
+use self::awaited::Awaited;
 use super::{
     auth::Auth,
     core::{Core, News},
@@ -69,7 +71,7 @@ pub(super) struct Driver {
     outage: Outage,
     services: HashMap<ServiceKey, Service>,
     lists: Arc<Lists>,
-    awaited: HashMap<ServiceFilter, services::Awaited>,
+    awaited: HashMap<ServiceFilter, Awaited>,
     replies: HashMap<Ticket, Reply>,
     /// Who wants to know if the login is refused.
     awaiting_login: Vec<oneshot::Sender<Arc<str>>>,
