@@ -21,6 +21,7 @@ use tokio::{
     time::sleep_until,
 };
 
+use self::awaited::Awaited;
 use super::{
     address_server::AddressServer,
     auth::Auth,
@@ -78,7 +79,7 @@ pub(super) struct Driver {
     outage: Outage,
     services: HashMap<ServiceKey, Service>,
     lists: Arc<Lists>,
-    awaited: HashMap<ServiceFilter, awaited::Awaited>,
+    awaited: HashMap<ServiceFilter, Awaited>,
     replies: HashMap<Ticket, Reply>,
     /// Who wants to know if the login is refused.
     awaiting_login: Vec<oneshot::Sender<Arc<str>>>,

@@ -28,15 +28,13 @@ impl Driver {
         let Some(awaited) = self.awaited.get_mut(&filter) else {
             return;
         };
-        awaited.waiting.retain(|waiting| !waiting.is_closed());
-        awaited.waiting.push(reply);
-        if std::mem::take(&mut awaited.refused) {
+        if awaited.wait(reply) {
             self.core.command(Command::Watch(filter), now);
         }
     }
 
     pub(super) fn services_trouble(&self, filter: &ServiceFilter) -> Option<Arc<str>> {
-        self.awaited.get(filter)?.trouble.clone()
+        self.awaited.get(filter)?.trouble()
     }
 
     /// All services were listed.
@@ -45,7 +43,7 @@ impl Driver {
             auth.accepted();
         }
         if let Some(awaited) = self.awaited.get_mut(filter) {
-            *awaited = Awaited::default(); // whoever waits sees it in the list
+            awaited.listed();
         }
     }
 
@@ -66,7 +64,7 @@ impl Driver {
         };
         let text: Arc<str> = text.into();
         if let Some(awaited) = self.awaited.get_mut(filter) {
-            awaited.trouble = Some(Arc::clone(&text));
+            awaited.set_trouble(Arc::clone(&text));
         }
         let warned = match trouble {
             Trouble::Failed { error, retries } => self.services_failed(filter, error, retries),
@@ -103,11 +101,7 @@ impl Driver {
             let Some(awaited) = self.awaited.get_mut(filter) else {
                 return false;
             };
-            awaited.refused = true;
-            let error = RequestError::from(error);
-            for waiting in awaited.waiting.drain(..) {
-                let _ = waiting.send(error.clone());
-            }
+            awaited.refuse(&error.into());
         }
         true
     }
