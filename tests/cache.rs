@@ -5,6 +5,10 @@
     reason = "a test owns its tasks and its clock"
 )]
 
+#[path = "conformance/server.rs"]
+#[allow(dead_code, reason = "the conformance suite's; this one uses a part")]
+mod server;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -22,6 +26,7 @@ use std::{
 
 use axum::routing::get;
 use futures_util::future::join_all;
+use server::Server;
 use tokio::{net::TcpListener, time::timeout};
 use tower_nacos::{
     Client, Instance, ServiceKey, Subscription, cache_path,
@@ -638,6 +643,70 @@ async fn two_clients_in_one_folder_do_no_harm() {
     }
     let files: BTreeSet<PathBuf> = folder.files().into_iter().collect();
     assert_eq!(files.len(), names.len(), "nothing is left over: {files:?}");
+}
+
+/// A registry that nobody here wrote is killed, a process starts, and the registry comes back without
+/// data: nobody who was there throughout is ever gone.
+async fn a_real_registry_takes_over(mut server: Server) {
+    let folder = Folder::new();
+    let port = |port: u16| Instance::from(SocketAddr::from(([127, 0, 0, 1], port)));
+    let provide = async |number| {
+        let client = server.client().await;
+        within(client.register("cold", port(number))).await.unwrap();
+        client
+    };
+    let _providers = [provide(1001).await, provide(1002).await];
+    let starts = |server: &Server, start| {
+        let builder = server.builder().cache_dir(folder.cache());
+        builder.start_from(start).connect()
+    };
+    let before = within(starts(&server, StartFrom::Registry)).await.unwrap();
+    let cold = within(before.subscribe("cold")).await.unwrap();
+    within(cold.wait_for(2, HANG)).await.unwrap();
+    within(before.close(HANG)).await.unwrap();
+    server.kill().await;
+
+    let client = within(starts(&server, StartFrom::CacheThenRegistry));
+    let client = client.await.unwrap();
+    let cold = within(client.subscribe("cold")).await.unwrap();
+    assert_eq!(cold.origin(), Some(Origin::Disk));
+    assert_eq!(addresses(&cold).len(), 2);
+    let mut changes = cold.changes();
+    within(server.restart_empty()).await;
+    let newcomer = server.client().await;
+    within(newcomer.register("cold", port(1003))).await.unwrap();
+    let all = async {
+        while addresses(&cold).len() < 3 || cold.status() != Status::Fresh {
+            let next = timeout(Duration::from_millis(50), changes.next()).await;
+            if let Ok(Some(change)) = next {
+                assert!(change.cause().is_none(), "{change:?}");
+            }
+        }
+    };
+    within(all).await;
+    assert!(of_registry(&cold));
+    assert_eq!(addresses(&cold).len(), 3);
+}
+
+#[tokio::test]
+async fn rnacos_takes_over() {
+    if let Some(server) = Server::rnacos().await {
+        a_real_registry_takes_over(server).await;
+    }
+}
+
+#[tokio::test]
+async fn genuine_nacos_3_1_0_takes_over() {
+    if let Some(server) = Server::nacos("3.1.0").await {
+        a_real_registry_takes_over(server).await;
+    }
+}
+
+#[tokio::test]
+async fn genuine_nacos_2_2_4_takes_over() {
+    if let Some(server) = Server::nacos("2.2.4").await {
+        a_real_registry_takes_over(server).await;
+    }
 }
 
 /// Names the folder to the process that writes.

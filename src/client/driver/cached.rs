@@ -41,7 +41,12 @@ impl Driver {
 
     /// The set of a service may be another.
     pub(super) fn note_changed(&mut self, key: &ServiceKey, now: Instant) {
-        if let Some(cached) = self.cached.as_mut().filter(|c| c.start_from.asks()) {
+        let wanted = self.services.contains_key(key); // callers may report of one that is given up
+        if let Some(cached) = self
+            .cached
+            .as_mut()
+            .filter(|c| c.start_from.asks() && wanted)
+        {
             cached.keeper.changed(key, now);
         }
     }
