@@ -39,6 +39,19 @@ pub struct ServiceChanges {
     ticket: Option<Ticket>,
 }
 
+impl ServiceList {
+    /// What changes: first every service that is there, then each that comes or goes.
+    pub fn changes(&self) -> ServiceChanges {
+        ServiceChanges::new(self.clone())
+    }
+
+    /// Waits until the registry has listed everything once. False if the list was closed before.
+    pub(crate) async fn ready(&self) -> bool {
+        let mut changes = ServiceChanges::new(self.clone());
+        changes.until(|names| names.is_known()).await
+    }
+}
+
 impl ServiceChange {
     /// The service that came or went.
     pub const fn service(&self) -> &ServiceName {

@@ -1,6 +1,6 @@
 use std::{any::Any, fmt, sync::Arc};
 
-use super::{changes::ServiceChanges, names::ServiceNames, shared::Shared};
+use super::{names::ServiceNames, shared::Shared};
 use crate::model::ServiceFilter;
 
 /// Which services a filter takes, kept in step with the registry; see
@@ -37,17 +37,6 @@ impl ServiceList {
     /// The services as they are now. Takes no lock.
     pub fn snapshot(&self) -> Arc<ServiceNames> {
         self.shared.names()
-    }
-
-    /// What changes: first every service that is there, then each that comes or goes.
-    pub fn changes(&self) -> ServiceChanges {
-        ServiceChanges::new(self.clone())
-    }
-
-    /// Waits until the registry has listed everything once. False if the list was closed before.
-    pub(crate) async fn ready(&self) -> bool {
-        let mut changes = ServiceChanges::new(self.clone());
-        changes.until(|names| names.is_known()).await
     }
 }
 

@@ -2,62 +2,15 @@
 //!
 //! Written after the recording of 3.0.3 and, for the limits and the batches, after the source of 3.1.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use serde_json::{Value, json};
 
 use super::{
     ConnId, Machine, ServiceId,
+    patterns::{Pattern, Task, What},
     requests::{Refusal, Request},
 };
-
-/// Patterns, who watches them, and what is on its way.
-#[derive(Debug, Default)]
-pub(super) struct Fuzzy {
-    patterns: BTreeMap<String, Pattern>,
-    tasks: Vec<(Instant, Task)>,
-    /// What was sent and is not acknowledged, by request id.
-    unacked: BTreeMap<(ConnId, String), (Instant, Task)>,
-    /// Batches of each sync that are not acknowledged yet.
-    left: BTreeMap<u64, usize>,
-    syncs: u64,
-}
-
-#[derive(Debug, Default)]
-struct Pattern {
-    watchers: BTreeSet<ConnId>,
-    /// What it takes, as far as the limit allows.
-    matched: BTreeSet<ServiceId>,
-}
-
-/// Something to be sent to a watcher.
-#[derive(Clone, Debug)]
-struct Task {
-    conn: ConnId,
-    what: What,
-}
-
-#[derive(Clone, Debug)]
-enum What {
-    Batch {
-        pattern: String,
-        initializing: bool,
-        contexts: Vec<(ServiceId, bool)>,
-        total: usize,
-        current: usize,
-        sync: u64,
-    },
-    Finish {
-        pattern: String,
-    },
-    Change {
-        service: ServiceId,
-        exists: bool,
-    },
-}
 
 /// How many services a batch has.
 const BATCH: usize = 10;
@@ -66,27 +19,6 @@ const SYNC: &str = "NamingFuzzyWatchSyncRequest";
 const CHANGE: &str = "NamingFuzzyWatchChangeNotifyRequest";
 const TOO_MANY_PATTERNS: i32 = 50310;
 const TOO_MANY_MATCHES: i32 = 50311;
-
-impl Fuzzy {
-    pub(super) fn next(&self) -> Option<Instant> {
-        let tasks = self.tasks.iter().map(|(at, _)| *at);
-        tasks.chain(self.unacked.values().map(|(at, _)| *at)).min()
-    }
-
-    pub(super) fn watchers(&self, pattern: &str) -> impl Iterator<Item = ConnId> + '_ {
-        let watched = self.patterns.get(pattern).into_iter();
-        watched.flat_map(|pattern| pattern.watchers.iter().copied())
-    }
-
-    /// A client is gone.
-    pub(super) fn forget(&mut self, conn: ConnId) {
-        for pattern in self.patterns.values_mut() {
-            pattern.watchers.remove(&conn);
-        }
-        self.tasks.retain(|(_, task)| task.conn != conn);
-        self.unacked.retain(|(of, _), _| *of != conn);
-    }
-}
 
 impl Machine {
     /// `NamingFuzzyWatchRequest`.
@@ -242,7 +174,7 @@ impl Machine {
         }
     }
 
-    fn send_fuzzy(&mut self, task: Task, now: Instant) {
+    fn send_fuzzy(&mut self, task: Task<ConnId>, now: Instant) {
         let id = self.request_id();
         let context = |(service, exists): &(ServiceId, bool)| json!({"serviceKey": key_of(service), "changedType": change_type(*exists)});
         let (kind, body) = match &task.what {

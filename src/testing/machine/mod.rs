@@ -16,6 +16,7 @@ mod login;
 mod operator;
 mod operator_call;
 mod params;
+mod patterns;
 mod persistent;
 mod profile;
 mod publications;
@@ -39,7 +40,7 @@ use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 
 use self::{
-    checks::Checks, connections::Connection, fuzzy::Fuzzy, log::Log, login::Tokens,
+    checks::Checks, connections::Connection, log::Log, login::Tokens, patterns::Fuzzy,
     services::Service,
 };
 pub use self::{
@@ -87,7 +88,7 @@ pub struct Machine {
     log: Log,
     tokens: Tokens,
     checks: Checks,
-    fuzzy: Fuzzy,
+    fuzzy: Fuzzy<ConnId>,
 }
 
 /// What the machine wants done, in this order.
