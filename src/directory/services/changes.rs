@@ -39,15 +39,6 @@ pub struct ServiceChanges {
     ticket: Option<Ticket>,
 }
 
-impl ServiceChange {
-    /// The service that came or went.
-    pub const fn service(&self) -> &ServiceName {
-        match self {
-            Self::Added(service) | Self::Removed(service) => service,
-        }
-    }
-}
-
 impl ServiceList {
     /// What changes: first every service that is there, then each that comes or goes.
     pub fn changes(&self) -> ServiceChanges {
@@ -61,8 +52,17 @@ impl ServiceList {
     }
 }
 
+impl ServiceChange {
+    /// The service that came or went.
+    pub const fn service(&self) -> &ServiceName {
+        match self {
+            Self::Added(service) | Self::Removed(service) => service,
+        }
+    }
+}
+
 impl ServiceChanges {
-    fn new(list: ServiceList) -> Self {
+    pub(super) fn new(list: ServiceList) -> Self {
         let seen = list.snapshot();
         Self {
             pending: seen.iter().cloned().map(ServiceChange::Added).collect(),
@@ -78,7 +78,7 @@ impl ServiceChanges {
     }
 
     /// Waits until the newest snapshot is as wanted. False if it was closed before.
-    async fn until(&mut self, wanted: impl Fn(&ServiceNames) -> bool) -> bool {
+    pub(super) async fn until(&mut self, wanted: impl Fn(&ServiceNames) -> bool) -> bool {
         let mut poll = |cx: &mut Context<'_>| {
             let shared = &self.list.shared;
             shared.register(&mut self.ticket, cx.waker());

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{
     ConnId, Machine, ServiceId,
+    patterns::{Pattern, Task, What},
     requests::{Refusal, Request},
-    watches::{Pattern, Task, What},
 };
 
 /// How many services a batch has.
@@ -174,7 +174,7 @@ impl Machine {
         }
     }
 
-    fn send_fuzzy(&mut self, task: Task, now: Instant) {
+    fn send_fuzzy(&mut self, task: Task<ConnId>, now: Instant) {
         let id = self.request_id();
         let context = |(service, exists): &(ServiceId, bool)| json!({"serviceKey": key_of(service), "changedType": change_type(*exists)});
         let (kind, body) = match &task.what {

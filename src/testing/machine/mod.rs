@@ -17,6 +17,7 @@ mod login;
 mod operator;
 mod operator_call;
 mod params;
+mod patterns;
 mod persistent;
 mod profile;
 mod publications;
@@ -30,7 +31,6 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod view;
-mod watches;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -41,8 +41,8 @@ use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 
 use self::{
-    checks::Checks, connections::Connection, log::Log, login::Tokens, services::Service,
-    watches::Fuzzy,
+    checks::Checks, connections::Connection, log::Log, login::Tokens, patterns::Fuzzy,
+    services::Service,
 };
 pub use self::{
     conn_id::ConnId,
@@ -89,7 +89,7 @@ pub struct Machine {
     log: Log,
     tokens: Tokens,
     checks: Checks,
-    fuzzy: Fuzzy,
+    fuzzy: Fuzzy<ConnId>,
 }
 
 /// What the machine wants done, in this order.
