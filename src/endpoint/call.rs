@@ -63,8 +63,6 @@ where
     polled: bool,
     /// Whether it is over but for telling its failure.
     over: bool,
-    /// Whether an instance that it was let into had no room all the same.
-    found_full: bool,
     /// Boxed: seldom there, and every call has the room for it.
     failure: Option<Box<CallError>>,
     rules: PhantomData<Rules<R, C, V>>,
@@ -81,6 +79,15 @@ enum Step<T, E> {
     Failed(E),
     /// The call was cut.
     Aborted(Box<CallError>),
+}
+
+/// What becomes of a call that its instance has failed.
+enum Then {
+    Ends(Box<CallError>),
+    /// The request is still ours, and goes to another instance.
+    Moves,
+    /// An instance that it was let into had no room all the same.
+    FoundFull,
 }
 
 impl<P, S, Req, R, C, V> Call<P, S, Req, R, C, V>
@@ -102,7 +109,6 @@ where
             refusals: 0,
             polled: false,
             over: false,
-            found_full: false,
             failure: None,
             rules: PhantomData,
         }
@@ -173,16 +179,13 @@ where
                     let response = self.project().answered(response);
                     return Poll::Ready(Ok(response));
                 }
-                Step::Failed(error) => {
-                    if let Some(error) = self.as_mut().project().failed(error) {
-                        return self.project().end(error, polled, cx);
-                    }
-                }
+                Step::Failed(error) => match self.as_mut().project().failed(error) {
+                    Then::Ends(error) => return self.project().end(error, polled, cx),
+                    Then::Moves => {}
+                    // Who says so each time at once is asked again and again, and others have to work.
+                    Then::FoundFull => ready!(poll_budget(cx)),
+                },
                 Step::Aborted(error) => return Poll::Ready(Err(*error)),
-            }
-            if mem::take(self.as_mut().project().found_full) {
-                // Who says so each time at once is asked again and again, and others have to work.
-                ready!(poll_budget(cx));
             }
             if self.tried.is_full()
                 && let Some(failure) = self.as_mut().project().failure.take()
@@ -218,12 +221,17 @@ where
         if !again && !self.rooms.is_empty() && self.as_mut().poll_rooms(cx) {
             return Poll::Ready(Ok(()));
         }
-        let this = self.as_mut().project();
-        // The service is dropped before the place.
-        let mut place = match ready!(poll_place(this.pick, this.tried, this.waiter, cx)) {
-            Ok(place) => place,
-            Err(error) => return Poll::Ready(Err(this.failure.take().unwrap_or(error))),
+        // The service is dropped before the place, which is taken out of what was picked once: each
+        // further wrapping is a copy.
+        let mut place = match self.pick.pick(&self.tried) {
+            Picked::Place(place) => place,
+            none => match ready!(self.as_mut().poll_place(none, cx)) {
+                Ok(place) => place,
+                Err(error) => return Poll::Ready(Err(error)),
+            },
         };
+        let this = self.as_mut().project();
+        this.waiter.leave(this.pick.shared().set());
         let counted = this.rooms.is_empty();
         let mut service = match poll_service(this.pick.shared(), &mut place, counted, cx) {
             Poll::Ready(Some(service)) => service,
@@ -269,6 +277,9 @@ where
             let mut room = self.as_mut().project().rooms.remove(at);
             if self.as_mut().poll_room(&mut room, cx) {
                 let this = self.project();
+                if this.admitted.is_some() {
+                    this.waiter.leave(this.pick.shared().set());
+                }
                 forget_rooms(this.rooms, this.tried);
                 return true;
             }
@@ -306,6 +317,33 @@ where
                 room.place.wait(counted, cx);
                 !room.place.is_open()
             }
+        }
+    }
+
+    /// Waits for there to be an endpoint, if it was `none` that was picked.
+    #[cold]
+    fn poll_place(
+        self: Pin<&mut Self>,
+        none: Picked<S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Place<S>, Box<CallError>>> {
+        let this = self.project();
+        let (mut picked, mut registered) = (none, false);
+        loop {
+            match picked {
+                Picked::Place(place) => return Poll::Ready(Ok(place)),
+                Picked::Wait if registered => return Poll::Pending,
+                Picked::Wait => {
+                    // Looked for again after this, so that no change falls in between.
+                    this.waiter.register(this.pick.shared().set(), cx.waker());
+                    this.tried.wait_since(clock::now());
+                    registered = true;
+                }
+                Picked::Nobody(error) => {
+                    return Poll::Ready(Err(this.failure.take().unwrap_or(error)));
+                }
+            }
+            picked = this.pick.pick(this.tried);
         }
     }
 
@@ -403,7 +441,6 @@ where
         let future = service.call(request);
         self.future.set(Some(future));
         drop(entering);
-        self.waiter.leave(shared.set());
         if !self.rooms.is_empty() {
             forget_rooms(self.rooms, self.tried); // room that was handed to it there is for the next
         }
@@ -452,9 +489,9 @@ where
         shared.completion.track_completion(handle, response)
     }
 
-    /// The service has failed. `None`: the request is still ours, and goes to another instance.
+    /// The service has failed.
     #[inline(never)]
-    fn failed(mut self, mut error: S::Error) -> Option<Box<CallError>> {
+    fn failed(mut self, mut error: S::Error) -> Then {
         let mut admitted = self.leave();
         let shared = self.pick.shared();
         let recovered = shared.recover.recover(&mut error);
@@ -462,8 +499,7 @@ where
             // Nobody was asked: nothing is held against the instance, nor is it an answer of its.
             admitted.forget_time();
             *self.request = Some(request);
-            *self.found_full = true;
-            return None;
+            return Then::FoundFull;
         }
         let verdict = shared.classify.classify(&error);
         let outcome = match verdict {
@@ -486,13 +522,13 @@ where
                 *self.refusals += 1;
                 request
             }
-            _ => return Some(error),
+            _ => return Then::Ends(error),
         };
         shared.set().hub.moved.fetch_add(1, Ordering::Relaxed);
         self.tried.push(endpoint.generation());
         *self.request = Some(request);
         *self.failure = Some(error);
-        None
+        Then::Moves
     }
 }
 
@@ -501,37 +537,6 @@ where
 fn forget_rooms<S>(rooms: &mut Vec<Room<S>>, tried: &mut Tried) {
     rooms.clear();
     tried.clear_full();
-}
-
-/// Chooses an endpoint, or waits for there to be one.
-#[inline]
-fn poll_place<P, S, R, C, V>(
-    pick: &P,
-    tried: &mut Tried,
-    waiter: &mut Waiter,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Place<S>, Box<CallError>>>
-where
-    P: Pick<S, R, C, V>,
-{
-    let set = pick.shared().set();
-    let mut registered = false;
-    loop {
-        match pick.pick(tried) {
-            Picked::Place(place) => {
-                waiter.leave(set);
-                return Poll::Ready(Ok(place));
-            }
-            Picked::Wait if registered => return Poll::Pending,
-            Picked::Wait => {
-                // Looked for again after this, so that no change falls in between.
-                waiter.register(set, cx.waker());
-                tried.wait_since(clock::now());
-                registered = true;
-            }
-            Picked::Nobody(error) => return Poll::Ready(Err(error)),
-        }
-    }
 }
 
 /// Clones the endpoint's service; makes it if nobody has. `None`: the endpoint is no good.

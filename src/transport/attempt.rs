@@ -5,6 +5,7 @@ use http::{Extensions, HeaderName, Method, Request};
 use crate::transport::{
     body::request::{Body, Kind},
     error::{Error, ErrorKind, Evidence},
+    history::becomes_doubtful,
     peer::Peer,
 };
 
@@ -63,6 +64,7 @@ fn is_known_again(request: &Request<Body>) -> bool {
 /// It is sent once more now, and not again.
 pub(super) fn is_sent_once_more<B>(request: &mut Request<B>) {
     request.extensions_mut().insert(SentOnceMore);
+    becomes_doubtful(request.extensions_mut());
 }
 
 /// Whether it is.

@@ -10,7 +10,7 @@ use tower::BoxError;
 use crate::{
     endpoint::{Recovered, Verdict},
     model::Address,
-    transport::body::request::Body,
+    transport::{body::request::Body, history::is_doubtful},
 };
 
 /// Why a call to an instance failed, and what is known about the request.
@@ -29,6 +29,8 @@ struct Inner {
     retried: bool,
     /// Whether there was no room, and nothing else the matter.
     full: bool,
+    /// Whether the request may have been processed at a try before this one.
+    doubtful: bool,
     text: String,
     source: Option<BoxError>,
     /// In a mutex only because a body need not be `Sync`.
@@ -102,6 +104,7 @@ impl Error {
             about: About::Call,
             retried: false,
             full: false,
+            doubtful: false,
             text: text.into(),
             source: None,
             request: Mutex::new(None),
@@ -131,6 +134,8 @@ impl Error {
     }
 
     pub(super) fn with_request(mut self, request: Option<Request<Body>>) -> Self {
+        let history = request.as_ref().map(Request::extensions);
+        self.0.doubtful |= history.is_some_and(is_doubtful);
         self.0.request = Mutex::new(request);
         self
     }
@@ -190,10 +195,11 @@ impl Error {
         self.0.timeout
     }
 
-    /// Whether the instance provably did not process the request: sending it again is safe,
-    /// whatever its method.
+    /// Whether the instance provably did not process the request, nor any that had it before
+    /// ([`Retry`](crate::transport::Retry), or a safe request that was sent once more): sending it again
+    /// is safe, whatever its method.
     pub const fn is_unprocessed(&self) -> bool {
-        matches!(self.0.evidence, Evidence::Unsent | Evidence::Refused)
+        matches!(self.0.evidence, Evidence::Unsent | Evidence::Refused) && !self.0.doubtful
     }
 
     /// Whether the peer refused the request.

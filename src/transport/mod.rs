@@ -41,6 +41,7 @@ mod connections;
 mod dial;
 mod error;
 mod form;
+mod history;
 mod http1;
 mod http2;
 mod options;

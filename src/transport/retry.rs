@@ -19,6 +19,7 @@ use crate::{
             tape::Tape,
         },
         error::{Error, ErrorKind},
+        history::becomes_doubtful,
     },
 };
 
@@ -163,6 +164,7 @@ impl Retry {
             },
         };
         if self.budget.withdraw() {
+            becomes_doubtful(spare.head.extensions_mut());
             error.retried_with(spare.head.map(|()| body))
         } else {
             error

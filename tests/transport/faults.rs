@@ -17,6 +17,42 @@ use super::support::*;
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
+/// Who had the call last says nothing of who had it first.
+#[tokio::test]
+async fn a_call_that_was_lost_once_is_not_unprocessed_for_being_refused_after_that() {
+    for protocol in BOTH {
+        let loses = Peer::start(move |socket, _| async move {
+            let mut socket = socket;
+            match protocol {
+                Protocol::Http2 => {
+                    if let Some(mut frames) = Frames::accept(socket).await {
+                        frames.next().await;
+                    }
+                }
+                _ => drop(read_request(&mut socket, 0).await),
+            }
+        })
+        .await;
+        let retrying = || builder(protocol).retry(Retry::new().percent(100));
+        let mut refused_last = 0;
+        for at in 0..64 {
+            let mut both = [loses.address, nobody().await];
+            both.rotate_left(at % 2);
+            let error = call(&rotating(&both, retrying()), get("/")).await;
+            let error = error.unwrap_err();
+            let last = inner(&error);
+            assert!(!last.is_unprocessed(), "{protocol:?}: {last}");
+            refused_last += u32::from(last.kind() == ErrorKind::Connect);
+        }
+        assert!(refused_last > 0, "{protocol:?}: never in that order");
+        assert_eq!(loses.connections.load(Ordering::SeqCst), 64);
+        // Where nobody had it, nothing was.
+        let balance = rotating(&[nobody().await, nobody().await], retrying());
+        let error = call(&balance, get("/")).await.unwrap_err();
+        assert!(inner(&error).is_unprocessed(), "{protocol:?}");
+    }
+}
+
 fn quick(protocol: Protocol) -> TransportBuilder {
     let soon = Duration::from_millis(500);
     builder(protocol)
