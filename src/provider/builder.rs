@@ -1,16 +1,8 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{
-    clock,
-    error::OnlineError,
-    handle::Handle,
-    inner::Inner,
-    layer::{NoCall, Shared},
-    names::Names,
-    ready::Probe,
-    registration::Wanted,
-    sequence::Sequence,
-    timing::Timing,
+    clock, error::OnlineError, handle::Handle, inner::Inner, layer::Shared, names::Names,
+    no_calls::NoCall, ready::Probe, registration::Wanted, sequence::Sequence, timing::Timing,
     traffic::Traffic,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! The one task of a provider: it does what the sequence says, and tells it what came of it.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -13,28 +13,16 @@ use super::{
     inner::{Command, Inner, Status},
     listening::Watch,
     names::Claim,
-    ready,
-    registration::{self, Listed},
-    sequence::{Action, Deregistered, Sequence},
+    registration::Listed,
+    sequence::{Action, Sequence},
     signal::Signals,
     stage::Stage,
+    work::{self, Done, Work, working},
 };
 use crate::{
-    client::{ConnectionState, RequestError, Witness},
+    client::{RequestError, Witness},
     logs,
 };
-
-/// What a request came to.
-enum Done {
-    Ready(Result<(), String>),
-    Checked(Result<(), OnlineError>),
-    /// Which version of what is wanted.
-    Registered(Result<u64, OnlineError>),
-    Deregistered(Deregistered, Option<String>),
-    Updated(Result<u64, RequestError>),
-}
-
-type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// How long an address may not answer before that is told: who listens may be about to.
 const CHECK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
@@ -211,11 +199,7 @@ impl Driver {
     }
 
     fn register_changes(&mut self) {
-        let inner = self.inner.clone();
-        self.work = Some(Box::pin(async move {
-            let names = &inner.shared.names;
-            Done::Updated(inner.wanted.register(&inner.nacos, names.services()).await)
-        }));
+        self.work = Some(work::update(self.inner.clone()));
     }
 
     /// This version is registered: who waits is told, unless something else is wanted by now.
@@ -239,28 +223,10 @@ impl Driver {
             let inner = self.inner.clone();
             match action {
                 Action::AskReady => {
-                    self.work = Some(Box::pin(async move {
-                        let Some(probe) = inner.probe.clone() else {
-                            return Done::Ready(Ok(()));
-                        };
-                        let found = match probe.path() {
-                            Some(_) => inner.shared.names.find(&inner.nacos).await,
-                            None => Ok(&[][..]),
-                        };
-                        Done::Ready(match found {
-                            Ok(addresses) => probe.ask(addresses.to_vec()).await,
-                            Err(error) => Err(error.to_string()),
-                        })
-                    }));
+                    self.work = Some(work::ask(inner));
                 }
                 Action::CheckAddress => {
-                    self.work = Some(Box::pin(async move {
-                        let found = inner.shared.names.find(&inner.nacos).await;
-                        Done::Checked(match found {
-                            Ok(addresses) => ready::check(addresses.to_vec()).await,
-                            Err(error) => Err(OnlineError::Registry(error)),
-                        })
-                    }));
+                    self.work = Some(work::check(inner));
                 }
                 Action::Register => self.register(),
                 Action::NotReady => self.look_out(),
@@ -273,19 +239,7 @@ impl Driver {
                         false => Listed::Refused,
                     };
                     self.updates.clear();
-                    self.work = Some(Box::pin(async move {
-                        if !ours {
-                            return Done::Deregistered(Deregistered::Nothing, None);
-                        }
-                        let names = &inner.shared.names;
-                        let done = registration::deregister(&inner.nacos, names.services());
-                        let (how, why) = done.await;
-                        let connected =
-                            matches!(inner.nacos.state(), ConnectionState::Connected { .. });
-                        let (how, unheard) = listed.after(how, connected);
-                        let why = why.or_else(|| unheard.map(str::to_owned));
-                        Done::Deregistered(how, why)
-                    }));
+                    self.work = Some(work::deregister(inner, ours.then_some(listed)));
                 }
                 Action::Mark => inner.shared.traffic.mark(),
                 Action::StopListening => {
@@ -330,21 +284,13 @@ impl Driver {
                 Ok(claim) => self.claim = Some(claim),
                 Err((service, address)) => {
                     let taken = OnlineError::AlreadyProvided { service, address };
-                    self.work = Some(Box::pin(async { Done::Registered(Err(taken)) }));
+                    self.work = Some(work::refused(taken));
                     return;
                 }
             }
         }
         self.registering = true;
-        self.work = Some(Box::pin(async move {
-            let names = &inner.shared.names;
-            let found = names.find(&inner.nacos).await;
-            let done = match found {
-                Ok(_) => inner.wanted.register(&inner.nacos, names.services()).await,
-                Err(error) => Err(error),
-            };
-            Done::Registered(done.map_err(OnlineError::Registry))
-        }));
+        self.work = Some(work::register(inner));
     }
 
     fn done(&mut self, done: Done) {
@@ -495,13 +441,6 @@ impl Drop for Driver {
             self.inner.nacos.withdraw(service.clone());
         }
         tracing::error!(target: logs::PROVIDER, %service, stage, "the runtime of a provider ended before it was offline: what it registered goes with the connection to the registry, and callers were not told; await the server, or `offline()`, before the runtime ends");
-    }
-}
-
-async fn working(work: &mut Option<Work>) -> Done {
-    match work {
-        Some(work) => work.await,
-        None => std::future::pending().await,
     }
 }
 

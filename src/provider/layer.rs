@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -8,9 +7,8 @@ use std::{
 };
 
 use ::http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
-    uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 use pin_project::pin_project;
 use tokio::sync::futures::OwnedNotified;
@@ -19,6 +17,7 @@ use tower::{Layer, Service};
 use super::{
     body::Body,
     names::Names,
+    no_calls::{NoCall, is_call},
     traffic::{InFlight, Traffic, poll_cut},
 };
 use crate::model::{OFFLINE_HEADER, SERVICE_HEADER};
@@ -43,14 +42,6 @@ pub(super) struct Shared {
     pub(super) reject_after: Option<Duration>,
     /// Requests that are no calls: one is asked by the provider itself.
     pub(super) no_calls: Box<[NoCall]>,
-}
-
-/// A path that nobody calls to get something done.
-#[derive(Clone, Debug)]
-pub(super) struct NoCall {
-    path: Box<str>,
-    /// Any, if none is given.
-    query: Option<Box<str>>,
 }
 
 /// The tower layer of a [`Provider`](super::Provider), for any HTTP service: axum, hyper, tonic.
@@ -141,7 +132,7 @@ where
         if request.uri().path().ends_with(OFFLINE_PATH) {
             request.extensions_mut().insert(InFlightHere);
         }
-        let in_flight = shared.traffic.enter(shared.is_call(&request));
+        let in_flight = shared.traffic.enter(is_call(&request, &shared.no_calls));
         let version = request.version();
         let grpc = is_grpc(request.headers());
         let call = match shared.refusal(request.headers()) {
@@ -208,62 +199,7 @@ fn mark(headers: &mut HeaderMap, ours: &[HeaderValue]) {
     }
 }
 
-impl NoCall {
-    /// `None` if no request can have it. A missing slash is added.
-    pub(super) fn parse(written: &str) -> Option<Self> {
-        let rooted = match written.starts_with('/') {
-            true => written.to_owned(),
-            false => format!("/{written}"),
-        };
-        let read: PathAndQuery = rooted.parse().ok()?;
-        Some(Self {
-            path: read.path().into(),
-            query: read.query().map(Into::into),
-        })
-    }
-
-    fn is_of(&self, uri: &Uri) -> bool {
-        let asked = self.query.as_deref();
-        *self.path == *uri.path() && (asked.is_none() || asked == uri.query())
-    }
-}
-
-impl fmt::Display for NoCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.path)?;
-        match &self.query {
-            Some(query) => write!(f, "?{query}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Who looks after services, by the beginning of its name: Kubernetes, Prometheus, the load balancers of
-/// Google and AWS, Consul.
-const WATCHERS: [&[u8]; 5] = [
-    b"kube-probe/",
-    b"Prometheus/",
-    b"GoogleHC/",
-    b"ELB-HealthChecker/",
-    b"Consul Health Check",
-];
-/// Everything that scrapes as Prometheus does sends it: vmagent, the agents of Grafana and OpenTelemetry.
-const SCRAPE: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
-
 impl Shared {
-    /// Whether it is a caller's, and not that of somebody who looks after us.
-    fn is_call<B>(&self, request: &Request<B>) -> bool {
-        let (uri, headers) = (request.uri(), request.headers());
-        let by_watcher = || {
-            let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
-            agent.is_some_and(|agent| WATCHERS.iter().any(|name| agent.starts_with(name)))
-        };
-        !self.no_calls.iter().any(|no_call| no_call.is_of(uri))
-            && !uri.path().starts_with("/grpc.health.v1.Health/")
-            && !by_watcher()
-            && !headers.contains_key(SCRAPE)
-    }
-
     fn refusal(&self, headers: &HeaderMap) -> Option<Refusal> {
         if let Some(callee) = headers.get(CALLEE)
             && self.names.is_somebody_else(callee.as_bytes())

@@ -60,6 +60,7 @@ mod inner;
 mod layer;
 mod listening;
 mod names;
+mod no_calls;
 mod ready;
 mod registration;
 mod report;
@@ -71,6 +72,7 @@ mod signal;
 mod stage;
 mod timing;
 mod traffic;
+mod work;
 
 use std::{fmt, future::Future, sync::Arc};
 
