@@ -162,6 +162,10 @@ async fn no_post_is_lost(tls: Option<&TlsAcceptor>, options: &TransportBuilder, 
         // The runtime looks at no socket until this is over, and a moment besides.
         server.end.send(end).unwrap();
         server.ended.recv().unwrap();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the runtime is to look at nothing meanwhile"
+        )]
         thread::sleep(Duration::from_millis(5));
         let second = soon("the second", transport.clone().oneshot(post(2, ""))).await;
         let second = second.unwrap_or_else(|error| panic!("{what}, {end:?}: {error}"));
