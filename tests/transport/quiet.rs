@@ -148,10 +148,6 @@ async fn answer<I: AsyncRead + AsyncWrite + Unpin>(stream: &mut I) {
 }
 
 /// No POST is lost to a connection that ended before it was made, and none is made twice.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the runtime's only thread is not to look at its sockets meanwhile"
-)]
 async fn no_post_is_lost(tls: Option<&TlsAcceptor>, options: &TransportBuilder, what: &str) {
     for end in [End::Fin, End::Rst, End::Half] {
         let server = Apart::start(tls.cloned());
