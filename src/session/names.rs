@@ -212,10 +212,17 @@ impl Watch {
                 self.syncing = false; // it may come all the same, and is taken then
                 self.not_watched(error, cx)
             }
-            // Whatever comes of a watch that could not be ended is passed over.
             (Asked::Watch(false), verdict) => {
-                self.watched = verdict.is_err_and(|error| error.is_asked_again()) && !cx.closing;
-                Then::Settled
+                self.watched = false;
+                match verdict {
+                    Err(error) if error.is_asked_again() && !cx.closing && !self.wanted => {
+                        self.watched = true;
+                        Then::Failed(error)
+                    }
+                    // Whatever comes of one that could not be ended is passed over: pages do not
+                    // wait for it.
+                    _ => Then::Settled,
+                }
             }
             (_, Ok(Answer::List { count, names })) => {
                 if self.wanted {

@@ -497,6 +497,38 @@ fn what_nobody_wants_any_longer_is_ended_and_costs_nothing() {
 }
 
 #[test]
+fn a_watch_whose_end_is_refused_is_ended_with_patience() {
+    for code in [500, 302, 403, 503] {
+        let mut world = watching(true);
+        world.batch(&["order-a"]);
+        world.finish();
+        world.script.refuse.insert(WATCH, (code, u32::MAX));
+        let before = world.sent_of(WATCH).len();
+        world.command(Command::Unwatch(filter()));
+        world.run(10 * SEC);
+        let asked = world.sent_of(WATCH).len() - before;
+        assert!((1..50).contains(&asked), "{code}: {asked} times in 10 s");
+        world.script.refuse.clear();
+        world.command(Command::Watch(filter()));
+        world.run(SEC);
+        world.finish();
+        assert_eq!(world.said().last().unwrap(), "=order-a", "{code}");
+    }
+}
+
+#[test]
+fn pages_do_not_wait_for_the_end_of_a_watch() {
+    let mut world = watching(true);
+    have(&mut world, 3);
+    // No sync ends, so pages are read after three of them, and the watch cannot be ended.
+    world.run(80 * SEC);
+    assert!(world.sent_of(LIST).is_empty());
+    world.script.refuse.insert(WATCH, (500, u32::MAX));
+    world.run(30 * SEC);
+    assert!(!world.sent_of(LIST).is_empty());
+}
+
+#[test]
 fn who_wants_it_again_at_once_is_told_everything() {
     let mut world = watching(true);
     world.batch(&["order-a"]);
