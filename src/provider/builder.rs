@@ -130,9 +130,10 @@ impl Builder {
     /// Whether to see, before it is registered, that somebody accepts connections at the announced
     /// address. Default true, as a wrong one (a container's own, an interface that is not listened on)
     /// costs callers a dial each. While it is online Linux is asked each second whether somebody still
-    /// listens there, without a connection: if not, the server has ended and told nobody, and the provider
-    /// leaves. Turn it off where a provider cannot reach itself by the address that
-    /// others use.
+    /// listens there, without a connection: if nobody does for 10 s, the server has ended and told nobody,
+    /// and the provider leaves for good, as if its last handle were gone. Turn it off where a provider cannot
+    /// reach itself by the address that others use, and where what listens there (a proxy, say) may be
+    /// away for longer.
     pub const fn check_address(mut self, on: bool) -> Self {
         self.checks = on;
         self

@@ -12,8 +12,12 @@ use socket2::{Domain, Socket, Type};
 
 use crate::model::Address;
 
-/// Between two looks. Two in a row find out that nobody listens: one who binds anew has that long.
+/// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So many in a row find out that nobody listens. What follows is final, and a proxy in front, or a
+/// server that is run anew when it fails, may take some seconds to bind again; meanwhile callers are
+/// refused and go elsewhere, as with a process that was killed.
+const MISSES: u32 = 10;
 
 /// What this machine says of an address of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,25 +31,24 @@ enum Seen {
 /// Looks after the addresses of one provider.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// Those that were listened on as this began.
     sockets: Vec<SocketAddr>,
     next: Instant,
-    nobody_before: bool,
+    missed: u32,
 }
 
 impl Watch {
-    /// From now on; nothing if none of these can be seen to be listened on.
+    /// From now on; nothing unless each of these can be seen to be listened on: one that cannot be
+    /// seen may serve when the others do not.
     pub(super) fn new(addresses: &[Address], now: Instant) -> Option<Self> {
-        let sockets = addresses.iter().filter_map(|address| {
-            let ip = address.host().ip()?;
-            Some(SocketAddr::new(ip, address.port()))
-        });
-        let sockets: Vec<SocketAddr> = sockets.filter(|at| look(*at) == Seen::Listened).collect();
-        let next = now + LOOK_EVERY;
+        let seen = |address: &Address| {
+            let at = SocketAddr::new(address.host().ip()?, address.port());
+            (look(at) == Seen::Listened).then_some(at)
+        };
+        let sockets: Vec<SocketAddr> = addresses.iter().map(seen).collect::<Option<_>>()?;
         (!sockets.is_empty()).then_some(Self {
             sockets,
-            next,
-            nobody_before: false,
+            next: now + LOOK_EVERY,
+            missed: 0,
         })
     }
 
@@ -57,7 +60,8 @@ impl Watch {
     pub(super) fn has_ended(&mut self, now: Instant) -> bool {
         self.next = now + LOOK_EVERY;
         let nobody = self.sockets.iter().all(|at| look(*at) == Seen::Free);
-        std::mem::replace(&mut self.nobody_before, nobody) && nobody
+        self.missed = if nobody { self.missed + 1 } else { 0 };
+        self.missed >= MISSES
     }
 }
 
@@ -107,7 +111,7 @@ mod tests {
 
     #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
     #[test]
-    fn one_that_binds_anew_between_two_looks_is_no_end() {
+    fn one_that_binds_anew_within_ten_looks_is_no_end() {
         let now = Instant::now();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
@@ -115,11 +119,13 @@ mod tests {
         let mut watch = Watch::new(std::slice::from_ref(&address), now).unwrap();
         assert!(!watch.has_ended(now));
         drop(listener);
-        assert!(!watch.has_ended(now));
+        assert!((1..MISSES).all(|_| !watch.has_ended(now)));
         let listener = TcpListener::bind(at).unwrap();
         assert!(!watch.has_ended(now));
+        let unseen = Address::from(SocketAddr::from(([192, 0, 2, 1], 80)));
+        assert!(Watch::new(&[address.clone(), unseen], now).is_none());
         drop(listener);
-        assert!(!watch.has_ended(now));
+        assert!((1..MISSES).all(|_| !watch.has_ended(now)));
         assert!(watch.has_ended(now));
         assert!(Watch::new(&[address], now).is_none());
     }
