@@ -8,6 +8,7 @@ use crate::transport::{
     body::{request::Body, response::ResponseBody},
     connections::{Connections, Found, Mode},
     error::{Error, ErrorKind, Evidence},
+    history::is_doubtful,
     http1::{self, connection::Http1Connection, pool::NoConnection},
     http2::{self, pool::Place},
 };
@@ -23,6 +24,7 @@ pub(super) async fn call(
     let orphan = connections.is_retired();
     let retry = connections.retry.as_ref();
     let mut spare = retry.and_then(|retry| Some((retry, retry.spare(&mut request)?)));
+    let doubtful = is_doubtful(request.extensions());
     let mut renewed = 0;
     // Whether the request is on its way a second time, though the first may have been processed.
     let mut once_more = false;
@@ -76,7 +78,8 @@ pub(super) async fn call(
                 let error = match once_more {
                     true => error.of_the_second_time(),
                     false => error,
-                };
+                }
+                .doubting(doubtful);
                 return Err(match spare {
                     Some((retry, spare)) => retry.judge(error, spare),
                     None => error,

@@ -140,6 +140,12 @@ impl Error {
         self
     }
 
+    /// Whether the request, which is gone, may have been processed at a try before this one.
+    pub(super) fn doubting(mut self, doubtful: bool) -> Self {
+        self.0.doubtful |= doubtful;
+        self
+    }
+
     /// The request may be processed twice, and is to be sent again.
     pub(super) fn retried_with(mut self, request: Request<Body>) -> Self {
         self.0.retried = true;
