@@ -96,7 +96,13 @@ impl Disk for Folder {
     fn sync_folder(&mut self) -> io::Result<()> {
         // Elsewhere a folder cannot be opened, and a rename is written with the file.
         if cfg!(unix) {
-            File::open(&self.path)?.sync_all()?;
+            let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
+            // Some file systems cannot, and the file is written; a folder may be closed to readers.
+            use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+            return synced.or_else(|error| match error.kind() {
+                InvalidInput | PermissionDenied | Unsupported => Ok(()),
+                _ => Err(error),
+            });
         }
         Ok(())
     }

@@ -2,8 +2,7 @@
 //!
 //! [`Keeper`] says when which service is written: no I/O, no clock. [`Cache`] is a thread that reads
 //! and writes one file a service, whole or not at all. A file
-//! holds what the local copy showed when last all of it was listed, so that a process that starts while a
-//! registry is coming back knows whom the one before it held.
+//! holds what the local copy showed when last all of it was listed, not what was held then.
 //!
 //! Files are raw material, as lists are: whatever is wrong with one makes a line in the log and is as
 //! if there were none.

@@ -183,9 +183,8 @@ fn read(body: &str) -> Result<Vec<ServerAddress>, String> {
         if servers.len() == MOST {
             return Err(format!("it lists more than {MOST} servers"));
         }
-        let bare = !line.contains(['.', ':']);
         let server = Some(line)
-            .filter(|_| !bare)
+            .filter(|line| may_be_a_server(line))
             .and_then(|line| line.parse().ok());
         let server: ServerAddress = server.ok_or_else(|| {
             let shown: String = line.chars().take(80).collect();
@@ -199,6 +198,21 @@ fn read(body: &str) -> Result<Vec<ServerAddress>, String> {
         return Err("it lists no server".to_owned());
     }
     Ok(servers)
+}
+
+/// A name without a dot, or of which the last part is empty or a number, could be resolved; in an answer
+/// it is `null`, `code:404`, `Unauthorized.` or half of an address rather. With a port that a registry has a
+/// name without a dot will do, as in `nacos:8848`.
+fn may_be_a_server(line: &str) -> bool {
+    let (host, port) = line.rsplit_once(':').map_or((line, None), |(host, port)| {
+        (host, port.parse::<u16>().ok())
+    });
+    if line.starts_with('[') || host.contains(':') || host.parse::<std::net::IpAddr>().is_ok() {
+        return true; // whether it is one, its parser knows
+    }
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let named = !last.is_empty() && !last.bytes().all(|byte| byte.is_ascii_digit());
+    named && (host.contains('.') || port.is_some_and(|port| port >= 1024))
 }
 
 #[cfg(test)]
@@ -220,6 +234,14 @@ mod tests {
                 "nacos-0.nacos:80/1080"
             ]
         );
+        for one in [
+            "nacos:8848",
+            "[::1]",
+            "[::1]:8848",
+            "nacos.svc.cluster.local",
+        ] {
+            assert_eq!(read(one).unwrap().len(), 1, "{one}");
+        }
     }
 
     #[test]
@@ -238,6 +260,10 @@ mod tests {
             ("\0\0\0\0", "no list"),
             ("OK", "no list"),
             ("10.0.0.1\nnull\n", "no list"),
+            ("error:500", "no list"),
+            ("Unauthorized.", "no list"),
+            ("10.0.0.1:8848\n10.0.0", "no list"),
+            ("10.0.0.1:8848\n10.0.0.", "no list"),
             (&many, "more than 1000"),
         ] {
             let error = read(body).unwrap_err();

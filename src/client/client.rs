@@ -360,6 +360,7 @@ impl Client {
         if address.host().own().is_none() {
             return Ok(address.clone());
         }
+        self.handle.asks()?;
         let (reply, placed) = oneshot::channel();
         self.handle.send(Operation::Place(address.clone(), reply))?;
         match timeout(self.handle.patience, placed).await {

@@ -111,13 +111,19 @@ impl Handle {
         Ok(subscription)
     }
 
+    /// An error if no registry is ever asked.
+    pub(super) fn asks(&self) -> Result<(), RequestError> {
+        if self.offline && !self.is_over() {
+            return Err(RequestError::Failed(OFFLINE.to_owned()));
+        }
+        Ok(())
+    }
+
     pub(super) async fn request(
         &self,
         operation: impl FnOnce(Ticket, Reply) -> Operation,
     ) -> Result<Outcome, RequestError> {
-        if self.offline && !self.is_over() {
-            return Err(RequestError::Failed(OFFLINE.to_owned()));
-        }
+        self.asks()?;
         let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
         let (reply, outcome) = oneshot::channel();
         self.send(operation(ticket, reply))?;

@@ -1,5 +1,7 @@
 //! Which services there are: read once, or kept in step.
 
+use std::collections::BTreeSet;
+
 use tokio::{sync::oneshot, task::coop::consume_budget, time::timeout};
 
 use super::{client::Client, error::RequestError, operations::Operation};
@@ -53,6 +55,7 @@ impl Client {
         filter: impl Into<ServiceFilter>,
     ) -> Result<ServiceList, RequestError> {
         consume_budget().await;
+        self.handle.asks()?;
         let list = self.services_lazy(filter)?;
         let filter = list.filter();
         let (reply, refused) = oneshot::channel();
@@ -123,7 +126,7 @@ impl Client {
         consume_budget().await;
         let group = ServiceName::new(group, "any").map_err(RequestError::InvalidName)?;
         let group = group.group();
-        let mut all = Vec::new();
+        let mut all = BTreeSet::new();
         for page in 1.. {
             let list = |ticket, reply| Operation::List {
                 ticket,
@@ -135,14 +138,13 @@ impl Client {
             let Outcome::Names { count, names } = self.handle.request(list).await? else {
                 break;
             };
-            let last = names.len() < PAGE as usize;
+            let (last, before) = (names.len() < PAGE as usize, all.len());
             all.extend(names);
-            if last || all.len() as u64 >= count {
+            // A server that has nothing new to say has said everything, whatever it counts.
+            if last || all.len() as u64 >= count || all.len() == before {
                 break;
             }
         }
-        all.sort();
-        all.dedup();
-        Ok(all)
+        Ok(all.into_iter().collect())
     }
 }

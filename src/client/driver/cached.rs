@@ -23,8 +23,20 @@ impl Driver {
     /// A service is subscribed for the first time. A registry that is there knows better than a file,
     /// and nearly as soon.
     pub(super) fn look_up(&self, key: &ServiceKey) {
-        let connected = self.state.borrow().is_connected();
-        let reads = |cached: &&Cached| cached.start_from.reads() && !connected;
+        if !self.state.borrow().is_connected() {
+            self.load(key);
+        }
+    }
+
+    /// A registry that is there does not say what it knows of a service.
+    pub(super) fn look_up_failed(&self, key: &ServiceKey) {
+        if self.services.get(key).is_some_and(|s| !s.answered) {
+            self.load(key);
+        }
+    }
+
+    fn load(&self, key: &ServiceKey) {
+        let reads = |cached: &&Cached| cached.start_from.reads();
         if let Some(cached) = self.cached.as_ref().filter(reads) {
             cached.cache.load(key.clone());
         }

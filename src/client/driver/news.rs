@@ -47,6 +47,9 @@ impl Driver {
         let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
         tracing::debug!(target: logs::REGISTRY, client = self.owner.name(), namespace, group, service, ?operation, cause = %error, retries, "request failed");
         self.hint_failure(key, operation, &error);
+        if operation == session::Operation::Subscribe {
+            self.look_up_failed(key);
+        }
         if error.is_denied() {
             return self.denied(key, operation, error);
         }

@@ -15,7 +15,8 @@ use crate::{
 
 impl Driver {
     pub(super) fn watch(&mut self, filter: ServiceFilter, writer: ListWriter, now: Instant) {
-        self.awaited.insert(filter.clone(), Awaited::default());
+        // Who shares the list may have come first.
+        self.awaited.entry(filter.clone()).or_default();
         self.core.watch(filter, writer, now);
     }
 
@@ -25,9 +26,7 @@ impl Driver {
         reply: oneshot::Sender<RequestError>,
         now: Instant,
     ) {
-        let Some(awaited) = self.awaited.get_mut(&filter) else {
-            return;
-        };
+        let awaited = self.awaited.entry(filter.clone()).or_default();
         if awaited.wait(reply) {
             self.core.command(Command::Watch(filter), now);
         }
