@@ -33,7 +33,7 @@ use tower_nacos::{
     client::{Builder, ConnectionState, StartFrom},
     directory::{Origin, Status},
     http,
-    testing::Registry,
+    testing::{Fault, Registry, Script},
 };
 use tracing::{
     Level, Subscriber,
@@ -263,6 +263,34 @@ async fn while_there_is_a_connection_the_registry_is_asked() {
 }
 
 /// A client that starts from the registry writes, and does not read.
+/// It is there, and does not say what it knows.
+#[tokio::test]
+async fn a_registry_that_refuses_for_now_holds_nobody_up_who_is_on_disk() {
+    let folder = Folder::new();
+    let registry = within(Registry::builder().push_delay(None).start())
+        .await
+        .unwrap();
+    registry.register_as("p", "orders", &instances(1..=3));
+    a_process_before(&registry, &folder, &["orders"]).await;
+    registry.script(Script::every(
+        "SubscribeServiceRequest",
+        Fault::RefuseAsError(500),
+    ));
+    let client = within(builder(&registry, &folder, StartFrom::CacheThenRegistry).connect())
+        .await
+        .unwrap();
+    let mut states = client.watch_state();
+    within(states.wait_for(ConnectionState::is_connected))
+        .await
+        .unwrap();
+    let orders = within(client.subscribe("orders")).await.unwrap();
+    assert_eq!(orders.origin(), Some(Origin::Disk));
+    assert_eq!(orders.snapshot().callable_len(), 3);
+    registry.clear_scripts();
+    is(&orders, |status| status == Status::Fresh).await;
+    within(client.close(HANG)).await.unwrap();
+}
+
 #[tokio::test]
 async fn by_default_nothing_is_read() {
     let folder = Folder::new();

@@ -517,7 +517,6 @@ impl Builder {
             ("idle_check", self.idle),
             ("retry_cap", self.retry_cap),
             ("address_server_interval", self.address_server_interval),
-            ("cache_max_age", self.cache_max_age),
         ];
         if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
             return Err(ConfigError::option(
