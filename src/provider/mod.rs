@@ -157,7 +157,7 @@ impl Provider {
     /// [`online`](Self::online) beside the server. Dropped before its end it takes the server for gone: the
     /// provider deregisters without lingering, unless another one serves with it. axum hands it to a task of
     /// its own, so an `axum::serve` that is dropped does not drop it: then it is
-    /// [seen](Builder::check_address) within two seconds that nobody listens, on Linux; elsewhere call
+    /// [seen](Builder::check_address) when nobody has listened for ten seconds, on Linux; elsewhere call
     /// [`offline`](Self::offline) as well. It returns, too, when the runtime that the provider lives on ends.
     pub fn offline_on<F>(&self, signal: F) -> impl Future<Output = ()> + Send + 'static
     where
