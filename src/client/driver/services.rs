@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Cause, Driver, awaited::Awaited};
+use super::{Cause, Driver};
 use crate::{
     client::{RequestError, auth::Denied, auth::Subject},
     directory::ListWriter,
