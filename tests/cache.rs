@@ -30,7 +30,7 @@ use server::Server;
 use tokio::{net::TcpListener, time::timeout};
 use tower_nacos::{
     Client, Instance, ServiceKey, Subscription, cache_path,
-    client::{Builder, ConnectionState, StartFrom},
+    client::{Builder, ConnectionState, RequestError, StartFrom},
     directory::{Origin, Status},
     http,
     testing::{Fault, Registry, Script},
@@ -341,6 +341,10 @@ async fn from_the_cache_alone_no_registry_is_asked() {
         }
         let mine = Instance::parse("10.0.0.9:80").unwrap();
         let error = within(client.register("orders", mine)).await.unwrap_err();
+        assert!(error.to_string().contains("CacheOnly"), "{error}");
+        // It says so, and does not wait for its time to be over.
+        let error = within(client.services("G")).await.unwrap_err();
+        assert!(matches!(error, RequestError::Failed(_)), "{error}");
         assert!(error.to_string().contains("CacheOnly"), "{error}");
         assert!(client.state().to_string().contains("CacheOnly"));
         within(client.close(HANG)).await.unwrap();

@@ -1,7 +1,15 @@
 //! An address that somebody else has by now, and the registry lists on: who is called says so, and
 //! the call goes elsewhere.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use ::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::Router;
@@ -193,6 +201,44 @@ async fn a_refusal_is_no_retry_and_follows_one() {
             assert_eq!(response.status(), 200, "{protocol:?}");
         }
     }
+}
+
+/// An error that has no request any more tells of all its tries, too.
+#[tokio::test]
+async fn refused_in_the_end_it_may_have_been_processed_by_who_lost_it() {
+    let world = World::new().await;
+    let service = "taken-8";
+    let mut others = Vec::new();
+    for _ in 0..5 {
+        others.push(taken_over(&world, service).await.1);
+    }
+    let lost = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&lost);
+    let loses = peer(move |mut stream| {
+        let counted = Arc::clone(&counted);
+        async move {
+            let read = stream.read(&mut [0; 4096]).await.unwrap_or(0);
+            counted.fetch_add(usize::from(read > 0), SeqCst);
+        }
+    })
+    .await;
+    world.registry.register(service, &loses.into());
+    let http = Client::builder(&world.nacos)
+        .transport(by(Protocol::Http1).retry(Retry::new().percent(100)))
+        .build();
+    let listed = http.service(service).unwrap();
+    let all = listed.subscription().wait_for(6, Duration::from_secs(20));
+    all.await.unwrap();
+    let mut doubtful = 0;
+    for _ in 0..40 {
+        let before = lost.load(SeqCst);
+        let call = http.put(&format!("nacos://{service}/v1"), "body").send();
+        let error = soon("an answer", call).await.unwrap_err();
+        let was_lost = lost.load(SeqCst) > before;
+        assert_eq!(error.is_unprocessed(), !was_lost, "{error}");
+        doubtful += usize::from(was_lost && error.to_string().contains("3 times before"));
+    }
+    assert!(doubtful > 0, "never in that order");
 }
 
 #[tokio::test]
