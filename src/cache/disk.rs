@@ -49,10 +49,12 @@ impl Folder {
             return; // it is not there yet, or saving will tell
         };
         for file in files.flatten() {
-            let ours = file.file_name().to_str().is_some_and(is_temporary);
+            if !file.file_name().to_str().is_some_and(is_temporary) {
+                continue;
+            }
             let since = file.metadata().and_then(|data| data.modified());
             let age = since.ok().and_then(|at| now.duration_since(at).ok());
-            if ours && age.is_some_and(|age| age > LEFT) {
+            if age.is_some_and(|age| age > LEFT) {
                 let _ = fs::remove_file(file.path()); // another process may have been faster
             }
         }

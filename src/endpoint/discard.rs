@@ -1,17 +1,20 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::{logs, model::ServiceKey};
+use crate::{endpoint::set::EndpointSet, logs};
 
-/// Drops what is the users', whose panic is not ours.
-pub(super) fn discard<T>(client: Option<&str>, key: &ServiceKey, theirs: T) {
-    if catch_unwind(AssertUnwindSafe(|| drop(theirs))).is_err() {
-        tracing::warn!(
-            target: logs::BALANCE,
-            client,
-            namespace = &**key.namespace(),
-            group = &**key.group(),
-            service = &**key.name(),
-            "dropping the service of an instance panicked"
-        );
+impl<S> EndpointSet<S> {
+    /// Drops what is the users', whose panic is not ours.
+    pub(super) fn discard<T>(&self, theirs: T) {
+        if catch_unwind(AssertUnwindSafe(|| drop(theirs))).is_err() {
+            let key = self.service();
+            tracing::warn!(
+                target: logs::BALANCE,
+                client = self.client(),
+                namespace = &**key.namespace(),
+                group = &**key.group(),
+                service = &**key.name(),
+                "dropping the service of an instance panicked"
+            );
+        }
     }
 }

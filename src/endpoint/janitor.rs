@@ -12,8 +12,8 @@ use crate::endpoint::telling;
 use crate::{
     directory::Snapshot,
     endpoint::{
-        clock, discard::discard, health::machine::Event, hub::Hub, make::MakeEndpoint,
-        member::Endpoint, probes::Probes, set::EndpointSet, slot::Obtained,
+        clock, health::machine::Event, hub::Hub, make::MakeEndpoint, member::Endpoint,
+        probes::Probes, set::EndpointSet, slot::Obtained,
     },
     logs,
     model::ServiceKey,
@@ -157,9 +157,9 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
             let stale = || make.is_stale(&service, &instance);
             let stale = catch_unwind(AssertUnwindSafe(stale)).unwrap_or(false);
             if stale {
-                discard(self.client(), self.service(), endpoint.slot.discard());
+                self.discard(endpoint.slot.discard());
             }
-            discard(self.client(), self.service(), service);
+            self.discard(service);
         }
     }
 }
@@ -214,7 +214,7 @@ impl<S> EndpointSet<S> {
         #[cfg(feature = "metrics")]
         self.tell();
         for endpoint in evicted {
-            discard(self.client(), self.service(), endpoint.slot.take());
+            self.discard(endpoint.slot.take());
         }
         let mut next = expiry;
         for endpoint in &ailing {

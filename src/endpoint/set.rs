@@ -12,7 +12,6 @@ use tokio::sync::Notify;
 use crate::{
     directory::Snapshot,
     endpoint::{
-        discard::discard,
         helpers::{Helpers, Upkeep},
         hub::Hub,
         legacy::Legacies,
@@ -232,7 +231,7 @@ impl<S> EndpointSet<S> {
         self.tell_of_the_end();
         for endpoint in endpoints.into_values().chain(evicted) {
             endpoint.gate.evict();
-            discard(self.client(), &self.service, endpoint.slot.take());
+            self.discard(endpoint.slot.take());
         }
     }
 
