@@ -232,7 +232,7 @@ async fn refused_in_the_end_it_may_have_been_processed_by_who_lost_it() {
     let mut doubtful = 0;
     for _ in 0..40 {
         let before = lost.load(SeqCst);
-        let call = http.put(&format!("nacos://{service}/v1"), "body").send();
+        let call = http.put(format!("nacos://{service}/v1"), "body").send();
         let error = soon("an answer", call).await.unwrap_err();
         let was_lost = lost.load(SeqCst) > before;
         assert_eq!(error.is_unprocessed(), !was_lost, "{error}");
