@@ -32,5 +32,5 @@ pub use self::{
 pub(crate) use self::{
     own::Interfaces,
     reach::objection,
-    service::{group, namespace},
+    service::{group, grouped, namespace},
 };
