@@ -1,6 +1,11 @@
 //! `endpoint::classify`: what errors of hyper, hyper-util, reqwest and tonic say of an instance, as they come
 //! from real sockets.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test owns its tasks and its clock"
+)]
+
 use std::{io, time::Duration};
 
 use axum::{Router, routing::get};
