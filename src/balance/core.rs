@@ -66,6 +66,8 @@ pub(super) struct Options {
 /// What is kept from table to table.
 struct Workshop {
     warmth: Warmth,
+    /// The set's version at which it was last looked who is ejected.
+    ejections: u64,
     /// When weights change because instances have become warmer.
     warmer: Option<Instant>,
     /// When shares change because weights are forgotten.
@@ -132,6 +134,7 @@ where
             epoch,
             workshop: Mutex::new(Workshop {
                 warmth: Warmth::default(),
+                ejections: 0,
                 warmer: None,
                 forgotten: None,
                 pasts: Vec::new(),
@@ -174,7 +177,8 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let set = self.set();
         // Read before the roster, which is at least as new.
         let membership = set.membership();
-        let warmer = workshop.warmer.is_some_and(|due| due <= now);
+        let back = self.is_some_back(&mut workshop, now);
+        let warmer = back || workshop.warmer.is_some_and(|due| due <= now);
         if warmer || !self.is_current(membership) {
             self.rebuild(membership, &mut workshop, now);
         }
@@ -187,6 +191,23 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let ms = due.map_or(NEVER, |due| self.ms(due) + 1);
         self.due.store(ms, Ordering::Relaxed);
         due
+    }
+
+    /// Whether somebody who was ejected is back, and new by that.
+    fn is_some_back(&self, workshop: &mut Workshop, now: Instant) -> bool {
+        let rules = self.options.slow_start.as_ref();
+        let version = self.set().version();
+        if !rules.is_some_and(SlowStart::minds_ejections) || workshop.ejections == version {
+            return false;
+        }
+        workshop.ejections = version;
+        let roster = self.set().roster(true);
+        let endpoints = roster.endpoints().iter();
+        let seen = endpoints.map(|endpoint| {
+            let ejected = endpoint.gate.state().is_ejected();
+            (endpoint.generation(), ejected, endpoint.instance())
+        });
+        workshop.warmth.look_at_ejections(seen, now)
     }
 
     fn ms(&self, at: Instant) -> u64 {
@@ -425,6 +446,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             moved: self.set().moved(),
             ejections: self.set().hub().ejections(),
             outlier_ejections: self.set().hub().outlier_ejections(),
+            panics: self.set().hub().panics(),
             restorations: self.set().hub().restorations(),
         }
     }

@@ -25,8 +25,22 @@ pub struct Explanation {
     /// Whether it can be reached again but has not answered yet: if it cannot be reached once more
     /// before that, it rests longer than the last time.
     pub on_probation: bool,
+    /// Whether so many instances are out that nobody is ejected for what calls tell.
+    pub panic: Option<Panic>,
     /// What it is doing, if this balancer has looked at it.
     pub activity: Option<Activity>,
+}
+
+/// More instances are out than the balancer's
+/// [`panic_threshold`](crate::balance::Outliers::panic_threshold) says: each that can be reached is
+/// called, however it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Panic {
+    /// How many callable instances are out, which now means: cannot be reached.
+    pub out: usize,
+    /// How many callable instances there are.
+    pub callable: usize,
 }
 
 /// Whether a balancer picks an instance.
@@ -134,6 +148,9 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
             verdict = Pickable::NotCallable; // its closing is just being published
         }
     }
+    let crowd = core.set().crowd();
+    let outliers = core.set().settings().outcomes();
+    let panic = outliers.is_some_and(|rules| crowd.is_panic(rules));
     let standing = callable.then(|| standing(core, address)).flatten();
     let mut explanation = Explanation {
         registry,
@@ -142,6 +159,10 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         tier: None,
         warmth: None,
         on_probation: endpoint.as_ref().is_some_and(|e| e.is_on_probation()),
+        panic: panic.then_some(Panic {
+            out: crowd.out,
+            callable: crowd.callable,
+        }),
         activity: endpoint.map(|endpoint| {
             let [calls, failures] = endpoint.calls();
             Activity {
@@ -255,6 +276,12 @@ impl fmt::Display for Explanation {
         }
         if self.on_probation {
             f.write_str("; on probation until it answers")?;
+        }
+        if let Some(Panic { out, callable }) = self.panic {
+            write!(
+                f,
+                "; panic: {out} of {callable} are out, so nobody is ejected for answers"
+            )?;
         }
         if let Some(activity) = &self.activity {
             if self.verdict == Pickable::NotCallable && activity.in_flight > 0 {

@@ -13,6 +13,7 @@ mod bare;
 mod call;
 mod choice;
 mod clock;
+mod crowd;
 mod discard;
 mod error;
 mod follow;
@@ -29,6 +30,7 @@ mod outliers;
 mod pick;
 mod probes;
 mod progress;
+mod rates;
 mod room;
 mod roster;
 mod rules;
@@ -65,7 +67,7 @@ pub(crate) use self::{
     clock::now,
     health::{
         machine::Standing,
-        rules::{HealthRules, Outliers},
+        rules::{FailurePercentage, HealthRules, Outliers, SuccessRate},
     },
     helpers::Upkeep,
     latency::{Timing, Usual},
