@@ -5,6 +5,7 @@ use tower::{Layer, load::CompleteOnResponse};
 use crate::{
     balance::{
         Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker, Policy, SlowStart,
+        TrafficSplit,
         core::{Core, Limits, Options},
         lease::Outside,
     },
@@ -298,6 +299,14 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     #[must_use]
     pub const fn slow_start(mut self, slow_start: SlowStart) -> Self {
         self.options.slow_start = Some(slow_start);
+        self
+    }
+
+    /// Divides the calls among instances by their metadata: 5 % to `version=2`, say. Keep a clone of
+    /// `split` to change the shares while it runs. Default: no split, which costs a pick nothing.
+    #[must_use]
+    pub fn split(mut self, split: &TrafficSplit) -> Self {
+        self.options.split = Some(split.clone());
         self
     }
 

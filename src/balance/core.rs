@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     balance::{
-        Candidate, Counters, Outliers, Policy,
+        Candidate, Counters, Outliers, Policy, TrafficSplit,
         pool::{Past, Pool},
         selector::Scope,
         slow_start::{SlowStart, Warmth, wall},
@@ -59,6 +59,7 @@ pub(super) struct Options {
     pub(super) tiers: TierRules,
     pub(super) slow_start: Option<SlowStart>,
     pub(super) outliers: Option<Outliers>,
+    pub(super) split: Option<TrafficSplit>,
     /// Whether what outliers are was said and taken back.
     pub(super) outliers_lost: bool,
 }

@@ -47,7 +47,8 @@
 //! * clusters in order: [`prefer_cluster`](BalanceBuilder::prefer_cluster);
 //! * what one request asks for: [`Hints`], with metadata as a [`Selector`];
 //! * new instances little by little: [`SlowStart`];
-//! * instances that answer badly: [`Outliers`].
+//! * instances that answer badly: [`Outliers`];
+//! * a version that gets a share of the calls: [`TrafficSplit`].
 
 mod alias;
 mod builder;
@@ -71,6 +72,7 @@ mod round_robin;
 mod selector;
 mod service;
 mod slow_start;
+mod split;
 mod table;
 mod tiers;
 
@@ -96,4 +98,5 @@ pub use self::{
     selector::Selector,
     service::{Balance, ResponseFuture},
     slow_start::SlowStart,
+    split::{Shares, SplitError, TrafficSplit},
 };
