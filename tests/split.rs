@@ -337,6 +337,40 @@ async fn what_is_usual_is_forgotten_after_ten_minutes() {
     assert_close(ones(&mut balance), 0.5);
 }
 
+/// An operator changes them in the registry, and makes a mistake.
+#[test]
+fn instances_say_their_version_s_share_and_nonsense_changes_nothing() {
+    Random::seed_thread(6);
+    let two = |share: &str| {
+        let mut list = ones_and_two(4);
+        let pairs = [("version", "2"), ("traffic-percent", share)];
+        let gray = list.pop().unwrap();
+        list.push(gray.with_metadata(pairs.into_iter().collect()));
+        list
+    };
+    let (mut writer, orders) = of(ones_and_two(4));
+    let hints: fn(&u32) -> Hints = keyed;
+    let mut balance = Balance::builder(&orders)
+        .split_by_metadata("version", "traffic-percent")
+        .hints(hints)
+        .build(Book::default().maker());
+    let gray =
+        |balance: &mut Hinted<P2c>| part(&parts(balance, std::iter::repeat_n(0, 20_000)), '2');
+    assert_close(gray(&mut balance), 0.2);
+    for (share, expected) in [
+        ("5", 0.05),
+        ("50 %", 0.5),
+        ("fifty", 0.5),
+        ("500", 0.5),
+        ("0", 0.0),
+    ] {
+        writer.publish(two(share), now());
+        assert_close(gray(&mut balance), expected);
+    }
+    writer.publish(ones_and_two(4), now());
+    assert_close(gray(&mut balance), 0.2);
+}
+
 #[test]
 fn a_split_call_allocates_nothing() {
     let (_writer, orders) = of(ones_and_two(4));

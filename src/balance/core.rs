@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     balance::{
-        Candidate, Counters, Outliers, Policy, TrafficSplit,
+        Candidate, Counters, Outliers, Policy, Shares, SplitError, TrafficSplit,
         pool::{Past, Pool},
         selector::Scope,
         slow_start::{SlowStart, Warmth, wall},
@@ -60,6 +60,8 @@ pub(super) struct Options {
     pub(super) slow_start: Option<SlowStart>,
     pub(super) outliers: Option<Outliers>,
     pub(super) split: Option<TrafficSplit>,
+    /// By which metadata it is read from instances, and where they say their shares, if it is.
+    pub(super) split_by: Option<[Arc<str>; 2]>,
     /// Whether what outliers are was said and taken back.
     pub(super) outliers_lost: bool,
 }
@@ -71,6 +73,8 @@ struct Workshop {
     ejections: u64,
     /// When weights change because instances have become warmer.
     warmer: Option<Instant>,
+    /// Why what instances say of their shares is not obeyed, if it is not.
+    split_error: Option<SplitError>,
     /// When shares change because weights are forgotten.
     forgotten: Option<Instant>,
     pasts: Vec<(Scope, Arc<Past>)>,
@@ -115,6 +119,9 @@ where
         if let Some(outliers) = options.outliers {
             shared.set().settings().judge_outcomes(outliers.rules());
         }
+        if options.split_by.is_some() {
+            options.split = Some(TrafficSplit::new(Shares::none()));
+        }
         let epoch = endpoint::now();
         if let Some(timing) = policy.timing() {
             shared.set().settings().time(endpoint::Timing {
@@ -136,6 +143,7 @@ where
             workshop: Mutex::new(Workshop {
                 warmth: Warmth::default(),
                 ejections: 0,
+                split_error: None,
                 warmer: None,
                 forgotten: None,
                 pasts: Vec::new(),
@@ -238,6 +246,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let roster = set.roster(true);
         let snapshot = Arc::clone(set.view().snapshot());
         let candidates = self.candidates(&roster, &snapshot, workshop, now);
+        self.read_shares(&candidates, workshop);
         let former = self.table.load();
         let scopes = former.get().map_or_else(Vec::new, |table| {
             workshop.look_at(table, now);
@@ -256,6 +265,32 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         self.weighed.store(0, Ordering::Relaxed);
         if catch_unwind(AssertUnwindSafe(|| drop(former))).is_err() {
             self.fault(&self.faults.panics, "panicked as its table was dropped");
+        }
+    }
+
+    /// Takes over what instances say of their shares. What is wrong with that is told once, and leaves
+    /// the shares as they were.
+    fn read_shares(&self, candidates: &[Candidate], workshop: &mut Workshop) {
+        let (Some([by, share]), Some(split)) = (&self.options.split_by, &self.options.split) else {
+            return;
+        };
+        let instances = candidates.iter().map(|candidate| &**candidate.instance());
+        match Shares::of_instances(by, share, instances) {
+            Ok(shares) => {
+                workshop.split_error = None;
+                if *split.shares() != shares {
+                    split.set(shares);
+                }
+            }
+            Err(error) => {
+                if workshop.split_error.as_ref() != Some(&error) {
+                    self.warn(format_args!(
+                        "what instances say of their shares is not obeyed, and the shares stay as they were ({}): {error}; this is said once",
+                        split.shares()
+                    ));
+                    workshop.split_error = Some(error);
+                }
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fmt,
     str::FromStr,
     sync::{Arc, OnceLock},
@@ -6,6 +7,7 @@ use std::{
 
 use crate::{
     balance::{Random, Selector, hash::mix, hints::SPILL_BELOW, selector::Scope},
+    model::Instance,
     sync::Published,
 };
 
@@ -109,6 +111,15 @@ pub enum SplitError {
         /// Of which.
         part: String,
     },
+    /// Instances of one part say different things of its share.
+    #[error("the instances of {part} say different things of its share: {shares}")]
+    #[non_exhaustive]
+    Disagree {
+        /// Of which.
+        part: String,
+        /// What they say.
+        shares: String,
+    },
     /// There are more parts than 16.
     #[error("{parts} parts, and 16 are the most")]
     #[non_exhaustive]
@@ -151,8 +162,8 @@ impl Shares {
         let parts = parts.into_iter();
         let mut parts: Vec<_> = parts.map(|(p, s)| (p, Some(s.into()))).collect();
         let sum: f64 = parts.iter().map(|(percent, _)| percent).sum();
-        let named: Vec<f64> = parts.iter().map(|(percent, _)| *percent).collect();
-        if named.iter().all(|percent| (0.0..=100.0).contains(percent)) {
+        let mut named = parts.iter().map(|(percent, _)| percent);
+        if named.all(|percent| (0.0..=100.0).contains(percent)) {
             if sum > 100.0 + SLACK {
                 return Err(SplitError::sum(sum, "100 at most", &parts));
             }
@@ -164,6 +175,54 @@ impl Shares {
     /// Everybody gets everything, by weight: no split.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// What instances say themselves, in their metadata: those that have one value of `by` are a part,
+    /// and its share is what they say in `share`, in percent. Those that say nothing share what is left.
+    ///
+    /// # Errors
+    ///
+    /// What is said is no number from 0 to 100; instances of one part disagree; the shares are more than
+    /// 100 together, or less where nobody is left to take the rest; there are more than 16.
+    pub fn of_instances<'a>(
+        by: &str,
+        share: &str,
+        instances: impl IntoIterator<Item = &'a Instance>,
+    ) -> Result<Self, SplitError> {
+        let mut parts = BTreeMap::<&str, Option<&str>>::new();
+        let mut others = false;
+        for instance in instances {
+            let metadata = instance.metadata();
+            let Some(value) = metadata.get(by) else {
+                others = true;
+                continue;
+            };
+            let part = parts.entry(value).or_default();
+            let told = metadata.get(share).map(str::trim);
+            if let (Some(before), Some(now)) = (*part, told)
+                && before != now
+            {
+                return Err(SplitError::Disagree {
+                    part: format!("{by}={value}"),
+                    shares: format!("{before}, {now}"),
+                });
+            }
+            *part = part.or(told);
+        }
+        others |= parts.values().any(Option::is_none);
+        let told = parts.into_iter().filter_map(|(value, share)| {
+            let share = share?;
+            let percent = parse(share);
+            let percent =
+                percent.ok_or_else(|| SplitError::percentage(format!("{by}={value}"), share));
+            Some(percent.map(|percent| (percent, Selector::from((by, value)))))
+        });
+        let told = told.collect::<Result<Vec<_>, _>>()?;
+        match (told.is_empty(), others) {
+            (true, _) => Ok(Self::none()),
+            (false, true) => Self::with_rest(told),
+            (false, false) => Self::new(told),
+        }
     }
 
     /// `None` is whoever matches none of the others.
@@ -285,6 +344,13 @@ pub(super) fn dice(key: Option<u64>, random: &mut Random) -> Random {
         Some(key) => Random::seeded(mix(key ^ APART)),
         None => Random::seeded(random.next_u64()),
     }
+}
+
+/// `5`, `5%` or `5 %`.
+fn parse(percent: &str) -> Option<f64> {
+    let number = percent.strip_suffix('%').unwrap_or(percent);
+    let number = number.trim().parse().ok()?;
+    (0.0..=100.0).contains(&number).then_some(number)
 }
 
 fn check(selector: &Selector) -> Result<(), SplitError> {
@@ -465,6 +531,68 @@ mod tests {
                 matches!(error, SplitError::NotAPercentage { .. }),
                 "{error}"
             );
+        }
+    }
+
+    fn versions(list: &[(&str, &str)]) -> Result<String, String> {
+        let instances = list.iter().enumerate().map(|(at, (version, share))| {
+            let pairs = [("version", *version), ("share", *share)];
+            let pairs = pairs.into_iter().filter(|(_, value)| !value.is_empty());
+            let instance = Instance::parse(&format!("10.0.0.{at}:80")).unwrap();
+            instance.with_metadata(pairs.collect())
+        });
+        let instances: Vec<_> = instances.collect();
+        let shares = Shares::of_instances("version", "share", &instances);
+        shares.map(|s| s.to_string()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn instances_may_say_what_their_version_gets() {
+        let taken: [(&[(&str, &str)], &str); 6] = [
+            (&[("1", ""), ("2", "5")], "version=2: 5 %, *: 95 %"),
+            (
+                &[("1", ""), ("2", " 5 % "), ("2", ""), ("", "7")],
+                "version=2: 5 %, *: 95 %",
+            ),
+            (
+                &[("1", "90"), ("2", "10"), ("1", "90")],
+                "version=1: 90 %, version=2: 10 %",
+            ),
+            (&[("1", ""), ("2", "")], ""),
+            (&[], ""),
+            (
+                &[("2", "100"), ("1", "0")],
+                "version=1: 0 %, version=2: 100 %",
+            ),
+        ];
+        for (list, expected) in taken {
+            assert_eq!(versions(list).as_deref(), Ok(expected), "{list:?}");
+        }
+        let refused: [(&[(&str, &str)], &str); 5] = [
+            (
+                &[("1", ""), ("2", "few")],
+                "the share of version=2 is \"few\": not a number",
+            ),
+            (
+                &[("1", ""), ("2", "NaN")],
+                "the share of version=2 is \"NaN\"",
+            ),
+            (
+                &[("2", "5"), ("2", "6")],
+                "version=2 say different things of its share: 5, 6",
+            ),
+            (
+                &[("1", "90"), ("2", "5")],
+                "add up to 95 %, and have to make 100",
+            ),
+            (
+                &[("1", "90"), ("2", "20"), ("3", "")],
+                "110 %, and have to make 100 at most",
+            ),
+        ];
+        for (list, expected) in refused {
+            let error = versions(list).unwrap_err();
+            assert!(error.contains(expected), "{list:?}: {error}");
         }
     }
 
