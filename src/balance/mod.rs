@@ -37,6 +37,7 @@
 //! | [`WeightedRandom`] | by weight | you want what Nacos's own clients do |
 //! | [`WeightedRoundRobin`] | in turn, by weight | calls cost alike and shares must be exact |
 //! | [`Maglev`] | by a key of the request | instances keep caches or sessions |
+//! | [`BoundedMaglev`] | the same, within each one's share of the load | and some keys are hot |
 //!
 //! A [`Policy`] of your own is two functions. More to choose by is in the [guide](crate::guide).
 //!
@@ -51,6 +52,7 @@
 //! * a version that gets a share of the calls: [`TrafficSplit`].
 
 mod alias;
+mod bounded;
 mod builder;
 mod choose;
 mod core;
@@ -81,6 +83,7 @@ mod tests;
 
 pub use self::{
     alias::Alias,
+    bounded::{BoundedMaglev, BoundedSlots},
     builder::{BalanceBuilder, BalanceLayer},
     counters::Counters,
     ewma::PeakEwma,
