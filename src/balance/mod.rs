@@ -59,6 +59,7 @@ mod core;
 mod counters;
 mod ewma;
 mod explain;
+mod fallback;
 mod hash;
 mod hints;
 mod lease;
@@ -88,6 +89,7 @@ pub use self::{
     counters::Counters,
     ewma::PeakEwma,
     explain::{Activity, Explanation, Panic, Pickable, TierShare},
+    fallback::{FallbackFuture, OnNoInstance},
     hash::stable_hash,
     hints::{Hints, HintsOf, InExtensions, KeyOnly, NoHints},
     lease::Lease,
