@@ -5,6 +5,7 @@ use tower::{Layer, load::CompleteOnResponse};
 use crate::{
     balance::{
         Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker, Policy, SlowStart,
+        TrafficSplit,
         core::{Core, Limits, Options},
         lease::Outside,
     },
@@ -298,6 +299,32 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     #[must_use]
     pub const fn slow_start(mut self, slow_start: SlowStart) -> Self {
         self.options.slow_start = Some(slow_start);
+        self
+    }
+
+    /// Divides the calls among instances by their metadata: 5 % to `version=2`, say. Keep a clone of
+    /// `split` to change the shares while it runs. Default: no split, which costs a pick nothing.
+    #[must_use]
+    pub fn split(mut self, split: &TrafficSplit) -> Self {
+        self.options.split = Some(split.clone());
+        self.options.split_by = None;
+        self
+    }
+
+    /// The same with shares that the instances say themselves, in their metadata, where an operator
+    /// changes them in the registry's console: those with one value of `by` (`version`) get what they
+    /// say in `share` (`traffic-percent`), in percent, and those that say nothing what is left. Read
+    /// with each list. What is wrong (no number, shares that do not add up, instances of one version that
+    /// disagree) changes nothing, and one WARN says what it is; see
+    /// [`Shares::of_instances`](crate::balance::Shares::of_instances). Whoever may register an instance
+    /// may say so much of it. In place of [`split`](Self::split), as that is of this. Default: not read.
+    #[must_use]
+    pub fn split_by_metadata(
+        mut self,
+        by: impl Into<Arc<str>>,
+        share: impl Into<Arc<str>>,
+    ) -> Self {
+        self.options.split_by = Some([by.into(), share.into()]);
         self
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Hub {
     ejections: AtomicU64,
     outlier_ejections: AtomicU64,
     restorations: AtomicU64,
+    /// Times that outliers were let back in because too many were out.
+    panics: AtomicU64,
     /// Set once, by the set that this is of.
     pub(crate) reports: OnceLock<Weak<dyn Reports>>,
     /// Set once: where marks on responses go, and what probes find.
@@ -67,6 +69,7 @@ impl Hub {
             ejections: AtomicU64::new(0),
             outlier_ejections: AtomicU64::new(0),
             restorations: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
             reports: OnceLock::new(),
             marks: OnceLock::new(),
             after_eviction: AtomicU64::new(0),
@@ -87,6 +90,16 @@ impl Hub {
     /// One that had been ejected was restored.
     pub(crate) fn count_restoration(&self) {
         self.restorations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Too many were out for ejections for answers to stand.
+    pub(crate) fn count_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was so.
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
     }
 
     /// How many instances were ejected so far.
