@@ -389,7 +389,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// Call it on a tokio runtime: a small task there makes the pick tables and closes the
     /// connections of evicted instances also when no call passes. Without one both happen at the
     /// next call.
-    pub fn build<M: MakeEndpoint>(self, make: M) -> Balance<M::Service, P, R, C, V, K>
+    pub fn build<M: MakeEndpoint>(mut self, make: M) -> Balance<M::Service, P, R, C, V, K>
     where
         M::Service: Send + Sync + 'static,
         P: Policy,
@@ -397,6 +397,8 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         C: Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
+        let tiers = self.subscription.tiers();
+        self.options.tiers.sources = if tiers.len() > 1 { tiers } else { Vec::new() };
         let attached = self.subscription.attach(|snapshot, quiet| {
             let key = self.subscription.key().clone();
             EndpointSet::open(key, snapshot, quiet, None, self.gated)

@@ -14,6 +14,7 @@ mod origin;
 mod own;
 mod reach;
 mod service;
+mod source;
 mod weight;
 
 pub use self::{
@@ -27,6 +28,7 @@ pub use self::{
     origin::Origin,
     own::{Cidr, InvalidCidr, OwnHost},
     service::{DEFAULT_GROUP, InvalidName, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
+    source::Source,
     weight::Weight,
 };
 pub(crate) use self::{

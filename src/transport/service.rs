@@ -259,6 +259,7 @@ mod size {
         let plan = Plan {
             instance: "10.0.0.3:8080".parse().unwrap(),
             target: Err("nowhere".to_owned()),
+            service: None,
             settings: Arc::default(),
         };
         let connections = Arc::new(plan.connections());
