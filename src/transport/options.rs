@@ -413,7 +413,8 @@ impl MakeEndpoint for MakeTransport {
     }
 
     fn is_stale(&self, transport: &Transport, instance: &Instance) -> bool {
-        *transport.target() != self.plan(instance).target
+        let plan = self.plan(instance);
+        *transport.target() != plan.target || transport.service() != plan.service.as_ref()
     }
 
     fn is_eager(&self) -> bool {

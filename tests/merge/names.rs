@@ -9,7 +9,7 @@ use crate::{
 
 /// Two registries, each with `orders` in the default group and in `billing`.
 struct World {
-    _registries: [Registry; 2],
+    registries: [Registry; 2],
     here: Client,
     eu: Client,
     /// Here, here in billing, there, there in billing.
@@ -35,7 +35,7 @@ impl World {
         second.register("orders", &providers[2].instance());
         second.register("billing@@orders", &providers[3].instance());
         Self {
-            _registries: [first, second],
+            registries: [first, second],
             here,
             eu,
             providers,
@@ -196,4 +196,35 @@ async fn services_of_other_groups_are_told_their_own_names() {
         heard[&world.port(1)].contains("billing@@orders"),
         "{heard:?}"
     );
+}
+
+#[tokio::test]
+async fn who_goes_on_under_another_name_is_told_that_one() {
+    let world = World::new().await;
+    let [registry, _] = &world.registries;
+    let provider = Provider::start().await;
+    registry.register("old", &provider.instance());
+    registry.register("new", &provider.instance());
+    let old = world.here.subscribe("old").await.unwrap();
+    let new = world.here.subscribe("new").await.unwrap();
+    let both = Subscription::merge([(&old, 0), (&new, 1)]);
+    let generation = || {
+        let snapshot = both.snapshot();
+        let entry = snapshot.find(provider.instance().address()).unwrap();
+        entry.generation()
+    };
+    let merged = both.clone();
+    let http = http::Client::builder(&world.here)
+        .subscribe_by(move |_| Ok(merged.clone()))
+        .build();
+    let first = generation();
+    assert!(said(http.get("nacos://any/").await).await.contains("@@old"));
+    registry.deregister("old", &provider.instance().address().to_string());
+    soon("the new name", async {
+        while !said(http.get("nacos://any/").await).await.contains("@@new") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(generation(), first);
 }

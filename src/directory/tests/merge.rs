@@ -11,10 +11,10 @@ use super::support::{
 };
 use crate::{
     directory::{
-        Attached, Cause, ChangeKind, Finding, OnAllUnhealthy, Options, Revision, Standing, Status,
-        Subscription, channel,
+        Attached, Cause, ChangeKind, Consumer, Finding, OnAllUnhealthy, Options, Revision,
+        Snapshot, Standing, Status, Subscription, Transition, channel,
     },
-    model::{Instance, Origin, ServiceKey},
+    model::{Address, Origin, ServiceKey},
 };
 
 fn merged(sources: &[(&Script, u8)]) -> Subscription {
@@ -108,6 +108,38 @@ fn what_the_last_source_drops_is_shut_before_its_writer_returns() {
     assert_eq!(calls.len(), 3, "close, reopen, wake: {calls:?}");
 }
 
+/// What a merged set shows as one of its sources is about to publish.
+struct Witness(Subscription, Mutex<Vec<Vec<Address>>>);
+
+impl Consumer for Witness {
+    fn close(&self, _: &Arc<Snapshot>, _: &[Transition]) {
+        self.1.lock().unwrap().push(callable(&self.0));
+    }
+
+    fn reopen(&self, _: &Arc<Snapshot>, _: &[Transition]) {}
+
+    fn wake(&self) {}
+
+    fn quiet(&self) -> Revision {
+        Revision(u64::MAX)
+    }
+}
+
+#[test]
+fn the_merged_set_is_never_behind_what_a_source_has_published() {
+    let mut near = Script::listing(all([1, 2]));
+    let far = Script::listing(all([3]));
+    let both = merged(&[(&near, 0), (&far, 1)]);
+    let seen = both.clone();
+    let witness: Attached<Witness> = near
+        .sub
+        .attach(|_, _| Arc::new(Witness(seen, Mutex::default())));
+    near.after(1.0).push(all([2, 4]));
+    near.after(1.0).push(all([]));
+    let seen = witness.1.lock().unwrap();
+    assert_eq!(*seen, [addresses([2, 3, 4]), addresses([3])]);
+}
+
 #[test]
 fn a_source_is_applied_when_the_merged_set_s_consumers_are_quiet() {
     let mut near = Script::listing(all([1, 2]));
@@ -191,7 +223,12 @@ fn a_source_that_is_away_keeps_its_last_set_and_its_coming_back_is_guarded() {
     let both = merged(&[(&near, 0), (&far, 0)]);
     let mut seen = both.status_changes();
     assert_eq!(now_or_never(seen.next()), Poll::Ready(Some(Status::Fresh)));
+    assert!(now_or_never(seen.next()).is_pending());
+    let shared = Arc::clone(&both.handle.shared);
+    let mut rung = Box::pin(shared.changed.rung());
+    rung.as_mut().enable();
     near.writer.handle_disconnected(near.now);
+    assert!(now_or_never(rung).is_ready(), "who waits for it looks");
     near.pass(10_000.0);
     let told = now_or_never(seen.next());
     assert!(
@@ -490,13 +527,11 @@ fn instances_that_have_not_changed_are_not_made_again() {
     near.after(1.0).push(all([1, 2, 4]));
     let after = both.snapshot();
     let same = |n| {
-        let of = |s: &crate::directory::Snapshot| Arc::as_ptr(s.find(&at(n)).unwrap().instance());
+        let of = |s: &Snapshot| Arc::as_ptr(s.find(&at(n)).unwrap().instance());
         of(&before) == of(&after)
     };
     assert!(same(1) && same(2) && same(3));
     let revision = both.revision();
     near.after(1.0).push(vec![a(4), a(2), a(1)]);
     assert_eq!(both.revision(), revision);
-    fn takes(_: &Instance) {}
-    takes(before.find(&at(1)).unwrap().instance());
 }
