@@ -280,7 +280,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
 
     /// What the first preferred cluster weighs when it is whole, in place of what was seen of it:
     /// for a caller that may start after a loss. Ignored, with a warning, if it is not a positive
-    /// number, or no cluster is preferred.
+    /// number, or no cluster is preferred. Of a merged subscription it is of the lowest tier.
     #[must_use]
     pub const fn expected_weight(mut self, weight: f64) -> Self {
         self.options.tiers.expected_own = Some(weight);

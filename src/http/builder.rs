@@ -115,7 +115,7 @@ impl<P: Policy> HttpBuilder<P> {
 
     /// Sets what is called for a service that an address names without a registry: one of another
     /// registry or group, or several [merged](Subscription::merge). Run once for each service as it is first
-    /// called, with its name as this client reads it; must not block. Default: the first registry's service of that
+    /// called, with its name as this client reads it; must not block, nor call by this client. Default: the first registry's service of that
     /// name.
     ///
     /// ```

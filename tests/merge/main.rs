@@ -7,6 +7,7 @@
 
 #[path = "../discover_support/mod.rs"]
 mod discover_support;
+mod gates;
 mod live;
 mod names;
 mod provider;

@@ -74,6 +74,9 @@ impl Subscription {
     /// closed. Of several keys [`key`](Self::key) is that of the first source of the lowest tier. A merged
     /// subscription can be a source; the tier that it is given counts.
     ///
+    /// Views of one subscription are sources of their own: an instance that goes over from one to another
+    /// leaves and comes.
+    ///
     /// What several sources say of rules is taken from that first source:
     /// [`on_all_unhealthy`](Options::on_all_unhealthy).
     ///
