@@ -72,10 +72,10 @@ impl<T> Pool<T> {
     ) -> Self {
         let order = rules.order(scope.cluster.as_ref());
         let clusters = || order.iter().map(|c| Some(Arc::clone(c))).chain([None]);
-        let of = |source| clusters().map(move |cluster| (source, cluster, Vec::new()));
-        let mut tiers: Vec<(Option<u8>, Option<Arc<str>>, Vec<u32>)> =
-            rules.sources().flat_map(of).collect();
-        let only = tiers.len() == 1;
+        let of = |source| clusters().map(move |cluster| (source, cluster));
+        let names: Vec<_> = rules.sources().flat_map(of).collect();
+        let mut places: Vec<Vec<u32>> = vec![Vec::new(); names.len()];
+        let only = names.len() == 1;
         let mut len = 0;
         for (at, candidate) in candidates.iter().enumerate() {
             let instance = candidate.instance();
@@ -83,42 +83,43 @@ impl<T> Pool<T> {
                 continue;
             }
             len += 1;
-            for_each_tier(rules, &order, instance, |tier| {
-                tiers[tier].2.push(at as u32)
-            });
+            for_each_tier(rules, &order, instance, |tier| places[tier].push(at as u32));
         }
-        let tiers = tiers.into_iter().map(|(source, cluster, places)| {
-            let all = places.len() == candidates.len();
-            let len = places.len();
-            let of_tier: Vec<Candidate>;
-            let members = if all {
-                candidates
-            } else {
-                let places = places.iter();
-                of_tier = places.map(|at| candidates[*at as usize].clone()).collect();
-                &of_tier
-            };
-            let changed = |c: &Candidate| c.weight() != c.instance().weight().get();
-            let weights = members
-                .iter()
-                .any(changed)
-                .then(|| members.iter().map(Candidate::weight).collect());
-            let built =
-                (len > 0 || only).then(|| catch_unwind(AssertUnwindSafe(|| policy.build(members))));
-            if matches!(built, Some(Err(_))) {
-                fault();
-            }
-            Tier {
-                source,
-                cluster,
-                places: (!all).then(|| places.into()),
-                weights,
-                table: built.and_then(Result::ok),
-                len,
-                share: AtomicU64::new(0),
-                up_to: AtomicU64::new(0),
-            }
-        });
+        let tiers = names
+            .into_iter()
+            .zip(places)
+            .map(|((source, cluster), places)| {
+                let all = places.len() == candidates.len();
+                let len = places.len();
+                let of_tier: Vec<Candidate>;
+                let members = if all {
+                    candidates
+                } else {
+                    let places = places.iter();
+                    of_tier = places.map(|at| candidates[*at as usize].clone()).collect();
+                    &of_tier
+                };
+                let changed = |c: &Candidate| c.weight() != c.instance().weight().get();
+                let weights = members
+                    .iter()
+                    .any(changed)
+                    .then(|| members.iter().map(Candidate::weight).collect());
+                let built = (len > 0 || only)
+                    .then(|| catch_unwind(AssertUnwindSafe(|| policy.build(members))));
+                if matches!(built, Some(Err(_))) {
+                    fault();
+                }
+                Tier {
+                    source,
+                    cluster,
+                    places: (!all).then(|| places.into()),
+                    weights,
+                    table: built.and_then(Result::ok),
+                    len,
+                    share: AtomicU64::new(0),
+                    up_to: AtomicU64::new(0),
+                }
+            });
         Self {
             tiers: tiers.collect(),
             scope,
