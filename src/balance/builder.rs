@@ -281,7 +281,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
 
     /// What the first preferred cluster weighs when it is whole, in place of what was seen of it:
     /// for a caller that may start after a loss. Ignored, with a warning, if it is not a positive
-    /// number, or no cluster is preferred.
+    /// number, or no cluster is preferred. Of a merged subscription it is of the lowest tier.
     #[must_use]
     pub const fn expected_weight(mut self, weight: f64) -> Self {
         self.options.tiers.expected_own = Some(weight);
@@ -418,7 +418,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// Call it on a tokio runtime: a small task there makes the pick tables and closes the
     /// connections of evicted instances also when no call passes. Without one both happen at the
     /// next call.
-    pub fn build<M: MakeEndpoint>(self, make: M) -> Balance<M::Service, P, R, C, V, K>
+    pub fn build<M: MakeEndpoint>(mut self, make: M) -> Balance<M::Service, P, R, C, V, K>
     where
         M::Service: Send + Sync + 'static,
         P: Policy,
@@ -426,6 +426,8 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         C: Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
+        let tiers = self.subscription.tiers();
+        self.options.tiers.sources = if tiers.len() > 1 { tiers } else { Vec::new() };
         let attached = self.subscription.attach(|snapshot, quiet| {
             let key = self.subscription.key().clone();
             EndpointSet::open(key, snapshot, quiet, None, self.gated)

@@ -9,12 +9,13 @@ use crate::{
     directory::{Generation, Marks},
     endpoint::{clock, latency::Mark, settings::Settings},
     model::Address,
+    sync::Bell,
 };
 
 /// Where the endpoints of one consumer report to.
 pub(crate) struct Hub {
     /// Rung when a closed gate becomes quiet; the directory listens.
-    pub(crate) quiet: Arc<Notify>,
+    pub(crate) quiet: Arc<Bell>,
     /// Rung when there is work for the janitor.
     pub(crate) work: Notify,
     /// Whether there is a janitor.
@@ -55,7 +56,7 @@ pub(crate) trait Reports: Send + Sync {
 }
 
 impl Hub {
-    pub(crate) fn new(quiet: Arc<Notify>) -> Self {
+    pub(crate) fn new(quiet: Arc<Bell>) -> Self {
         Self {
             quiet,
             work: Notify::new(),

@@ -14,6 +14,7 @@ mod origin;
 mod own;
 mod reach;
 mod service;
+mod source;
 mod weight;
 
 #[cfg(feature = "testing")]
@@ -29,6 +30,7 @@ pub use self::{
     origin::Origin,
     own::{Cidr, InvalidCidr, OwnHost},
     service::{DEFAULT_GROUP, InvalidName, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
+    source::Source,
     weight::Weight,
 };
 pub(crate) use self::{
