@@ -202,7 +202,8 @@ impl SimClient {
         age: Duration,
         now: Instant,
     ) {
-        self.core.restore(key, Listing::new(instances), age, now);
+        let found = (Listing::new(instances), age);
+        self.core.file_read(key, Some(found), now);
         self.pump(now);
     }
 
@@ -442,6 +443,7 @@ impl SimClient {
                     self.notes.push_back(Note::Listed { key, origin });
                     continue;
                 }
+                News::Restored { .. } => continue,
                 News::Services { .. } => continue, // nobody asks for any here
             };
             match output {
