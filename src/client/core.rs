@@ -152,12 +152,12 @@ impl Core {
             match &output {
                 Output::State(State::Connected { link, .. }) => {
                     self.copies.handle_connected(*link, now);
-                    self.lists.handle_connected(*link);
+                    self.lists.handle_connected(*link, now);
                     self.starts.connected();
                 }
                 Output::State(State::Connecting { .. }) => {
                     self.copies.handle_disconnected(now);
-                    self.lists.handle_disconnected();
+                    self.lists.handle_disconnected(now);
                     self.starts.disconnected();
                 }
                 Output::Undecodable {
@@ -258,3 +258,7 @@ impl Core {
 #[cfg(test)]
 #[path = "core_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "core_lists_tests.rs"]
+mod lists_tests;
