@@ -11,6 +11,7 @@ mod checksum;
 mod disk;
 mod keeper;
 mod name;
+mod queue;
 mod record;
 mod store;
 mod worker;

@@ -59,9 +59,9 @@ impl Store {
         Self::on(Folder::new(folder.clone()), folder, salt)
     }
 
-    pub(crate) fn sweep(&self, now: SystemTime) {
+    pub(crate) fn sweep(&self, max_age: Duration, now: SystemTime) {
         debug_assert_eq!(self.disk.path(), self.folder);
-        self.disk.sweep(now);
+        self.disk.sweep(max_age, now);
     }
 }
 

@@ -41,6 +41,7 @@ mod secret;
 mod server_address;
 mod services;
 mod start_from;
+mod starts;
 mod state;
 #[cfg(feature = "tls")]
 mod tls;

@@ -34,6 +34,7 @@ pub use self::{
     weight::Weight,
 };
 pub(crate) use self::{
+    filter::MOST_SERVICES,
     own::Interfaces,
     reach::objection,
     service::{group, namespace},

@@ -120,6 +120,8 @@ struct Service {
     trouble: Option<String>,
     /// Whether a list has come.
     answered: bool,
+    /// Which reading of its file counts.
+    read: u64,
 }
 
 /// What a driver starts with.
@@ -333,8 +335,8 @@ impl Driver {
         let command = match operation {
             Operation::Subscribe { key, writer } => {
                 self.services.insert(key.clone(), Service::default());
-                self.look_up(&key);
-                return self.core.subscribe(key, writer, now);
+                self.core.subscribe(key.clone(), writer, now);
+                return self.look_up(&key, now);
             }
             Operation::Release(key, slot) => {
                 let last = self.subscriptions.peek(&key);
@@ -377,7 +379,8 @@ impl Driver {
                     return;
                 }
                 if self.is_offline() {
-                    return self.look_up(&key);
+                    self.load(&key);
+                    return;
                 }
                 Command::Refresh(key) // somebody asks again: so do we
             }
@@ -517,6 +520,10 @@ impl Driver {
                     unusable,
                 } => {
                     self.listed(&key, origin, nothing, unusable);
+                    continue;
+                }
+                News::Restored { key } => {
+                    self.restored(&key);
                     continue;
                 }
                 News::Services { filter, all } => {
