@@ -180,6 +180,13 @@ async fn rnacos_in_embedded() {
 }
 
 #[tokio::test]
+async fn embedded_in_rnacos() {
+    if let Some(target) = Server::rnacos().await {
+        the_target_follows(Server::embedded().await, target).await;
+    }
+}
+
+#[tokio::test]
 async fn rnacos_in_nacos_3_1_0() {
     if let (Some(source), Some(target)) =
         (Server::rnacos().await, Server::shared_nacos("3.1.0").await)

@@ -1,6 +1,10 @@
 //! What a provider is told of its registrations is so: updated in place, gone when the registry said
 //! so, and else an error that names what may still be listed.
 
+#[path = "conformance/server.rs"]
+#[allow(dead_code, reason = "the conformance suite's; this one uses a part")]
+mod server;
+
 use std::{future::Future, time::Duration};
 
 use tokio::time::timeout;
@@ -10,6 +14,8 @@ use tower_nacos::{
     directory::{ChangeKind, Subscription},
     testing::{Fault, Registry, Script},
 };
+
+use server::Server;
 
 const HANG: Duration = Duration::from_secs(30);
 
@@ -339,4 +345,81 @@ async fn a_persistent_instance_whose_port_closes_is_unhealthy_until_it_opens() {
     within(client.deregister_persistent("orders", address.into()))
         .await
         .unwrap();
+}
+
+/// A batch takes the place of the one before, whole, and a deregistration ends all of it.
+async fn what_a_batch_had_is_gone_with_it(server: Server) {
+    let provider = within(server.client()).await;
+    let consumer = within(server.client()).await;
+    let orders = consumer.subscribe_lazy("batches").unwrap();
+    let at = |port| Instance::parse(&format!("127.0.0.1:{port}")).unwrap();
+    let lists = async |ports: &[u16]| {
+        let mut changes = orders.changes();
+        let listed = async {
+            loop {
+                let snapshot = orders.snapshot();
+                let seen: Vec<_> = snapshot
+                    .callable()
+                    .map(|e| e.instance().address().port())
+                    .collect();
+                if seen == ports {
+                    return;
+                }
+                let change = timeout(HANG, changes.next()).await;
+                let Ok(Some(_)) = change else {
+                    panic!("{seen:?} in place of {ports:?}")
+                };
+            }
+        };
+        listed.await;
+    };
+    let publish = async |ports: &[u16]| {
+        let batch = ports.iter().map(|port| at(*port));
+        within(provider.register_batch("batches", batch))
+            .await
+            .unwrap();
+    };
+    publish(&[1001, 1002, 1003]).await;
+    lists(&[1001, 1002, 1003]).await;
+    let before = orders.snapshot().entries()[1].generation();
+    publish(&[1002, 1004]).await;
+    lists(&[1002, 1004]).await;
+    let stayed = orders.snapshot().entries()[0].generation();
+    assert_eq!(stayed, before, "who stays is never gone");
+    publish(&[1004]).await;
+    lists(&[1004]).await;
+    publish(&[1005, 1006]).await;
+    lists(&[1005, 1006]).await;
+    within(provider.deregister("batches")).await.unwrap();
+    lists(&[]).await;
+    publish(&[1007, 1008]).await;
+    lists(&[1007, 1008]).await;
+    within(provider.close(HANG)).await.unwrap();
+    lists(&[]).await;
+}
+
+#[tokio::test]
+async fn what_a_batch_had_is_gone_with_it_from_the_embedded_registry() {
+    what_a_batch_had_is_gone_with_it(Server::embedded().await).await;
+}
+
+#[tokio::test]
+async fn what_a_batch_had_is_gone_with_it_from_rnacos() {
+    if let Some(server) = Server::rnacos().await {
+        what_a_batch_had_is_gone_with_it(server).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_batch_had_is_gone_with_it_from_nacos_3_1_0() {
+    if let Some(server) = Server::shared_nacos("3.1.0").await {
+        what_a_batch_had_is_gone_with_it(server).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_batch_had_is_gone_with_it_from_nacos_2_2_4() {
+    if let Some(server) = Server::shared_nacos("2.2.4").await {
+        what_a_batch_had_is_gone_with_it(server).await;
+    }
 }
