@@ -223,6 +223,43 @@ async fn a_persistent_instance_outlives_its_client_until_it_is_taken_back() {
     assert!(addresses(&registry, "db").is_empty());
 }
 
+/// A persistent instance is the registry's: its health is what that says, whoever is connected, and
+/// it is there after a restart.
+#[tokio::test]
+async fn a_test_says_how_well_a_persistent_instance_is() {
+    let registry = Registry::start().await.unwrap();
+    let provider = Client::connect(registry.addr()).await.unwrap();
+    let at = |port| Instance::parse(&format!("127.0.0.1:{port}")).unwrap();
+    for port in [1001, 1002] {
+        within(provider.register_persistent("db", at(port)))
+            .await
+            .unwrap();
+    }
+    within(provider.close(HANG)).await.unwrap();
+    let consumer = Client::connect(registry.addr()).await.unwrap();
+    let db = consumer.subscribe_lazy("db").unwrap();
+    within(db.wait_for(2, HANG)).await.unwrap();
+    assert!(!db.snapshot().entries()[0].instance().is_ephemeral());
+    let mut changes = db.changes();
+    for _ in 0..2 {
+        within(changes.next()).await.unwrap();
+    }
+    for (healthy, callable) in [(false, 1), (true, 2), (false, 1)] {
+        assert!(registry.set_healthy("db", "127.0.0.1:1001", healthy));
+        within(changes.next()).await.unwrap();
+        assert_eq!(db.snapshot().callable_len(), callable);
+        assert_eq!(db.snapshot().entries().len(), 2);
+    }
+    registry.restart().await.unwrap();
+    assert_eq!(addresses(&registry, "db").len(), 2);
+    let again = Client::connect(registry.addr()).await.unwrap();
+    let db = within(again.subscribe("db")).await.unwrap();
+    assert_eq!(
+        (db.snapshot().callable_len(), db.snapshot().entries().len()),
+        (1, 2)
+    );
+}
+
 /// It is `127.0.0.1` here, since that is where the connection to the registry leaves from.
 #[tokio::test]
 async fn an_address_that_is_left_to_be_found_is_this_machines() {
