@@ -10,10 +10,11 @@ use crate::{
     },
     directory::Subscription,
     endpoint::{
-        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Outcome, Shared, Unclassified,
-        Verdict, WithOutcomes,
+        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Outcome, Shared, TryRules,
+        Unclassified, Verdict, WithOutcomes,
     },
     model::Instance,
+    retry::Retry,
 };
 
 /// A [`Balance`] to be, and its options.
@@ -31,6 +32,8 @@ pub struct BalanceBuilder<
     gated: bool,
     abort_after: Option<Duration>,
     health: HealthRules,
+    per_try: Option<Duration>,
+    retry: Option<Retry>,
     rules: Rules<P, R, C, V, K>,
 }
 
@@ -73,6 +76,8 @@ impl BalanceBuilder {
             gated: true,
             abort_after: None,
             health: HealthRules::new(),
+            per_try: None,
+            retry: None,
             rules: Rules {
                 policy: P2c::default(),
                 recover: NeverRecover::default(),
@@ -96,6 +101,8 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             gated: self.gated,
             abort_after: self.abort_after,
             health: self.health,
+            per_try: self.per_try,
+            retry: self.retry,
             rules: change(self.rules),
         }
     }
@@ -373,6 +380,37 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
+    /// For how long one try of a call may last: from when the request goes into an instance, dialling and
+    /// sending its body included, to the head of the response. One that is out of time counts against the
+    /// instance, as an answer that did not come ([`eject_outliers`](Self::eject_outliers)); its service's
+    /// future is dropped, which over our transports resets the stream (HTTP/2, CANCEL) or closes the
+    /// connection (HTTP/1.1), so that the instance may stop; and the request goes to another instance, if it
+    /// may be sent again and has tries left ([`retry`](Self::retry); without one by its defaults, for tries
+    /// that are out of time only, and without rests). Else the call fails with
+    /// [`TryTimedOut`](crate::endpoint::CallError::TryTimedOut). It is no limit of the call, which has its own,
+    /// and none of the response's body.
+    ///
+    /// Default: none, since how long an answer may take is the service's affair. Costs a box, and a timer
+    /// for each try that is not answered at once. Nothing gets through in 0: that is ignored, with a
+    /// warning. Source: Envoy's `per_try_timeout`, which does not count the dial.
+    #[must_use]
+    pub const fn per_try_timeout(mut self, within: Duration) -> Self {
+        self.per_try = Some(within);
+        self
+    }
+
+    /// Sends requests again that an instance had, by this policy; [`retry`](crate::retry) says which. What was
+    /// provably not processed moves without it. Default: none, but what the maker brings with it
+    /// ([`MakeEndpoint::retry`]).
+    ///
+    /// For HTTP and gRPC that is all. Of other requests it takes [`replay`](Self::replay) to know how they
+    /// are sent again, and [`again`](Self::again) to know after what.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
     /// Lets calls pass whatever the gates say: to show that without them calls do land on
     /// instances that left.
     #[cfg(feature = "testing")]
@@ -405,6 +443,13 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         if let Some(after) = self.abort_after {
             attached.consumer().settings().abort_after(after);
         }
+        let retry = self.retry.or_else(|| make.retry());
+        let per_try = self.per_try.filter(|within| !within.is_zero());
+        if retry.is_some() || per_try.is_some() {
+            let retry = retry.unwrap_or_else(Retry::of_the_late);
+            let rules = TryRules { per_try, retry };
+            attached.consumer().settings().watch_tries(rules);
+        }
         let rules = self.rules;
         let shared = Shared::new(
             attached,
@@ -414,6 +459,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             rules.classify,
         );
         let core = Core::new(shared, rules.policy, self.options, self.limits);
+        if self.per_try.is_some_and(|within| within.is_zero()) {
+            core.warn(format_args!("ignored: a per_try_timeout of 0"));
+        }
         Balance::new(&core, rules.hints)
     }
 

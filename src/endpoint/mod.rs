@@ -42,6 +42,7 @@ mod tell;
 #[cfg(feature = "metrics")]
 mod telling;
 mod tried;
+mod tries;
 mod verdicts;
 mod view;
 mod waiter;
@@ -54,7 +55,7 @@ pub use self::{
     error::CallError,
     make::MakeEndpoint,
     rules::{
-        Classify, Judge, NeverRecover, Outcome, Recover, Recovered, Unclassified, Verdict,
+        Classify, Judge, Keep, NeverRecover, Outcome, Recover, Recovered, Unclassified, Verdict,
         WithOutcomes,
     },
 };
@@ -74,6 +75,7 @@ pub(crate) use self::{
     progress::Progress,
     roster::Roster,
     set::EndpointSet,
+    settings::TryRules,
     shared::Shared,
     tried::Tried,
     waiter::Waiter,

@@ -1,11 +1,47 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use crate::retry::{Again, Retry};
+
 /// Gives back a request that a failed call provably never handed to the instance.
 ///
 /// What it yields is sent to another instance, whatever the method, so it must be certain.
 pub trait Recover<Req, E> {
     /// Takes the request out of `error`, if it is there.
     fn recover(&self, error: &mut E) -> Option<Recovered<Req>>;
+
+    /// Keeps what it takes to send the request again after an instance had it, if it may be processed twice.
+    /// Asked once a call, and only where a retry policy or a per-try time-out is set. Default: it may not.
+    fn keep(&self, request: &mut Req, retry: &Retry) -> Option<Box<dyn Keep<Req, E>>> {
+        let _ = (request, retry);
+        None
+    }
+
+    /// How often the request went out to the instance so that nobody knows whether it was processed, if
+    /// that is why it failed: a policy may send it again. Default: 0, which says that it failed otherwise.
+    fn doubtful(&self, error: &E) -> u32 {
+        let _ = error;
+        0
+    }
+}
+
+/// What is kept of a request to send it again. Dropped as soon as there is an answer.
+pub trait Keep<Req, E>: Send {
+    /// Whether it can be sent again.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    fn can_again(&mut self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    /// The request, for this try of its call: 2 for the first that is one more.
+    fn again(&mut self, attempt: u32) -> Option<Req>;
+
+    /// It would have been sent again, but for that. Default: nothing is said.
+    fn explain(&self, error: &mut E, why: &str) {
+        let _ = (error, why);
+    }
 }
 
 /// A request that was not processed, and how that is known.
@@ -63,6 +99,14 @@ pub trait Judge<Res, E>: Classify<E> {
     fn outcome(&self, result: Result<&Res, &E>) -> Outcome {
         let _ = result;
         Outcome::Ignored
+    }
+
+    /// Whether the request is to be sent again after that, as far as the policy says so. Asked only where
+    /// one is set, and only of requests that may be processed twice. Default: an answer is an answer, and
+    /// of errors only [`Recover::doubtful`] speaks.
+    fn again(&self, result: Result<&Res, &E>, retry: &Retry) -> Again {
+        let _ = (result, retry);
+        Again::No
     }
 }
 
@@ -144,10 +188,14 @@ impl<Res, E> Judge<Res, E> for Unclassified {}
 
 impl<Res, E, V, O> Judge<Res, E> for WithOutcomes<V, O>
 where
-    V: Classify<E>,
+    V: Judge<Res, E>,
     O: Fn(Result<&Res, &E>) -> Outcome,
 {
     fn outcome(&self, result: Result<&Res, &E>) -> Outcome {
         (self.outcomes)(result)
+    }
+
+    fn again(&self, result: Result<&Res, &E>, retry: &Retry) -> Again {
+        self.classify.again(result, retry)
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     balance::{Balance, BalanceBuilder, P2c, Policy},
     client,
     http::{balanced::BuildHttp, client::Client, pool::Pool, services::Limits},
+    retry::Retry,
     transport::{MakeTransport, TransportBuilder},
 };
 
@@ -13,6 +14,8 @@ pub struct HttpBuilder<P: Policy = P2c> {
     nacos: client::Client,
     limits: Limits,
     transport: MakeTransport,
+    per_try: Option<Duration>,
+    retry: Option<Retry>,
     balance: Tune<P>,
 }
 
@@ -38,6 +41,8 @@ impl HttpBuilder {
             nacos,
             limits: Limits::default(),
             transport: MakeTransport::default(),
+            per_try: None,
+            retry: None,
             balance: Box::new(|builder| builder),
         }
     }
@@ -65,6 +70,8 @@ impl<P: Policy> HttpBuilder<P> {
             nacos: self.nacos,
             limits: self.limits,
             transport: self.transport,
+            per_try: self.per_try,
+            retry: self.retry,
             balance: Box::new(tune),
         }
     }
@@ -83,6 +90,23 @@ impl<P: Policy> HttpBuilder<P> {
     /// ```
     pub fn transport(mut self, transport: TransportBuilder) -> Self {
         self.transport = transport.build();
+        self
+    }
+
+    /// For how long one try of a request may last, up to its response's head: one that is out of time is
+    /// given up, its stream reset or its connection closed, and the request goes to another instance if it
+    /// may be sent again. Default: none. [`BalanceBuilder::per_try_timeout`] says all of it. A request's
+    /// [`Deadline`](crate::http::Deadline) is the limit of all its tries together.
+    pub const fn per_try_timeout(mut self, within: Duration) -> Self {
+        self.per_try = Some(within);
+        self
+    }
+
+    /// Sends requests again that an instance had: those that were lost, out of time, or answered 502, 503,
+    /// 504, or 429 with `Retry-After`. Default: none. [`retry`](crate::retry) says all of it. Each service
+    /// has a budget of its own.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
         self
     }
 
@@ -106,8 +130,15 @@ impl<P: Policy> HttpBuilder<P> {
     /// Makes the client. Nothing is subscribed to yet.
     pub fn build(self) -> Client<P> {
         let (transport, tune) = (self.transport, self.balance);
+        let (per_try, retry) = (self.per_try, self.retry);
         let pool = Pool::new(&self.nacos, self.limits, move |subscription| {
-            let builder = tune(Balance::builder(&subscription));
+            let mut builder = tune(Balance::builder(&subscription));
+            if let Some(within) = per_try {
+                builder = builder.per_try_timeout(within);
+            }
+            if let Some(retry) = &retry {
+                builder = builder.retry(retry.with_own_budget());
+            }
             builder.hints_in_extensions().build_http(transport.clone())
         });
         Client::of(pool)

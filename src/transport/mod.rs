@@ -49,9 +49,9 @@ mod peer;
 mod plan;
 mod queue;
 mod read_first;
-mod retry;
 mod rules;
 mod service;
+mod spare;
 mod spawn;
 
 #[cfg(feature = "tls")]
@@ -65,7 +65,9 @@ pub use self::{
     },
     error::{Error, ErrorKind, Evidence},
     options::{MakeTransport, TransportBuilder},
-    retry::{Idempotent, Retry},
     rules::{Rules, classify},
     service::{ResponseFuture, Transport},
+    spare::Idempotent,
 };
+#[doc(no_inline)]
+pub use crate::retry::Retry;

@@ -9,7 +9,6 @@ use crate::{
         http1::{options::Http1Options, pool::Http1Pool},
         http2::{options::Http2Options, pool::Http2Pool},
         peer::Peer,
-        retry::Retry,
     },
 };
 
@@ -27,7 +26,6 @@ pub(super) struct Settings {
     pub(super) http1: Http1Options,
     pub(super) http2: Http2Options,
     pub(super) max_in_flight: Option<usize>,
-    pub(super) retry: Option<Retry>,
     /// Whether a balancer takes back what finds an instance full.
     pub(super) balanced: bool,
     /// The service that each request says it means.
@@ -58,7 +56,6 @@ impl Plan {
         Connections::new(
             peer,
             dialler,
-            settings.retry.clone(),
             settings.balanced,
             |peer| Http1Pool::new(peer, settings.http1.clone()),
             |peer| Http2Pool::new(peer, settings.http2.clone()),
