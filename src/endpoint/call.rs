@@ -645,8 +645,12 @@ where
         drop(admitted);
         let mut again = None;
         if self.tries.are_watched() {
-            match recovered {
-                Some(_) => self.tries.count(shared.recover.doubtful(&error)),
+            match &recovered {
+                Some(Recovered::Unsent(request) | Recovered::Refused(request)) => {
+                    let cost = shared.recover.doubtful(&error);
+                    self.tries.came_back(request, cost);
+                }
+                Some(Recovered::Full(_)) => {}
                 None => again = self.despite(&mut error),
             }
         }

@@ -38,6 +38,12 @@ pub trait Keep<Req, E>: Send {
     /// The request, for this try of its call: 2 for the first that is one more.
     fn again(&mut self, attempt: u32) -> Option<Req>;
 
+    /// The request came back unprocessed and goes to another instance: what it carries by now is what the
+    /// next try is to carry. Default: nothing is taken over.
+    fn moves(&mut self, request: &Req) {
+        let _ = request;
+    }
+
     /// It would have been sent again, but for that. Default: nothing is said.
     fn explain(&self, error: &mut E, why: &str) {
         let _ = (error, why);

@@ -157,11 +157,15 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         Ok(Further { request })
     }
 
-    /// It went on its way again by other means, as `cost` tries.
-    pub(crate) fn count(&mut self, cost: u32) {
+    /// The request came back, and is on its way again; what went out before that counts as `cost` tries.
+    pub(crate) fn came_back(&mut self, request: &Req, cost: u32) {
         if let Some(trying) = &mut self.0 {
-            let used = trying.as_mut().project().used;
-            *used = used.saturating_add(cost);
+            let trying = trying.as_mut().project();
+            *trying.used = trying.used.saturating_add(cost);
+            *trying.until = None;
+            if let Some(kept) = trying.kept {
+                kept.moves(request);
+            }
         }
     }
 

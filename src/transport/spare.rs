@@ -97,6 +97,11 @@ impl Keep<Request<Body>, Error> for Spare {
         Some(copy(&self.head).map(|()| body))
     }
 
+    fn moves(&mut self, request: &Request<Body>) {
+        // How often it was refused, and whether it was lost: both hold for the call.
+        self.head.extensions_mut().clone_from(request.extensions());
+    }
+
     fn explain(&self, error: &mut Error, why: &str) {
         error.says(&format!("; it is not sent again (Retry), since {why}"));
     }
