@@ -10,11 +10,11 @@ use crate::{
     },
     directory::Subscription,
     endpoint::{
-        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Outcome, Shared, TryRules,
-        Unclassified, Verdict, WithOutcomes,
+        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Outcome, Replaying, Shared, TryRules,
+        Unclassified, Verdict, WithAgain, WithOutcomes,
     },
     model::Instance,
-    retry::Retry,
+    retry::{Again, Retry},
 };
 
 /// A [`Balance`] to be, and its options.
@@ -399,6 +399,14 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
+    /// For how long one may, if that was set.
+    pub(crate) const fn try_limit(&self) -> Option<Duration> {
+        match self.per_try {
+            Some(Duration::ZERO) => None,
+            limit => limit,
+        }
+    }
+
     /// Sends requests again that an instance had, by this policy; [`retry`](crate::retry) says which. What was
     /// provably not processed moves without it. Default: none, but what the maker brings with it
     /// ([`MakeEndpoint::retry`]).
@@ -409,6 +417,64 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = Some(retry);
         self
+    }
+
+    /// Sets how requests are sent again that an instance had, of which nothing came back: `replay` makes the
+    /// request that goes out in that case, `None` says that this one may be processed once only. Asked once a
+    /// call before it goes into an instance, and again for each further try. Default: none is, but what our
+    /// transports know. Comes after [`recover`](Self::recover), which replaces it.
+    ///
+    /// ```
+    /// # use std::{convert::Infallible, time::Duration};
+    /// # use tower_nacos::{Balance, Instance, Subscription, retry::{Again, Retry}};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower::BoxError> {
+    /// # use tower::ServiceExt;
+    /// # let orders = Subscription::fixed([Instance::parse("10.0.0.1:80")?]);
+    /// # let make = |_: &Instance| tower::service_fn(async |n: u32| Ok::<_, Infallible>(n));
+    /// let balance = Balance::builder(&orders)
+    ///     .per_try_timeout(Duration::from_millis(200))
+    ///     .retry(Retry::new())
+    ///     .replay(|request: &u32| Some(*request))
+    ///     .again(|result: Result<&u32, &Infallible>| match result {
+    ///         Ok(503) => Again::Yes,
+    ///         _ => Again::No,
+    ///     })
+    ///     .build(make);
+    /// assert_eq!(balance.oneshot(7).await?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn replay<Req, F>(self, replay: F) -> BalanceBuilder<P, Replaying<R, F>, C, V, K>
+    where
+        F: Fn(&Req) -> Option<Req> + Clone + Send + 'static,
+    {
+        self.with(|rules| Rules {
+            policy: rules.policy,
+            recover: Replaying::new(rules.recover, replay),
+            completion: rules.completion,
+            classify: rules.classify,
+            hints: rules.hints,
+        })
+    }
+
+    /// Sets after which responses and errors a request is sent again, if it may be
+    /// ([`replay`](Self::replay)) and the policy has room for it ([`retry`](Self::retry)). Tries that were
+    /// out of time are in any case. Default: after none, but what our transports know. Comes after
+    /// [`classify`](Self::classify) and [`judge`](Self::judge), which replace it.
+    #[must_use]
+    pub fn again<Res, E, F>(self, again: F) -> BalanceBuilder<P, R, C, WithAgain<V, F>, K>
+    where
+        F: Fn(Result<&Res, &E>) -> Again,
+    {
+        self.with(|rules| Rules {
+            policy: rules.policy,
+            recover: rules.recover,
+            completion: rules.completion,
+            classify: WithAgain::new(rules.classify, again),
+            hints: rules.hints,
+        })
     }
 
     /// Lets calls pass whatever the gates say: to show that without them calls do land on
@@ -444,9 +510,15 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             attached.consumer().settings().abort_after(after);
         }
         let retry = self.retry.or_else(|| make.retry());
-        let per_try = self.per_try.filter(|within| !within.is_zero());
+        let per_try = match self.per_try {
+            Some(Duration::ZERO) => None,
+            limit => limit,
+        };
         if retry.is_some() || per_try.is_some() {
-            let retry = retry.unwrap_or_else(Retry::of_the_late);
+            let mut retry = retry.unwrap_or_else(Retry::of_the_late);
+            if per_try.is_some() {
+                retry = retry.with_late_answers();
+            }
             let rules = TryRules { per_try, retry };
             attached.consumer().settings().watch_tries(rules);
         }

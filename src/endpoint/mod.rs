@@ -55,8 +55,8 @@ pub use self::{
     error::CallError,
     make::MakeEndpoint,
     rules::{
-        Classify, Judge, Keep, NeverRecover, Outcome, Recover, Recovered, Unclassified, Verdict,
-        WithOutcomes,
+        Classify, Judge, Keep, NeverRecover, Outcome, Recover, Recovered, Replaying, Unclassified,
+        Verdict, WithAgain, WithOutcomes,
     },
 };
 pub(crate) use self::{

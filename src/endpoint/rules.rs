@@ -140,6 +140,20 @@ pub struct WithOutcomes<V, O> {
     outcomes: O,
 }
 
+/// A [`Recover`] that says how requests are sent again that an instance had, beside what comes back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Replaying<R, F> {
+    recover: R,
+    replay: F,
+}
+
+/// A [`Judge`] that says after what a request is to be sent again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WithAgain<V, F> {
+    judge: V,
+    again: F,
+}
+
 /// The default of [`Classify`]: no error says anything about the instance.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -161,6 +175,77 @@ impl<V, O> WithOutcomes<V, O> {
     /// `classify` for connections, `outcomes` for answers.
     pub const fn new(classify: V, outcomes: O) -> Self {
         Self { classify, outcomes }
+    }
+}
+
+impl<R, F> Replaying<R, F> {
+    /// `replay` makes the request that is sent if this one is to be sent again, or says that it may not.
+    pub const fn new(recover: R, replay: F) -> Self {
+        Self { recover, replay }
+    }
+}
+
+impl<V, F> WithAgain<V, F> {
+    /// `again` says so of responses and errors.
+    pub const fn new(judge: V, again: F) -> Self {
+        Self { judge, again }
+    }
+}
+
+impl<R, F, Req, E> Recover<Req, E> for Replaying<R, F>
+where
+    R: Recover<Req, E>,
+    F: Fn(&Req) -> Option<Req> + Clone + Send + 'static,
+    Req: Send + 'static,
+{
+    fn recover(&self, error: &mut E) -> Option<Recovered<Req>> {
+        self.recover.recover(error)
+    }
+
+    fn keep(&self, request: &mut Req, _: &Retry) -> Option<Box<dyn Keep<Req, E>>> {
+        let spare = (self.replay)(request)?;
+        let replay = self.replay.clone();
+        Some(Box::new(Replay { spare, replay }))
+    }
+
+    fn doubtful(&self, error: &E) -> u32 {
+        self.recover.doubtful(error)
+    }
+}
+
+/// A request that can be made again from one that was not sent.
+struct Replay<Req, F> {
+    spare: Req,
+    replay: F,
+}
+
+impl<Req, E, F> Keep<Req, E> for Replay<Req, F>
+where
+    Req: Send,
+    F: Fn(&Req) -> Option<Req> + Send,
+{
+    fn again(&mut self, _: u32) -> Option<Req> {
+        (self.replay)(&self.spare)
+    }
+}
+
+impl<E, V: Classify<E>, F> Classify<E> for WithAgain<V, F> {
+    fn classify(&self, error: &E) -> Verdict {
+        self.judge.classify(error)
+    }
+}
+
+impl<Res, E, V, F> Judge<Res, E> for WithAgain<V, F>
+where
+    V: Judge<Res, E>,
+    F: Fn(Result<&Res, &E>) -> Again,
+{
+    fn outcome(&self, result: Result<&Res, &E>) -> Outcome {
+        self.judge.outcome(result)
+    }
+
+    fn again(&self, result: Result<&Res, &E>, _: &Retry) -> Again {
+        (self.again)(result)
     }
 }
 

@@ -216,6 +216,15 @@ impl Retry {
 
 /// What the engine asks.
 impl Retry {
+    /// Instances know how long a try may last, and may say themselves that it is over: DEADLINE_EXCEEDED then
+    /// is no answer but a try that was out of time.
+    pub(crate) const fn with_late_answers(mut self) -> Self {
+        if self.late {
+            self.codes |= 1 << DEADLINE_EXCEEDED;
+        }
+        self
+    }
+
     /// The same for another service.
     pub(crate) fn with_own_budget(&self) -> Self {
         let budget = Arc::new(self.budget.anew());
@@ -293,5 +302,6 @@ impl Default for Retry {
     }
 }
 
+const DEADLINE_EXCEEDED: u32 = 4;
 const RESOURCE_EXHAUSTED: u32 = 8;
 const UNAVAILABLE: u32 = 14;

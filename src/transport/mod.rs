@@ -56,7 +56,7 @@ mod spawn;
 
 #[cfg(feature = "tls")]
 pub use self::dial::tls::{InvalidTls, Tls};
-pub(crate) use self::form::TimeLeft;
+pub(crate) use self::form::{TimeLeft, TryLimit};
 pub use self::{
     body::{request::Body, response::ResponseBody},
     dial::{

@@ -11,6 +11,7 @@ use crate::{
             resolve::Resolve,
             target::{Protocol, Purpose, Target},
         },
+        form::TryLimit,
         http2::options::MAX_WINDOW,
         plan::{Plan, Settings},
         service::Transport,
@@ -372,6 +373,14 @@ impl MakeTransport {
         let settings = Arc::make_mut(&mut self.settings);
         settings.balanced = true;
         settings.service = settings.service.take().or_else(|| service.cloned());
+        self
+    }
+
+    /// Attempts say how long they may last.
+    pub(crate) fn limiting(mut self, limit: Option<TryLimit>) -> Self {
+        if limit.is_some() {
+            Arc::make_mut(&mut self.settings).try_limit = limit;
+        }
         self
     }
 

@@ -5,7 +5,7 @@ use crate::{
     transport::{
         connections::Connections,
         dial::{dialler::Dialler, options::DialOptions, target::Target},
-        form::Named,
+        form::{Named, TryLimit},
         http1::{options::Http1Options, pool::Http1Pool},
         http2::{options::Http2Options, pool::Http2Pool},
         peer::Peer,
@@ -31,6 +31,7 @@ pub(super) struct Settings {
     /// The service that each request says it means.
     pub(super) service: Option<ServiceKey>,
     pub(super) hides_service: bool,
+    pub(super) try_limit: Option<TryLimit>,
 }
 
 impl Plan {
@@ -45,7 +46,7 @@ impl Plan {
         let service = settings.service.clone().filter(|_| !settings.hides_service);
         let callee = service.map(|service| Callee::new(service, self.instance.clone()));
         let peer = Peer {
-            named: named.telling(callee.as_ref()),
+            named: named.telling(callee.as_ref()).limited(settings.try_limit),
             secure: self.target.as_ref().is_ok_and(|target| target.tls),
             instance: self.instance,
         };
