@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tower_nacos::{
     Balance, Instance, Subscription,
-    balance::{BalanceBuilder, P2c, WeightedRoundRobin},
+    balance::{BalanceBuilder, P2c, WeightedRandom, WeightedRoundRobin},
     endpoint::{NeverRecover, Replaying, Unclassified, WithAgain},
     retry::{Again, Retry},
 };
@@ -190,15 +190,21 @@ async fn a_storm_is_a_fifth_at_most() {
 /// What a call has to lose to the number of its tries.
 #[tokio::test(start_paused = true)]
 async fn a_call_has_its_number_of_tries_each_at_another_instance() {
-    for attempts in 0..=6 {
-        let instances = Instances::new(|_, _| 503);
-        let retry = Retry::new().percent(100).max_attempts(attempts);
-        let balance = builder(&orders(4), retry).build(instances.maker());
-        assert_eq!(balance.oneshot(2).await.unwrap(), 503);
-        let tried = instances.addresses();
-        assert_eq!(tried.len(), attempts.max(1) as usize);
-        let first: BTreeSet<_> = tried.iter().take(4).collect();
-        assert_eq!(first.len(), tried.len().min(4), "{tried:?}");
+    for (attempts, failure) in (0..=6).flat_map(|attempts| [(attempts, 503), (attempts, 0)]) {
+        // Chosen at random, so that none goes to another by itself.
+        for _ in 0..20 {
+            let instances = Instances::new(move |_, _| failure);
+            let retry = Retry::new().percent(100).max_attempts(attempts);
+            let balance = builder(&orders(4), retry)
+                .policy(WeightedRandom::default())
+                .per_try_timeout(Duration::from_millis(100))
+                .build(instances.maker());
+            assert_eq!(balance.oneshot(2).await.is_ok(), failure == 503);
+            let tried = instances.addresses();
+            assert_eq!(tried.len(), attempts.max(1) as usize);
+            let first: BTreeSet<_> = tried.iter().take(4).collect();
+            assert_eq!(first.len(), tried.len().min(4), "{tried:?}");
+        }
     }
 }
 

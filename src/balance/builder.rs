@@ -14,7 +14,7 @@ use crate::{
         Unclassified, Verdict, WithAgain, WithOutcomes,
     },
     model::Instance,
-    retry::{Again, Retry},
+    retry::{Again, InvalidRetry, Retry},
 };
 
 /// A [`Balance`] to be, and its options.
@@ -487,6 +487,20 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
+    /// Whether its options can be meant so: a policy that [can](Retry::check), and a time for each try in which
+    /// something may happen. [`build`](Self::build) does without what cannot, and warns of it.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot.
+    pub fn check(&self) -> Result<(), InvalidRetry> {
+        if self.per_try.is_some_and(|within| within.is_zero()) {
+            let text = "a per_try_timeout of 0 lets nothing through";
+            return Err(InvalidRetry::new(text));
+        }
+        self.retry.as_ref().map_or(Ok(()), Retry::check)
+    }
+
     /// Makes the balancer; `make` makes the service that calls one instance, at that instance's
     /// first use.
     ///
@@ -509,11 +523,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         if let Some(after) = self.abort_after {
             attached.consumer().settings().abort_after(after);
         }
+        let checked = self.check();
+        let per_try = self.try_limit();
         let retry = self.retry.or_else(|| make.retry());
-        let per_try = match self.per_try {
-            Some(Duration::ZERO) => None,
-            limit => limit,
-        };
         if retry.is_some() || per_try.is_some() {
             let mut retry = retry.unwrap_or_else(Retry::of_the_late);
             if per_try.is_some() {
@@ -531,8 +543,8 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             rules.classify,
         );
         let core = Core::new(shared, rules.policy, self.options, self.limits);
-        if self.per_try.is_some_and(|within| within.is_zero()) {
-            core.warn(format_args!("ignored: a per_try_timeout of 0"));
+        if let Err(invalid) = checked {
+            core.warn(format_args!("ignored: {invalid}"));
         }
         Balance::new(&core, rules.hints)
     }

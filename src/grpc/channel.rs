@@ -25,7 +25,7 @@ use crate::{
         error::Error,
     },
     model::{Address, ServiceKey},
-    retry::Retry,
+    retry::{InvalidRetry, Retry},
     sync::poll_budget,
     transport::{Body, Purpose, Rules, TimeLeft, Transport, TransportBuilder, TryLimit},
 };
@@ -200,7 +200,26 @@ impl<P: Policy> ChannelBuilder<P> {
         self
     }
 
-    /// Makes the channel. Call it on a tokio runtime, as [`BalanceBuilder::build`].
+    /// The same as [`build`](Self::build), unless options contradict each other.
+    ///
+    /// # Errors
+    ///
+    /// If a try may last longer than its call, or nothing can be meant by the options of tries; see
+    /// [`BalanceBuilder::check`].
+    pub fn try_build(self) -> Result<Channel<P>, InvalidRetry> {
+        self.balance.check()?;
+        if let (Some(per_try), Some(timeout)) = (self.balance.try_limit(), self.timeout)
+            && per_try > timeout
+        {
+            return Err(InvalidRetry::new(format!(
+                "a per_try_timeout of {per_try:?} is never reached in a timeout of {timeout:?}"
+            )));
+        }
+        Ok(self.build())
+    }
+
+    /// Makes the channel. Call it on a tokio runtime, as [`BalanceBuilder::build`]. A `per_try_timeout` that
+    /// is longer than `timeout` is never reached; [`try_build`](Self::try_build) says so.
     pub fn build(self) -> Channel<P> {
         let limit = self.balance.try_limit().map(|within| TryLimit {
             within,

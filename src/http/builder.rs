@@ -4,7 +4,7 @@ use crate::{
     balance::{Balance, BalanceBuilder, P2c, Policy},
     client,
     http::{balanced::BuildHttp, client::Client, pool::Pool, services::Limits},
-    retry::Retry,
+    retry::{InvalidRetry, Retry},
     transport::{MakeTransport, TransportBuilder},
 };
 
@@ -125,6 +125,20 @@ impl<P: Policy> HttpBuilder<P> {
     pub const fn max_services(mut self, services: usize) -> Self {
         self.limits.most = services;
         self
+    }
+
+    /// The same as [`build`](Self::build), unless options contradict each other.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be meant by the options of tries; see [`Retry::check`].
+    pub fn try_build(self) -> Result<Client<P>, InvalidRetry> {
+        if self.per_try.is_some_and(|within| within.is_zero()) {
+            let text = "a per_try_timeout of 0 lets nothing through";
+            return Err(InvalidRetry::new(text));
+        }
+        self.retry.as_ref().map_or(Ok(()), Retry::check)?;
+        Ok(self.build())
     }
 
     /// Makes the client. Nothing is subscribed to yet.

@@ -40,6 +40,7 @@ mod again;
 mod answer;
 mod backoff;
 mod budget;
+mod config;
 mod policy;
 
-pub use self::{again::Again, policy::Retry};
+pub use self::{again::Again, config::InvalidRetry, policy::Retry};

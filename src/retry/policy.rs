@@ -259,6 +259,10 @@ impl Retry {
         }
     }
 
+    pub(super) const fn multiplier(&self) -> f64 {
+        self.backoff.multiplier
+    }
+
     pub(crate) const fn takes_lost(&self) -> bool {
         self.lost
     }

@@ -265,3 +265,25 @@ async fn each_try_has_its_time_and_says_so() {
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     assert_eq!(arrivals("first hangs: once only").len(), 1);
 }
+
+#[tokio::test]
+async fn what_contradicts_itself_is_said() {
+    let providers = Provider::some::<1>().await;
+    let builder = || Channel::builder(&fixed(&providers));
+    let [short, long] = [2, 5].map(Duration::from_secs);
+    assert!(
+        builder()
+            .timeout(long)
+            .per_try_timeout(short)
+            .try_build()
+            .is_ok()
+    );
+    let never = builder().timeout(short).per_try_timeout(long).try_build();
+    let said = never.unwrap_err().to_string();
+    assert!(said.contains("5s") && said.contains("2s"), "{said}");
+    let nothing = builder().per_try_timeout(Duration::ZERO).try_build();
+    assert!(nothing.unwrap_err().to_string().contains("of 0"));
+    let shrinking = Retry::new().backoff_multiplier(-1.0);
+    let shrinking = builder().retry(shrinking).try_build().unwrap_err();
+    assert!(shrinking.to_string().contains("multiplier"), "{shrinking}");
+}
