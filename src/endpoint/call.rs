@@ -23,11 +23,14 @@ use crate::{
         room::Room,
         rules::{Judge, Outcome, Recover, Recovered, Verdict},
         set::EndpointSet,
+        settings::TryRules,
         shared::Shared,
         slot::Obtained,
         tried::Tried,
+        tries::{Further, Refused, Tries},
         waiter::Waiter,
     },
+    retry::Again,
     sync::poll_budget,
 };
 
@@ -59,6 +62,8 @@ where
     waiter: Waiter,
     tried: Tried,
     refusals: u8,
+    /// What else it may do after an instance had it: nothing, unless that was set.
+    tries: Tries<Req, S::Response, S::Error>,
     /// Whether it was polled before, so that it has waited.
     polled: bool,
     /// Whether it is over but for telling its failure.
@@ -77,6 +82,8 @@ enum Step<T, E> {
     Enter,
     Answered(T),
     Failed(E),
+    /// It did not come in the time that a try may last.
+    Late,
     /// The call was cut.
     Aborted(Box<CallError>),
 }
@@ -107,6 +114,7 @@ where
             waiter: Waiter::default(),
             tried: Tried::default(),
             refusals: 0,
+            tries: Tries::NONE,
             polled: false,
             over: false,
             failure: None,
@@ -128,6 +136,7 @@ where
             service: self.pick.shared().set().service(),
             instance: endpoint.map(|endpoint| endpoint.address()),
             entered: self.future.is_some(),
+            doubtful: self.future.is_some() || self.tries.have_been(),
             failure: self.failure.as_deref().map(CallError::in_full),
         }
     }
@@ -180,9 +189,15 @@ where
             match ready!(self.as_mut().poll_answer(cx)) {
                 Step::Enter => {}
                 Step::Answered(response) => {
-                    // Nothing as large as an error is handed on on this way.
-                    let response = self.project().answered(response);
-                    return Poll::Ready(Ok(response));
+                    let response = match self.tries.are_watched() {
+                        false => Some(response),
+                        true => self.as_mut().project().weigh(response),
+                    };
+                    if let Some(response) = response {
+                        // Nothing as large as an error is handed on on this way.
+                        let response = self.project().answered(response);
+                        return Poll::Ready(Ok(response));
+                    }
                 }
                 Step::Failed(error) => match self.as_mut().project().failed(error) {
                     Then::Ends(error) => return self.project().end(error, polled, cx),
@@ -190,12 +205,21 @@ where
                     // Who says so each time at once is asked again and again, and others have to work.
                     Then::FoundFull => ready!(poll_budget(cx)),
                 },
+                Step::Late => {
+                    if let Then::Ends(error) = self.as_mut().project().late() {
+                        return self.project().end(error, polled, cx);
+                    }
+                }
                 Step::Aborted(error) => return Poll::Ready(Err(*error)),
             }
-            if self.tried.is_full()
-                && let Some(failure) = self.as_mut().project().failure.take()
-            {
-                return self.project().end(failure, polled, cx);
+            let this = self.as_mut().project();
+            ready!(this.tries.poll_rest(cx));
+            if this.tried.is_full() {
+                if this.tries.may_repeat() {
+                    this.tried.forgive();
+                } else if let Some(failure) = this.failure.take() {
+                    return self.project().end(failure, polled, cx);
+                }
             }
             let again = mem::replace(&mut looked, true);
             if let Err(error) = ready!(self.as_mut().poll_entry(again, cx)) {
@@ -344,6 +368,7 @@ where
                     this.tried.wait_since(clock::now());
                     registered = true;
                 }
+                Picked::Nobody(_) if this.tries.may_repeat() => this.tried.forgive(),
                 Picked::Nobody(error) => {
                     return Poll::Ready(Err(this.failure.take().unwrap_or(error)));
                 }
@@ -409,6 +434,10 @@ where
                 if let Some(admitted) = this.admitted {
                     admitted.begin_waiting();
                 }
+                if this.tries.poll_late(cx).is_ready() {
+                    this.future.set(None);
+                    return Poll::Ready(Step::Late);
+                }
                 let set = this.pick.shared().set();
                 let error = ready!(poll_abort(this.abort, this.admitted, set, cx));
                 this.future.set(None);
@@ -442,7 +471,10 @@ where
         let admitted = self.admitted.insert(admitted);
         let entering = admitted.enter();
         let request = self.request.take();
-        let request = request.expect("polled after it was done, or after a panic");
+        let mut request = request.expect("polled after it was done, or after a panic");
+        if let Some(rules) = shared.set().settings().tries() {
+            begin_try(self.tries, rules, &shared.recover, &mut request);
+        }
         let future = service.call(request);
         self.future.set(Some(future));
         drop(entering);
@@ -459,6 +491,11 @@ where
         polled: bool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<C::Output, CallError>> {
+        if let Some((in_flight, response)) = self.tries.take_held() {
+            // There is nobody to send it to again: that is the answer, then.
+            let completion = &self.pick.shared().completion;
+            return Poll::Ready(Ok(completion.track_completion(in_flight, response)));
+        }
         if !polled && poll_budget(cx).is_pending() {
             *self.failure = Some(error);
             *self.over = true;
@@ -494,6 +531,101 @@ where
         shared.completion.track_completion(handle, response)
     }
 
+    /// The response, unless that is to be tried again: then it is held until the next try begins.
+    #[cold]
+    fn weigh(&mut self, response: S::Response) -> Option<S::Response> {
+        let shared = self.pick.shared();
+        let again = match shared.set().settings().tries() {
+            Some(rules) => {
+                let again = shared.classify.again(Ok(&response), &rules.retry);
+                self.tries.further(rules, again, 1, None)
+            }
+            None => Err(Refused::Over),
+        };
+        let Some(request) = self.is_further(again) else {
+            self.tries.end();
+            return Some(response);
+        };
+        let admitted = self.admitted.as_mut();
+        let admitted = admitted.expect("stands beside the future from admission to answer");
+        let endpoint = Arc::clone(admitted.endpoint());
+        self.abort.leave(&endpoint);
+        let outcome = shared.classify.outcome(Ok(&response));
+        admitted.observe_usual();
+        let probe = admitted.judged();
+        shared.set().answered(&endpoint, probe, outcome);
+        let in_flight = admitted.hand_over();
+        *self.admitted = None;
+        self.tries.hold(in_flight, response);
+        self.tried.push(endpoint.generation());
+        *self.request = Some(request);
+        None
+    }
+
+    /// The try is out of time, and its future gone.
+    #[cold]
+    fn late(mut self) -> Then {
+        let mut admitted = self.leave();
+        let shared = self.pick.shared();
+        let set = shared.set();
+        let endpoint = Arc::clone(admitted.endpoint());
+        let probe = admitted.judged();
+        endpoint.count_failure();
+        set.failed(&endpoint, probe, Outcome::Failure);
+        drop(admitted);
+        set.hub.late_tries.fetch_add(1, Ordering::Relaxed);
+        let rules = set.settings().tries();
+        let error = Box::new(CallError::TryTimedOut {
+            service: set.service().clone(),
+            instance: endpoint.address(),
+            after: rules.and_then(|rules| rules.per_try).unwrap_or_default(),
+        });
+        let again = rules.map(|rules| {
+            let again = match rules.retry.takes_late() {
+                true => Again::Yes,
+                false => Again::No,
+            };
+            self.tries.further(rules, again, 1, None)
+        });
+        let Some(request) = again.and_then(|again| self.is_further(again)) else {
+            return Then::Ends(error);
+        };
+        self.tried.push(endpoint.generation());
+        *self.request = Some(request);
+        *self.failure = Some(error);
+        Then::Moves
+    }
+
+    /// The request, if there is a further try; counted either way.
+    fn is_further(&self, again: Result<Further<Req>, Refused>) -> Option<Req> {
+        let hub = self.pick.shared().set().hub();
+        match again {
+            Ok(Further { request }) => {
+                hub.retries.fetch_add(1, Ordering::Relaxed);
+                Some(request)
+            }
+            Err(Refused::Budget) => {
+                hub.over_budget.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Err(Refused::Over) => None,
+        }
+    }
+
+    /// What the policy says of a failure of which the request did not come back.
+    #[cold]
+    fn despite(&mut self, error: &mut S::Error) -> Option<Req> {
+        let shared = self.pick.shared();
+        let rules = shared.set().settings().tries()?;
+        let cost = shared.recover.doubtful(error);
+        let again = match shared.classify.again(Err(error), &rules.retry) {
+            Again::No if cost > 0 && rules.retry.takes_lost() => Again::Yes,
+            again => again,
+        };
+        let again = self.tries.further(rules, again, cost.max(1), Some(error));
+        self.is_further(again)
+    }
+
     /// The service has failed.
     #[inline(never)]
     fn failed(mut self, mut error: S::Error) -> Then {
@@ -516,11 +648,29 @@ where
         let endpoint = Arc::clone(admitted.endpoint());
         shared.judged(&endpoint, probe, &verdict, outcome);
         drop(admitted);
+        let mut again = None;
+        if self.tries.are_watched() {
+            match &recovered {
+                Some(Recovered::Unsent(request) | Recovered::Refused(request)) => {
+                    let cost = shared.recover.doubtful(&error);
+                    self.tries.came_back(request, cost);
+                }
+                Some(Recovered::Full(_)) => {}
+                None => again = self.despite(&mut error),
+            }
+        }
+        let shared = self.pick.shared();
         let error = Box::new(CallError::inner_of(
             shared.set().service(),
             endpoint.address(),
             error,
         ));
+        if let Some(request) = again {
+            self.tried.push(endpoint.generation());
+            *self.request = Some(request);
+            *self.failure = Some(error);
+            return Then::Moves;
+        }
         let request = match recovered {
             Some(Recovered::Unsent(request)) => request,
             Some(Recovered::Refused(request)) if *self.refusals < MOST_REFUSALS => {
@@ -535,6 +685,17 @@ where
         *self.failure = Some(error);
         Then::Moves
     }
+}
+
+/// The request is about to go into an instance, and that is watched.
+#[cold]
+fn begin_try<Req, Res, E>(
+    tries: &mut Tries<Req, Res, E>,
+    rules: &TryRules,
+    recover: &impl Recover<Req, E>,
+    request: &mut Req,
+) {
+    tries.begin(rules, || recover.keep(request, &rules.retry));
 }
 
 /// It waits at none of them any more.

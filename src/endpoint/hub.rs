@@ -45,6 +45,12 @@ pub(crate) struct Hub {
     pub(crate) after_eviction: AtomicU64,
     /// Requests that set out for another instance.
     pub(crate) moved: AtomicU64,
+    /// Requests that were sent again though an instance had had them.
+    pub(crate) retries: AtomicU64,
+    /// Those that would have been, but for the budget.
+    pub(crate) over_budget: AtomicU64,
+    /// Tries that were out of time.
+    pub(crate) late_tries: AtomicU64,
 }
 
 /// Who is told what an endpoint learns outside of a call's future: the set.
@@ -75,6 +81,9 @@ impl Hub {
             marks: OnceLock::new(),
             after_eviction: AtomicU64::new(0),
             moved: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            over_budget: AtomicU64::new(0),
+            late_tries: AtomicU64::new(0),
         }
     }
 

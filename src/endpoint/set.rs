@@ -151,6 +151,13 @@ impl<S> EndpointSet<S> {
         self.hub.moved.load(Ordering::Relaxed)
     }
 
+    /// Requests that were sent again by policy, those that were not for the budget, and tries that were out
+    /// of time.
+    pub(crate) fn tries(&self) -> [u64; 3] {
+        let hub = &self.hub;
+        [&hub.retries, &hub.over_budget, &hub.late_tries].map(|count| count.load(Ordering::Relaxed))
+    }
+
     /// What its endpoints report to.
     #[inline]
     pub(crate) const fn hub(&self) -> &Arc<Hub> {

@@ -1,8 +1,11 @@
 use std::{sync::OnceLock, time::Duration};
 
-use crate::endpoint::{
-    health::rules::{HealthRules, Outliers},
-    latency::Timing,
+use crate::{
+    endpoint::{
+        health::rules::{HealthRules, Outliers},
+        latency::Timing,
+    },
+    retry::Retry,
 };
 
 /// What was set of one consumer's endpoints, each once, before the first call.
@@ -12,6 +15,15 @@ pub(crate) struct Settings {
     outliers: OnceLock<Outliers>,
     health: OnceLock<HealthRules>,
     abort_after: OnceLock<Duration>,
+    tries: OnceLock<TryRules>,
+}
+
+/// What was set of the tries that calls have.
+#[derive(Debug)]
+pub(crate) struct TryRules {
+    /// For how long one may last.
+    pub(crate) per_try: Option<Duration>,
+    pub(crate) retry: Retry,
 }
 
 impl Settings {
@@ -33,6 +45,17 @@ impl Settings {
     /// Has calls in flight on an evicted instance cut after so long.
     pub(crate) fn abort_after(&self, after: Duration) {
         let _ = self.abort_after.set(after);
+    }
+
+    /// Sets what tries calls have.
+    pub(crate) fn watch_tries(&self, rules: TryRules) {
+        let _ = self.tries.set(rules);
+    }
+
+    /// What tries calls have, if that was set.
+    #[inline]
+    pub(crate) fn tries(&self) -> Option<&TryRules> {
+        self.tries.get()
     }
 
     /// How calls are timed, if they are.

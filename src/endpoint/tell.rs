@@ -20,6 +20,7 @@ impl<S> EndpointSet<S> {
         let hub = self.hub();
         let scans = upkeep.map_or_else(|| told.counts()[6], |upkeep| upkeep.scans());
         let [calls, failures] = counts;
+        let [retries, over_budget, late_tries] = self.tries();
         let counts: CallCounts = [
             calls,
             failures,
@@ -28,6 +29,9 @@ impl<S> EndpointSet<S> {
             hub.outlier_ejections(),
             hub.restorations(),
             scans,
+            retries,
+            over_budget,
+            late_tries,
         ];
         told.tell(self.service(), counts, gauges);
     }

@@ -36,6 +36,14 @@ impl Tried {
         self.0.get_or_insert_default().full.push(generation)
     }
 
+    /// Those that refused it may be asked again.
+    #[cold]
+    pub(crate) fn forgive(&mut self) {
+        if let Some(learnt) = &mut self.0 {
+            learnt.refusers.len = 0;
+        }
+    }
+
     /// It waits for none of them any more.
     #[cold]
     pub(crate) fn clear_full(&mut self) {

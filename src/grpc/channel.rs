@@ -25,8 +25,9 @@ use crate::{
         error::Error,
     },
     model::{Address, ServiceKey},
+    retry::{InvalidRetry, Retry},
     sync::poll_budget,
-    transport::{Body, Purpose, Rules, TimeLeft, Transport, TransportBuilder},
+    transport::{Body, Purpose, Rules, TimeLeft, Transport, TransportBuilder, TryLimit},
 };
 
 /// The instances of a service as one channel: what a client that tonic generated is made with.
@@ -157,6 +158,25 @@ impl<P: Policy> ChannelBuilder<P> {
         self
     }
 
+    /// The longest that one try of a call may take, to the head of its response; see
+    /// [`BalanceBuilder::per_try_timeout`]. What is out of time is reset (CANCEL) and goes to another
+    /// instance, if it may be sent again. Sent along as `grpc-timeout` with each try, or what is left of the
+    /// call's own time if that is less: so an instance ends a streaming call after it, too. A channel of
+    /// streaming calls wants none. Default: none.
+    pub fn per_try_timeout(mut self, within: Duration) -> Self {
+        self.balance = self.balance.per_try_timeout(within);
+        self
+    }
+
+    /// Makes calls again that an instance had: those that were lost, out of time, or answered UNAVAILABLE, or
+    /// RESOURCE_EXHAUSTED with a pushback, before any message. Of calls that carry
+    /// [`Idempotent`](crate::transport::Idempotent), or of all, by the policy's
+    /// [`every_request`](Retry::every_request). Default: none. [`retry`](crate::retry) says all of it.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.balance = self.balance.retry(retry);
+        self
+    }
+
     /// What comes before this crate's name in the header `user-agent`. Default: nothing. A
     /// `user-agent` in a call's own metadata comes before both.
     ///
@@ -180,9 +200,33 @@ impl<P: Policy> ChannelBuilder<P> {
         self
     }
 
-    /// Makes the channel. Call it on a tokio runtime, as [`BalanceBuilder::build`].
+    /// The same as [`build`](Self::build), unless options contradict each other.
+    ///
+    /// # Errors
+    ///
+    /// If a try may last longer than its call, or nothing can be meant by the options of tries; see
+    /// [`BalanceBuilder::check`].
+    pub fn try_build(self) -> Result<Channel<P>, InvalidRetry> {
+        self.balance.check()?;
+        if let (Some(per_try), Some(timeout)) = (self.balance.try_limit(), self.timeout)
+            && per_try > timeout
+        {
+            return Err(InvalidRetry::new(format!(
+                "a per_try_timeout of {per_try:?} is never reached in a timeout of {timeout:?}"
+            )));
+        }
+        Ok(self.build())
+    }
+
+    /// Makes the channel. Call it on a tokio runtime, as [`BalanceBuilder::build`]. A `per_try_timeout` that
+    /// is longer than `timeout` is never reached; [`try_build`](Self::try_build) says so.
     pub fn build(self) -> Channel<P> {
+        let limit = self.balance.try_limit().map(|within| TryLimit {
+            within,
+            header: deadline::header,
+        });
         let make = self.transport.purpose(Purpose::Grpc).build();
+        let make = make.limiting(limit);
         let make = make.balanced(self.balance.subscription().named());
         let balance = self.balance.build(make);
         let user_agent = self

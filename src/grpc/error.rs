@@ -47,7 +47,7 @@ impl Error {
             status: deadline_exceeded(progress.service, timeout, progress),
             cause: Cause::Deadline {
                 service: progress.service.clone(),
-                entered: progress.entered,
+                entered: progress.doubtful,
             },
         }
     }
@@ -107,7 +107,7 @@ impl Error {
                 let transport = self.transport();
                 transport.is_some_and(transport::Error::is_unprocessed)
             }
-            Cause::Call(_) => true,
+            Cause::Call(error) => !error.is_aborted() && !error.is_try_timed_out(),
             Cause::Deadline { entered, .. } => !entered,
         }
     }
@@ -126,6 +126,7 @@ pub(super) fn deadline_exceeded(
 fn code_of(error: &CallError) -> Code {
     match error {
         CallError::Overloaded { .. } => Code::ResourceExhausted,
+        CallError::TryTimedOut { .. } => Code::DeadlineExceeded,
         CallError::Inner { error, .. } => code_of_source(&**error),
         _ => Code::Unavailable,
     }
