@@ -1,5 +1,10 @@
 //! The example `mirror`, between every two kinds of registry.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test owns its tasks and its clock"
+)]
+
 #[path = "../examples/mirror/arguments.rs"]
 #[allow(dead_code, reason = "the program's; its own tests are what runs here")]
 mod arguments;

@@ -108,6 +108,7 @@ impl Client {
         }
         let (list, writer) = self.handle.lists.lease(&filter, &self.handle.operations);
         if let Some(writer) = writer {
+            let writer = Box::new(writer);
             self.handle.send(Operation::Watch { filter, writer })?;
         }
         Ok(list)
