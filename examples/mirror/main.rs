@@ -20,6 +20,11 @@
 //! would look after it. Two mirrors beside each other publish the same twice, and Nacos lists it
 //! until both are gone; that is how one is replaced, or two are kept for safety.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program owns its tasks and reads the clock"
+)]
+
 mod arguments;
 mod demonstration;
 mod mirror;
