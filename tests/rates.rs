@@ -56,6 +56,46 @@ enum Request {
     Wrong,
 }
 
+/// What was logged.
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl Logs {
+    /// Takes what this thread logs from here on, until the guard is dropped.
+    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        let logs = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(logs.clone())
+            .with_ansi(false)
+            .finish();
+        (logs, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines(&self, with: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines = text.lines().filter(|line| line.contains(with));
+        lines.map(ToOwned::to_owned).collect()
+    }
+}
+
+impl io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Logs {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
 type Boxed = BoxCloneSyncService<Request, u16, io::Error>;
 type Rules = fn(Result<&u16, &io::Error>) -> Outcome;
 type Judged = Balance<
@@ -171,6 +211,7 @@ fn outliers<'a>(balance: &Judged, of: &[&'a str]) -> Vec<&'a str> {
 
 #[tokio::test(start_paused = true)]
 async fn who_does_worse_than_the_others_is_ejected_by_its_success_rate() {
+    let (logs, _guard) = Logs::begin();
     let (_writer, orders) = list(&FIVE);
     let world = World::new();
     let rules = Outliers::new().consecutive(0);
@@ -186,6 +227,12 @@ async fn who_does_worse_than_the_others_is_ejected_by_its_success_rate() {
     good_calls(&named, 2).await;
     assert_eq!(outliers(&named, &FIVE), [C]);
     assert_eq!(named.counters().outlier_ejections, 1);
+    let lines = logs.lines("an instance is ejected for its answers");
+    assert_eq!(lines.len(), 1);
+    assert!(
+        lines[0].contains("of its calls went well, which is below"),
+        "{lines:?}"
+    );
     let before = world.called(C);
     good_calls(&named, 10).await;
     assert_eq!(world.called(C), before, "it gets no call");
@@ -264,6 +311,7 @@ async fn no_more_than_half_are_ejected_by_rates_and_all_bad_is_nobodys_fault() {
 
 #[tokio::test(start_paused = true)]
 async fn panic_lifts_ejections_for_answers_and_is_told() {
+    let (logs, _guard) = Logs::begin();
     let (_writer, orders) = list(&FIVE);
     let world = World::new();
     let balance = world.balance(&orders, Outliers::new());
@@ -281,6 +329,17 @@ async fn panic_lifts_ejections_for_answers_and_is_told() {
     assert_eq!(balance.counters().panics, 1);
     let lifted = balance.counters();
     assert_eq!(lifted.restorations, 2, "{lifted:?}");
+    let lines = logs.lines("panic: so many instances are out");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in [
+        "WARN",
+        "out=3",
+        "callable=5",
+        "lifted=2",
+        "service=\"orders\"",
+    ] {
+        assert!(lines[0].contains(part), "{part}: {}", lines[0]);
+    }
     assert!(matches!(
         explain(&balance, C).verdict,
         Pickable::Ejected { .. }

@@ -7,7 +7,9 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     future::Future,
+    io,
     pin::pin,
+    sync::{Arc, Mutex},
     task::Poll,
     time::Duration,
 };
@@ -44,6 +46,46 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl Logs {
+    /// Takes what this thread logs from here on, until the guard is dropped.
+    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        let logs = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(logs.clone())
+            .with_ansi(false)
+            .finish();
+        (logs, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines(&self, with: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines = text.lines().filter(|line| line.contains(with));
+        lines.map(ToOwned::to_owned).collect()
+    }
+}
+
+impl io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Logs {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
 
 type Hinted<P> =
     Balance<Echo, P, NeverRecover, CompleteOnResponse, Unclassified, fn(&u32) -> Hints>;
@@ -354,6 +396,7 @@ fn instances_say_their_version_s_share_and_nonsense_changes_nothing() {
         .split_by_metadata("version", "traffic-percent")
         .hints(hints)
         .build(Book::default().maker());
+    let (logs, _guard) = Logs::begin();
     let gray =
         |balance: &mut Hinted<P2c>| part(&parts(balance, std::iter::repeat_n(0, 20_000)), '2');
     assert_close(gray(&mut balance), 0.2);
@@ -366,6 +409,15 @@ fn instances_say_their_version_s_share_and_nonsense_changes_nothing() {
     ] {
         writer.publish(two(share), now());
         assert_close(gray(&mut balance), expected);
+    }
+    let lines = logs.lines("is not obeyed");
+    assert_eq!(lines.len(), 2, "once for each mistake: {lines:?}");
+    for (line, said) in lines.iter().zip(["fifty", "500"]) {
+        assert!(line.contains("WARN") && line.contains(said), "{line}");
+        assert!(
+            line.contains("stay as they were (version=2: 50 %, *: 50 %)"),
+            "{line}"
+        );
     }
     writer.publish(ones_and_two(4), now());
     assert_close(gray(&mut balance), 0.2);
