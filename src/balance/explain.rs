@@ -22,7 +22,7 @@ pub struct Explanation {
     /// Its share of the calls that ask for nothing, by the weights of all that can be picked and by
     /// what [`split`](crate::balance::BalanceBuilder::split) says, from 0 to 1; 0 if it cannot.
     pub share: f64,
-    /// The cluster that it is picked for, if clusters are preferred and calls are not split.
+    /// The cluster that it is picked for, if clusters are preferred.
     pub tier: Option<TierShare>,
     /// What part of its weight it has while it warms up; see
     /// [`SlowStart`](crate::balance::SlowStart).
@@ -63,10 +63,6 @@ pub enum Pickable {
         /// The first of those that do; `None` for those that are not preferred.
         taken_by: Option<Arc<str>>,
     },
-    /// It would, but the traffic split gives nothing to instances with its metadata. It is called when
-    /// those that get something cannot be, or when a request asks for it; see
-    /// [`TrafficSplit`](crate::balance::TrafficSplit).
-    NoShare,
     /// It lost a connection with a call on it, and a dial is to tell what that means. Calls that
     /// have nobody else wait for that.
     Suspect,
@@ -90,6 +86,10 @@ pub enum Pickable {
         /// What the panic said.
         reason: Arc<str>,
     },
+    /// It would, but the traffic split gives nothing to instances with its metadata. It is called when
+    /// those that get something cannot be, or when a request asks for it; see
+    /// [`TrafficSplit`](crate::balance::TrafficSplit).
+    NoShare,
 }
 
 /// What one instance is doing for one balancer, since this presence of it began.
@@ -186,22 +186,21 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         explanation.share = standing.share;
         explanation.warmth = (standing.part < 1.0).then_some(standing.part);
         let nothing = standing.tiers.iter().all(|tier| tier.share == 0.0);
-        let split = core.options.split.as_ref();
-        let split = split.is_some_and(|split| !split.shares().arms().is_empty());
-        match standing.first {
-            // Each part of a split has clusters of its own.
-            _ if split && standing.share > 0.0 => {}
-            Some(first) if nothing => {
-                explanation.verdict = Pickable::OtherCluster {
-                    taken_by: first.cluster,
-                };
-            }
-            _ if split => explanation.verdict = Pickable::NoShare,
-            _ => {}
+        if let (true, Some(first)) = (nothing, standing.first) {
+            explanation.verdict = Pickable::OtherCluster {
+                taken_by: first.cluster,
+            };
         }
-        if !split {
-            let tiers = standing.tiers.into_iter();
-            explanation.tier = tiers.max_by(|a, b| a.share.total_cmp(&b.share));
+        let tiers = standing.tiers.into_iter();
+        explanation.tier = tiers.max_by(|a, b| a.share.total_cmp(&b.share));
+        let split = core.options.split.as_ref();
+        if split.is_some_and(|split| !split.shares().arms().is_empty()) {
+            // Each part has clusters of its own.
+            explanation.tier = None;
+            explanation.verdict = match explanation.share > 0.0 {
+                true => Pickable::Yes,
+                false => Pickable::NoShare,
+            };
         }
     }
     explanation
@@ -306,7 +305,6 @@ impl fmt::Display for Explanation {
                     None => f.write_str("other clusters take all calls")?,
                 }
             }
-            Pickable::NoShare => f.write_str("not picked: the traffic split gives it nothing")?,
             Pickable::Suspect => {
                 f.write_str("not picked: it lost a connection, and a dial finds out why")?;
             }
@@ -321,6 +319,7 @@ impl fmt::Display for Explanation {
             Pickable::Unusable { reason } => {
                 write!(f, "not picked: making its service panicked: {reason}")?;
             }
+            Pickable::NoShare => f.write_str("not picked: the traffic split gives it nothing")?,
         }
         if let (Pickable::Yes, Some(tier)) = (&self.verdict, &self.tier) {
             match &tier.cluster {
