@@ -210,7 +210,7 @@ async fn stock(broken: bool) -> Seen {
             use futures_util::FutureExt;
             let ready = balance.ready().now_or_never().expect("it always is");
             let called = ready.map(|balance| balance.call(()));
-            async move { called?.await.map_err(Into::into) }
+            async move { called?.await }
         })
         .await
 }

@@ -435,3 +435,73 @@ async fn what_a_picker_is_told_counts() {
     let out = picker.explain(&C.parse().unwrap()).verdict;
     assert!(matches!(out, Pickable::Outlier { .. }), "{out:?}");
 }
+
+/// Over HTTP our transport judges: 500 counts against the instance, and 404 against nobody.
+#[tokio::test]
+async fn over_http_statuses_of_500_and_above_make_the_rate() {
+    use axum::http::{StatusCode, Uri};
+    use tokio::{net::TcpListener, time::timeout};
+    use tower_nacos::{
+        http::BuildHttp,
+        transport::{Body, Transport},
+    };
+
+    let mut addresses = Vec::new();
+    for bad in [false, true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        addresses.push(listener.local_addr().unwrap());
+        let count = Arc::new(Mutex::new(0_u32));
+        // Two of three, and never five in a row.
+        let answer = async move |uri: Uri| {
+            let mut count = count.lock().unwrap();
+            *count += 1;
+            match (uri.path(), bad && !count.is_multiple_of(3)) {
+                ("/missing", _) => StatusCode::NOT_FOUND,
+                (_, true) => StatusCode::INTERNAL_SERVER_ERROR,
+                (_, false) => StatusCode::OK,
+            }
+        };
+        let app = axum::Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    }
+    let instances: Vec<_> = addresses.iter().map(|a| Instance::from(*a)).collect();
+    let orders = Subscription::fixed(instances);
+    let rule = FailurePercentage::new()
+        .threshold(0.5)
+        .instances(3)
+        .calls(10);
+    let balance = Balance::builder(&orders)
+        .policy(WeightedRoundRobin::seeded(1))
+        .eject_outliers(
+            Outliers::new()
+                .interval(Duration::from_millis(100))
+                .failure_percentage(rule),
+        )
+        .build_http(Transport::builder().build());
+    let call = async |path: &'static str| {
+        let request = http::Request::get(path).body(Body::empty()).unwrap();
+        balance.clone().oneshot(request).await.unwrap().status()
+    };
+    for _ in 0..300 {
+        assert_eq!(call("/missing").await, 404);
+    }
+    assert_eq!(balance.counters().ejections, 0);
+    let found = timeout(Duration::from_secs(60), async {
+        while balance.counters().outlier_ejections == 0 {
+            call("/").await;
+        }
+    });
+    found.await.expect("it is never found");
+    for (at, address) in addresses.iter().enumerate() {
+        let address = address.to_string().parse().unwrap();
+        let verdict = balance.explain(&address).verdict;
+        assert_eq!(
+            matches!(verdict, Pickable::Outlier { .. }),
+            at == 1,
+            "{verdict:?}"
+        );
+    }
+    for _ in 0..100 {
+        assert_eq!(call("/").await, 200);
+    }
+}

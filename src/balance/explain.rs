@@ -88,7 +88,7 @@ pub enum Pickable {
     },
     /// It would, but the traffic split gives nothing to instances with its metadata. It is called when
     /// those that get something cannot be, or when a request asks for it; see
-    /// [`TrafficSplit`](crate::balance::TrafficSplit).
+    /// [`TrafficSplit`].
     NoShare,
 }
 
