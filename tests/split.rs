@@ -3,8 +3,6 @@
 mod discover_support;
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     collections::BTreeMap,
     future::Future,
     io,
@@ -22,30 +20,6 @@ use tower_nacos::{
     directory::{Subscription, Writer},
     endpoint::{NeverRecover, Unclassified},
 };
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything goes to the system's allocator.
-#[expect(unsafe_code, reason = "an allocator that counts")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: as ours.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as ours.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// What was logged.
 #[derive(Clone, Default)]
@@ -421,20 +395,4 @@ fn instances_say_their_version_s_share_and_nonsense_changes_nothing() {
     }
     writer.publish(ones_and_two(4), now());
     assert_close(gray(&mut balance), 0.2);
-}
-
-#[test]
-fn a_split_call_allocates_nothing() {
-    let (_writer, orders) = of(ones_and_two(4));
-    let split = split("version=2: 5, *: 95");
-    let mut balance = balance(&orders, &split);
-    let mut call = |request: u32| {
-        let called = pin!(balance.call(request)).poll(&mut idle_context());
-        assert!(called.is_ready());
-    };
-    // The tables are made at first use.
-    (0..2_000).for_each(|_| call(0));
-    let before = ALLOCATIONS.with(Cell::get);
-    (0..2_000).for_each(|_| call(0));
-    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
 }
