@@ -181,3 +181,35 @@ async fn a_fallback_may_wait_and_be_dropped() {
     );
     assert_eq!(balance.balance().counts(), [0; 3]);
 }
+
+/// Over HTTP a response may be made of bytes.
+#[tokio::test]
+async fn an_http_response_may_come_from_a_cache() {
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+    use tower_nacos::{
+        http::BuildHttp,
+        transport::{Body, ResponseBody, Transport},
+    };
+    let (_writer, orders) = of(&[]);
+    let mut balance = builder(&orders)
+        .build_http(Transport::builder().build())
+        .on_no_instance(|request: http::Request<Body>, _: CallError| {
+            let cached = Bytes::from(format!("cached {}", request.uri().path()));
+            let response = http::Response::builder().header("age", "60");
+            ready(Ok(response.body(ResponseBody::from(cached)).unwrap()))
+        });
+    let request = http::Request::get("/v1/items/7")
+        .body(Body::empty())
+        .unwrap();
+    let response = balance.call(request).await.unwrap();
+    assert_eq!(response.headers()["age"], "60");
+    let body = response.into_body();
+    assert_eq!(http_body::Body::size_hint(&body).exact(), Some(18));
+    assert_eq!(
+        body.collect().await.unwrap().to_bytes(),
+        "cached /v1/items/7".as_bytes()
+    );
+    let empty = ResponseBody::from(Bytes::new());
+    assert!(http_body::Body::is_end_stream(&empty));
+}

@@ -56,6 +56,46 @@ enum Request {
     Wrong,
 }
 
+/// What was logged.
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl Logs {
+    /// Takes what this thread logs from here on, until the guard is dropped.
+    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        let logs = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(logs.clone())
+            .with_ansi(false)
+            .finish();
+        (logs, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines(&self, with: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines = text.lines().filter(|line| line.contains(with));
+        lines.map(ToOwned::to_owned).collect()
+    }
+}
+
+impl io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Logs {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
 type Boxed = BoxCloneSyncService<Request, u16, io::Error>;
 type Rules = fn(Result<&u16, &io::Error>) -> Outcome;
 type Judged = Balance<
@@ -171,6 +211,7 @@ fn outliers<'a>(balance: &Judged, of: &[&'a str]) -> Vec<&'a str> {
 
 #[tokio::test(start_paused = true)]
 async fn who_does_worse_than_the_others_is_ejected_by_its_success_rate() {
+    let (logs, _guard) = Logs::begin();
     let (_writer, orders) = list(&FIVE);
     let world = World::new();
     let rules = Outliers::new().consecutive(0);
@@ -186,6 +227,12 @@ async fn who_does_worse_than_the_others_is_ejected_by_its_success_rate() {
     good_calls(&named, 2).await;
     assert_eq!(outliers(&named, &FIVE), [C]);
     assert_eq!(named.counters().outlier_ejections, 1);
+    let lines = logs.lines("an instance is ejected for its answers");
+    assert_eq!(lines.len(), 1);
+    assert!(
+        lines[0].contains("of its calls went well, which is below"),
+        "{lines:?}"
+    );
     let before = world.called(C);
     good_calls(&named, 10).await;
     assert_eq!(world.called(C), before, "it gets no call");
@@ -264,6 +311,7 @@ async fn no_more_than_half_are_ejected_by_rates_and_all_bad_is_nobodys_fault() {
 
 #[tokio::test(start_paused = true)]
 async fn panic_lifts_ejections_for_answers_and_is_told() {
+    let (logs, _guard) = Logs::begin();
     let (_writer, orders) = list(&FIVE);
     let world = World::new();
     let balance = world.balance(&orders, Outliers::new());
@@ -281,6 +329,17 @@ async fn panic_lifts_ejections_for_answers_and_is_told() {
     assert_eq!(balance.counters().panics, 1);
     let lifted = balance.counters();
     assert_eq!(lifted.restorations, 2, "{lifted:?}");
+    let lines = logs.lines("panic: so many instances are out");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in [
+        "WARN",
+        "out=3",
+        "callable=5",
+        "lifted=2",
+        "service=\"orders\"",
+    ] {
+        assert!(lines[0].contains(part), "{part}: {}", lines[0]);
+    }
     assert!(matches!(
         explain(&balance, C).verdict,
         Pickable::Ejected { .. }
@@ -375,4 +434,74 @@ async fn what_a_picker_is_told_counts() {
     }
     let out = picker.explain(&C.parse().unwrap()).verdict;
     assert!(matches!(out, Pickable::Outlier { .. }), "{out:?}");
+}
+
+/// Over HTTP our transport judges: 500 counts against the instance, and 404 against nobody.
+#[tokio::test]
+async fn over_http_statuses_of_500_and_above_make_the_rate() {
+    use axum::http::{StatusCode, Uri};
+    use tokio::{net::TcpListener, time::timeout};
+    use tower_nacos::{
+        http::BuildHttp,
+        transport::{Body, Transport},
+    };
+
+    let mut addresses = Vec::new();
+    for bad in [false, true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        addresses.push(listener.local_addr().unwrap());
+        let count = Arc::new(Mutex::new(0_u32));
+        // Two of three, and never five in a row.
+        let answer = async move |uri: Uri| {
+            let mut count = count.lock().unwrap();
+            *count += 1;
+            match (uri.path(), bad && !count.is_multiple_of(3)) {
+                ("/missing", _) => StatusCode::NOT_FOUND,
+                (_, true) => StatusCode::INTERNAL_SERVER_ERROR,
+                (_, false) => StatusCode::OK,
+            }
+        };
+        let app = axum::Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    }
+    let instances: Vec<_> = addresses.iter().map(|a| Instance::from(*a)).collect();
+    let orders = Subscription::fixed(instances);
+    let rule = FailurePercentage::new()
+        .threshold(0.5)
+        .instances(3)
+        .calls(10);
+    let balance = Balance::builder(&orders)
+        .policy(WeightedRoundRobin::seeded(1))
+        .eject_outliers(
+            Outliers::new()
+                .interval(Duration::from_millis(100))
+                .failure_percentage(rule),
+        )
+        .build_http(Transport::builder().build());
+    let call = async |path: &'static str| {
+        let request = http::Request::get(path).body(Body::empty()).unwrap();
+        balance.clone().oneshot(request).await.unwrap().status()
+    };
+    for _ in 0..300 {
+        assert_eq!(call("/missing").await, 404);
+    }
+    assert_eq!(balance.counters().ejections, 0);
+    let found = timeout(Duration::from_secs(60), async {
+        while balance.counters().outlier_ejections == 0 {
+            call("/").await;
+        }
+    });
+    found.await.expect("it is never found");
+    for (at, address) in addresses.iter().enumerate() {
+        let address = address.to_string().parse().unwrap();
+        let verdict = balance.explain(&address).verdict;
+        assert_eq!(
+            matches!(verdict, Pickable::Outlier { .. }),
+            at == 1,
+            "{verdict:?}"
+        );
+    }
+    for _ in 0..100 {
+        assert_eq!(call("/").await, 200);
+    }
 }

@@ -3,11 +3,11 @@
 mod discover_support;
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     collections::BTreeMap,
     future::Future,
+    io,
     pin::pin,
+    sync::{Arc, Mutex},
     task::Poll,
     time::Duration,
 };
@@ -21,29 +21,45 @@ use tower_nacos::{
     endpoint::{NeverRecover, Unclassified},
 };
 
-struct Counting;
+/// What was logged.
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything goes to the system's allocator.
-#[expect(unsafe_code, reason = "an allocator that counts")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: as ours.
-        unsafe { System.alloc(layout) }
+impl Logs {
+    /// Takes what this thread logs from here on, until the guard is dropped.
+    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        let logs = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(logs.clone())
+            .with_ansi(false)
+            .finish();
+        (logs, tracing::subscriber::set_default(subscriber))
     }
 
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as ours.
-        unsafe { System.dealloc(at, layout) }
+    fn lines(&self, with: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines = text.lines().filter(|line| line.contains(with));
+        lines.map(ToOwned::to_owned).collect()
     }
 }
 
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+impl io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Logs {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
 
 type Hinted<P> =
     Balance<Echo, P, NeverRecover, CompleteOnResponse, Unclassified, fn(&u32) -> Hints>;
@@ -354,6 +370,7 @@ fn instances_say_their_version_s_share_and_nonsense_changes_nothing() {
         .split_by_metadata("version", "traffic-percent")
         .hints(hints)
         .build(Book::default().maker());
+    let (logs, _guard) = Logs::begin();
     let gray =
         |balance: &mut Hinted<P2c>| part(&parts(balance, std::iter::repeat_n(0, 20_000)), '2');
     assert_close(gray(&mut balance), 0.2);
@@ -367,22 +384,15 @@ fn instances_say_their_version_s_share_and_nonsense_changes_nothing() {
         writer.publish(two(share), now());
         assert_close(gray(&mut balance), expected);
     }
+    let lines = logs.lines("is not obeyed");
+    assert_eq!(lines.len(), 2, "once for each mistake: {lines:?}");
+    for (line, said) in lines.iter().zip(["fifty", "500"]) {
+        assert!(line.contains("WARN") && line.contains(said), "{line}");
+        assert!(
+            line.contains("stay as they were (version=2: 50 %, *: 50 %)"),
+            "{line}"
+        );
+    }
     writer.publish(ones_and_two(4), now());
     assert_close(gray(&mut balance), 0.2);
-}
-
-#[test]
-fn a_split_call_allocates_nothing() {
-    let (_writer, orders) = of(ones_and_two(4));
-    let split = split("version=2: 5, *: 95");
-    let mut balance = balance(&orders, &split);
-    let mut call = |request: u32| {
-        let called = pin!(balance.call(request)).poll(&mut idle_context());
-        assert!(called.is_ready());
-    };
-    // The tables are made at first use.
-    (0..2_000).for_each(|_| call(0));
-    let before = ALLOCATIONS.with(Cell::get);
-    (0..2_000).for_each(|_| call(0));
-    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
 }

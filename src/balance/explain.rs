@@ -94,6 +94,10 @@ pub enum Pickable {
         /// What the panic said.
         reason: Arc<str>,
     },
+    /// It would, but the traffic split gives nothing to instances with its metadata. It is called when
+    /// those that get something cannot be, or when a request asks for it; see
+    /// [`TrafficSplit`].
+    NoShare,
 }
 
 /// What one instance is doing for one balancer, since this presence of it began.
@@ -207,6 +211,15 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         }
         let tiers = standing.tiers.into_iter();
         explanation.tier = tiers.max_by(|a, b| a.share.total_cmp(&b.share));
+        let split = core.options.split.as_ref();
+        if split.is_some_and(|split| !split.shares().arms().is_empty()) {
+            // Each part has clusters of its own.
+            explanation.tier = None;
+            explanation.verdict = match explanation.share > 0.0 {
+                true => Pickable::Yes,
+                false => Pickable::NoShare,
+            };
+        }
     }
     explanation
 }
@@ -329,6 +342,7 @@ impl fmt::Display for Explanation {
             Pickable::Unusable { reason } => {
                 write!(f, "not picked: making its service panicked: {reason}")?;
             }
+            Pickable::NoShare => f.write_str("not picked: the traffic split gives it nothing")?,
         }
         if let (Pickable::Yes, Some(tier)) = (&self.verdict, &self.tier) {
             match (&tier.cluster, tier.source) {

@@ -46,6 +46,8 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
     /// as without it: up to [`unknown_wait`](crate::balance::BalanceBuilder::unknown_wait) where
     /// nothing is known yet. Runs in the caller's context; costs a clone of `fallback` a call.
     ///
+    /// Over HTTP a [`ResponseBody`](crate::transport::ResponseBody) can be made of bytes.
+    ///
     /// This is no circuit breaker: calls are made as long as there is somebody to make them to. A
     /// breaker that is a tower layer goes around either.
     ///

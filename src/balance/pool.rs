@@ -227,7 +227,10 @@ impl<T> Pool<T> {
         }
         let open: f64 = self.tiers.iter().map(|tier| tier.open(roster)).sum();
         let (usual, until) = self.past.whole().highest(now);
-        let left = if usual > 0.0 { open / usual } else { 1.0 };
+        let left = match usual > 0.0 && open > 0.0 {
+            true => open / usual,
+            false => f64::from(u8::from(open > 0.0)),
+        };
         self.left.store(left.to_bits(), Ordering::Relaxed);
         until
     }
