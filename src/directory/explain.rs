@@ -194,7 +194,7 @@ impl Explanation {
                     instance.cluster()
                 )?;
                 match instance.source() {
-                    Some(source) => write!(f, "; from {source}"),
+                    Some(source) => write!(f, "; from {}", source.beside(&self.service)),
                     None => Ok(()),
                 }
             }
@@ -211,9 +211,11 @@ impl Explanation {
             Finding::Unknown => write!(f, "{}", self.status),
         }
     }
+}
 
-    /// The finding, and how new it is.
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}: ", self.address, self.service)?;
         self.write_finding(f)?;
         if !matches!(self.finding, Finding::Unknown) {
             write!(f, " (revision {}", self.revision)?;
@@ -222,17 +224,12 @@ impl Explanation {
             }
             f.write_str(")")?;
         }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}: ", self.address, self.service)?;
-        self.write(f)?;
         for (source, told) in &self.sources {
-            write!(f, "; {source}: ")?;
-            told.write(f)?;
+            write!(f, "; {}: ", source.beside(&self.service))?;
+            told.write_finding(f)?;
+            if told.status != Status::Fresh && !matches!(told.finding, Finding::Unknown) {
+                write!(f, " ({})", told.status)?;
+            }
         }
         self.add_hint(f)
     }

@@ -47,6 +47,14 @@ impl Source {
         self.known.then_some(&self.service)
     }
 
+    /// In as few words as tell it apart where the service is known to be this one, as far as it goes.
+    pub(crate) fn beside(&self, service: &ServiceKey) -> String {
+        match &self.client {
+            Some(client) if self.service == *service => format!("{client} (tier {})", self.tier),
+            _ => self.to_string(),
+        }
+    }
+
     /// Its tier in the merged set: the lower comes first.
     pub const fn tier(&self) -> u8 {
         self.tier

@@ -227,7 +227,7 @@ async fn one_goes_and_comes(mut first: Site, second: Site) {
     let told = orders
         .explain(only_first[0].instance().address())
         .to_string();
-    assert!(told.contains("from eu: "), "{told}");
+    assert!(told.contains("from eu (tier 0)"), "{told}");
 
     // They come back later than the registry does.
     only_first

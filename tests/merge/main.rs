@@ -18,3 +18,4 @@ mod server;
 #[allow(dead_code, reason = "shared with the conformance suite")]
 mod steps;
 mod tiers;
+mod told;

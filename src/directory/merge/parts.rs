@@ -57,11 +57,14 @@ impl Parts {
         self.parts[part].snapshot = snapshot;
     }
 
-    /// These sources have ended; none begins again.
-    pub(super) fn close(&mut self, ended: &[bool]) {
+    /// These sources have ended; none begins again. Whether that is news.
+    pub(super) fn close(&mut self, ended: &[bool]) -> bool {
+        let mut news = self.parts.is_empty();
         for (part, ended) in self.parts.iter_mut().zip(ended) {
+            news |= *ended && !part.closed;
             part.closed |= ended;
         }
+        news
     }
 
     /// Whether all sources have ended.

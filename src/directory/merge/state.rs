@@ -21,8 +21,9 @@ impl State {
     /// These sources of this merged set have ended.
     pub(super) fn end(&mut self, ended: &[bool], options: &Options, out: &mut Outbox) {
         let Some(parts) = &mut self.parts else { return };
-        parts.close(ended);
-        self.collect(self.root.snapshot().received, options, out);
+        if parts.close(ended) {
+            self.collect(self.root.snapshot().received, options, out);
+        }
     }
 
     fn collect(&mut self, received: Option<Instant>, options: &Options, out: &mut Outbox) {

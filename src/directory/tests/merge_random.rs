@@ -1,6 +1,13 @@
 //! Whatever happens to the sources, in whatever order: the merged set is their union by the rules.
 
-use std::{collections::BTreeMap, sync::Arc, thread};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+};
 
 use proptest::prelude::*;
 
@@ -155,6 +162,46 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn merged_sets_come_and_go_while_their_sources_publish() {
+    let mut near = Script::listing(all(0..4));
+    let mut far = Script::listing(all(4..8));
+    let (a, b) = (near.sub.clone(), far.sub.clone());
+    let done = AtomicBool::new(false);
+    let run = |script: &mut Script, base: u16| {
+        for turn in 0..2_000 {
+            script.after(0.1).push(all([base + turn % 4, 8 + turn % 3]));
+        }
+    };
+    thread::scope(|scope| {
+        let writers = [
+            scope.spawn(|| run(&mut near, 0)),
+            scope.spawn(|| run(&mut far, 4)),
+        ];
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(SeqCst) {
+                    let both = Subscription::merge([(&a, 0), (&b, 1)]);
+                    let gates: Attached<Recorder> = both.attach(Recorder::new);
+                    let _ = (a.applied_revision(), both.applied_revision(), both.status());
+                    drop(both);
+                    drop(gates);
+                }
+            });
+        }
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, SeqCst);
+    });
+    for source in [&near.sub, &far.sub] {
+        assert!(source.handle.shared.root.consumers().is_empty());
+        assert_eq!(source.applied_revision(), source.revision());
+    }
+    let both = Subscription::merge([(&near.sub, 0), (&far.sub, 1)]);
+    check(&both, &[near.sub.snapshot(), far.sub.snapshot()]);
 }
 
 #[test]
