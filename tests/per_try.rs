@@ -25,7 +25,7 @@ use tower_nacos::{
     balance::{Outliers, WeightedRoundRobin},
     grpc::Channel,
     http::{self as nacos_http, BuildHttp, HttpBalance},
-    retry::Retry,
+    retry::{Hedge, Retry},
     testing::Registry,
     transport::{Body, Idempotent, Protocol, Transport},
 };
@@ -294,6 +294,45 @@ async fn which_try_it_is_is_told_if_that_is_wanted() {
         .unwrap();
     assert_eq!(within(tell.recv()).await.as_deref(), Some("1"));
     assert_eq!(within(tell.recv()).await.as_deref(), Some("2"));
+}
+
+/// The second try is answered, and the first is given up at its instance: at once, and with nothing else.
+#[tokio::test]
+async fn the_loser_of_a_hedge_may_stop() {
+    for protocol in BOTH {
+        let (story, addresses, mut told) = instances::<2>(1).await;
+        let balance = Balance::builder(&fixed(&addresses))
+            .policy(WeightedRoundRobin::default())
+            .hedge(Hedge::after(SHORT))
+            .build_http(Transport::builder().protocol(protocol).build());
+        let pieces = ["one ", "two"]
+            .map(|piece| Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(piece))));
+        let stream = Body::new(StreamBody::new(futures_util::stream::iter(pieces)));
+        let response = within(balance.clone().oneshot(request(Method::PUT, stream))).await;
+        let body = response.unwrap().into_body().collect().await.unwrap();
+        let arrivals = story.arrivals.lock().unwrap().clone();
+        let [first, second] = arrivals[..] else {
+            panic!("{arrivals:?}");
+        };
+        assert_ne!(first, second, "{protocol:?}");
+        assert_eq!(body.to_bytes(), format!("{second} one two"));
+        assert_eq!(within(told.recv()).await, Some(first), "{protocol:?}");
+        let counters = balance.counters();
+        assert_eq!((counters.hedges, counters.hedges_won), (1, 1));
+        assert_eq!((counters.retries, counters.try_timeouts), (0, 0));
+        assert_eq!(balance.counts(), [0; 3]);
+        // Whose body is not all there has no second.
+        let (_story, addresses, _told) = instances::<2>(1).await;
+        let balance = Balance::builder(&fixed(&addresses))
+            .hedge(Hedge::after(Duration::from_millis(1)))
+            .build_http(Transport::builder().protocol(protocol).build());
+        let open = futures_util::stream::pending::<Result<_, std::convert::Infallible>>();
+        let open = Body::new(StreamBody::new(open));
+        let call = balance.clone().oneshot(request(Method::PUT, open));
+        let ended = tokio::time::timeout(SHORT, call).await;
+        assert!(ended.is_err());
+        assert_eq!(balance.counters().hedges, 0, "{protocol:?}");
+    }
 }
 
 /// A server that nobody here wrote: it is told how long a try may last, is left in time, and serves on over

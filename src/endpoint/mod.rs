@@ -78,5 +78,6 @@ pub(crate) use self::{
     settings::TryRules,
     shared::Shared,
     tried::Tried,
+    tries::Timer,
     waiter::Waiter,
 };

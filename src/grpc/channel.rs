@@ -25,7 +25,7 @@ use crate::{
         error::Error,
     },
     model::{Address, ServiceKey},
-    retry::{InvalidRetry, Retry},
+    retry::{Hedge, InvalidRetry, Retry},
     sync::poll_budget,
     transport::{Body, Purpose, Rules, TimeLeft, Transport, TransportBuilder, TryLimit},
 };
@@ -174,6 +174,14 @@ impl<P: Policy> ChannelBuilder<P> {
     /// [`every_request`](Retry::every_request). Default: none. [`retry`](crate::retry) says all of it.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.balance = self.balance.retry(retry);
+        self
+    }
+
+    /// Begins a second try at another instance where the first has no head of a response in time, of calls that
+    /// may be made twice and whose messages are all sent; the first answer wins, the other is reset (CANCEL).
+    /// Default: none. [`Hedge`] says all of it.
+    pub fn hedge(mut self, hedge: Hedge) -> Self {
+        self.balance = self.balance.hedge(hedge);
         self
     }
 

@@ -41,6 +41,8 @@ mod answer;
 mod backoff;
 mod budget;
 mod config;
+mod hedge;
 mod policy;
 
-pub use self::{again::Again, config::InvalidRetry, policy::Retry};
+pub(crate) use self::hedge::Quantile;
+pub use self::{again::Again, config::InvalidRetry, hedge::Hedge, policy::Retry};

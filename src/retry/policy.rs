@@ -245,6 +245,11 @@ impl Retry {
         used < self.tries && age < self.within
     }
 
+    /// A second try came to nobody: that was no load.
+    pub(crate) fn refund(&self) {
+        self.budget.refund();
+    }
+
     /// Takes it out of the budget. False if there is nothing in it.
     pub(crate) fn afford(&self) -> bool {
         self.budget.withdraw()

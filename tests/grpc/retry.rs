@@ -8,7 +8,7 @@ use futures_util::stream;
 use tonic::{Code, Request};
 use tower_nacos::{
     grpc::{Channel, ChannelBuilder},
-    retry::Retry,
+    retry::{Hedge, Retry},
     transport::{Idempotent, Transport},
 };
 
@@ -285,4 +285,21 @@ async fn what_contradicts_itself_is_said() {
     let shrinking = Retry::new().backoff_multiplier(-1.0);
     let shrinking = builder().retry(shrinking).try_build().unwrap_err();
     assert!(shrinking.to_string().contains("multiplier"), "{shrinking}");
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_is_made_beside_itself() {
+    let providers = Provider::some::<2>().await;
+    let soon = Hedge::after(Duration::from_millis(300));
+    let mut client = channel(&providers, |channel| channel.hedge(soon));
+    let name = "first hangs: hedged";
+    let reply = within(client.say_hello(idempotent(hello(name))))
+        .await
+        .unwrap();
+    let at = arrivals(name);
+    let [(first, _), (second, _)] = &at[..] else {
+        panic!("{at:?}");
+    };
+    assert_ne!(first, second);
+    assert_eq!(reply.into_inner().instance, second.to_string());
 }
