@@ -153,7 +153,7 @@ async fn the_first_answer_wins_and_the_other_is_given_up() {
                 _ => (second, 2),
             });
             let balance = balance(&instances, 3, at_10_ms(), enough());
-            let mut call = Box::pin(balance.clone().oneshot(2));
+            let mut call = Box::pin(balance.clone().call(2));
             let answer = (&mut call).await.unwrap();
             assert_eq!(usize::from(answer), winner + 1);
             let [one, other] = &instances.tries()[..] else {
