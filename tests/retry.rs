@@ -6,7 +6,6 @@
     reason = "a test owns its tasks and its clock"
 )]
 
-#[allow(dead_code, reason = "each test file uses its part")]
 mod discover_support;
 
 use std::{

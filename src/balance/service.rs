@@ -49,6 +49,8 @@ pub struct Balance<
 }
 
 type Stripes<S, P, R, C, V> = [Arc<Stripe<S, P, R, C, V>>; STRIPES];
+type Beside<S, Req, P, R, C, V> = Option<Pin<Box<Second<S, Req, P, R, C, V>>>>;
+
 struct Handle<S, P: Policy, R, C, V, K> {
     stripes: Stripes<S, P, R, C, V>,
     hints: K,
@@ -65,7 +67,7 @@ where
     call: ChosenCall<S, Req, P, R, C, V>,
     passage: Passage,
     /// Off unless set, and then from when the first has to wait.
-    second: Option<Pin<Box<Second<S, Req, P, R, C, V>>>>,
+    second: Beside<S, Req, P, R, C, V>,
 }
 
 impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
@@ -285,7 +287,7 @@ where
 #[cold]
 fn poll_second<S, Req, P, R, C, V>(
     mut first: Pin<&mut ChosenCall<S, Req, P, R, C, V>>,
-    second: &mut Option<Pin<Box<Second<S, Req, P, R, C, V>>>>,
+    second: &mut Beside<S, Req, P, R, C, V>,
     failed: Poll<CallError>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<C::Output, CallError>>
