@@ -7,6 +7,7 @@ use std::{
 };
 
 use pin_project::{pin_project, pinned_drop};
+use tokio::time::Instant;
 use tower::{
     BoxError, Service,
     load::{CompleteOnResponse, completion::TrackCompletion},
@@ -154,6 +155,24 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
             passage: Passage::default(),
             second: None,
         }
+    }
+
+    /// The same for a call whose caller stops waiting then.
+    #[inline]
+    pub(crate) fn start_until<Req>(
+        &self,
+        request: Req,
+        until: Option<Instant>,
+    ) -> ResponseFuture<S, Req, P, R, C, V>
+    where
+        S: Service<Req>,
+        K: HintsOf<Req>,
+    {
+        let mut started = self.start(request);
+        if let Some(until) = until {
+            started.call.ends_at(until);
+        }
+        started
     }
 
     /// Whether calls are in flight or wait for an instance. Looks at each instance.

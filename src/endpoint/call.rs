@@ -67,6 +67,8 @@ where
     tries: Tries<Req, S::Response, S::Error>,
     /// Whether it is the second for its request, beside a first.
     second: bool,
+    /// When its caller stops waiting, if that is known: no rest lasts longer.
+    until: Option<Instant>,
     /// Whether it was polled before, so that it has waited.
     polled: bool,
     /// Whether it is over but for telling its failure.
@@ -119,11 +121,17 @@ where
             refusals: 0,
             tries: Tries::NONE,
             second: false,
+            until: None,
             polled: false,
             over: false,
             failure: None,
             rules: PhantomData,
         }
+    }
+
+    /// Its caller stops waiting then.
+    pub(crate) const fn ends_at(&mut self, until: Instant) {
+        self.until = Some(until);
     }
 
     /// A second one for the same request, which goes where `first` was not. It is tried once, and an answer
@@ -628,7 +636,7 @@ where
             return Err(self.second_best(&response));
         }
         let asked = again != Again::No;
-        let again = self.tries.further(rules, again, 1, None);
+        let again = self.tries.further(rules, again, 1, *self.until, None);
         let Some(request) = self.is_further(again) else {
             if asked && self.tries.are_hedged() {
                 return Err(self.last_but_one(response)); // the second may do better
@@ -701,7 +709,7 @@ where
                 true => Again::Yes,
                 false => Again::No,
             };
-            self.tries.further(rules, again, 1, None)
+            self.tries.further(rules, again, 1, *self.until, None)
         });
         let Some(request) = again.and_then(|again| self.is_further(again)) else {
             return Then::Ends(error);
@@ -738,7 +746,9 @@ where
             Again::No if cost > 0 && rules.retry.takes_lost() => Again::Yes,
             again => again,
         };
-        let again = self.tries.further(rules, again, cost.max(1), Some(error));
+        let again = self
+            .tries
+            .further(rules, again, cost.max(1), *self.until, Some(error));
         self.is_further(again)
     }
 

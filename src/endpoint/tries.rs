@@ -134,13 +134,14 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         }
     }
 
-    /// The request, if it is to be sent again after that, and the rest before. `cost` is how often it went
-    /// out at the instance; `failed` may be told why it is not.
+    /// The request, if it is to be sent again after that. `cost` is how often it went out at the instance; its
+    /// caller waits `until` then, and so no longer rest is begun; `failed` may be told why it is not.
     pub(crate) fn further(
         &mut self,
         rules: &TryRules,
         again: Again,
         cost: u32,
+        until: Option<Instant>,
         failed: Option<&mut E>,
     ) -> Result<Further<Req>, Refused> {
         let trying = self.0.as_mut().ok_or(Refused::Over)?.as_mut().project();
@@ -160,13 +161,18 @@ impl<Req, Res, E> Tries<Req, Res, E> {
             }
             return Err(Refused::Over);
         }
+        let rest = retry.rest(nth, again);
+        // What is longer than anybody's life is too long, too.
+        let rested = now.checked_add(rest).ok_or(Refused::Over)?;
+        if until.is_some_and(|until| until <= rested) {
+            return Err(Refused::Over);
+        }
         if !retry.afford() {
             return Err(Refused::Budget);
         }
         let request = kept.again(nth.saturating_add(1)).ok_or(Refused::Over)?;
-        let rest = retry.rest(nth, again);
         *trying.resting = true;
-        *trying.until = (!rest.is_zero()).then(|| now.checked_add(rest)).flatten();
+        *trying.until = (!rest.is_zero()).then_some(rested);
         Ok(Further { request })
     }
 
