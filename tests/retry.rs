@@ -375,3 +375,31 @@ async fn what_a_few_instances_fail_the_others_do() {
         assert!(failures.contains(&failed), "{percent} %: {failed}");
     }
 }
+
+/// An instance knows how long a try may last, and may fail it the moment before our timer fires: that is no other
+/// failure.
+#[tokio::test(start_paused = true)]
+async fn a_failure_when_the_time_is_over_is_a_late_try() {
+    #[derive(Debug)]
+    struct Cancelled;
+    impl std::fmt::Display for Cancelled {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("cancelled")
+        }
+    }
+    impl std::error::Error for Cancelled {}
+    let limit = Duration::from_micros(100_300);
+    for (after, late) in [(limit, true), (Duration::from_millis(50), false)] {
+        // Not by a timer, which would be as late as ours: time passes, and it is polled.
+        let service = tower::service_fn(move |_: u32| async move {
+            tokio::time::advance(after).await;
+            Err::<u32, _>(Cancelled)
+        });
+        let balance = Balance::builder(&orders(1))
+            .per_try_timeout(limit)
+            .build(move |_: &Instance| service);
+        let error = balance.clone().oneshot(3).await.unwrap_err();
+        assert_eq!(error.is_try_timed_out(), late, "{error}");
+        assert_eq!(balance.counters().try_timeouts, u64::from(late));
+    }
+}

@@ -15,7 +15,7 @@ use crate::{
         Unclassified, Verdict, WithAgain, WithOutcomes,
     },
     model::Instance,
-    retry::{Again, InvalidRetry, Retry},
+    retry::{Again, Hedge, InvalidRetry, Retry},
 };
 
 /// A [`Balance`] to be, and its options.
@@ -35,6 +35,7 @@ pub struct BalanceBuilder<
     health: HealthRules,
     per_try: Option<Duration>,
     retry: Option<Retry>,
+    hedge: Option<Hedge>,
     rules: Rules<P, R, C, V, K>,
 }
 
@@ -79,6 +80,7 @@ impl BalanceBuilder {
             health: HealthRules::new(),
             per_try: None,
             retry: None,
+            hedge: None,
             rules: Rules {
                 policy: P2c::default(),
                 recover: NeverRecover::default(),
@@ -104,6 +106,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             health: self.health,
             per_try: self.per_try,
             retry: self.retry,
+            hedge: self.hedge,
             rules: change(self.rules),
         }
     }
@@ -448,6 +451,16 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
+    /// Begins a second try beside the first, at another instance, where that is not answered in time; the first
+    /// answer wins, and the other try is given up at its instance as if its caller had gone. [`Hedge`] says of
+    /// which requests, and what it costs. Its budget and the number of tries are those of
+    /// [`retry`](Self::retry); without one by its defaults, and nothing is sent again otherwise. Default: none.
+    #[must_use]
+    pub const fn hedge(mut self, hedge: Hedge) -> Self {
+        self.hedge = Some(hedge);
+        self
+    }
+
     /// Sets how requests are sent again that an instance had, of which nothing came back: `replay` makes the
     /// request that goes out in that case, `None` says that this one may be processed once only. Asked once a
     /// call before it goes into an instance, and again for each further try. Default: none is, but what our
@@ -557,12 +570,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         let checked = self.check();
         let per_try = self.try_limit();
         let retry = self.retry.or_else(|| make.retry());
-        if retry.is_some() || per_try.is_some() {
-            let mut retry = retry.unwrap_or_else(Retry::of_the_late);
-            if per_try.is_some() {
-                retry = retry.with_late_answers();
-            }
-            let rules = TryRules { per_try, retry };
+        if let Some(rules) = TryRules::new(per_try, retry, self.hedge) {
             attached.consumer().settings().watch_tries(rules);
         }
         let rules = self.rules;

@@ -474,7 +474,13 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
 
     pub(super) fn counters(&self) -> Counters {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let [retries, retries_over_budget, try_timeouts] = self.set().tries();
+        let [
+            retries,
+            retries_over_budget,
+            try_timeouts,
+            hedges,
+            hedges_won,
+        ] = self.set().tries();
         Counters {
             picks_out_of_range: read(&self.faults.out_of_range),
             policy_panics: read(&self.faults.panics),
@@ -484,6 +490,8 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             retries,
             retries_over_budget,
             try_timeouts,
+            hedges,
+            hedges_won,
             ejections: self.set().hub().ejections(),
             outlier_ejections: self.set().hub().outlier_ejections(),
             panics: self.set().hub().panics(),

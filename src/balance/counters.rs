@@ -20,6 +20,10 @@ pub struct Counters {
     pub retries_over_budget: u64,
     /// Tries that were out of time (`per_try_timeout`).
     pub try_timeouts: u64,
+    /// Second tries that were begun beside a first one ([`Hedge`](crate::retry::Hedge)).
+    pub hedges: u64,
+    /// Those that were answered first.
+    pub hedges_won: u64,
     /// Times that an instance was ejected: it could not be reached, or answered badly.
     pub ejections: u64,
     /// How many of these were for its answers.

@@ -186,9 +186,7 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
         if let Some(after) = self.abort_after {
             attached.consumer().settings().abort_after(after);
         }
-        if let Some(retry) = make.retry() {
-            let per_try = None;
-            let rules = TryRules { per_try, retry };
+        if let Some(rules) = TryRules::new(None, make.retry(), None) {
             attached.consumer().settings().watch_tries(rules);
         }
         Arc::new(Shared::new(

@@ -9,6 +9,7 @@ use std::{
 };
 
 use pin_project::pin_project;
+use tokio::time::Instant;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
 use crate::{
@@ -64,6 +65,10 @@ where
     refusals: u8,
     /// What else it may do after an instance had it: nothing, unless that was set.
     tries: Tries<Req, S::Response, S::Error>,
+    /// Whether it is the second for its request, beside a first.
+    second: bool,
+    /// When its caller stops waiting, if that is known: no rest lasts longer.
+    until: Option<Instant>,
     /// Whether it was polled before, so that it has waited.
     polled: bool,
     /// Whether it is over but for telling its failure.
@@ -115,10 +120,81 @@ where
             tried: Tried::default(),
             refusals: 0,
             tries: Tries::NONE,
+            second: false,
+            until: None,
             polled: false,
             over: false,
             failure: None,
             rules: PhantomData,
+        }
+    }
+
+    /// Its caller stops waiting then.
+    pub(crate) const fn ends_at(&mut self, until: Instant) {
+        self.until = Some(until);
+    }
+
+    /// A second one for the same request, which goes where `first` was not. It is tried once, and an answer
+    /// that would be tried again is none: it fails.
+    pub(crate) fn beside(first: &Self, pick: P, request: Req) -> Self {
+        let mut call = Self::new(pick, request);
+        call.second = true;
+        call.tried.inherit(&first.tried);
+        if let Some(admitted) = &first.admitted {
+            call.tried.push(admitted.endpoint().generation());
+        }
+        call
+    }
+
+    /// When one is to be begun, while its first try is under way.
+    pub(crate) fn second_at(&self) -> Option<Instant> {
+        let rules = self.pick.shared().set().settings().tries()?;
+        if rules.hedge.is_none() || self.future.is_none() {
+            return None;
+        }
+        self.tries.hedge_at(rules)
+    }
+
+    /// The request for it, if there may be one. What is paid for that is given back if it comes to nobody.
+    pub(crate) fn hedge(self: Pin<&mut Self>) -> Option<Req> {
+        let this = self.project();
+        let set = this.pick.shared().set();
+        match this.tries.hedge(set.settings().tries()?) {
+            Ok(request) => Some(request),
+            Err(Refused::Budget) => {
+                set.hub.over_budget.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Err(Refused::Over) => None,
+        }
+    }
+
+    /// Does not go where the second is.
+    pub(crate) fn avoid(self: Pin<&mut Self>, second: &Self) {
+        if let Some(admitted) = &second.admitted {
+            let at = admitted.endpoint().generation();
+            if !self.tried.contains(at) {
+                self.project().tried.push(at);
+            }
+        }
+    }
+
+    /// Whether an instance has it now.
+    pub(crate) const fn has_entered(&self) -> bool {
+        self.future.is_some()
+    }
+
+    /// Whether one has, or had.
+    pub(crate) const fn has_gone_out(&self) -> bool {
+        self.request.is_none()
+    }
+
+    /// Somebody else has the answer: leaves the instance, as if its caller had gone.
+    pub(crate) fn give_up(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.future.set(None);
+        if let Some(admitted) = this.admitted.take() {
+            give_up(this.pick.shared().set(), this.abort, &admitted);
         }
     }
 
@@ -192,7 +268,10 @@ where
                 Step::Answered(response) => {
                     let response = match self.tries.are_watched() {
                         false => Some(response),
-                        true => self.as_mut().project().weigh(response),
+                        true => match self.as_mut().project().weigh(response) {
+                            Ok(response) => response,
+                            Err(error) => return Poll::Ready(Err(*error)),
+                        },
                     };
                     if let Some(response) = response {
                         // Nothing as large as an error is handed on on this way.
@@ -207,7 +286,9 @@ where
                     Then::FoundFull => ready!(poll_budget(cx)),
                 },
                 Step::Late => {
-                    if let Then::Ends(error) = self.as_mut().project().late() {
+                    let mut this = self.as_mut().project();
+                    let admitted = this.leave();
+                    if let Then::Ends(error) = this.late(admitted) {
                         return self.project().end(error, polled, cx);
                     }
                 }
@@ -239,6 +320,14 @@ where
     C: TrackCompletion<InFlight, S::Response>,
     V: Judge<S::Response, S::Error>,
 {
+    /// The answer that is held, of a call that failed for want of a better one.
+    pub(crate) fn last_answer(self: Pin<&mut Self>) -> Option<C::Output> {
+        let this = self.project();
+        let (in_flight, response) = this.tries.take_held()?;
+        let completion = &this.pick.shared().completion;
+        Some(completion.track_completion(in_flight, response))
+    }
+
     /// Goes into an instance, or finds that the one it looked at is no good or has no room, to look
     /// `again`: not at those that it waits at, which it does first. Place and service stay in this frame
     /// unless they have to wait.
@@ -474,7 +563,13 @@ where
         let request = self.request.take();
         let mut request = request.expect("polled after it was done, or after a panic");
         if let Some(rules) = shared.set().settings().tries() {
-            begin_try(self.tries, rules, &shared.recover, &mut request);
+            begin_try(
+                self.tries,
+                rules,
+                &shared.recover,
+                &mut request,
+                *self.second,
+            );
         }
         let future = service.call(request);
         self.future.set(Some(future));
@@ -532,20 +627,28 @@ where
         shared.completion.track_completion(handle, response)
     }
 
-    /// The response, unless that is to be tried again: then it is held until the next try begins.
+    /// The response, unless that is to be tried again: then it is held until the next try begins. A second
+    /// call fails with it.
     #[cold]
-    fn weigh(&mut self, response: S::Response) -> Option<S::Response> {
+    fn weigh(&mut self, response: S::Response) -> Result<Option<S::Response>, Box<CallError>> {
         let shared = self.pick.shared();
-        let again = match shared.set().settings().tries() {
-            Some(rules) => {
-                let again = shared.classify.again(Ok(&response), &rules.retry);
-                self.tries.further(rules, again, 1, None)
-            }
-            None => Err(Refused::Over),
+        let Some(rules) = shared.set().settings().tries() else {
+            return Ok(Some(response));
         };
+        let again = shared.classify.again(Ok(&response), &rules.retry);
+        if !*self.second {
+            self.tries.learn(rules);
+        } else if again != Again::No {
+            return Err(self.second_best(&response));
+        }
+        let asked = again != Again::No;
+        let again = self.tries.further(rules, again, 1, *self.until, None);
         let Some(request) = self.is_further(again) else {
+            if asked && self.tries.are_hedged() {
+                return Err(self.last_but_one(response)); // the second may do better
+            }
             self.tries.end();
-            return Some(response);
+            return Ok(Some(response));
         };
         let admitted = self.admitted.as_mut();
         let admitted = admitted.expect("stands beside the future from admission to answer");
@@ -560,13 +663,39 @@ where
         self.tries.hold(in_flight, response);
         self.tried.push(endpoint.generation());
         *self.request = Some(request);
-        None
+        Ok(None)
+    }
+
+    /// The last answer to a first call is held for as long as there is a second.
+    fn last_but_one(&mut self, response: S::Response) -> Box<CallError> {
+        let mut admitted = self.leave();
+        let shared = self.pick.shared();
+        let outcome = shared.classify.outcome(Ok(&response));
+        let probe = admitted.judged();
+        let endpoint = Arc::clone(admitted.endpoint());
+        shared.set().answered(&endpoint, probe, outcome);
+        self.tries.hold(admitted.hand_over(), response);
+        let service = shared.set().service();
+        let text = "its answer was one to be tried again";
+        Box::new(CallError::inner_of(service, endpoint.address(), text))
+    }
+
+    /// The answer to the second call is none yet, and there is the first to wait for.
+    fn second_best(&mut self, response: &S::Response) -> Box<CallError> {
+        let mut admitted = self.leave();
+        let shared = self.pick.shared();
+        let outcome = shared.classify.outcome(Ok(response));
+        let probe = admitted.judged();
+        let endpoint = Arc::clone(admitted.endpoint());
+        shared.set().answered(&endpoint, probe, outcome);
+        let service = shared.set().service();
+        let text = "its answer was one to be tried again";
+        Box::new(CallError::inner_of(service, endpoint.address(), text))
     }
 
     /// The try is out of time, and its future gone.
     #[cold]
-    fn late(mut self) -> Then {
-        let mut admitted = self.leave();
+    fn late(self, mut admitted: Admitted<S>) -> Then {
         let shared = self.pick.shared();
         let set = shared.set();
         let endpoint = Arc::clone(admitted.endpoint());
@@ -586,7 +715,7 @@ where
                 true => Again::Yes,
                 false => Again::No,
             };
-            self.tries.further(rules, again, 1, None)
+            self.tries.further(rules, again, 1, *self.until, None)
         });
         let Some(request) = again.and_then(|again| self.is_further(again)) else {
             return Then::Ends(error);
@@ -623,7 +752,9 @@ where
             Again::No if cost > 0 && rules.retry.takes_lost() => Again::Yes,
             again => again,
         };
-        let again = self.tries.further(rules, again, cost.max(1), Some(error));
+        let again = self
+            .tries
+            .further(rules, again, cost.max(1), *self.until, Some(error));
         self.is_further(again)
     }
 
@@ -640,6 +771,9 @@ where
             return Then::FoundFull;
         }
         let verdict = shared.classify.classify(&error);
+        if recovered.is_none() && verdict == Verdict::Reachable && self.tries.are_out_of_time() {
+            return self.late(admitted); // the instance knew when, and was a moment faster than our timer
+        }
         let outcome = match verdict {
             Verdict::Reachable => shared.classify.outcome(Err(&error)),
             Verdict::Unreachable(_) | Verdict::Lost(_) => Outcome::Ignored,
@@ -695,8 +829,12 @@ fn begin_try<Req, Res, E>(
     rules: &TryRules,
     recover: &impl Recover<Req, E>,
     request: &mut Req,
+    second: bool,
 ) {
-    tries.begin(rules, || recover.keep(request, &rules.retry));
+    tries.begin(rules, || match second {
+        true => None,
+        false => recover.keep(request, &rules.retry),
+    });
 }
 
 /// It waits at none of them any more.
@@ -785,14 +923,18 @@ where
         let this = self.project();
         this.waiter.leave(this.pick.shared().set());
         if let Some(admitted) = this.admitted {
-            this.abort.leave(admitted.endpoint());
-            let set = this.pick.shared().set();
-            if set.settings().outcomes().is_some()
-                && let Some(age) = admitted.age()
-            {
-                set.given_up(admitted.endpoint(), age);
-            }
+            give_up(this.pick.shared().set(), this.abort, admitted);
         }
+    }
+}
+
+/// Its caller does not wait for it any more.
+fn give_up<S>(set: &EndpointSet<S>, abort: &mut Abort, admitted: &Admitted<S>) {
+    abort.leave(admitted.endpoint());
+    if set.settings().outcomes().is_some()
+        && let Some(age) = admitted.age()
+    {
+        set.given_up(admitted.endpoint(), age);
     }
 }
 

@@ -51,6 +51,9 @@ pub(crate) struct Hub {
     pub(crate) over_budget: AtomicU64,
     /// Tries that were out of time.
     pub(crate) late_tries: AtomicU64,
+    /// Second tries that were begun beside the first, and those that were answered first.
+    pub(crate) hedges: AtomicU64,
+    pub(crate) hedges_won: AtomicU64,
 }
 
 /// Who is told what an endpoint learns outside of a call's future: the set.
@@ -84,6 +87,8 @@ impl Hub {
             retries: AtomicU64::new(0),
             over_budget: AtomicU64::new(0),
             late_tries: AtomicU64::new(0),
+            hedges: AtomicU64::new(0),
+            hedges_won: AtomicU64::new(0),
         }
     }
 

@@ -81,5 +81,6 @@ pub(crate) use self::{
     settings::TryRules,
     shared::Shared,
     tried::Tried,
+    tries::Timer,
     waiter::Waiter,
 };

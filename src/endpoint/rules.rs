@@ -38,6 +38,12 @@ pub trait Keep<Req, E>: Send {
     /// The request, for this try of its call: 2 for the first that is one more.
     fn again(&mut self, attempt: u32) -> Option<Req>;
 
+    /// The request once more, for a try beside the first, which goes on. Default: there is none.
+    fn beside(&mut self, attempt: u32) -> Option<Req> {
+        let _ = attempt;
+        None
+    }
+
     /// The request came back unprocessed and goes to another instance: what it carries by now is what the
     /// next try is to carry. Default: nothing is taken over.
     fn moves(&mut self, request: &Req) {
@@ -225,6 +231,10 @@ where
     F: Fn(&Req) -> Option<Req> + Send,
 {
     fn again(&mut self, _: u32) -> Option<Req> {
+        (self.replay)(&self.spare)
+    }
+
+    fn beside(&mut self, _: u32) -> Option<Req> {
         (self.replay)(&self.spare)
     }
 }

@@ -151,11 +151,18 @@ impl<S> EndpointSet<S> {
         self.hub.moved.load(Ordering::Relaxed)
     }
 
-    /// Requests that were sent again by policy, those that were not for the budget, and tries that were out
-    /// of time.
-    pub(crate) fn tries(&self) -> [u64; 3] {
+    /// Requests that were sent again by policy, those that were not for the budget, tries that were out of
+    /// time, second tries beside a first, and those of them that won.
+    pub(crate) fn tries(&self) -> [u64; 5] {
         let hub = &self.hub;
-        [&hub.retries, &hub.over_budget, &hub.late_tries].map(|count| count.load(Ordering::Relaxed))
+        let counts = [
+            &hub.retries,
+            &hub.over_budget,
+            &hub.late_tries,
+            &hub.hedges,
+            &hub.hedges_won,
+        ];
+        counts.map(|count| count.load(Ordering::Relaxed))
     }
 
     /// What its endpoints report to.

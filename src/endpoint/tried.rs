@@ -36,6 +36,14 @@ impl Tried {
         self.0.get_or_insert_default().full.push(generation)
     }
 
+    /// Whom another call for the same request has tried.
+    #[cold]
+    pub(crate) fn inherit(&mut self, other: &Self) {
+        for refuser in other.0.iter().flat_map(|learnt| learnt.refusers.all()) {
+            self.push(*refuser);
+        }
+    }
+
     /// Those that refused it may be asked again.
     #[cold]
     pub(crate) fn forgive(&mut self) {

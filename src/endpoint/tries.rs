@@ -23,6 +23,10 @@ struct Trying<Req, Res, E> {
     /// What is kept to send the request again; `None` if it may not be.
     kept: Option<Box<dyn Keep<Req, E>>>,
     began: Instant,
+    /// When the try that is under way went into its instance.
+    entered: Instant,
+    /// Whether a second one was begun beside it, or is not to be.
+    hedged: bool,
     /// How often it went out of which nobody knows what came, or that came to no answer.
     used: u32,
     /// Until when the try that is under way may last, or the rest before the next.
@@ -39,7 +43,7 @@ struct Trying<Req, Res, E> {
 /// Costs nothing until something waits for it.
 #[pin_project]
 #[derive(Default)]
-struct Timer {
+pub(crate) struct Timer {
     set: Option<Instant>,
     #[pin]
     sleep: Option<Sleep>,
@@ -88,6 +92,8 @@ impl<Req, Res, E> Tries<Req, Res, E> {
             Box::pin(Trying {
                 kept,
                 began: now,
+                entered: now,
+                hedged: false,
                 used: 0,
                 until: None,
                 resting: false,
@@ -97,6 +103,7 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         });
         let trying = trying.as_mut().project();
         *trying.resting = false;
+        *trying.entered = now;
         // Overflow is as good as no limit.
         *trying.until = rules.per_try.and_then(|within| now.checked_add(within));
         drop(trying.held.take());
@@ -112,6 +119,12 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         }
     }
 
+    /// Whether the try that is under way is out of time, whatever the timer says, which is a ms late.
+    pub(crate) fn are_out_of_time(&self) -> bool {
+        let until = self.0.as_ref().and_then(|trying| trying.until);
+        until.is_some_and(|until| until <= clock::now())
+    }
+
     /// Ready once the next may begin; at once, but for a rest.
     #[inline]
     pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -121,13 +134,14 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         }
     }
 
-    /// The request, if it is to be sent again after that, and the rest before. `cost` is how often it went
-    /// out at the instance; `failed` may be told why it is not.
+    /// The request, if it is to be sent again after that. `cost` is how often it went out at the instance; its
+    /// caller waits `until` then, and so no longer rest is begun; `failed` may be told why it is not.
     pub(crate) fn further(
         &mut self,
         rules: &TryRules,
         again: Again,
         cost: u32,
+        until: Option<Instant>,
         failed: Option<&mut E>,
     ) -> Result<Further<Req>, Refused> {
         let trying = self.0.as_mut().ok_or(Refused::Over)?.as_mut().project();
@@ -147,13 +161,18 @@ impl<Req, Res, E> Tries<Req, Res, E> {
             }
             return Err(Refused::Over);
         }
+        let rest = retry.rest(nth, again);
+        // What is longer than anybody's life is too long, too.
+        let rested = now.checked_add(rest).ok_or(Refused::Over)?;
+        if until.is_some_and(|until| until <= rested) {
+            return Err(Refused::Over);
+        }
         if !retry.afford() {
             return Err(Refused::Budget);
         }
         let request = kept.again(nth.saturating_add(1)).ok_or(Refused::Over)?;
-        let rest = retry.rest(nth, again);
         *trying.resting = true;
-        *trying.until = (!rest.is_zero()).then(|| now.checked_add(rest)).flatten();
+        *trying.until = (!rest.is_zero()).then_some(rested);
         Ok(Further { request })
     }
 
@@ -189,6 +208,53 @@ impl<Req, Res, E> Tries<Req, Res, E> {
             return false;
         };
         std::mem::take(trying.as_mut().project().resting)
+    }
+
+    /// Whether a second one was begun, or would have been.
+    pub(crate) fn are_hedged(&self) -> bool {
+        self.0.as_ref().is_some_and(|trying| trying.hedged)
+    }
+
+    /// When a second try is to be begun beside the first, if ever.
+    pub(crate) fn hedge_at(&self, rules: &TryRules) -> Option<Instant> {
+        let trying = self.0.as_ref()?;
+        if trying.hedged || trying.used > 0 || trying.kept.is_none() {
+            return None;
+        }
+        trying.entered.checked_add(rules.hedge_delay()?)
+    }
+
+    /// The first has not been answered by then: the request for a second one, if there may be one.
+    pub(crate) fn hedge(&mut self, rules: &TryRules) -> Result<Req, Refused> {
+        let trying = self.0.as_mut().ok_or(Refused::Over)?.as_mut().project();
+        *trying.hedged = true;
+        let now = clock::now();
+        if let Some(hedge) = &rules.hedge {
+            let age = now.saturating_duration_since(*trying.entered);
+            hedge.learn(&rules.usual, age, true);
+        }
+        let kept = trying.kept.as_mut().ok_or(Refused::Over)?;
+        let age = now.saturating_duration_since(*trying.began);
+        if !rules.retry.has_more(*trying.used, age) {
+            return Err(Refused::Over);
+        }
+        let attempt = trying.used.saturating_add(2);
+        let request = kept.beside(attempt).ok_or(Refused::Over)?;
+        if !rules.retry.afford() {
+            return Err(Refused::Budget);
+        }
+        *trying.used = trying.used.saturating_add(1);
+        Ok(request)
+    }
+
+    /// The answer to the try that is under way has come.
+    pub(crate) fn learn(&self, rules: &TryRules) {
+        if let (Some(trying), Some(hedge)) = (&self.0, &rules.hedge)
+            && !trying.hedged
+        {
+            let age = clock::now().saturating_duration_since(trying.entered);
+            hedge.learn(&rules.usual, age, false);
+        }
     }
 
     /// It has come to its end: nothing is kept any more.
@@ -227,7 +293,8 @@ impl<Req, Res, E> Trying<Req, Res, E> {
 }
 
 impl Timer {
-    fn poll(self: Pin<&mut Self>, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready at that time. Outside of a runtime, which has no timer, that is as late as somebody polls.
+    pub(crate) fn poll(self: Pin<&mut Self>, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         if *this.set != Some(until) {
             if Handle::try_current().is_err() {

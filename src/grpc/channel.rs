@@ -18,16 +18,18 @@ use tower::Service;
 use crate::{
     balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy},
     directory::Subscription,
-    endpoint,
+    endpoint::{self, CallError},
     grpc::{
         body::{Deadline, ResponseBody},
         deadline,
         error::Error,
     },
     model::{Address, ServiceKey},
-    retry::{InvalidRetry, Retry},
+    retry::{Hedge, InvalidRetry, Retry},
     sync::poll_budget,
-    transport::{Body, Purpose, Rules, TimeLeft, Transport, TransportBuilder, TryLimit},
+    transport::{
+        self, Body, ErrorKind, Purpose, Rules, TimeLeft, Transport, TransportBuilder, TryLimit,
+    },
 };
 
 /// The instances of a service as one channel: what a client that tonic generated is made with.
@@ -177,6 +179,14 @@ impl<P: Policy> ChannelBuilder<P> {
         self
     }
 
+    /// Begins a second try at another instance where the first has no head of a response in time, of calls that
+    /// may be made twice and whose messages are all sent; the first answer wins, the other is reset (CANCEL).
+    /// Default: none. [`Hedge`] says all of it.
+    pub fn hedge(mut self, hedge: Hedge) -> Self {
+        self.balance = self.balance.hedge(hedge);
+        self
+    }
+
     /// What comes before this crate's name in the header `user-agent`. Default: nothing. A
     /// `user-agent` in a call's own metadata comes before both.
     ///
@@ -267,12 +277,13 @@ impl<P: Policy> Service<Request<tonic::body::Body>> for Channel<P> {
         if let Some(origin) = &self.shared.origin {
             headers.insert(HOST, origin.clone());
         }
-        if let Some(until) = timeout.and_then(|timeout| endpoint::now().checked_add(timeout)) {
+        let until = timeout.and_then(|timeout| endpoint::now().checked_add(timeout));
+        if let Some(until) = until {
             let header = deadline::header;
             request.extensions_mut().insert(TimeLeft { until, header });
         }
         ResponseFuture {
-            call: self.balance.start(request),
+            call: self.balance.start_until(request, until),
             deadline: timeout.map_or(Timer::None, Timer::Within),
             service: Arc::clone(&self.shared.service),
         }
@@ -295,7 +306,11 @@ impl<P: Policy> Future for ResponseFuture<P> {
             return Poll::Ready(match result {
                 Ok(response) => Ok(response
                     .map(|body| ResponseBody::new(body, deadline, Arc::clone(this.service)))),
-                Err(error) => Err(Error::call(error)),
+                // The instance knew when, and was a moment faster than our timer.
+                Err(error) => match deadline.and_then(|deadline| deadline.passed()) {
+                    Some(timeout) if is_reset(&error) => Err(Error::late(timeout, &error)),
+                    _ => Err(Error::call(error)),
+                },
             });
         }
         let timeout = ready!(this.deadline.poll_passed(cx));
@@ -323,6 +338,12 @@ impl Timer {
             Self::Waiting(deadline) => Some(deadline),
         }
     }
+}
+
+/// Whether the instance gave the call up, and its connection stays.
+fn is_reset(error: &CallError) -> bool {
+    let transport = error.inner::<transport::Error>();
+    transport.is_some_and(|error| error.kind() == ErrorKind::Reset)
 }
 
 /// `own` and then the crate's name.

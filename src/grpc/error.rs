@@ -52,6 +52,18 @@ impl Error {
         }
     }
 
+    /// The instance gave the call up as its time was over.
+    pub(super) fn late(timeout: Duration, error: &CallError) -> Self {
+        let service = error.service();
+        Self {
+            status: deadline_exceeded(service, timeout, error.in_full()),
+            cause: Cause::Deadline {
+                service: service.clone(),
+                entered: true,
+            },
+        }
+    }
+
     /// This error in what a generated client made of it.
     pub fn of(status: &Status) -> Option<&Self> {
         let mut next = status.source();

@@ -11,7 +11,7 @@ use crate::{
         services::Limits,
     },
     model::ServiceKey,
-    retry::{InvalidRetry, Retry},
+    retry::{Hedge, InvalidRetry, Retry},
     transport::{MakeTransport, TransportBuilder},
 };
 
@@ -23,6 +23,7 @@ pub struct HttpBuilder<P: Policy = P2c> {
     transport: MakeTransport,
     per_try: Option<Duration>,
     retry: Option<Retry>,
+    hedge: Option<Hedge>,
     balance: Tune<P>,
 }
 
@@ -50,6 +51,7 @@ impl HttpBuilder {
             transport: MakeTransport::default(),
             per_try: None,
             retry: None,
+            hedge: None,
             balance: Box::new(|builder| builder),
         }
     }
@@ -79,6 +81,7 @@ impl<P: Policy> HttpBuilder<P> {
             transport: self.transport,
             per_try: self.per_try,
             retry: self.retry,
+            hedge: self.hedge,
             balance: Box::new(tune),
         }
     }
@@ -164,6 +167,13 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
+    /// Begins a second try at another instance where the first is not answered in time, of requests that may be
+    /// processed twice; the first answer wins. Default: none. [`Hedge`] says all of it.
+    pub const fn hedge(mut self, hedge: Hedge) -> Self {
+        self.hedge = Some(hedge);
+        self
+    }
+
     /// For how long a service stays subscribed to that is not called, has no call in flight and no
     /// [`ServiceClient`](crate::http::ServiceClient). Default: 5 minutes; the next call after that
     /// waits for the registry again. Kept to within a sixty-fourth of it, 1 s at most.
@@ -198,11 +208,14 @@ impl<P: Policy> HttpBuilder<P> {
     /// Makes the client. Nothing is subscribed to yet.
     pub fn build(self) -> Client<P> {
         let (transport, tune) = (self.transport, self.balance);
-        let (per_try, retry) = (self.per_try, self.retry);
+        let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
         let pool = Pool::new(self.registries, self.limits, move |subscription| {
             let mut builder = tune(Balance::builder(&subscription));
             if let Some(within) = per_try {
                 builder = builder.per_try_timeout(within);
+            }
+            if let Some(hedge) = hedge {
+                builder = builder.hedge(hedge);
             }
             if let Some(retry) = &retry {
                 builder = builder.retry(retry.with_own_budget());

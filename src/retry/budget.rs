@@ -46,6 +46,11 @@ impl Budget {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
+    /// It was not sent again after all.
+    pub(super) fn refund(&self) {
+        self.saved.fetch_add(ONE, Ordering::Relaxed);
+    }
+
     /// A call is to be sent again. False if it may not.
     pub(super) fn withdraw(&self) -> bool {
         let less = |saved: i64| (saved >= ONE).then_some(saved - ONE);

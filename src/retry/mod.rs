@@ -9,6 +9,8 @@
 //! instance that the call has not tried, as long as there is one, after a rest of random length, within the
 //! call's own number of tries and a budget that all calls share.
 //!
+//! A [`Hedge`] begins a second try without waiting for the first to end.
+//!
 //! # What is sent again
 //!
 //! | what came of a try | sent again | as |
@@ -41,6 +43,8 @@ mod answer;
 mod backoff;
 mod budget;
 mod config;
+mod hedge;
 mod policy;
 
-pub use self::{again::Again, config::InvalidRetry, policy::Retry};
+pub(crate) use self::hedge::Quantile;
+pub use self::{again::Again, config::InvalidRetry, hedge::Hedge, policy::Retry};

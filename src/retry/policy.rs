@@ -110,8 +110,8 @@ impl Retry {
         self.tries(attempts.saturating_sub(1))
     }
 
-    /// For how long after a call's beginning further tries begin. Default: 10 s. A call's own deadline ends
-    /// it sooner, in a rest as well.
+    /// For how long after a call's beginning further tries begin. Default: 10 s. A rest that a call's
+    /// own deadline would cut is not begun: the call ends with what came of its last try.
     #[must_use]
     pub const fn within(mut self, within: Duration) -> Self {
         self.within = within;
@@ -243,6 +243,11 @@ impl Retry {
     /// Whether a call that began so long ago, and was sent again so often, may be once more.
     pub(crate) fn has_more(&self, used: u32, age: Duration) -> bool {
         used < self.tries && age < self.within
+    }
+
+    /// A second try came to nobody: that was no load.
+    pub(crate) fn refund(&self) {
+        self.budget.refund();
     }
 
     /// Takes it out of the budget. False if there is nothing in it.

@@ -82,6 +82,32 @@ impl Keep<Request<Body>, Error> for Spare {
             Kept::Full(bytes) => bytes.clone().into(),
             Kept::Stream(tape) => tape.play().ok()?,
         };
+        Some(self.head(attempt).map(|()| body))
+    }
+
+    fn beside(&mut self, attempt: u32) -> Option<Request<Body>> {
+        let body = match &self.body {
+            Kept::Empty => Body::empty(),
+            Kept::Full(bytes) => bytes.clone().into(),
+            // Its playback is the first's.
+            Kept::Stream(tape) => tape.whole()?.into(),
+        };
+        Some(self.head(attempt).map(|()| body))
+    }
+
+    fn moves(&mut self, request: &Request<Body>) {
+        // How often it was refused, and whether it was lost: both hold for the call.
+        self.head.extensions_mut().clone_from(request.extensions());
+    }
+
+    fn explain(&self, error: &mut Error, why: &str) {
+        error.says(&format!("; it is not sent again (Retry), since {why}"));
+    }
+}
+
+impl Spare {
+    /// As this try has it.
+    fn head(&mut self, attempt: u32) -> Request<()> {
         if let Some(header) = &self.header {
             number(&mut self.head, header, attempt);
         }
@@ -94,16 +120,7 @@ impl Keep<Request<Body>, Error> for Spare {
         }
         // It counts its tries here, and the first may have been processed.
         is_sent_once_more(&mut self.head);
-        Some(copy(&self.head).map(|()| body))
-    }
-
-    fn moves(&mut self, request: &Request<Body>) {
-        // How often it was refused, and whether it was lost: both hold for the call.
-        self.head.extensions_mut().clone_from(request.extensions());
-    }
-
-    fn explain(&self, error: &mut Error, why: &str) {
-        error.says(&format!("; it is not sent again (Retry), since {why}"));
+        copy(&self.head)
     }
 }
 

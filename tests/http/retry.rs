@@ -289,3 +289,21 @@ async fn each_service_has_a_budget_of_its_own() {
     let response = soon("an answer", http.get("nacos://fine/503/0").send()).await;
     assert_eq!(response.unwrap().status(), 200);
 }
+
+/// Nobody rests beyond the end of its call: the answer that there is then comes at once.
+#[tokio::test]
+async fn a_wait_that_its_deadline_would_cut_is_none() {
+    let answering = Answering::new(usize::MAX).await;
+    let http = answering.client(Protocol::Http1, Retry::new().percent(100));
+    let hour = std::time::Duration::from_secs(3_600);
+    let patient = Retry::new().longest_wait(2 * hour).within(3 * hour);
+    let patient = answering.client(Protocol::Http1, patient);
+    for (client, path) in [(&http, "/503/9"), (&patient, "/429/7000")] {
+        let request = client.get(format!("nacos://orders{path}"));
+        let second = std::time::Duration::from_secs(5);
+        let sent = soon("an answer", request.timeout(second).send()).await;
+        let response = sent.unwrap();
+        assert!(path.contains(response.status().as_str()), "{path}");
+        assert_eq!(answering.of(path).len(), 1, "{path}");
+    }
+}

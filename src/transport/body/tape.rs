@@ -96,6 +96,20 @@ impl Tape {
         Ok(Body(Kind::Stream(Box::pin(playback))))
     }
 
+    /// All of it in one piece, if all of it was yielded and is kept, and there are no trailers.
+    pub(in crate::transport) fn whole(&self) -> Option<Bytes> {
+        let state = self.lock();
+        let rest = state.rest.as_ref();
+        let ended = state.ended || rest.is_some_and(|rest| rest.is_end_stream());
+        if !ended || state.keeping != Keeping::Yes || state.trailers.is_some() {
+            return None;
+        }
+        Some(match &state.frames[..] {
+            [one] => one.clone(),
+            several => several.concat().into(),
+        })
+    }
+
     /// Response headers came: it will not be sent again.
     pub(in crate::transport) fn settle(&self) {
         let mut state = self.lock();
