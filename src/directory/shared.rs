@@ -28,6 +28,8 @@ pub(super) struct Shared {
     wakers: Mutex<Wakers>,
     /// Called when somebody else than the writer changed when it wants to be woken.
     pub(super) writer: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Called when somebody has an instance explained.
+    pub(super) explained: OnceLock<Box<dyn Fn() + Send + Sync>>,
     #[cfg(feature = "metrics")]
     pub(super) told: Mutex<crate::metrics::ServiceMetrics>,
 }
@@ -55,6 +57,7 @@ impl Shared {
             changed: Arc::default(),
             wakers: Mutex::default(),
             writer: OnceLock::new(),
+            explained: OnceLock::new(),
             #[cfg(feature = "metrics")]
             told: Mutex::default(),
         })
@@ -91,6 +94,13 @@ impl Shared {
     /// The writer is to look again when it wants to be woken.
     pub(super) fn tell_writer(&self) {
         if let Some(tell) = self.writer.get() {
+            tell();
+        }
+    }
+
+    /// Somebody has an instance explained.
+    pub(super) fn tell_explained(&self) {
+        if let Some(tell) = self.explained.get() {
             tell();
         }
     }
