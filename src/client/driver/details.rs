@@ -1,15 +1,12 @@
-//! Questions about services as a whole: one at a time, and none twice in five minutes on an
+//! Questions about services as a whole, and their answers. None is asked twice in five minutes on an
 //! explanation's account.
 
 use std::{
-    collections::VecDeque,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
-
-use super::Driver;
+use super::{Driver, questions::Question};
 use crate::{
     client::{RequestError, operations::Asker},
     logs,
@@ -19,26 +16,6 @@ use crate::{
 
 /// An explanation has nothing asked that was asked so lately.
 const AGE: Duration = Duration::from_secs(300);
-
-/// What is asked, and what is to be asked.
-#[derive(Default)]
-pub(super) struct Questions {
-    waiting: VecDeque<Question>,
-    under_way: Option<Question>,
-}
-
-struct Question {
-    key: ServiceKey,
-    /// Who waits; nobody, on an explanation's account.
-    reply: Option<oneshot::Sender<Result<ServiceDetails, RequestError>>>,
-}
-
-impl Question {
-    /// Whether whoever asked has gone.
-    fn is_moot(&self) -> bool {
-        self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
-    }
-}
 
 impl Driver {
     pub(super) fn ask_for_details(&mut self, key: ServiceKey, asker: Asker, now: Instant) {
@@ -57,16 +34,13 @@ impl Driver {
                 None
             }
         };
-        self.questions.waiting.push_back(Question { key, reply });
+        self.questions.push(Question { key, reply });
         self.ask_next(now);
     }
 
     /// Another connection is in use.
     pub(super) fn ask_there(&mut self, now: Instant) {
-        let lost = self.questions.under_way.take();
-        if let Some(question) = lost {
-            self.questions.waiting.push_front(question);
-        }
+        self.questions.begin_anew();
         self.ask_next(now);
     }
 
@@ -80,7 +54,7 @@ impl Driver {
         if self.core.session().current_link() != Some(link) {
             return; // asked again where we are now
         }
-        if let Some(Question { key, reply }) = self.questions.under_way.take() {
+        if let Some(Question { key, reply }) = self.questions.answered() {
             match &told {
                 Ok(details) => {
                     if let Some(subscription) = self.subscriptions.peek(&key) {
@@ -101,23 +75,11 @@ impl Driver {
     }
 
     fn ask_next(&mut self, now: Instant) {
-        if self.questions.under_way.is_some() {
-            return;
-        }
-        self.questions
-            .waiting
-            .retain(|question| !question.is_moot());
         let Some(link) = self.core.session().current_link() else {
             return; // once there is a connection
         };
-        let Some(question) = self.questions.waiting.pop_front() else {
-            return;
-        };
-        let token = self.auth.as_ref().and_then(|auth| auth.text(now)).cloned();
-        if self.links.ask_details(link, question.key.clone(), token) {
-            self.questions.under_way = Some(question);
-        } else {
-            self.questions.waiting.push_front(question);
-        }
+        let token = self.auth.as_ref().and_then(|auth| auth.text(now));
+        self.questions
+            .ask_next(|key| self.links.ask_details(link, key.clone(), token.cloned()));
     }
 }

@@ -7,6 +7,7 @@ mod cached;
 mod details;
 mod news;
 mod own;
+mod questions;
 mod services;
 mod trust;
 
@@ -22,7 +23,7 @@ use tokio::{
     time::sleep_until,
 };
 
-use self::{awaited::Awaited, details::Questions};
+use self::{awaited::Awaited, questions::Questions};
 use super::{
     address_server::AddressServer,
     auth::Auth,
