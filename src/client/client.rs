@@ -323,7 +323,7 @@ impl Client {
         }
     }
 
-    fn key<N>(&self, service: N) -> Result<ServiceKey, RequestError>
+    pub(super) fn key<N>(&self, service: N) -> Result<ServiceKey, RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
