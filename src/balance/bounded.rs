@@ -14,7 +14,8 @@ use crate::balance::{
 /// weight ÷ all weights` calls already, rounded up: then to the next that it falls to, and so on, the
 /// same ones for every caller. So a hot key is served by as many instances as it needs, the first of
 /// which stay the same, and keys that are not hot stay where they are. The smaller ε, the evener the
-/// load, and the more keys move: by the paper about 1 ÷ ε² of them when an instance comes or goes.
+/// load, and the more keys move when an instance comes or goes: by the paper up to about 1 ÷ ε² times
+/// as many.
 ///
 /// What is in flight is what this caller has: many callers bound each their own. Counted by adding up
 /// all instances: with each pick up to 16 instances, else a sixteenth of that many picks late, so that
@@ -54,8 +55,8 @@ struct Sum {
 
 impl Maglev {
     /// With bounded loads: `epsilon` is by what part more than its share an instance may have in
-    /// flight, 0.25 for a quarter more (as Vimeo's and Envoy's examples do). From 0.01 to 100; what is
-    /// no number counts as 0.25.
+    /// flight, 0.25 for a quarter more. HAProxy's documentation calls 0.25 to 1 reasonable (a
+    /// `hash-balance-factor` of 125 to 200). From 0.01 to 100; what is no number counts as 0.25.
     #[must_use]
     pub const fn bounded(self, epsilon: f64) -> BoundedMaglev {
         BoundedMaglev {

@@ -60,7 +60,7 @@ pub(super) struct Arm {
 /// by weight. So no part of the calls fails for want of its instances.
 ///
 /// Costs a call one look at the shares and, like `Hints`, at a table of each part: no allocation and
-/// no lock. Parts are 16 at most.
+/// no lock. Parts are 16 at most, beside the rest.
 #[derive(Clone)]
 pub struct TrafficSplit {
     inner: Arc<Inner>,
@@ -227,9 +227,10 @@ impl Shares {
 
     /// `None` is whoever matches none of the others.
     fn of(parts: Vec<(f64, Option<Selector>)>) -> Result<Self, SplitError> {
-        if parts.len() > MOST_PARTS + 1 {
-            let parts = parts.len();
-            return Err(SplitError::TooMany { parts });
+        let named = parts.iter().filter(|(_, selector)| selector.is_some());
+        let named = named.count();
+        if named > MOST_PARTS {
+            return Err(SplitError::TooMany { parts: named });
         }
         for (at, (percent, selector)) in parts.iter().enumerate() {
             if !(0.0..=100.0).contains(percent) {
@@ -513,6 +514,13 @@ mod tests {
             Shares::new([(100.0, all)]),
             Err(SplitError::Selector { .. })
         ));
+        let most = (0..16).map(|at| (6.25, ("shard", at.to_string())));
+        assert!(Shares::new(most).is_ok());
+        let many = (0..17).map(|at| (1.0, ("shard", at.to_string())));
+        assert_eq!(
+            Shares::with_rest(many).unwrap_err(),
+            SplitError::TooMany { parts: 17 }
+        );
         let many = (0..40).map(|at| (2.5, ("shard", at.to_string())));
         assert_eq!(
             Shares::new(many).unwrap_err(),

@@ -79,12 +79,10 @@ impl<S> State<S> {
     /// As the newest snapshot has it, and not as the gates do: while that is being published some
     /// are shut that it lets in.
     pub(super) fn crowd(&self, allow: impl Fn(&Endpoint<S>) -> bool) -> Crowd {
-        let known = self.ailing.iter();
-        let outliers = known.filter(|e| e.standing() == Standing::Outlier && allow(e));
         let mut crowd = Crowd {
             callable: 0,
             out: 0,
-            outliers: outliers.count(),
+            outliers: 0,
         };
         for entry in self.latest.callable() {
             // What was never looked at is not out.
@@ -92,7 +90,11 @@ impl<S> State<S> {
                 None => crowd.callable += 1,
                 Some(endpoint) if allow(endpoint) => {
                     crowd.callable += 1;
-                    crowd.out += usize::from(is_out(endpoint));
+                    if is_out(endpoint) {
+                        crowd.out += 1;
+                        let outlier = endpoint.standing() == Standing::Outlier;
+                        crowd.outliers += usize::from(outlier);
+                    }
                 }
                 Some(_) => {}
             }

@@ -442,8 +442,7 @@ impl Health {
     }
 
     /// The rest is longer each time. For each interval that it was back since, one time is forgotten,
-    /// as in A50 (step 5 of its timer) and Envoy (whose docs: "If the host is healthy during that check,
-    /// the ejection time multiplier is decremented").
+    /// as in gRPC's A50 (step 5 of its timer), which follows Envoy.
     fn condemn(&mut self, now: Instant, outliers: &Outliers) {
         if let Some(back) = self.back.take() {
             let well = now.saturating_duration_since(back).as_secs_f64();
