@@ -19,6 +19,8 @@ mod client;
 mod delivery;
 #[path = "simulation/gates.rs"]
 mod gates;
+#[path = "simulation/lists.rs"]
+mod lists;
 #[path = "simulation/meddling.rs"]
 mod meddling;
 #[path = "simulation/network.rs"]

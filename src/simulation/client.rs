@@ -16,9 +16,11 @@ use crate::{
         auth::{self, Auth, Denied, Failed, Subject},
         core::{Core, News},
     },
-    directory::{self, Options, Subscription},
-    model::{Host, Instance, Listing, ServiceKey},
-    session::{CallFailure, Command, Config, DialError, Operation, Output, Server, State, Ticket},
+    directory::{self, Options, ServiceList, Subscription, service_list},
+    model::{Host, Instance, Listing, ServiceFilter, ServiceKey},
+    session::{
+        CallFailure, Command, Config, DialError, Operation, Output, Server, State, Ticket, Trouble,
+    },
     wire::Payload,
 };
 
@@ -80,6 +82,25 @@ impl SimClient {
     pub fn unsubscribe(&mut self, key: &ServiceKey, now: Instant) {
         self.core.unsubscribe(key.clone(), now);
         self.pump(now);
+    }
+
+    /// The first handle on a list of services.
+    pub fn watch(&mut self, filter: &ServiceFilter, now: Instant) -> ServiceList {
+        let (writer, list) = service_list(filter.clone(), Options::default());
+        self.core.watch(filter.clone(), writer, now);
+        self.pump(now);
+        list
+    }
+
+    /// The last handle on it was dropped.
+    pub fn unwatch(&mut self, filter: &ServiceFilter, now: Instant) {
+        self.core.unwatch(filter.clone(), now);
+        self.pump(now);
+    }
+
+    /// The end: every copy and every list closes.
+    pub fn close_all(&mut self) {
+        self.core.close_all();
     }
 
     /// How many services' copies there are.
@@ -313,7 +334,12 @@ impl SimClient {
                     continue;
                 }
                 News::Restored { .. } => continue,
-                News::Services { .. } => continue, // nobody asks for any here
+                News::Services { all, .. } => {
+                    if let Some(auth) = self.auth.as_mut().filter(|_| all) {
+                        auth.accepted();
+                    }
+                    continue;
+                }
             };
             match output {
                 Output::Resolve {
@@ -356,11 +382,21 @@ impl SimClient {
                 Output::Hangup { link } => {
                     self.actions.push_back(Action::Hangup { link: Link(link) });
                 }
-                // The core's, and what nobody asks for here.
-                Output::Listing { .. }
-                | Output::Undecodable { .. }
-                | Output::Services { .. }
-                | Output::ServicesTrouble { .. } => {}
+                // The core's.
+                Output::Listing { .. } | Output::Undecodable { .. } | Output::Services { .. } => {}
+                Output::ServicesTrouble { filter, trouble } => {
+                    let mut asked_again = true; // as pages, if not as before
+                    if let Trouble::Failed { error, retries } = &trouble {
+                        asked_again = *retries;
+                        if error.is_denied() {
+                            self.denied(&Subject::List(filter.to_string().into()), now);
+                        }
+                    }
+                    self.notes.push_back(Note::ServicesFailed {
+                        what: format!("{filter}: {trouble:?}"),
+                        retries: asked_again,
+                    });
+                }
                 Output::Failed {
                     key,
                     operation,

@@ -108,6 +108,13 @@ pub enum Note {
         /// Whether it will be sent again on this connection.
         retries: bool,
     },
+    /// A list of services cannot be had as it should.
+    ServicesFailed {
+        /// Of which filter, and why.
+        what: String,
+        /// Whether it will be asked for again on this connection.
+        retries: bool,
+    },
     /// Connected to this server.
     Connected(SocketAddr),
     /// Not connected, and why.

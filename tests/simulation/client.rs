@@ -14,6 +14,7 @@ use tower_nacos::{
 
 use crate::{
     gates::Gates,
+    lists::Listed,
     network::{MS, SEC, Wire},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Client {
     pub(crate) unit: SimClient,
     pub(crate) wires: BTreeMap<Link, Wire>,
     pub(crate) subs: BTreeMap<usize, Watched>,
+    /// The lists of services that it keeps, by filter.
+    pub(crate) lists: BTreeMap<usize, Listed>,
     /// What is on disk of services, and since when.
     pub(crate) disk: BTreeMap<usize, (Instant, Vec<Instance>)>,
     /// What it wants published, by service.
@@ -177,6 +180,7 @@ impl Client {
             unit,
             wires: BTreeMap::new(),
             subs: BTreeMap::new(),
+            lists: BTreeMap::new(),
             disk: BTreeMap::new(),
             publishes: BTreeMap::new(),
             confirmed: BTreeMap::new(),
@@ -239,7 +243,9 @@ impl Client {
                     self.connected = false;
                     self.closed = true;
                 }
-                Note::Failed { retries, .. } => self.refused |= !retries,
+                Note::Failed { retries, .. } | Note::ServicesFailed { retries, .. } => {
+                    self.refused |= !retries;
+                }
             }
         }
         ensure(self.unit.subscribed() == self.subs.len(), || {

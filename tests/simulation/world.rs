@@ -16,6 +16,7 @@ use tower_nacos::{
 
 use crate::{
     client::{Came, Client, FOUND, Watched, ensure},
+    lists::pool_name,
     network::{Down, Event, MS, SEC, Up, Wire},
     plan::Plan,
     tokens::Tokens,
@@ -60,8 +61,12 @@ pub(crate) struct World {
 pub(crate) const SERVICES: usize = 4;
 /// One more, of persistent instances, which nobody subscribes.
 pub(crate) const PERSISTENT: usize = SERVICES;
+/// And so many more, which come and go and which nobody subscribes: they are listed.
+pub(crate) const LISTED: usize = 14;
 /// How old what comes may be, slow networks and delayed pushes included.
 const STALE: Duration = Duration::from_secs(15);
+/// How old a list of services may be: two passes of pages, and what comes is not true any more.
+const LISTED_LATE: Duration = Duration::from_secs(40);
 /// How long it takes at most to be told of a provider when nothing is in the way: the push's delay,
 /// the scan for what is due, and the way there.
 const TOLD: Duration = Duration::from_millis(800);
@@ -97,11 +102,18 @@ impl World {
                     scripts_until: start,
                     lists: BTreeMap::new(),
                     listed_since: BTreeMap::new(),
+                    emptied: BTreeMap::new(),
                     profile,
                 }
             })
             .collect();
-        let key = |n| ServiceKey::new("public", format!("s{n}").parse().unwrap()).unwrap();
+        let key = |n| {
+            let name = match n {
+                ..=PERSISTENT => format!("s{n}"),
+                _ => pool_name(n),
+            };
+            ServiceKey::new("public", name.parse().unwrap()).unwrap()
+        };
         let mut world = Self {
             seed,
             start,
@@ -111,7 +123,7 @@ impl World {
             servers,
             clients: Vec::new(),
             providers: Vec::new(),
-            keys: (0..=PERSISTENT).map(key).collect(),
+            keys: (0..=PERSISTENT + LISTED).map(key).collect(),
             calls: BTreeMap::new(),
             last_call: 0,
             last_ticket: 0,
@@ -129,6 +141,7 @@ impl World {
             rng,
         };
         world.add_providers();
+        world.add_listed();
         for _ in 0..world.rng.random_range(1..=3) {
             world.add_client();
         }
@@ -161,6 +174,9 @@ impl World {
         let client = self.clients.len() - 1;
         for service in 0..2 {
             self.subscribe(client, service);
+        }
+        for filter in 0..2 {
+            self.watch(client, filter);
         }
     }
 
@@ -389,7 +405,9 @@ impl World {
                     self.disturbed = self.disturbed.max(now)
                 }
                 // What was denied is asked again after up to a minute.
-                Note::Failed { .. } => self.disturbed = now + 60 * SEC,
+                Note::Failed { .. } | Note::ServicesFailed { .. } => {
+                    self.disturbed = now + 60 * SEC
+                }
                 _ => {}
             }
             self.log(|| format!("client {client}: {came:?} {}", tell(note)));
@@ -424,6 +442,17 @@ impl World {
         self.clients[client]
             .check(came, &notes, now, elapsed, serving, surely)
             .map_err(|error| format!("client {client}: {error}"))?;
+        let connected = self.clients[client].connected;
+        let (providers, known) = (&self.providers, known.checked_sub(LISTED_LATE));
+        let known = known.unwrap_or(self.start);
+        let closed = self.clients[client].closed;
+        let lists = self.clients[client].lists.values_mut();
+        for listed in lists.filter(|_| !closed) {
+            let serves = |name: &_| Self::serves(providers, known, name);
+            listed
+                .check(connected, serves)
+                .map_err(|error| format!("client {client}: {error}"))?;
+        }
         for watched in self.clients[client].subs.values() {
             if let Some(trace) = &mut self.trace
                 && notes
