@@ -17,6 +17,8 @@
 mod client;
 #[path = "simulation/delivery.rs"]
 mod delivery;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "simulation/gates.rs"]
 mod gates;
 #[path = "simulation/lists.rs"]

@@ -204,6 +204,11 @@ impl World {
             self.servers[n].machine.script(script);
             self.scripted(n, 5 * SEC);
         }
+        if self.calm_since.is_none() && self.rng.random_bool(0.5) {
+            // It knows some of its providers then.
+            let (client, after) = (self.some_client(), self.rng.random_range(500..5_000) * MS);
+            self.later(after, Event::Starts(client));
+        }
         for provider in 0..self.providers.len() {
             self.replicate_later(n, provider);
             if self.providers[provider].home == n {

@@ -31,6 +31,7 @@ impl World {
         self.run(calm + SEC * 200)?;
         self.all_is_well()?;
         self.lists_are_well()?;
+        self.files_are_well()?;
         // Whatever tokens came to an end, new ones came before the next requests needed them.
         ensure(self.denials() == denials, || {
             "requests are denied in peace".to_owned()

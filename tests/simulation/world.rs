@@ -16,6 +16,7 @@ use tower_nacos::{
 
 use crate::{
     client::{Came, Client, FOUND, Watched, ensure},
+    disk::Disk,
     lists::pool_name,
     network::{Down, Event, MS, SEC, Up, Wire},
     plan::Plan,
@@ -170,7 +171,9 @@ impl World {
         };
         let unit = SimClient::new(servers, settings, self.rng.random(), self.now);
         let lag = self.rng.random_range(1..40) * MS;
-        self.clients.push(Client::new(unit, lag, self.now));
+        let disk = StdRng::seed_from_u64(self.seed ^ (self.clients.len() as u64) << 32);
+        let disk = Disk::new(disk, self.now);
+        self.clients.push(Client::new(unit, lag, disk, self.now));
         let client = self.clients.len() - 1;
         for service in 0..2 {
             self.subscribe(client, service);
@@ -296,6 +299,12 @@ impl World {
                     .handle_resolved(link, server, result, now);
                 self.after(client, Came::Other)?;
             }
+            Event::FileRead {
+                client,
+                key,
+                number,
+            } => self.file_read(client, &key, number)?,
+            Event::FileWrite { client, write } => self.file_written(client, &write)?,
             Event::ServerUp(server) => self.server_up(server),
             Event::ClearScripts(server) => {
                 self.disturbed = self.disturbed.max(now);
@@ -314,6 +323,7 @@ impl World {
                 self.clients[client].slow_until = now;
             }
             Event::Start(provider) => self.start(provider),
+            Event::Starts(client) => self.starts(client)?,
             Event::Break(client) => self.break_newest(client),
             Event::Step(step) => self.step(step)?,
             Event::EndOfFaults => self.end_of_faults(),
@@ -380,6 +390,8 @@ impl World {
                         },
                     );
                 }
+                Action::ReadFile { key, number } => self.reads_file(client, key, number)?,
+                Action::WriteFile(write) => self.writes_file(client, write),
                 Action::LogIn { link } => self.begins_login(client, link)?,
                 Action::Hangup { link } => {
                     if let Some(wire) = self.clients[client].wires.get_mut(&link) {
@@ -475,8 +487,8 @@ impl World {
     fn listed_to(&self, client: usize, came: Came) -> (BTreeMap<usize, Instant>, Instant) {
         let c = &self.clients[client];
         let link = match came {
-            Came::Stream(link) | Came::Answer(link, _) => Some(link),
-            Came::Other => c.open_links().last().map(|(link, _)| *link),
+            Came::Stream(link) | Came::Answer(link, _) | Came::Late(link) => Some(link),
+            Came::Other | Came::File => c.open_links().last().map(|(link, _)| *link),
         };
         let wire = link.map(|link| &c.wires[&link]);
         let wire = wire.filter(|wire| !wire.cut); // nothing comes any more
@@ -672,7 +684,7 @@ pub(crate) fn contains(payload: &Bytes, text: &[u8]) -> bool {
 
 fn tell(note: &Note) -> String {
     match note {
-        Note::Listed { key, origin } => format!("{origin:?} {}", key.name()),
+        Note::Listed { key, origin, .. } => format!("{origin:?} {}", key.name()),
         Note::Failed { key, what, retries } => format!("{} {what}, retries: {retries}", key.name()),
         other => format!("{other:?}"),
     }
