@@ -17,7 +17,8 @@ use std::{
 use axum::{Router, routing::get};
 use tokio::{net::TcpListener, time::timeout};
 use tower_nacos::{
-    Balance, Client, Instance, balance::Picker, endpoint::Verdict, testing::Registry,
+    Balance, Client, Instance, balance::Picker, endpoint::Verdict, model::Address,
+    testing::Registry,
 };
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -54,6 +55,7 @@ async fn call(http: &reqwest::Client, orders: &Picker, path: &str) -> Result<Str
 /// A provider: an HTTP server that says its name, and its registration.
 struct Provider {
     nacos: Client,
+    address: Address,
     served: Arc<AtomicU64>,
 }
 
@@ -70,10 +72,14 @@ impl Provider {
         let router = Router::new().route("/v1/whoami", get(says));
         tokio::spawn(async move { axum::serve(listener, router).await });
         let nacos = Client::connect(server).await?;
-        nacos
-            .register("orders", Instance::parse(&address.to_string())?)
-            .await?;
-        Ok(Self { nacos, served })
+        let address = Address::from(address);
+        let instance = Instance::new(address.clone());
+        nacos.register("orders", instance).await?;
+        Ok(Self {
+            nacos,
+            address,
+            served,
+        })
     }
 }
 
@@ -111,17 +117,8 @@ async fn main() -> Result<(), Error> {
     println!("{}", orders.explain(&dead.to_string().parse()?));
 
     // One goes offline in the registry and would still answer.
-    let mut changes = subscription.changes();
     b.nacos.deregister("orders").await?;
-    let gone = timeout(HANG, async {
-        loop {
-            let change = changes.next().await.ok_or("the subscription ended")?;
-            if change.cause().is_some() {
-                return Ok::<_, Error>(change);
-            }
-        }
-    });
-    subscription.applied(gone.await??.revision).await?;
+    timeout(HANG, subscription.wait_gone(&b.address)).await??;
     let before = b.served.load(SeqCst);
     for _ in 0..CALLS {
         assert_eq!(call(&http, &orders, "/v1/whoami").await?, "a");

@@ -52,7 +52,7 @@ async fn demonstrate(filter: ServiceFilter) -> Result<(), Error> {
         "DEFAULT_GROUP@@orders: instance added 10.0.0.1:8080",
     )
     .await?;
-    registry.register("billing@@invoices", &Instance::parse("10.0.0.2:8080")?);
+    registry.register("billing@invoices", &Instance::parse("10.0.0.2:8080")?);
     expect(&mut all, "billing@@invoices: instance added 10.0.0.2:8080").await?;
     registry.deregister("orders", "10.0.0.1:8080");
     expect(&mut all, "DEFAULT_GROUP@@orders: removed").await?;

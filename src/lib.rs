@@ -78,6 +78,7 @@
 //! | `tls` | off | `client::Tls`, `transport::Tls`: TLS and mutual TLS to the registry and to instances, by rustls |
 //! | `ram` | off | `Builder::login_ram`: naming requests signed with an access key, as Alibaba Cloud MSE wants them |
 //! | `metrics` | off | `metrics`: what happens, told through the [metrics](https://docs.rs/metrics) facade; one table names it all |
+//! | `cli` | off | the command `tower-nacos` (`cargo install tower-nacos --features cli`), nothing in the library |
 //! | `testing` | off | `testing`: a Nacos registry in this process, over real sockets, with scripted faults |
 //!
 //! The minimum supported Rust version is 1.88.

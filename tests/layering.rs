@@ -66,6 +66,8 @@ const PLAN: &[(&str, &[&str])] = &[
     ),
     ("provider", &["client", "model", "metrics"]),
     ("testing", &["model", "wire"]),
+    // The command: by the public interface alone.
+    ("bin", &[]),
 ];
 
 /// The one file that names arc-swap, so that the primitive can be exchanged.

@@ -313,7 +313,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
 
     /// For how long a call waits while it is not known which instances there are, before it fails
     /// with [`Unknown`](crate::endpoint::CallError::Unknown). Default: 3 s. When it is known that
-    /// there are none, no call waits, and none does outside of a tokio runtime.
+    /// there are none, no call waits, and none does outside of a tokio runtime. (A first list that is empty is
+    /// not known to be true for
+    /// [`unknown_while_empty`](crate::directory::Options::unknown_while_empty).)
     #[must_use]
     pub const fn unknown_wait(mut self, wait: Duration) -> Self {
         self.limits.unknown_wait = wait;

@@ -4,7 +4,10 @@
 //! instances it picks from is what the registry last pushed, whether or not requests flow, and an
 //! instance that left cannot be entered whatever a policy picks: that is decided by the instance's
 //! gate in the same poll as the call. While nothing is known of a service calls wait for a bounded
-//! time; when it is known to have no instance they fail at once, and the error says why.
+//! time; when it is known to have no instance they fail at once, and the error says why. A service whose
+//! first list is empty counts as unknown for 3 s, since a registry that has just started answers so to all
+//! ([`unknown_while_empty`](crate::directory::Options::unknown_while_empty)): a name that nobody provides
+//! fails 3 s after its first call, and at once from then on.
 //!
 //! ```
 //! use tower::{ServiceExt, service_fn};

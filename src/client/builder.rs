@@ -424,7 +424,7 @@ impl Builder {
         self
     }
 
-    /// The group of services that are named without one (`"orders"`, not `"group@@orders"`). Default
+    /// The group of services that are named without one (`"orders"`, not `"billing@orders"`). Default
     /// `DEFAULT_GROUP`, as in Nacos.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {

@@ -44,7 +44,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Subscribes to a service (`"orders"` or `"group@@orders"`) and waits for the registry's first
+    /// Subscribes to a service (`"orders"` or `"billing@orders"`) and waits for the registry's first
     /// answer.
     ///
     /// An answer without instances is an answer: the subscription is then known to be empty, and

@@ -166,7 +166,7 @@ pub(super) fn hint(key: &ServiceKey, own: &Names, default: Option<&Names>) -> St
         }
         (0, 0) => format!(
             "namespace '{namespace}' has no services in group {group}; do the providers register in \
-             another namespace (`Builder::namespace`, by id) or group (\"group@@{name}\")?"
+             another namespace (`Builder::namespace`, by id) or group (\"group@{name}\")?"
         ),
         (0, other) => format!(
             "group {group} has no services; {DEFAULT_GROUP} has {other}, none with a name like \
@@ -174,7 +174,7 @@ pub(super) fn hint(key: &ServiceKey, own: &Names, default: Option<&Names>) -> St
         ),
         (own, _) => format!(
             "none of the {own} services in group {group} has a name like {name:?}; does it register \
-             in another group (\"group@@{name}\") or namespace?"
+             in another group (\"group@{name}\") or namespace?"
         ),
     }
 }

@@ -33,6 +33,11 @@ pub struct InvalidServer {
 }
 
 impl ServerAddress {
+    /// The host: a name or an IP address.
+    pub const fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// The main (HTTP) port.
     pub const fn main_port(&self) -> u16 {
         self.main_port

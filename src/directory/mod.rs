@@ -60,7 +60,7 @@ pub use self::{
     status::Status,
     status_changes::StatusChanges,
     subscription::Subscription,
-    wait::{AppliedError, ReadyError, WaitForError},
+    wait::{AppliedError, ReadyError, WaitForError, WaitUntilError},
     writer::{Writer, channel},
 };
 pub(crate) use self::{

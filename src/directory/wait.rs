@@ -43,6 +43,14 @@ pub struct AppliedError {
     wanted: Revision,
 }
 
+/// A subscription was closed before its snapshot was as somebody waited for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the subscription of {service} was closed, and its snapshot never was as waited for")]
+#[non_exhaustive]
+pub struct WaitUntilError {
+    service: ServiceKey,
+}
+
 /// There were not enough callable instances in time. Nothing changed; wait again if you like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -118,6 +126,62 @@ impl Subscription {
             Ok(Some(snapshot)) => Ok(snapshot),
             Ok(None) | Err(_) => Err(WaitForError::new(self, instances)),
         }
+    }
+
+    /// Waits until a snapshot is as `wanted`, which is asked of the present one and then of each that
+    /// is published, and returns it. Nothing is asked before the registry has answered, or a set was
+    /// found on disk. Snapshots that follow each other faster than they are looked at are seen as the
+    /// newest alone.
+    /// Without limit: put a timeout around it.
+    ///
+    /// ```
+    /// # use tower_nacos::{Instance, Subscription};
+    /// # async fn example(orders: Subscription) -> Result<(), Box<dyn std::error::Error>> {
+    /// let ours = "10.0.0.3:8080".parse()?;
+    /// orders.wait_until(|snapshot| snapshot.find(&ours).is_some()).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the subscription is closed before.
+    pub async fn wait_until(
+        &self,
+        wanted: impl Fn(&Snapshot) -> bool,
+    ) -> Result<Arc<Snapshot>, WaitUntilError> {
+        consume_budget().await;
+        self.until(|subscription| {
+            // Closed is read first: what is published comes before it.
+            let closed = subscription.status() == Status::Closed;
+            let snapshot = subscription.snapshot();
+            let known = snapshot.is_known() || snapshot.revision() > Revision::default();
+            if known && wanted(&snapshot) {
+                Some(Ok(snapshot))
+            } else {
+                closed.then(|| {
+                    let service = subscription.key().clone();
+                    Err(WaitUntilError { service })
+                })
+            }
+        })
+        .await
+    }
+
+    /// Waits until no call enters the instance at `address` any more: it may not be called, or is not
+    /// listed (which is so at once for one that never was), and all consumers are quiet.
+    /// Without limit: put a timeout around it.
+    ///
+    /// # Errors
+    ///
+    /// When the subscription is closed while it may be called.
+    pub async fn wait_gone(&self, address: &Address) -> Result<(), WaitUntilError> {
+        let callable = |snapshot: &Snapshot| {
+            let entry = snapshot.find(address);
+            entry.is_some_and(|entry| entry.standing().is_callable())
+        };
+        let gone = self.wait_until(|snapshot| !callable(snapshot)).await?;
+        let applied = self.applied(gone.revision()).await;
+        applied.map_err(|AppliedError { service, .. }| WaitUntilError { service })
     }
 
     /// Waits until all consumers of the service are quiet for `revision`: no call is between its

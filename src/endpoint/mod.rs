@@ -12,6 +12,7 @@ mod admission;
 mod bare;
 mod call;
 mod choice;
+pub mod classify;
 mod clock;
 mod discard;
 mod error;

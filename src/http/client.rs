@@ -82,7 +82,7 @@ impl<P: Policy> Client<P> {
         to_named(&self.pool, request.map(Into::into))
     }
 
-    /// A service on its own, for what no address can name (`"group@@name"`), and for services
+    /// A service on its own, for what no address can name (`"group@name"`), and for services
     /// whose subscription should not wait for the first call and not end between calls.
     ///
     /// Subscribes and returns at once.

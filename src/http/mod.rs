@@ -14,16 +14,14 @@
 //! # let registry = tower_nacos::testing::Registry::start().await?;
 //! # registry.register("orders", &provider.into());
 //! # let server = registry.addr();
-//! use http_body_util::BodyExt;
 //! use std::time::Duration;
-//! use tower_nacos::{Client, http};
+//! use tower_nacos::{Client, http::{self, ResponseExt}};
 //!
 //! let nacos = Client::connect(&server).await?; // such as "127.0.0.1:8848"
 //! let http = http::Client::new(&nacos);
 //!
 //! let response = http.get("nacos://orders/v1/items/7").await?;
-//! let item = response.into_body().collect().await?.to_bytes();
-//! assert_eq!(item, "a pen");
+//! assert_eq!(response.error_for_status()?.text().await?, "a pen");
 //!
 //! let sent = http
 //!     .post("nacos://orders/v1/items/7", r#"{"count":3}"#)
@@ -94,8 +92,8 @@
 //!
 //! # Errors
 //!
-//! One type, [`Error`], for all of it, with predicates; shown in one line it names the service, the
-//! instance and the cause.
+//! One type, [`Error`], for all of a call, with predicates; shown in one line it names the service, the
+//! instance and the cause. What [`ResponseExt`] reads of a response after that has its own two.
 
 mod balanced;
 mod builder;
@@ -105,6 +103,7 @@ mod error;
 mod future;
 mod name;
 mod pool;
+mod read;
 mod request;
 mod resolve;
 mod service;
@@ -120,6 +119,7 @@ pub use self::{
     deadline::Deadline,
     error::Error,
     future::ResponseFuture,
+    read::{MOST_BYTES, ReadError, ResponseExt, StatusError},
     request::RequestBuilder,
     resolve::{ResolveFuture, ResolveLayer, ResolveService},
     service::ServiceClient,

@@ -16,6 +16,8 @@ mod reach;
 mod service;
 mod weight;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::service::grouped;
 pub use self::{
     address::{Address, Host, InvalidAddress},
     callee::{Callee, SERVICE_HEADER},

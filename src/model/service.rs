@@ -10,7 +10,10 @@ pub const PUBLIC_NAMESPACE: &str = "public";
 /// The group of services that name none.
 pub const DEFAULT_GROUP: &str = "DEFAULT_GROUP";
 
+/// Between group and name, as Nacos writes it.
 const SEPARATOR: &str = "@@";
+/// The same as people write it, in addresses too.
+const SHORT_SEPARATOR: char = '@';
 
 /// The group of a name that was read from a text without one: equal to [`DEFAULT_GROUP`], but not
 /// the same allocation, so that a client with a default group of its own can tell.
@@ -18,8 +21,11 @@ static UNNAMED_GROUP: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_GROUP.into()
 
 /// A service within a namespace: its group and its name.
 ///
-/// Reads and shows itself as `group@@name`; a text without `@@` is a name in
-/// [`DEFAULT_GROUP`]. What no server takes is refused: a name has 1 to 512 characters without white
+/// Reads `orders` (a name in [`DEFAULT_GROUP`]), `billing@orders` (in the group `billing`) and
+/// `billing@@orders`, which is how Nacos's own tools write it and how it shows itself. A name that holds
+/// an `@` needs its group and the `@@` before it (`billing@@a@b`), or [`new`](Self::new).
+///
+/// What no server takes is refused: a name has 1 to 512 characters without white
 /// space, neither starts with `@` nor contains `@@`; a group has 1 to 128 letters, digits and
 /// `-_.:`. Letters are those of any language; a character beyond U+FFFF counts as two, as in Java.
 ///
@@ -162,7 +168,14 @@ impl FromStr for ServiceName {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once(SEPARATOR) {
+        match grouped(text) {
+            Some((_, name)) if !text.contains(SEPARATOR) && name.contains(SHORT_SEPARATOR) => {
+                Err(InvalidName {
+                    what: "service name",
+                    text: cut(text),
+                    rule: "it has two '@' apart from each other; a name that holds one needs '@@' after its group, as in \"billing@@a@b\"",
+                })
+            }
             Some((group, name)) => Self::new(group, name),
             None => {
                 check_name(text)?;
@@ -223,6 +236,12 @@ impl fmt::Display for ServiceKey {
     }
 }
 
+/// Group and name of a text that has both.
+pub(crate) fn grouped(text: &str) -> Option<(&str, &str)> {
+    let grouped = text.split_once(SEPARATOR);
+    grouped.or_else(|| text.split_once(SHORT_SEPARATOR))
+}
+
 fn check_namespace(text: &str) -> Result<(), InvalidName> {
     let fits = (1..=64).contains(&text.len())
         && text
@@ -274,7 +293,7 @@ fn check_name(text: &str) -> Result<(), InvalidName> {
     fits.then_some(()).ok_or_else(|| InvalidName {
         what: "service name",
         text: cut(text),
-        rule: "it takes 1 to 512 characters without white space, does not start with '@' and has no '@@' but the one after its group",
+        rule: "it takes 1 to 512 characters without white space, does not start with '@' and has no '@@' but the one after its group, as in \"billing@orders\" or \"billing@@orders\"",
     })
 }
 
@@ -304,6 +323,22 @@ mod tests {
     }
 
     #[test]
+    fn a_group_stands_before_one_at_or_two() {
+        for (text, group, name) in [
+            ("billing@orders", "billing", "orders"),
+            ("billing@@orders", "billing", "orders"),
+            ("billing@@a@b", "billing", "a@b"),
+            ("DEFAULT_GROUP@orders", "DEFAULT_GROUP", "orders"),
+        ] {
+            let read = text.parse::<ServiceName>().unwrap();
+            assert_eq!((&**read.group(), &**read.name()), (group, name));
+            assert_eq!(read.to_string().parse(), Ok(read));
+        }
+        let two = "x@a@b".parse::<ServiceName>().unwrap_err().to_string();
+        assert!(two.contains("billing@@a@b"), "{two}");
+    }
+
+    #[test]
     fn only_a_text_without_a_group_takes_another_default() {
         let mine = Arc::from("G");
         let read = |text: &str| text.parse::<ServiceName>().unwrap();
@@ -320,7 +355,7 @@ mod tests {
             "fld-сервис",
             "订单",
             "группа@@注文",
-            "a@b",
+            "g@@a@b",
             "a/b?c",
             "😀",
         ] {
@@ -357,6 +392,9 @@ mod tests {
             "",
             "@a",
             "g@@",
+            "g@",
+            "@g@a",
+            "g@a@b",
             "g@@a@@b",
             "a b",
             "a\tb",

@@ -110,7 +110,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// A provider of `service` (`"orders"` or `"group@@orders"`) over this client.
+    /// A provider of `service` (`"orders"` or `"billing@orders"`) over this client.
     ///
     /// A name that breaks Nacos's rules is the error of [`online`](Self::online).
     pub fn builder<N>(nacos: &Client, service: N) -> Builder

@@ -11,6 +11,7 @@ mod faults;
 mod layer;
 mod misdirected;
 mod provider;
+mod read;
 mod retry;
 mod services;
 mod told;

@@ -1,6 +1,7 @@
 //! A provider: an axum application on its own sockets, and sockets that misbehave.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{
         Arc,
@@ -29,7 +30,7 @@ use tokio::{
 use tower_nacos::Instance;
 
 /// Answers with its name; `/echo` with what it was sent, `/request` with how it was asked,
-/// `/never` not at all, `/large` and `/big` with more headers than anybody wants.
+/// `/endless` without an end, `/never` not at all, `/large` and `/big` with more headers than anybody wants.
 pub(crate) struct Provider {
     address: SocketAddr,
     calls: Arc<AtomicUsize>,
@@ -44,6 +45,7 @@ impl Provider {
         let app = Router::new()
             .route("/echo", post(async |body: Bytes| body))
             .route("/request", any(shown))
+            .route("/endless", any(async || endless()))
             .route("/never", any(std::future::pending::<()>))
             .route("/big", get(async || headers(20)))
             .route("/large", get(async || headers(3)))
@@ -122,6 +124,11 @@ async fn shown(request: Request) -> String {
         header("host"),
         header("x-test")
     )
+}
+
+fn endless() -> axum::body::Body {
+    let pieces = futures_util::stream::repeat_with(|| Ok::<_, Infallible>(vec![b'x'; 1024]));
+    axum::body::Body::from_stream(pieces)
 }
 
 fn headers(of_30_kb: usize) -> HeaderMap {

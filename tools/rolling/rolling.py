@@ -8,6 +8,7 @@ import asyncio
 import http.client
 import itertools
 import logging
+import select
 import sys
 import tempfile
 import threading
@@ -20,9 +21,19 @@ from v2.nacos import (
 )
 
 
+def kept(connections, ip, port):
+    """The connection of the call before, unless the server has closed it: a pool looks before it
+    uses one (urllib3 does, for requests), and a caller that makes few calls is told nothing else."""
+    connection = connections.pop((ip, port), None)
+    if connection is not None and select.select([connection.sock], [], [], 0)[0]:
+        connection.close()
+        connection = None
+    return connection
+
+
 def post(connections, ip, port):
     """One POST, over a connection that is kept until the server says that it closes."""
-    connection = connections.pop((ip, port), None) or http.client.HTTPConnection(ip, port, timeout=60)
+    connection = kept(connections, ip, port) or http.client.HTTPConnection(ip, port, timeout=60)
     try:
         connection.auto_open = connection.sock is None
         connection.request("POST", "/orders", body=b"order", headers={"x-way": "python"})

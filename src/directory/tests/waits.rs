@@ -12,9 +12,9 @@ use std::{
 
 use futures_core::Stream;
 
-use super::support::{Script, a, all};
+use super::support::{Recorder, Script, a, all, at, now_or_never};
 use crate::{
-    directory::{Origin, ReadyError, Status},
+    directory::{Origin, ReadyError, Revision, Snapshot, Status},
     model::{Listing, Rejected},
 };
 
@@ -75,6 +75,63 @@ async fn waiting_ends_when_the_subscription_closes() {
     assert!(error.to_string().contains("has ended"), "{error}");
 }
 
+#[test]
+fn wait_until_asks_of_what_is_there_and_of_each_that_follows() {
+    let mut script = Script::new();
+    let sub = script.sub.clone();
+    let mut empty = Box::pin(sub.wait_until(|snapshot| snapshot.entries().is_empty()));
+    assert!(
+        now_or_never(empty.as_mut()).is_pending(),
+        "nothing is known"
+    );
+    script.first(Vec::new());
+    let Poll::Ready(Ok(found)) = now_or_never(empty.as_mut()) else {
+        panic!("the registry says that it is empty");
+    };
+    assert!(found.revision() > Revision::default());
+
+    let (listed, heavy) = (at(1), a(1).with_weight(5.0));
+    let weight = |snapshot: &Snapshot| Some(snapshot.find(&listed)?.instance().weight().get());
+    let mut wanted = Box::pin(sub.wait_until(|snapshot| weight(snapshot) == Some(5.0)));
+    script.push(all([1]));
+    assert!(now_or_never(wanted.as_mut()).is_pending());
+    script.push(vec![heavy]);
+    assert!(now_or_never(wanted.as_mut()).is_ready());
+
+    let mut never = Box::pin(sub.wait_until(|_| false));
+    assert!(now_or_never(never.as_mut()).is_pending());
+    drop(script);
+    let Poll::Ready(Err(error)) = now_or_never(never.as_mut()) else {
+        panic!("it must not hang");
+    };
+    assert!(error.to_string().contains("was closed"), "{error}");
+}
+
+#[test]
+fn an_instance_is_gone_when_nobody_enters_it_any_more() {
+    let mut script = Script::listing(all([1, 2]));
+    let slow = script.sub.attach(Recorder::new);
+    let sub = script.sub.clone();
+    let (first, stranger) = (at(1), at(9));
+    assert!(now_or_never(Box::pin(sub.wait_gone(&stranger)).as_mut()).is_ready());
+    let mut gone = Box::pin(sub.wait_gone(&first));
+    assert!(now_or_never(gone.as_mut()).is_pending());
+    slow.state.lock().unwrap().prompt = false;
+    let revision = script.push(vec![a(1).with_enabled(false), a(2)]);
+    assert!(
+        now_or_never(gone.as_mut()).is_pending(),
+        "calls may be on their way in"
+    );
+    slow.become_quiet(revision);
+    assert_eq!(now_or_never(gone.as_mut()), Poll::Ready(Ok(())));
+
+    let second = at(2);
+    let mut stays = Box::pin(sub.wait_gone(&second));
+    assert!(now_or_never(stays.as_mut()).is_pending());
+    drop(script);
+    assert!(matches!(now_or_never(stays.as_mut()), Poll::Ready(Err(_))));
+}
+
 #[tokio::test(start_paused = true)]
 async fn ready_tells_of_an_answer_that_cannot_be_used() {
     let mut script = Script::new();
@@ -96,6 +153,9 @@ fn what_waits_can_move_between_threads() {
     drop(check(sub.ready()));
     drop(check(sub.applied(sub.revision())));
     drop(check(sub.wait_for(1, Duration::ZERO)));
+    drop(check(sub.wait_until(|_| true)));
+    let address = at(1);
+    drop(check(sub.wait_gone(&address)));
     let mut changes = check(sub.changes());
     drop(check(changes.next()));
     drop(check(script.writer));

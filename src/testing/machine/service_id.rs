@@ -1,12 +1,12 @@
 use std::fmt;
 
-use crate::model::{DEFAULT_GROUP, PUBLIC_NAMESPACE, ServiceKey, ServiceName};
+use crate::model::{self, DEFAULT_GROUP, PUBLIC_NAMESPACE, ServiceKey, ServiceName};
 
 /// A service as a server knows it: three strings that nobody has checked.
 ///
 /// Unlike [`ServiceKey`] it can name what a client must never ask for, the empty namespace say,
 /// which to a Nacos server is another one than `public`. Reads from `"orders"`,
-/// `"group@@orders"`, a [`ServiceName`] (all in namespace `public`) or a [`ServiceKey`].
+/// `"group@orders"`, `"group@@orders"`, a [`ServiceName`] (all in namespace `public`) or a [`ServiceKey`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId {
     pub(super) namespace: String,
@@ -48,7 +48,7 @@ impl ServiceId {
 
 impl From<&str> for ServiceId {
     fn from(text: &str) -> Self {
-        let (group, name) = text.split_once("@@").unwrap_or((DEFAULT_GROUP, text));
+        let (group, name) = model::grouped(text).unwrap_or((DEFAULT_GROUP, text));
         Self::new(PUBLIC_NAMESPACE, group, name)
     }
 }

@@ -1,0 +1,55 @@
+//! `explain`: why an instance is picked, or is not.
+
+use clap::Args;
+use serde_json::json;
+use tower_nacos::{Address, Balance, Client};
+
+use crate::{
+    failure::Failure,
+    list::{nobody, subscribe},
+    output::{Output, plain},
+};
+
+#[derive(Args)]
+pub(crate) struct Explain {
+    /// The service, `[group@]name`
+    service: String,
+    /// One instance, `host:port`; all that are listed without it
+    address: Option<Address>,
+}
+
+impl Explain {
+    pub(crate) async fn run(self, nacos: &Client, output: &mut Output) -> Result<(), Failure> {
+        let service = subscribe(nacos, &self.service).await?;
+        let picker = Balance::builder(&service).picker();
+        let listed = service.snapshot();
+        let addresses: Vec<_> = match &self.address {
+            Some(address) => vec![address],
+            None => listed
+                .entries()
+                .iter()
+                .map(|entry| entry.instance().address())
+                .collect(),
+        };
+        let mut picked = false;
+        for address in &addresses {
+            let why = picker.explain(address);
+            picked |= why.is_pickable();
+            if output.json {
+                output.value(&json!({
+                    "address": address.to_string(),
+                    "picked": why.is_pickable(),
+                    "share": why.share,
+                    "why": why.to_string(),
+                }))?;
+            } else {
+                output.line(plain(&format!("{address}: {why}")))?;
+            }
+        }
+        match &self.address {
+            None if !picked => Err(nobody(&service).await),
+            Some(_) if !picked => Err(Failure::NotSo(String::new())),
+            _ => Ok(()),
+        }
+    }
+}
