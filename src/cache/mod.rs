@@ -20,7 +20,7 @@ mod worker;
 mod tests;
 
 #[cfg(feature = "testing")]
-pub(crate) use self::store::Store;
+pub(crate) use self::{disk::Disk, store::Store};
 pub(crate) use self::{
     keeper::{Keeper, Seen},
     store::{Found, Problem},

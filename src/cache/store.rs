@@ -66,8 +66,13 @@ impl Store {
 }
 
 impl<D: Disk> Store<D> {
-    pub(super) const fn on(disk: D, folder: PathBuf, salt: u64) -> Self {
+    pub(crate) const fn on(disk: D, folder: PathBuf, salt: u64) -> Self {
         Self { disk, folder, salt }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) const fn disk_mut(&mut self) -> &mut D {
+        &mut self.disk
     }
 
     #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use std::{
     future::pending,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::start_from::StartFrom;
 use crate::{
-    cache::{Cache, Event, Keeper},
-    directory::{Status, Subscription},
+    cache::{Cache, Event, Keeper, Seen},
+    directory::{Entry, Snapshot, Status, Subscription},
 };
 
 pub(super) struct Cached {
@@ -45,8 +46,28 @@ impl Cached {
     }
 }
 
-/// How long ago a set was last known to be what the registry says.
-pub(super) fn age(subscription: &Subscription, now: Instant) -> Duration {
+/// What there is to be written of a service.
+pub(crate) struct Look {
+    pub(crate) seen: Seen,
+    pub(crate) set: Arc<Snapshot>,
+    /// How long ago it was last known to be what the registry says.
+    pub(crate) age: Duration,
+}
+
+/// Looks at what a service is now.
+pub(crate) fn look(subscription: &Subscription, now: Instant) -> Look {
+    let set = subscription.snapshot();
+    let seen = Seen {
+        revision: set.revision(),
+        known: set.is_known(),
+        fresh: subscription.status() == Status::Fresh,
+        holds: set.entries().iter().any(Entry::is_held),
+    };
+    let age = age(subscription, now);
+    Look { seen, set, age }
+}
+
+fn age(subscription: &Subscription, now: Instant) -> Duration {
     match subscription.status() {
         // While the connection stands, what came last is what the registry says.
         Status::Fresh => Duration::ZERO,

@@ -3,12 +3,16 @@
 //! The session's machine and the local copies, wired as the driver wires them.
 
 mod client;
+mod files;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-pub use self::client::SimClient;
+pub use self::{
+    client::SimClient,
+    files::{Fate, Files, Write},
+};
 use crate::{
     model::{Origin, ServiceKey},
     session,
@@ -74,6 +78,15 @@ pub enum Action {
         /// Which.
         link: Link,
     },
+    /// Read the file of a service.
+    ReadFile {
+        /// Of which.
+        key: ServiceKey,
+        /// What its answer is to be called.
+        number: u64,
+    },
+    /// Write the file of a service.
+    WriteFile(Write),
     /// Close the connection or stop dialling.
     Hangup {
         /// Which.
@@ -91,6 +104,13 @@ pub enum Note {
         key: ServiceKey,
         /// How the session said that it came.
         origin: Origin,
+        /// On which connection.
+        link: Link,
+    },
+    /// What a file had went to a service's copy.
+    Restored {
+        /// Of which service.
+        key: ServiceKey,
     },
     /// An operation ended.
     Done {
@@ -106,6 +126,13 @@ pub enum Note {
         /// What for, and why.
         what: String,
         /// Whether it will be sent again on this connection.
+        retries: bool,
+    },
+    /// A list of services cannot be had as it should.
+    ServicesFailed {
+        /// Of which filter, and why.
+        what: String,
+        /// Whether it will be asked for again on this connection.
         retries: bool,
     },
     /// Connected to this server.

@@ -10,10 +10,10 @@ use crate::{
     cache::{Event, Found, Keeper, Problem, Seen},
     client::{
         RequestError,
-        cached::{Cached, age},
+        cached::{Cached, Look, look},
         start_from::OFFLINE,
     },
-    directory::{Entry, Status, Subscription},
+    directory::Subscription,
     logs,
     model::ServiceKey,
 };
@@ -99,15 +99,8 @@ impl Driver {
         let Some(cached) = &mut self.cached else {
             return;
         };
-        let set = subscription.snapshot();
-        let seen = Seen {
-            revision: set.revision(),
-            known: set.is_known(),
-            fresh: subscription.status() == Status::Fresh,
-            holds: set.entries().iter().any(Entry::is_held),
-        };
+        let Look { seen, set, age } = look(subscription, now);
         if see(&mut cached.keeper, key, seen, now) {
-            let age = age(subscription, now);
             cached.cache.save(key.clone(), set, age);
         }
     }

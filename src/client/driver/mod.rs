@@ -527,6 +527,7 @@ impl Driver {
                     origin,
                     nothing,
                     unusable,
+                    ..
                 } => {
                     self.listed(&key, origin, nothing, unusable);
                     continue;

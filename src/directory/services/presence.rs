@@ -39,7 +39,7 @@ pub(super) struct Presence {
 struct Seen {
     /// The connection that it was told on last.
     on: u64,
-    /// Complete lists in a row that missed it.
+    /// Complete lists of this connection in a row that missed it.
     missed: u8,
     /// Since when it is held, if it is.
     held: Option<Instant>,
@@ -155,6 +155,9 @@ impl Presence {
         for (name, seen) in &mut self.names {
             if names.contains(name) {
                 continue;
+            }
+            if first {
+                seen.missed = 0; // what a connection before missed may be what a restart forgot
             }
             seen.missed = seen.missed.saturating_add(misses);
             // What was told on this connection, and then is missing, has really gone.

@@ -237,6 +237,22 @@ fn pages_miss_twice_after_a_brief_hold_too() {
     assert_eq!(world.names(), ["b", "c", "d", "e"]);
 }
 
+/// Found by the simulation: a pass of a registry that had just restarted missed everything, and one of
+/// the next connection, a moment later, missed a provider that was two seconds late.
+#[test]
+fn passes_of_two_connections_are_not_two_that_miss_it() {
+    let mut world = World::of(&["a", "b", "c", "d", "e"]);
+    world.reconnect();
+    world.pages(&[]);
+    world.reconnect();
+    world.pages(&["b", "c", "d", "e"]);
+    world.pass(9 * SEC);
+    assert_eq!((world.names().len(), world.held()), (5, 0));
+    world.pages(&["a", "b", "c", "d", "e"]);
+    world.pass(100 * SEC);
+    assert_eq!(world.names().len(), 5);
+}
+
 #[test]
 fn what_was_seen_on_this_connection_and_goes_has_gone() {
     let mut world = World::of(&["a", "b"]);

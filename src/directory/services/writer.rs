@@ -201,6 +201,7 @@ impl ListWriter {
 
 impl Drop for ListWriter {
     fn drop(&mut self) {
+        self.presence.disconnected(); // nobody tells any more
         self.publish();
         self.shared.close();
     }
