@@ -130,10 +130,9 @@ fn the_merged_set_is_never_behind_what_a_source_has_published() {
     let mut near = Script::listing(all([1, 2]));
     let far = Script::listing(all([3]));
     let both = merged(&[(&near, 0), (&far, 1)]);
-    let seen = both.clone();
     let witness: Attached<Witness> = near
         .sub
-        .attach(|_, _| Arc::new(Witness(seen, Mutex::default())));
+        .attach(|_, _| Arc::new(Witness(both, Mutex::default())));
     near.after(1.0).push(all([2, 4]));
     near.after(1.0).push(all([]));
     let seen = witness.1.lock().unwrap();
@@ -460,7 +459,7 @@ fn it_holds_its_sources_and_nothing_is_left_of_it() {
     let idle = Arc::strong_count(&shared);
     let both = Subscription::merge([
         (near.sub.clone().with_lease(lease("near")), 0),
-        (far.sub.clone().with_lease(lease("far")), 1),
+        (far.sub.with_lease(lease("far")), 1),
     ]);
     let clone = both.only_cluster("DEFAULT");
     let changes = clone.changes();
