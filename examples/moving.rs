@@ -16,7 +16,7 @@ use std::{
 };
 
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 use tower_nacos::{Client, Instance, Subscription, http, testing::Registry};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -43,12 +43,12 @@ async fn main() -> Result<(), Error> {
         .build();
 
     // Two providers, each registered where they always were.
-    let mut providers = Vec::new();
+    let (mut serving, mut providers) = (JoinSet::new(), Vec::new());
     for _ in 0..2 {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let instance = Instance::from(listener.local_addr()?);
         let app = Router::new().fallback(async || "an order");
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        serving.spawn(async move { axum::serve(listener, app).await });
         let client = connect("provider", &addresses[0]).await?;
         client.register(SERVICE, instance.clone()).await?;
         providers.push((instance, client));
@@ -57,7 +57,8 @@ async fn main() -> Result<(), Error> {
 
     let stop = Arc::new(AtomicBool::new(false));
     let [calls, failed] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
-    let calling = tokio::spawn({
+    let mut calling = JoinSet::new();
+    calling.spawn({
         let (stop, calls, failed) = (stop.clone(), calls.clone(), failed.clone());
         async move {
             while !stop.load(Relaxed) {
@@ -72,6 +73,7 @@ async fn main() -> Result<(), Error> {
         }
     });
 
+    let mut moved = Vec::new();
     // First it is in both, then it leaves: to callers it is one endpoint all the time.
     for (instance, former) in providers {
         println!("{}", orders.explain(instance.address()));
@@ -81,16 +83,15 @@ async fn main() -> Result<(), Error> {
         former.deregister(SERVICE).await?;
         until(&old, &instance, false).await?;
         println!("{}", orders.explain(instance.address()));
-        tokio::spawn(async move {
-            let _client = client; // registered for as long as it lives
-            std::future::pending::<()>().await;
-        });
+        moved.push(client); // registered for as long as that lives
     }
     drop(here.into_iter().next()); // the old registry is switched off
     old.close(Duration::from_secs(3)).await?;
     tokio::time::sleep(Duration::from_millis(200)).await; // some more calls
     stop.store(true, Relaxed);
-    calling.await?;
+    while let Some(ended) = calling.join_next().await {
+        ended?;
+    }
     let (calls, failed) = (calls.load(Relaxed), failed.load(Relaxed));
     if failed > 0 {
         return Err(format!("{failed} of {calls} calls failed").into());

@@ -130,10 +130,9 @@ fn the_merged_set_is_never_behind_what_a_source_has_published() {
     let mut near = Script::listing(all([1, 2]));
     let far = Script::listing(all([3]));
     let both = merged(&[(&near, 0), (&far, 1)]);
-    let seen = both;
     let witness: Attached<Witness> = near
         .sub
-        .attach(|_, _| Arc::new(Witness(seen, Mutex::default())));
+        .attach(|_, _| Arc::new(Witness(both, Mutex::default())));
     near.after(1.0).push(all([2, 4]));
     near.after(1.0).push(all([]));
     let seen = witness.1.lock().unwrap();
