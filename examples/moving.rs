@@ -4,8 +4,6 @@
 //!
 //! `OLD_SERVER=host:8848 NEW_SERVER=host:8848` to use registries of yours.
 
-#![expect(clippy::disallowed_methods, reason = "a program spawns tasks")]
-
 use std::{
     env,
     sync::{
