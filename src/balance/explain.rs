@@ -5,7 +5,7 @@ use crate::{
         Candidate, Policy, TrafficSplit,
         core::Core,
         pool::{Pool, Tier},
-        split::Arm,
+        shares::Arm,
         table::Table,
     },
     directory, endpoint,

@@ -77,8 +77,10 @@ mod random;
 mod round_robin;
 mod selector;
 mod service;
+mod shares;
 mod slow_start;
 mod split;
+mod split_error;
 mod table;
 mod tiers;
 
@@ -105,6 +107,8 @@ pub use self::{
     round_robin::{Strides, WeightedRoundRobin},
     selector::Selector,
     service::{Balance, ResponseFuture},
+    shares::Shares,
     slow_start::SlowStart,
-    split::{Shares, SplitError, TrafficSplit},
+    split::TrafficSplit,
+    split_error::SplitError,
 };
