@@ -2,9 +2,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     balance::{
-        Policy, TrafficSplit,
+        Candidate, Policy, TrafficSplit,
         core::Core,
         pool::{Pool, Tier},
+        shares::Arm,
         table::Table,
     },
     directory, endpoint,
@@ -211,14 +212,8 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         }
         let tiers = standing.tiers.into_iter();
         explanation.tier = tiers.max_by(|a, b| a.share.total_cmp(&b.share));
-        let split = core.options.split.as_ref();
-        if split.is_some_and(|split| !split.shares().arms().is_empty()) {
-            // Each part has clusters of its own.
-            explanation.tier = None;
-            explanation.verdict = match explanation.share > 0.0 {
-                true => Pickable::Yes,
-                false => Pickable::NoShare,
-            };
+        if let Some(split) = &core.options.split {
+            explain_split(core, split, address, &mut explanation);
         }
     }
     explanation
@@ -256,6 +251,40 @@ fn standing<S, P: Policy, R, C, V>(
         standing.share = share_of_split(split, standing.share, place, table);
     }
     Some(standing)
+}
+
+/// Where calls are split each part has clusters of its own, and what was said of everybody's is not so.
+fn explain_split<S, P: Policy, R, C, V>(
+    core: &Core<S, P, R, C, V>,
+    split: &TrafficSplit,
+    address: &Address,
+    explanation: &mut Explanation,
+) {
+    let shares = split.shares();
+    let table = core.table.load();
+    let Some(table) = table.get().filter(|_| !shares.arms().is_empty()) else {
+        return;
+    };
+    explanation.tier = None;
+    if explanation.share > 0.0 {
+        explanation.verdict = Pickable::Yes;
+        return;
+    }
+    let mut candidates = table.candidates.iter().map(Candidate::instance);
+    let instance = candidates.find(|instance| instance.address() == address);
+    let takes = |arm: &&Arm| instance.is_some_and(|i| arm.percent > 0.0 && arm.scope.takes(i));
+    let Some(arm) = shares.arms().iter().find(takes) else {
+        explanation.verdict = Pickable::NoShare;
+        return;
+    };
+    if explanation.verdict == Pickable::Yes {
+        let asked = table.pool(&arm.scope);
+        let pool = asked.as_ref().and_then(|asked| asked.get());
+        let first = pool.and_then(|pool| pool.tiers.iter().find(|tier| tier.share() > 0.0));
+        explanation.verdict = Pickable::OtherCluster {
+            taken_by: first.and_then(|tier| tier.cluster.clone()),
+        };
+    }
 }
 
 /// The share that the instance at `place` has of the calls that a pool gets.

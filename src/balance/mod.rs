@@ -78,8 +78,10 @@ mod round_robin;
 mod second;
 mod selector;
 mod service;
+mod shares;
 mod slow_start;
 mod split;
+mod split_error;
 mod table;
 mod tiers;
 
@@ -106,6 +108,8 @@ pub use self::{
     round_robin::{Strides, WeightedRoundRobin},
     selector::Selector,
     service::{Balance, ResponseFuture},
+    shares::Shares,
     slow_start::SlowStart,
-    split::{Shares, SplitError, TrafficSplit},
+    split::TrafficSplit,
+    split_error::SplitError,
 };
