@@ -66,6 +66,10 @@ const PLAN: &[(&str, &[&str])] = &[
     ),
     ("provider", &["client", "model", "metrics"]),
     ("testing", &["model", "wire"]),
+    (
+        "simulation",
+        &["model", "wire", "session", "directory", "cache", "client"],
+    ),
     // The command: by the public interface alone.
     ("bin", &[]),
 ];
