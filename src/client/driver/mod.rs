@@ -349,7 +349,7 @@ impl Driver {
                 self.services.remove(&key);
                 return self.core.unsubscribe(key, now);
             }
-            Operation::Watch { filter, writer } => return self.watch(filter, writer, now),
+            Operation::Watch { filter, writer } => return self.watch(filter, *writer, now),
             Operation::Unwatch(filter, slot) => {
                 if !self.lists.release(&filter, slot) {
                     return; // somebody holds it again
