@@ -75,6 +75,10 @@ const PLAN: &[(&str, &[&str])] = &[
     ),
     ("provider", &["client", "model", "metrics"]),
     ("testing", &["model", "wire"]),
+    (
+        "simulation",
+        &["model", "wire", "session", "directory", "cache", "client"],
+    ),
     // The command: by the public interface alone.
     ("bin", &[]),
 ];

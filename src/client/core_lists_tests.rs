@@ -246,16 +246,17 @@ fn takes(services: usize) -> [Duration; 4] {
     times
 }
 
+/// What a pass may cost the driver, on a machine that does nothing else.
+const LIMIT: Duration = Duration::from_millis(20);
+
 #[test]
-#[ignore = "a figure, for a machine at rest; how often a list is published is counted above"]
-fn a_list_costs_as_much_for_each_service_however_many_there_are() {
-    let services = std::env::var("LISTED_SERVICES").map_or(4_000, |n| n.parse().unwrap());
-    let (few, many) = (takes(services / 16), takes(services));
+#[ignore = "a figure, by the command in CONTRIBUTING.md"]
+fn a_list_of_services_costs_the_driver_little() {
+    let services = std::env::var("LISTED_SERVICES").map_or(5_000, |n| n.parse().unwrap());
     let what = ["told", "told while held", "told again", "a pass of pages"];
-    for (what, (few, many)) in what.iter().zip(few.iter().zip(many)) {
-        println!(
-            "{what}: {} services {few:?}, {services} services {many:?}",
-            services / 16
-        );
+    for (what, took) in what.iter().zip(takes(services)) {
+        println!("{what}: {services} services {took:?}");
+        let limit = LIMIT.mul_f64(services as f64 / 5_000.0);
+        assert!(cfg!(debug_assertions) || took < limit, "{what}: {took:?}");
     }
 }

@@ -107,8 +107,7 @@ impl Client {
             return Err(self.handle.gone());
         }
         let (list, writer) = self.handle.lists.lease(&filter, &self.handle.operations);
-        if let Some(writer) = writer {
-            let writer = Box::new(writer);
+        if let Some(writer) = writer.map(Box::new) {
             self.handle.send(Operation::Watch { filter, writer })?;
         }
         Ok(list)

@@ -287,7 +287,7 @@ impl Client {
                 })
                 .collect();
             let restored =
-                |note| matches!(note, &Note::Restored { ref key } if *key == watched.key);
+                |note: &Note| matches!(note, Note::Restored { key } if *key == watched.key);
             let came = match listed.first() {
                 Some((_, link)) => came.by(*link),
                 None if notes.iter().any(restored) => Came::File,
