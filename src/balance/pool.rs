@@ -14,7 +14,7 @@ use crate::{
         selector::Scope,
         tiers::{Reference, TierRules, shares},
     },
-    directory::{Snapshot, Standing},
+    directory::{Entry, Snapshot, Standing},
     endpoint::Roster,
     model::{Instance, Source},
 };
@@ -27,6 +27,8 @@ pub(super) struct Pool<T> {
     /// How many instances lie within the scope.
     pub(super) len: usize,
     pub(super) past: Arc<Past>,
+    /// The bits of what part of its usual weight is open; 1 if nobody asks.
+    left: AtomicU64,
     /// How often it was found not to have been asked for since the time before.
     pub(super) idle: AtomicU8,
 }
@@ -56,6 +58,8 @@ pub(super) struct Tier<T> {
 pub(super) struct Past {
     /// By tier, which are the same ones each time.
     references: Mutex<Vec<Reference>>,
+    /// Of all tiers together, where metadata is asked for.
+    whole: Mutex<Reference>,
     pub(super) warned: AtomicBool,
     pub(super) cluster_warned: AtomicBool,
 }
@@ -126,6 +130,7 @@ impl<T> Pool<T> {
             len,
             past,
             idle: AtomicU8::new(0),
+            left: AtomicU64::new(1_f64.to_bits()),
         }
     }
 
@@ -137,6 +142,12 @@ impl<T> Pool<T> {
         now: Instant,
         epoch: Instant,
     ) {
+        if self.scope.selects() {
+            let listed = snapshot.entries().iter();
+            let listed = listed.filter(|entry| self.counts(entry));
+            let weight = listed.map(|entry| entry.instance().weight().get()).sum();
+            self.past.whole().observe(weight, now, epoch);
+        }
         if self.tiers.len() == 1 {
             return;
         }
@@ -144,11 +155,7 @@ impl<T> Pool<T> {
         let mut listed = vec![0.0; self.tiers.len()];
         for entry in snapshot.entries() {
             let instance = entry.instance();
-            let counts = match entry.standing() {
-                Standing::OutsideSelection | Standing::Disabled | Standing::GoingOffline => false,
-                _ => self.scope.takes(instance),
-            };
-            if counts {
+            if self.counts(entry) {
                 let weight = instance.weight().get();
                 for_each_tier(rules, &order, instance, |tier| listed[tier] += weight);
             }
@@ -160,6 +167,14 @@ impl<T> Pool<T> {
         }
     }
 
+    /// Whether a listed instance is part of what this usually weighs.
+    fn counts(&self, entry: &Entry) -> bool {
+        match entry.standing() {
+            Standing::OutsideSelection | Standing::Disabled | Standing::GoingOffline => false,
+            _ => self.scope.takes(entry.instance()),
+        }
+    }
+
     /// Sets the tiers' shares, from who is open now. Returns when they may be others without a
     /// change of anything else.
     pub(super) fn weigh<S>(
@@ -168,20 +183,17 @@ impl<T> Pool<T> {
         roster: &Roster<S>,
         now: Instant,
     ) -> Option<Instant> {
+        let mut next = self.weigh_whole(roster, now);
         if let [only] = &*self.tiers {
             only.set_share(1.0, f64::INFINITY);
-            return None;
+            return next;
         }
-        let mut next = None;
         let mut references = self.past.references();
         references.resize_with(self.tiers.len(), Reference::default);
         let tiers = self.tiers.iter().zip(references.iter_mut());
         let weights: Vec<(f64, f64)> = tiers
             .map(|(tier, reference)| {
-                let open = (0..tier.len).filter_map(|at| {
-                    let endpoint = roster.endpoints().get(tier.place(at))?;
-                    endpoint.gate.state().is_open().then(|| endpoint.weight())
-                });
+                let open = tier.open(roster);
                 let expected = tier.cluster.as_deref();
                 let expected = expected.and_then(|c| rules.expected(tier.source, c));
                 let reference = expected.unwrap_or_else(|| {
@@ -189,7 +201,7 @@ impl<T> Pool<T> {
                     next = [next, until].into_iter().flatten().min();
                     highest
                 });
-                (open.sum(), reference)
+                (open, reference)
             })
             .collect();
         drop(references);
@@ -208,6 +220,27 @@ impl<T> Pool<T> {
         next
     }
 
+    /// Sets what is left of its usual weight.
+    fn weigh_whole<S>(&self, roster: &Roster<S>, now: Instant) -> Option<Instant> {
+        if !self.scope.selects() {
+            return None;
+        }
+        let open: f64 = self.tiers.iter().map(|tier| tier.open(roster)).sum();
+        let (usual, until) = self.past.whole().highest(now);
+        let left = match usual > 0.0 && open > 0.0 {
+            true => open / usual,
+            false => f64::from(u8::from(open > 0.0)),
+        };
+        self.left.store(left.to_bits(), Ordering::Relaxed);
+        until
+    }
+
+    /// What part of its usual weight is open.
+    #[inline]
+    pub(super) fn left(&self) -> f64 {
+        f64::from_bits(self.left.load(Ordering::Relaxed))
+    }
+
     /// How many times in a row it was found not to have been asked for.
     pub(super) fn idle(&self) -> u8 {
         self.idle.load(Ordering::Relaxed)
@@ -222,6 +255,15 @@ impl<T> Pool<T> {
 }
 
 impl<T> Tier<T> {
+    /// What its instances weigh that are open now.
+    fn open<S>(&self, roster: &Roster<S>) -> f64 {
+        let open = (0..self.len).filter_map(|at| {
+            let endpoint = roster.endpoints().get(self.place(at))?;
+            endpoint.gate.state().is_open().then(|| endpoint.weight())
+        });
+        open.sum()
+    }
+
     /// Where in the roster the `at`th of the tier is.
     #[inline]
     pub(super) fn place(&self, at: usize) -> usize {
@@ -262,6 +304,10 @@ impl<T> Tier<T> {
 }
 
 impl Past {
+    fn whole(&self) -> std::sync::MutexGuard<'_, Reference> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn references(&self) -> std::sync::MutexGuard<'_, Vec<Reference>> {
         self.references
             .lock()

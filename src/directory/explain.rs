@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
     directory::{Cause, Generation, Mode, Revision, Standing, Status, shared::Shared, view::View},
-    model::{Address, Instance, ServiceKey, Source},
+    model::{Address, Instance, ServiceDetails, ServiceKey, Source},
 };
 
 /// What the directory knows of one address. Displays as a sentence.
@@ -23,6 +23,10 @@ pub struct Explanation {
     nobody: bool,
     /// What probably is the matter while nothing is listed, as [`Subscription::hint`](crate::directory::Subscription::hint).
     pub hint: Option<Arc<str>>,
+    /// What an operator set of the service as a whole, as it was when the registry was asked last: not
+    /// before an earlier explanation or [`Client::service_details`](crate::Client::service_details).
+    /// `None` while that is not known, and for as long as the registry does not say.
+    pub details: Option<Arc<ServiceDetails>>,
     /// The newest instant that the directory was told, to which ages relate.
     pub as_of: Option<Instant>,
     /// Of a merged subscription: what each source knows, the better ones first.
@@ -107,6 +111,7 @@ pub(super) fn explain(shared: &Shared, view: &View, address: &Address) -> Explan
         finding,
         nobody: snapshot.callable_len() == 0,
         hint: state.hint.get(),
+        details: state.details.clone(),
         as_of,
         sources,
     }
@@ -230,6 +235,12 @@ impl fmt::Display for Explanation {
             if told.status != Status::Fresh && !matches!(told.finding, Finding::Unknown) {
                 write!(f, " ({})", told.status)?;
             }
+            if let Some(details) = &told.details {
+                write!(f, "; the service has {details} there")?;
+            }
+        }
+        if let Some(details) = &self.details {
+            write!(f, "; the service has {details}")?;
         }
         self.add_hint(f)
     }

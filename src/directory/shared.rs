@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) sources: Option<Box<[Upstream]>>,
     /// The merged sets that this is a source of.
     heirs: Mutex<Vec<Weak<Self>>>,
+    /// Called when somebody has an instance explained.
+    pub(super) explained: OnceLock<Box<dyn Fn() + Send + Sync>>,
     #[cfg(feature = "metrics")]
     pub(super) told: Mutex<crate::metrics::ServiceMetrics>,
 }
@@ -96,6 +98,7 @@ impl Shared {
             writer: OnceLock::new(),
             sources,
             heirs: Mutex::default(),
+            explained: OnceLock::new(),
             #[cfg(feature = "metrics")]
             told: Mutex::default(),
         })
@@ -157,6 +160,16 @@ impl Shared {
     pub(super) fn tell_writer(&self) {
         if let Some(tell) = self.writer.get() {
             tell();
+        }
+    }
+
+    /// Somebody has an instance explained.
+    pub(super) fn tell_explained(&self) {
+        if let Some(tell) = self.explained.get() {
+            tell();
+        }
+        for upstream in self.sources.iter().flatten() {
+            upstream.shared.tell_explained();
         }
     }
 

@@ -20,7 +20,7 @@ use crate::{
         outbox::{Note, Outbox, Warning},
         view::View,
     },
-    model::{Address, Origin, Rejected},
+    model::{Address, Origin, Rejected, ServiceDetails},
 };
 
 const WARN_EVERY: Duration = Duration::from_secs(60);
@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) stones: Tombstones,
     pub(super) rejected: Vec<Rejected>,
     pub(super) undecodable: Option<Box<str>>,
+    /// What an operator set of the service, as far as that was asked.
+    pub(super) details: Option<Arc<ServiceDetails>>,
     /// How the newest list came.
     pub(super) origin: Option<Origin>,
     /// When the newest list was received, changed or not.
@@ -109,6 +111,7 @@ impl State {
             stones: Tombstones::default(),
             rejected: Vec::new(),
             undecodable: None,
+            details: None,
             origin: None,
             heard_at: None,
             news_at: None,

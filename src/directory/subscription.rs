@@ -14,7 +14,10 @@ use crate::{
         selection::{Rule, Selection},
         shared::Shared,
     },
-    model::{Address, DEFAULT_GROUP, Instance, Origin, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
+    model::{
+        Address, DEFAULT_GROUP, Instance, Origin, PUBLIC_NAMESPACE, ServiceDetails, ServiceKey,
+        ServiceName,
+    },
     sync::Bell,
 };
 
@@ -137,7 +140,13 @@ impl Subscription {
     }
 
     /// What is known of the instance at `address`: why it may be called or not, or why it left.
+    ///
+    /// It has the registry asked for what an operator set of the service as a whole (its protection
+    /// threshold and metadata), in the background and at most every 5 min: the explanations that follow
+    /// show it, if the registry says. [`Client::service_details`](crate::Client::service_details) waits
+    /// for it.
     pub fn explain(&self, address: &Address) -> Explanation {
+        self.handle.shared.tell_explained();
         explain::explain(&self.handle.shared, &self.handle.view, address)
     }
 
@@ -189,6 +198,11 @@ impl Subscription {
         if state.answered && state.listed == 0 {
             state.hint.set(Some(text.into()));
         }
+    }
+
+    /// What the registry said of the service as a whole.
+    pub(crate) fn set_details(&self, details: ServiceDetails) {
+        self.handle.shared.lock().details = Some(Arc::new(details));
     }
 
     /// Where marks on responses go.

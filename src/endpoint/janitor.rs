@@ -217,7 +217,7 @@ impl<S> EndpointSet<S> {
         for endpoint in evicted {
             self.discard(endpoint.slot.take());
         }
-        let mut next = expiry;
+        let mut next = expiry.into_iter().chain(self.judge_rates(now)).min();
         for endpoint in &ailing {
             let due = self.attend(endpoint, now, probes.as_deref_mut());
             next = next.into_iter().chain(due).min();

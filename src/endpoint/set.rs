@@ -151,6 +151,20 @@ impl<S> EndpointSet<S> {
         self.hub.moved.load(Ordering::Relaxed)
     }
 
+    /// Requests that were sent again by policy, those that were not for the budget, tries that were out of
+    /// time, second tries beside a first, and those of them that won.
+    pub(crate) fn tries(&self) -> [u64; 5] {
+        let hub = &self.hub;
+        let counts = [
+            &hub.retries,
+            &hub.over_budget,
+            &hub.late_tries,
+            &hub.hedges,
+            &hub.hedges_won,
+        ];
+        counts.map(|count| count.load(Ordering::Relaxed))
+    }
+
     /// What its endpoints report to.
     #[inline]
     pub(crate) const fn hub(&self) -> &Arc<Hub> {

@@ -20,6 +20,7 @@ impl<S> EndpointSet<S> {
         let hub = self.hub();
         let scans = upkeep.map_or_else(|| told.counts()[6], |upkeep| upkeep.scans());
         let [calls, failures] = counts;
+        let [retries, over_budget, late_tries, hedges, hedges_won] = self.tries();
         let counts: CallCounts = [
             calls,
             failures,
@@ -28,6 +29,11 @@ impl<S> EndpointSet<S> {
             hub.outlier_ejections(),
             hub.restorations(),
             scans,
+            retries,
+            over_budget,
+            late_tries,
+            hedges,
+            hedges_won,
         ];
         told.tell(self.service(), counts, gauges);
     }

@@ -11,6 +11,7 @@ use crate::{
         services::Limits,
     },
     model::ServiceKey,
+    retry::{Hedge, InvalidRetry, Retry},
     transport::{MakeTransport, TransportBuilder},
 };
 
@@ -20,6 +21,9 @@ pub struct HttpBuilder<P: Policy = P2c> {
     registries: Registries,
     limits: Limits,
     transport: MakeTransport,
+    per_try: Option<Duration>,
+    retry: Option<Retry>,
+    hedge: Option<Hedge>,
     balance: Tune<P>,
 }
 
@@ -45,6 +49,9 @@ impl HttpBuilder {
             registries: Registries::new(nacos),
             limits: Limits::default(),
             transport: MakeTransport::default(),
+            per_try: None,
+            retry: None,
+            hedge: None,
             balance: Box::new(|builder| builder),
         }
     }
@@ -72,6 +79,9 @@ impl<P: Policy> HttpBuilder<P> {
             registries: self.registries,
             limits: self.limits,
             transport: self.transport,
+            per_try: self.per_try,
+            retry: self.retry,
+            hedge: self.hedge,
             balance: Box::new(tune),
         }
     }
@@ -140,6 +150,30 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
+    /// For how long one try of a request may last, up to its response's head: one that is out of time is
+    /// given up, its stream reset or its connection closed, and the request goes to another instance if it
+    /// may be sent again. Default: none. [`BalanceBuilder::per_try_timeout`] says all of it. A request's
+    /// [`Deadline`](crate::http::Deadline) is the limit of all its tries together.
+    pub const fn per_try_timeout(mut self, within: Duration) -> Self {
+        self.per_try = Some(within);
+        self
+    }
+
+    /// Sends requests again that an instance had: those that were lost, out of time, or answered 502, 503,
+    /// 504, or 429 with `Retry-After`. Default: none. [`retry`](crate::retry) says all of it. Each service
+    /// has a budget of its own.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Begins a second try at another instance where the first is not answered in time, of requests that may be
+    /// processed twice; the first answer wins. Default: none. [`Hedge`] says all of it.
+    pub const fn hedge(mut self, hedge: Hedge) -> Self {
+        self.hedge = Some(hedge);
+        self
+    }
+
     /// For how long a service stays subscribed to that is not called, has no call in flight and no
     /// [`ServiceClient`](crate::http::ServiceClient). Default: 5 minutes; the next call after that
     /// waits for the registry again. Kept to within a sixty-fourth of it, 1 s at most.
@@ -157,11 +191,35 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
+    /// The same as [`build`](Self::build), unless options contradict each other.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be meant by the options of tries; see [`Retry::check`].
+    pub fn try_build(self) -> Result<Client<P>, InvalidRetry> {
+        if self.per_try.is_some_and(|within| within.is_zero()) {
+            let text = "a per_try_timeout of 0 lets nothing through";
+            return Err(InvalidRetry::new(text));
+        }
+        self.retry.as_ref().map_or(Ok(()), Retry::check)?;
+        Ok(self.build())
+    }
+
     /// Makes the client. Nothing is subscribed to yet.
     pub fn build(self) -> Client<P> {
         let (transport, tune) = (self.transport, self.balance);
+        let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
         let pool = Pool::new(self.registries, self.limits, move |subscription| {
-            let builder = tune(Balance::builder(&subscription));
+            let mut builder = tune(Balance::builder(&subscription));
+            if let Some(within) = per_try {
+                builder = builder.per_try_timeout(within);
+            }
+            if let Some(hedge) = hedge {
+                builder = builder.hedge(hedge);
+            }
+            if let Some(retry) = &retry {
+                builder = builder.retry(retry.with_own_budget());
+            }
             builder.hints_in_extensions().build_http(transport.clone())
         });
         Client::of(pool)

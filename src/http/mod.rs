@@ -58,7 +58,7 @@
 //! request: there was no connection, or the instance refused. That is so for every method, and for
 //! streams too as far as [`Body`] says; each instance is tried once, 10 at most, and after 3
 //! refusals it ends. An instance whose connection failed gets no calls until a probe reaches it. In
-//! every other case the call ends with an [`Error`], which says whether the request
+//! every other case the call ends, unless there is a [`retry`](crate::retry) policy for it, with an [`Error`], which says whether the request
 //! [may have been processed](Error::is_unprocessed). A response is a response whatever its status, but
 //! for 421: each request says whom it means
 //! ([`service`](crate::transport::TransportBuilder::service)), and who is somebody else refuses it so.
@@ -73,7 +73,9 @@
 //! | [`Hints`](crate::balance::Hints) | a hash key, a cluster, metadata to look for, instances to leave out |
 //! | [`ServiceKey`](crate::ServiceKey), [`ServiceName`](crate::ServiceName) | which service it is for |
 //!
-//! There is no total deadline on a request and none on its body: give it one.
+//! There is no total deadline on a request and none on its body: give it one. Within it each try may have a time
+//! of its own ([`HttpBuilder::per_try_timeout`]), and what may be processed twice be sent again
+//! ([`HttpBuilder::retry`]); the [guide](crate::guide#how-long-a-call-waits-and-when-it-is-sent-again) says when.
 //!
 //! # What providers put in metadata
 //!

@@ -5,6 +5,7 @@
 
 mod address;
 mod callee;
+mod details;
 mod filter;
 mod incarnation;
 mod instance;
@@ -22,6 +23,7 @@ pub(crate) use self::service::grouped;
 pub use self::{
     address::{Address, Host, InvalidAddress},
     callee::{Callee, SERVICE_HEADER},
+    details::ServiceDetails,
     filter::ServiceFilter,
     incarnation::{Incarnation, OFFLINE_HEADER, START_TIME},
     instance::{DEFAULT_CLUSTER, Instance},
@@ -34,6 +36,7 @@ pub use self::{
     weight::Weight,
 };
 pub(crate) use self::{
+    filter::MOST_SERVICES,
     own::Interfaces,
     reach::objection,
     service::{group, namespace},
