@@ -5,6 +5,7 @@ use tower::{Layer, load::CompleteOnResponse};
 use crate::{
     balance::{
         Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker, Policy, SlowStart,
+        TrafficSplit,
         core::{Core, Limits, Options},
         lease::Outside,
     },
@@ -290,7 +291,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
 
     /// What the first preferred cluster weighs when it is whole, in place of what was seen of it:
     /// for a caller that may start after a loss. Ignored, with a warning, if it is not a positive
-    /// number, or no cluster is preferred.
+    /// number, or no cluster is preferred. Of a merged subscription it is of the lowest tier.
     #[must_use]
     pub const fn expected_weight(mut self, weight: f64) -> Self {
         self.options.tiers.expected_own = Some(weight);
@@ -308,6 +309,32 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     #[must_use]
     pub const fn slow_start(mut self, slow_start: SlowStart) -> Self {
         self.options.slow_start = Some(slow_start);
+        self
+    }
+
+    /// Divides the calls among instances by their metadata: 5 % to `version=2`, say. Keep a clone of
+    /// `split` to change the shares while it runs. Default: no split, which costs a pick nothing.
+    #[must_use]
+    pub fn split(mut self, split: &TrafficSplit) -> Self {
+        self.options.split = Some(split.clone());
+        self.options.split_by = None;
+        self
+    }
+
+    /// The same with shares that the instances say themselves, in their metadata, where an operator
+    /// changes them in the registry's console: those with one value of `by` (`version`) get what they
+    /// say in `share` (`traffic-percent`), in percent, and those that say nothing what is left. Read
+    /// with each list. What is wrong (no number, shares that do not add up, instances of one version that
+    /// disagree) changes nothing, and one WARN says what it is; see
+    /// [`Shares::of_instances`](crate::balance::Shares::of_instances). Whoever may register an instance
+    /// may say so much of it. In place of [`split`](Self::split), as that is of this. Default: not read.
+    #[must_use]
+    pub fn split_by_metadata(
+        mut self,
+        by: impl Into<Arc<str>>,
+        share: impl Into<Arc<str>>,
+    ) -> Self {
+        self.options.split_by = Some([by.into(), share.into()]);
         self
     }
 
@@ -522,7 +549,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// Call it on a tokio runtime: a small task there makes the pick tables and closes the
     /// connections of evicted instances also when no call passes. Without one both happen at the
     /// next call.
-    pub fn build<M: MakeEndpoint>(self, make: M) -> Balance<M::Service, P, R, C, V, K>
+    pub fn build<M: MakeEndpoint>(mut self, make: M) -> Balance<M::Service, P, R, C, V, K>
     where
         M::Service: Send + Sync + 'static,
         P: Policy,
@@ -530,6 +557,8 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         C: Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
+        let tiers = self.subscription.tiers();
+        self.options.tiers.sources = if tiers.len() > 1 { tiers } else { Vec::new() };
         let attached = self.subscription.attach(|snapshot, quiet| {
             let key = self.subscription.key().clone();
             EndpointSet::open(key, snapshot, quiet, None, self.gated)

@@ -192,6 +192,11 @@ where
         self.call.progress()
     }
 
+    /// The request of a call that has failed, if nobody has seen it.
+    pub(super) fn take_request(self: Pin<&mut Self>) -> Option<Req> {
+        self.project().call.take_request()
+    }
+
     /// A deadline that is ours has passed: gives the call up, which counts against the instance
     /// that has not answered it, where outcomes count.
     pub(crate) fn expire(self: Pin<&mut Self>) {

@@ -223,6 +223,12 @@ where
         self.waiter.waits() && self.rooms.is_empty()
     }
 
+    /// The request of a call that has failed, if nobody has seen it: one that goes out again though it may
+    /// have been seen is none of these.
+    pub(crate) fn take_request(self: Pin<&mut Self>) -> Option<Req> {
+        self.project().request.take()
+    }
+
     /// A deadline that is ours has passed: gives the call up, which counts against the instance
     /// that has not answered it.
     pub(crate) fn expire(self: Pin<&mut Self>) {

@@ -14,6 +14,7 @@ mod call;
 mod choice;
 pub mod classify;
 mod clock;
+mod crowd;
 mod discard;
 mod error;
 mod follow;
@@ -30,6 +31,7 @@ mod outliers;
 mod pick;
 mod probes;
 mod progress;
+mod rates;
 mod room;
 mod roster;
 mod rules;
@@ -67,7 +69,7 @@ pub(crate) use self::{
     clock::now,
     health::{
         machine::Standing,
-        rules::{HealthRules, Outliers},
+        rules::{FailurePercentage, HealthRules, Outliers, SuccessRate},
     },
     helpers::Upkeep,
     latency::{Timing, Usual},

@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::sync::Notify;
 
 use crate::{
     directory::Snapshot,
@@ -22,7 +21,7 @@ use crate::{
         state::State,
     },
     model::{Address, ServiceKey},
-    sync::{Published, Wakers, guarded},
+    sync::{Bell, Published, Wakers, guarded},
 };
 
 /// The endpoints of one consumer of one service.
@@ -59,7 +58,7 @@ impl<S> EndpointSet<S> {
     pub(super) fn new(
         service: ServiceKey,
         snapshot: Arc<Snapshot>,
-        quiet: Arc<Notify>,
+        quiet: Arc<Bell>,
         prefer: Option<Arc<str>>,
         gated: bool,
     ) -> Self {

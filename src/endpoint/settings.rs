@@ -102,6 +102,12 @@ impl Settings {
         self.outliers.get()
     }
 
+    /// Whether calls are counted for their rates.
+    #[inline]
+    pub(crate) fn looks_at_rates(&self) -> bool {
+        self.outliers.get().is_some_and(Outliers::looks_at_rates)
+    }
+
     /// For how long outliers rest and how many there may be, whatever made them so.
     pub(crate) fn outliers(&self) -> &Outliers {
         self.outliers.get().unwrap_or(&DEFAULT_OUTLIERS)

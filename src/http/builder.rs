@@ -3,7 +3,14 @@ use std::{fmt, time::Duration};
 use crate::{
     balance::{Balance, BalanceBuilder, P2c, Policy},
     client,
-    http::{balanced::BuildHttp, client::Client, pool::Pool, services::Limits},
+    directory::Subscription,
+    http::{
+        balanced::BuildHttp,
+        client::Client,
+        pool::{Pool, Registries},
+        services::Limits,
+    },
+    model::ServiceKey,
     retry::{Hedge, InvalidRetry, Retry},
     transport::{MakeTransport, TransportBuilder},
 };
@@ -11,7 +18,7 @@ use crate::{
 /// A [`Client`] to be, and its options.
 #[must_use]
 pub struct HttpBuilder<P: Policy = P2c> {
-    nacos: client::Client,
+    registries: Registries,
     limits: Limits,
     transport: MakeTransport,
     per_try: Option<Duration>,
@@ -39,7 +46,7 @@ impl Client {
 impl HttpBuilder {
     fn new(nacos: client::Client) -> Self {
         Self {
-            nacos,
+            registries: Registries::new(nacos),
             limits: Limits::default(),
             transport: MakeTransport::default(),
             per_try: None,
@@ -69,7 +76,7 @@ impl<P: Policy> HttpBuilder<P> {
         tune: impl Fn(BalanceBuilder) -> BalanceBuilder<P2> + Send + Sync + 'static,
     ) -> HttpBuilder<P2> {
         HttpBuilder {
-            nacos: self.nacos,
+            registries: self.registries,
             limits: self.limits,
             transport: self.transport,
             per_try: self.per_try,
@@ -93,6 +100,53 @@ impl<P: Policy> HttpBuilder<P> {
     /// ```
     pub fn transport(mut self, transport: TransportBuilder) -> Self {
         self.transport = transport.build();
+        self
+    }
+
+    /// Calls services of another registry, or another namespace of the same, by this name:
+    /// `nacos://billing@orders@eu/v1/items` asks `eu` for `orders` in the group `billing`, and
+    /// `nacos://@orders@eu/v1/items` for the one in the default group of `eu`'s client. A
+    /// [`ServiceKey`] in a request's extensions goes to the first registry whose client is of its namespace.
+    /// Addresses without a second `@` go to the client's first registry, as without any by name. A name
+    /// given again stands for the newer client.
+    ///
+    /// ```
+    /// # fn example(nacos: &tower_nacos::Client, nacos_eu: &tower_nacos::Client) {
+    /// use tower_nacos::http;
+    ///
+    /// let http = http::Client::builder(nacos).registry("eu", nacos_eu).build();
+    /// let item = http.get("nacos://billing@orders@eu/v1/items/7");
+    /// # }
+    /// ```
+    pub fn registry(mut self, name: impl Into<Box<str>>, nacos: &client::Client) -> Self {
+        self.registries.add(name.into(), nacos.clone());
+        self
+    }
+
+    /// Sets what is called for a service that an address names without a registry: one of another
+    /// registry or group, or several [merged](Subscription::merge). Run once for each service as it is first
+    /// called, with its name as this client reads it; must not block, nor call by this client. Default: the first registry's service of that
+    /// name.
+    ///
+    /// ```
+    /// # fn example(nacos: &tower_nacos::Client, nacos_eu: tower_nacos::Client) {
+    /// use tower_nacos::{Subscription, http};
+    ///
+    /// let near = nacos.clone();
+    /// let http = http::Client::builder(nacos)
+    ///     .subscribe_by(move |service| {
+    ///         let here = near.subscribe_lazy(service.service().clone())?;
+    ///         let there = nacos_eu.subscribe_lazy(service.service().clone())?;
+    ///         Ok(Subscription::merge([(here, 0), (there, 1)]))
+    ///     })
+    ///     .build();
+    /// # }
+    /// ```
+    pub fn subscribe_by(
+        mut self,
+        rule: impl Fn(&ServiceKey) -> Result<Subscription, client::RequestError> + Send + Sync + 'static,
+    ) -> Self {
+        self.registries.rule = Some(Box::new(rule));
         self
     }
 
@@ -128,7 +182,7 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
-    /// How many services it is subscribed to at most, so that addresses that somebody else makes
+    /// How many services of each registry it is subscribed to at most, so that addresses that somebody else makes
     /// up cannot fill the registry. One more takes the place of the service that was unused
     /// longest, if that was for 10 s and longer; else the call fails with an error that
     /// [`is_too_many_services`](crate::http::Error::is_too_many_services). Default: 1,024.
@@ -155,7 +209,7 @@ impl<P: Policy> HttpBuilder<P> {
     pub fn build(self) -> Client<P> {
         let (transport, tune) = (self.transport, self.balance);
         let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
-        let pool = Pool::new(&self.nacos, self.limits, move |subscription| {
+        let pool = Pool::new(self.registries, self.limits, move |subscription| {
             let mut builder = tune(Balance::builder(&subscription));
             if let Some(within) = per_try {
                 builder = builder.per_try_timeout(within);
@@ -175,7 +229,7 @@ impl<P: Policy> HttpBuilder<P> {
 impl<P: Policy> fmt::Debug for HttpBuilder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpBuilder")
-            .field("nacos", &self.nacos)
+            .field("registries", &self.registries)
             .field("limits", &self.limits)
             .field("transport", &self.transport)
             .finish_non_exhaustive()

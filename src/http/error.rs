@@ -209,7 +209,8 @@ impl fmt::Display for Error {
             Kind::Namespace { asked, own } => write!(
                 f,
                 "the request is for a service in namespace {asked}, and this client's registry \
-                 connection is in {own}: a client has one namespace, take another client for it"
+                 connection is in {own}: a client has one namespace, give another one with \
+                 HttpBuilder::registry"
             ),
             Kind::TooManyServices { service, most } => write!(
                 f,

@@ -1,4 +1,4 @@
-//! HTTP by the names of services: `nacos://[group@]service/path`.
+//! HTTP by the names of services: `nacos://[group@]service/path`, `nacos://[group]@service@registry/path`.
 //!
 //! [`Client`] calls any number of services over connections of its own, and keeps all promises of
 //! this crate; [`ResolveLayer`] puts addresses in place of names over another HTTP client, and
@@ -40,10 +40,11 @@
 //! |---|---|
 //! | `nacos://orders/v1/items?x=1` | `orders` in the default group of the registry's client |
 //! | `nacos://billing@orders/v1/items` | `orders` in the group `billing` |
+//! | `nacos://billing@orders@eu/v1/items` | the same in the registry that was given as `eu` ([`HttpBuilder::registry`]); `nacos://@orders@eu/…` for its client's default group |
 //! | any path, and a [`ServiceKey`](crate::ServiceKey) or [`ServiceName`](crate::ServiceName) in the request's extensions | that service, whatever the address says |
 //! | [`client.service("billing@@orders")`](Client::service), then paths | the same, for names that no address can hold: Dubbo's `providers:com.x.Greeter:1.0:`, say |
 //!
-//! The namespace is the registry client's. Names are compared as they are written, case included.
+//! The namespace is the registry client's; a `ServiceKey` of another goes to the registry whose client is in that. Names are compared as they are written, case included.
 //! A port is an error, since the registry says where each instance listens, and so is any other
 //! scheme: a fixed address is called by any HTTP client. An instance is asked for the path and
 //! query with its own `ip:port` as `Host`, unless the request has that header.

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     endpoint::MakeEndpoint,
-    model::{Instance, ServiceKey},
+    model::{Instance, ServiceKey, Source},
     retry::Retry,
     transport::{
         dial::{
@@ -376,6 +376,14 @@ impl MakeTransport {
         self
     }
 
+    /// What the instance's provider may know the service as.
+    fn service_of(&self, instance: &Instance) -> Option<ServiceKey> {
+        let settings = &self.settings;
+        let merged = || instance.source().and_then(Source::named);
+        let service = settings.service.as_ref().or_else(merged);
+        service.filter(|_| !settings.hides_service).cloned()
+    }
+
     /// Attempts say how long they may last.
     pub(crate) fn limiting(mut self, limit: Option<TryLimit>) -> Self {
         if limit.is_some() {
@@ -395,6 +403,7 @@ impl MakeTransport {
         Plan {
             instance: instance.address().clone(),
             target,
+            service: self.service_of(instance),
             settings: Arc::clone(&self.settings),
         }
     }
@@ -418,7 +427,8 @@ impl MakeEndpoint for MakeTransport {
     }
 
     fn is_stale(&self, transport: &Transport, instance: &Instance) -> bool {
-        *transport.target() != self.plan(instance).target
+        let plan = self.plan(instance);
+        *transport.target() != plan.target || transport.service() != plan.service.as_ref()
     }
 
     fn is_eager(&self) -> bool {

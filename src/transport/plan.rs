@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Plan {
     pub(super) instance: Address,
     pub(super) target: Result<Target, String>,
+    /// The service that each request says it means.
+    pub(super) service: Option<ServiceKey>,
     pub(super) settings: Arc<Settings>,
 }
 
@@ -28,7 +30,7 @@ pub(super) struct Settings {
     pub(super) max_in_flight: Option<usize>,
     /// Whether a balancer takes back what finds an instance full.
     pub(super) balanced: bool,
-    /// The service that each request says it means.
+    /// The service that each request says it means, whatever an instance's source says.
     pub(super) service: Option<ServiceKey>,
     pub(super) hides_service: bool,
     pub(super) try_limit: Option<TryLimit>,
@@ -43,8 +45,9 @@ impl Plan {
             Err(_) => &self.instance,
         });
         // As it is listed, whatever port is dialled: that is what a provider registers.
-        let service = settings.service.clone().filter(|_| !settings.hides_service);
-        let callee = service.map(|service| Callee::new(service, self.instance.clone()));
+        let callee = self
+            .service
+            .map(|service| Callee::new(service, self.instance.clone()));
         let peer = Peer {
             named: named.telling(callee.as_ref()).limited(settings.try_limit),
             secure: self.target.as_ref().is_ok_and(|target| target.tls),
