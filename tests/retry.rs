@@ -22,8 +22,8 @@ use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tower_nacos::{
     Balance, Instance, Subscription,
-    balance::{BalanceBuilder, P2c, WeightedRandom, WeightedRoundRobin},
-    endpoint::{NeverRecover, Replaying, Unclassified, WithAgain},
+    balance::{BalanceBuilder, Outliers, P2c, WeightedRandom, WeightedRoundRobin},
+    endpoint::{NeverRecover, Outcome, Replaying, Unclassified, WithAgain},
     retry::{Again, Retry},
 };
 
@@ -401,5 +401,83 @@ async fn a_failure_when_the_time_is_over_is_a_late_try() {
         let error = balance.clone().oneshot(3).await.unwrap_err();
         assert_eq!(error.is_try_timed_out(), late, "{error}");
         assert_eq!(balance.counters().try_timeouts, u64::from(late));
+    }
+}
+
+/// tower's own retry layer with three tries, around a balancer without a policy.
+#[derive(Clone)]
+struct Stock(u32);
+
+impl tower::retry::Policy<u32, Answer, tower_nacos::endpoint::CallError> for Stock {
+    type Future = std::future::Ready<()>;
+
+    fn retry(
+        &mut self,
+        _: &mut u32,
+        result: &mut Result<Answer, tower_nacos::endpoint::CallError>,
+    ) -> Option<Self::Future> {
+        let again = self.0 > 0 && matches!(result, Ok(503));
+        self.0 = self.0.saturating_sub(u32::from(again));
+        again.then(|| std::future::ready(()))
+    }
+
+    fn clone_request(&mut self, request: &u32) -> Option<u32> {
+        Some(*request)
+    }
+}
+
+/// Beside it: what a service of three gets, and how many calls are answered, when one instance fails and when all
+/// do. A budget costs answers where a third of all fails for long; that is what ejecting outliers is for.
+#[tokio::test(start_paused = true)]
+async fn beside_tower_s_own_layer_the_load_is_bounded_and_outliers_do_the_rest() {
+    const CALLS: usize = 3_000;
+    let [good, bad] = [200, 503].map(|answer| Instances::new(move |_, _| answer));
+    let make = |failing: usize| {
+        let (good, bad) = (good.maker(), bad.maker());
+        move |instance: &Instance| match instance.address().to_string()[7..8].parse::<usize>() {
+            Ok(number) if number <= failing => bad(instance),
+            _ => good(instance),
+        }
+    };
+    let builder = || Balance::builder(&orders(3)).policy(WeightedRandom::default());
+    let outcomes = |result: Result<&Answer, &Infallible>| match result {
+        Ok(503) => Outcome::Failure,
+        _ => Outcome::Success,
+    };
+    for failing in [1, 3] {
+        let ours = builder()
+            .outliers(Outliers::new(), outcomes)
+            .retry(Retry::new())
+            .replay(replay as fn(&u32) -> Option<u32>)
+            .again(again as fn(Result<&Answer, &Infallible>) -> Again)
+            .build(make(failing));
+        let stock = tower::retry::Retry::new(Stock(2), builder().build(make(failing)));
+        let mut results = Vec::new();
+        for with_policy in [true, false] {
+            let before = good.tries() + bad.tries();
+            let mut answered = 0;
+            for _ in 0..CALLS {
+                let answer = match with_policy {
+                    true => ours.clone().oneshot(2).await,
+                    false => stock.clone().oneshot(2).await,
+                };
+                answered += usize::from(answer.unwrap() == 200);
+            }
+            let load = (good.tries() + bad.tries() - before) as f64 / CALLS as f64;
+            results.push((answered as f64 / CALLS as f64, load));
+        }
+        println!("{failing} of 3 fail, (answered, load): ours and tower's {results:?}");
+        let [(answered, load), (answered_by_stock, load_by_stock)] = results[..] else {
+            unreachable!("two were counted")
+        };
+        assert!((1.0..=1.2).contains(&load), "{load}");
+        if failing == 1 {
+            assert!(
+                answered > 0.995 && answered > answered_by_stock,
+                "{answered}"
+            );
+        } else {
+            assert!((2.99..=3.0).contains(&load_by_stock), "{load_by_stock}");
+        }
     }
 }

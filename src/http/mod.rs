@@ -71,6 +71,7 @@
 //! |---|---|
 //! | [`Deadline`] | until when its response's head is waited for |
 //! | [`Hints`](crate::balance::Hints) | a hash key, a cluster, metadata to look for, instances to leave out |
+//! | [`Idempotent`](crate::transport::Idempotent) | that it may be processed twice, whatever its method |
 //! | [`ServiceKey`](crate::ServiceKey), [`ServiceName`](crate::ServiceName) | which service it is for |
 //!
 //! There is no total deadline on a request and none on its body: give it one. Within it each try may have a time
