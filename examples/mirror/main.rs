@@ -2,8 +2,8 @@
 //! `cargo run --example mirror -- FROM TO [FILTER…]`, until Ctrl-C or SIGTERM.
 //!
 //! `FROM` and `TO` are `host:8848` or URLs as `Client::from_url` reads them, with login and namespace:
-//! `nacos://user:password@old:8848/dev`. A `FILTER` is a group or `group@@name`, each with `*` at its
-//! ends: `shop`, `shop@@order-*`. Without one it is everything, which servers before 3.0 cannot list;
+//! `nacos://user:password@old:8848/dev`. A `FILTER` is a group or `group@name`, each with `*` at its
+//! ends: `shop`, `shop@order-*`. Without one it is everything, which servers before 3.0 cannot list;
 //! name their groups one by one.
 //!
 //! Without arguments it shows itself on two registries of its own, and ends with a line that begins

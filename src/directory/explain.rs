@@ -197,7 +197,7 @@ impl fmt::Display for Explanation {
             write!(f, "; {}", self.status)?;
         }
         f.write_str(")")?;
-        if let Some(details) = &self.details {
+        if let Some(details) = self.details.as_ref().filter(|details| !details.is_unset()) {
             write!(f, "; the service has {details}")?;
         }
         self.add_hint(f)
