@@ -20,6 +20,11 @@
 //! would look after it. Two mirrors beside each other publish the same twice, and Nacos lists it
 //! until both are gone; that is how one is replaced, or two are kept for safety.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program spawns tasks and reads the clock"
+)]
+
 mod arguments;
 mod demonstration;
 mod mirror;
@@ -32,6 +37,9 @@ use tracing::{info, warn};
 
 use arguments::{name_of, read_filter};
 use mirror::Mirror;
+
+/// How long after a refusal, or no answer, the target is told again.
+const RETRY: Duration = Duration::from_secs(10);
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -63,7 +71,7 @@ async fn mirror(
     let (source, target) = (connect(from).await?, connect(to).await?);
     let origin = name_of(from);
     info!("mirrors {origin} in {}", name_of(to));
-    let mirror = Mirror::new(source.clone(), target.clone(), origin);
+    let mirror = Mirror::new(source.clone(), target.clone(), origin, RETRY);
     let result = mirror.run(&filters, stop).await;
     info!("takes back what it mirrored");
     const DEADLINE: Duration = Duration::from_secs(5);

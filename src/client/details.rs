@@ -240,11 +240,11 @@ impl From<Told<'_>> for ServiceDetails {
             };
             (key.into_owned(), value)
         });
-        let mut details = Self::default();
-        details.metadata = pairs.collect::<Metadata>();
-        details.protection_threshold = told.protect_threshold.filter(|share| share.is_finite());
-        details.ephemeral = told.ephemeral;
-        details
+        Self {
+            protection_threshold: told.protect_threshold.filter(|share| share.is_finite()),
+            metadata: pairs.collect::<Metadata>(),
+            ephemeral: told.ephemeral,
+        }
     }
 }
 
