@@ -152,7 +152,10 @@ async fn of_nacos_2_2_4() {
     let details = soon("details", client.service_details("unset")).await;
     let details = details.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(details.protection_threshold, Some(0.0));
-    assert!(details.metadata.is_empty() && details.ephemeral.is_none());
+    assert!(details.is_unset() && details.ephemeral.is_none());
+    let orders = soon("subscribe", client.subscribe("unset")).await.unwrap();
+    let text = explained(&orders).await.to_string();
+    assert!(!text.contains("threshold"), "nothing to say: {text}");
 }
 
 /// With logins, whoever looks needs a token, and the client has one.

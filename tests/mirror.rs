@@ -67,7 +67,7 @@ async fn mirror(from: &str, to: &str, origin: &str) -> Running {
     };
     let (from, to) = (connect(from).await, connect(to).await);
     let (stop, stopped) = oneshot::channel();
-    let mirror = Mirror::new(from.clone(), to.clone(), origin).retry(Duration::from_millis(100));
+    let mirror = Mirror::new(from.clone(), to.clone(), origin, Duration::from_millis(100));
     let task = tokio::spawn(async move {
         let stop = async { drop(stopped.await) };
         mirror.run(&[ServiceFilter::group("shop")], stop).await

@@ -9,10 +9,13 @@ pub(crate) fn name_of(server: &str) -> &str {
     server.split(['?', '#']).next().unwrap_or(server)
 }
 
-/// `group`, or `group@@name`.
+/// `group`, or `group@name`, or the same with two @ as Nacos has it.
 pub(crate) fn read_filter(text: &str) -> ServiceFilter {
-    match text.split_once("@@") {
-        Some((group, name)) => ServiceFilter::group(group).name(name),
+    match text.split_once('@') {
+        Some((group, name)) => {
+            let name = name.strip_prefix('@').unwrap_or(name);
+            ServiceFilter::group(group).name(name)
+        }
         None => ServiceFilter::group(text),
     }
 }
@@ -42,7 +45,9 @@ mod tests {
     #[test]
     fn a_filter_is_a_group_or_a_group_and_a_name() {
         let orders = ServiceFilter::group("shop").name("order-*");
-        assert_eq!(read_filter("shop@@order-*"), orders);
+        for text in ["shop@order-*", "shop@@order-*"] {
+            assert_eq!(read_filter(text), orders);
+        }
         assert_eq!(read_filter("shop"), ServiceFilter::group("shop"));
     }
 }

@@ -102,7 +102,7 @@ async fn mirror(
     stop: oneshot::Receiver<()>,
 ) -> Result<(), Error> {
     let (from, to) = (Client::connect(from).await?, Client::connect(to).await?);
-    let mirror = Mirror::new(from, to.clone(), origin).retry(Duration::from_millis(500));
+    let mirror = Mirror::new(from, to.clone(), origin, crate::RETRY);
     let filters = [ServiceFilter::namespace()];
     let stop = async { drop(stop.await) };
     mirror.run(&filters, stop).await?;

@@ -2,8 +2,8 @@
 //! `cargo run --example mirror -- FROM TO [FILTER…]`, until Ctrl-C or SIGTERM.
 //!
 //! `FROM` and `TO` are `host:8848` or URLs as `Client::from_url` reads them, with login and namespace:
-//! `nacos://user:password@old:8848/dev`. A `FILTER` is a group or `group@@name`, each with `*` at its
-//! ends: `shop`, `shop@@order-*`. Without one it is everything, which servers before 3.0 cannot list;
+//! `nacos://user:password@old:8848/dev`. A `FILTER` is a group or `group@name`, each with `*` at its
+//! ends: `shop`, `shop@order-*`. Without one it is everything, which servers before 3.0 cannot list;
 //! name their groups one by one.
 //!
 //! Without arguments it shows itself on two registries of its own, and ends with a line that begins
@@ -22,7 +22,7 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "a program owns its tasks and reads the clock"
+    reason = "a program spawns tasks and reads the clock"
 )]
 
 mod arguments;
@@ -37,6 +37,9 @@ use tracing::{info, warn};
 
 use arguments::{name_of, read_filter};
 use mirror::Mirror;
+
+/// How long after a refusal, or no answer, the target is told again.
+const RETRY: Duration = Duration::from_secs(10);
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -68,7 +71,7 @@ async fn mirror(
     let (source, target) = (connect(from).await?, connect(to).await?);
     let origin = name_of(from);
     info!("mirrors {origin} in {}", name_of(to));
-    let mirror = Mirror::new(source.clone(), target.clone(), origin);
+    let mirror = Mirror::new(source.clone(), target.clone(), origin, RETRY);
     let result = mirror.run(&filters, stop).await;
     info!("takes back what it mirrored");
     const DEADLINE: Duration = Duration::from_secs(5);

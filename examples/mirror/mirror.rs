@@ -29,9 +29,6 @@ const SERVICES: usize = 10_000;
 /// How many services the target is told of at once.
 const AT_ONCE: usize = 16;
 
-/// How long after a refusal, or no answer, the target is told again.
-pub(crate) const RETRY: Duration = Duration::from_secs(10);
-
 /// A one-way mirror: whom callers of the source may call, callers of the target may, too.
 pub(crate) struct Mirror {
     from: Client,
@@ -57,7 +54,13 @@ struct Published {
 
 impl Mirror {
     /// Mirrors services of `from` in `to`. `origin` names the former: what is mirrored is marked by it.
-    pub(crate) fn new(from: Client, to: Client, origin: impl Into<String>) -> Self {
+    /// What the target refuses, or does not answer, is told again after `retry`.
+    pub(crate) fn new(
+        from: Client,
+        to: Client,
+        origin: impl Into<String>,
+        retry: Duration,
+    ) -> Self {
         Self {
             from,
             to,
@@ -66,15 +69,9 @@ impl Mirror {
             changed: BTreeSet::new(),
             targets: SelectAll::new(),
             publishing: FuturesUnordered::new(),
-            retry: RETRY,
+            retry,
             retries: VecDeque::new(),
         }
-    }
-
-    /// Sets how long after a refusal, or no answer, the target is told again.
-    pub(crate) const fn retry(mut self, after: Duration) -> Self {
-        self.retry = after;
-        self
     }
 
     /// Mirrors what the filters take until `stop`. What it registered stays until its client to the

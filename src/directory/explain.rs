@@ -235,11 +235,11 @@ impl fmt::Display for Explanation {
             if told.status != Status::Fresh && !matches!(told.finding, Finding::Unknown) {
                 write!(f, " ({})", told.status)?;
             }
-            if let Some(details) = &told.details {
+            if let Some(details) = told.details.as_ref().filter(|details| !details.is_unset()) {
                 write!(f, "; the service has {details} there")?;
             }
         }
-        if let Some(details) = &self.details {
+        if let Some(details) = self.details.as_ref().filter(|details| !details.is_unset()) {
             write!(f, "; the service has {details}")?;
         }
         self.add_hint(f)

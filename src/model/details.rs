@@ -15,6 +15,13 @@ pub struct ServiceDetails {
     pub ephemeral: Option<bool>,
 }
 
+impl ServiceDetails {
+    /// Whether nothing is set, as far as the server says: threshold 0 and no metadata.
+    pub fn is_unset(&self) -> bool {
+        self.protection_threshold.unwrap_or_default() == 0.0 && self.metadata.is_empty()
+    }
+}
+
 impl fmt::Display for ServiceDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.protection_threshold {
