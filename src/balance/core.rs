@@ -474,12 +474,24 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
 
     pub(super) fn counters(&self) -> Counters {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let [
+            retries,
+            retries_over_budget,
+            try_timeouts,
+            hedges,
+            hedges_won,
+        ] = self.set().tries();
         Counters {
             picks_out_of_range: read(&self.faults.out_of_range),
             policy_panics: read(&self.faults.panics),
             scans: read(&self.faults.scans),
             calls_after_evict: self.set().calls_after_eviction(),
             moved: self.set().moved(),
+            retries,
+            retries_over_budget,
+            try_timeouts,
+            hedges,
+            hedges_won,
             ejections: self.set().hub().ejections(),
             outlier_ejections: self.set().hub().outlier_ejections(),
             panics: self.set().hub().panics(),

@@ -9,7 +9,7 @@ use crate::{
         table::Table,
     },
     directory, endpoint,
-    model::Address,
+    model::{Address, Source},
 };
 
 /// Why a balancer picks an instance or does not. Displays as a sentence.
@@ -23,7 +23,8 @@ pub struct Explanation {
     /// Its share of the calls that ask for nothing, by the weights of all that can be picked and by
     /// what [`split`](crate::balance::BalanceBuilder::split) says, from 0 to 1; 0 if it cannot.
     pub share: f64,
-    /// The cluster that it is picked for, if clusters are preferred.
+    /// The cluster and the sources' tier that it is picked for, if clusters are preferred or the sources
+    /// of a merged subscription have several tiers.
     pub tier: Option<TierShare>,
     /// What part of its weight it has while it warms up; see
     /// [`SlowStart`](crate::balance::SlowStart).
@@ -63,6 +64,13 @@ pub enum Pickable {
     OtherCluster {
         /// The first of those that do; `None` for those that are not preferred.
         taken_by: Option<Arc<str>>,
+    },
+    /// It would, but sources of a lower tier take all calls. It is called when they cannot. See
+    /// [`Subscription::merge`](crate::Subscription::merge).
+    #[non_exhaustive]
+    OtherTier {
+        /// The first of those that do.
+        taken_by: u8,
     },
     /// It lost a connection with a call on it, and a dial is to tell what that means. Calls that
     /// have nobody else wait for that.
@@ -115,6 +123,8 @@ pub struct TierShare {
     pub cluster: Option<Arc<str>>,
     /// What part of all calls it gets now, from 0 to 1.
     pub share: f64,
+    /// The tier of the sources that it is of; `None` where there are none, or all have one.
+    pub source: Option<u8>,
 }
 
 /// Where an instance stands in a balancer's table.
@@ -122,7 +132,10 @@ struct Standing {
     share: f64,
     part: f64,
     tiers: Vec<TierShare>,
+    /// The first tier that gets any.
     first: Option<TierShare>,
+    /// Which sources' tier it is in.
+    source: Option<u8>,
 }
 
 pub(super) fn explain<S, P: Policy, R, C, V>(
@@ -188,8 +201,13 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         explanation.warmth = (standing.part < 1.0).then_some(standing.part);
         let nothing = standing.tiers.iter().all(|tier| tier.share == 0.0);
         if let (true, Some(first)) = (nothing, standing.first) {
-            explanation.verdict = Pickable::OtherCluster {
-                taken_by: first.cluster,
+            explanation.verdict = match first.source {
+                Some(taken_by) if standing.source != first.source => {
+                    Pickable::OtherTier { taken_by }
+                }
+                _ => Pickable::OtherCluster {
+                    taken_by: first.cluster,
+                },
             };
         }
         let tiers = standing.tiers.into_iter();
@@ -214,6 +232,7 @@ fn standing<S, P: Policy, R, C, V>(
     let told = |tier: &Tier<P::Table>| TierShare {
         cluster: tier.cluster.clone(),
         share: tier.share(),
+        source: tier.source,
     };
     let several = tiers.len() > 1;
     let mut standing = Standing {
@@ -221,6 +240,7 @@ fn standing<S, P: Policy, R, C, V>(
         part: candidate.weight() / candidate.instance().weight().get(),
         tiers: Vec::new(),
         first: tiers.iter().find(|t| several && t.share() > 0.0).map(told),
+        source: candidate.instance().source().map(Source::tier),
     };
     standing.share = share_in(&table.base, place, table);
     if several {
@@ -334,6 +354,9 @@ impl fmt::Display for Explanation {
                     None => f.write_str("other clusters take all calls")?,
                 }
             }
+            Pickable::OtherTier { taken_by } => {
+                write!(f, "not picked: sources of tier {taken_by} take all calls")?;
+            }
             Pickable::Suspect => {
                 f.write_str("not picked: it lost a connection, and a dial finds out why")?;
             }
@@ -351,9 +374,13 @@ impl fmt::Display for Explanation {
             Pickable::NoShare => f.write_str("not picked: the traffic split gives it nothing")?,
         }
         if let (Pickable::Yes, Some(tier)) = (&self.verdict, &self.tier) {
-            match &tier.cluster {
-                Some(cluster) => write!(f, "; cluster {cluster} gets")?,
-                None => f.write_str("; the clusters that are not preferred get")?,
+            match (&tier.cluster, tier.source) {
+                (Some(cluster), None) => write!(f, "; cluster {cluster} gets")?,
+                (Some(cluster), Some(tier)) => {
+                    write!(f, "; cluster {cluster} of tier {tier} gets")?
+                }
+                (None, None) => f.write_str("; the clusters that are not preferred get")?,
+                (None, Some(tier)) => write!(f, "; tier {tier} gets")?,
             }
             write!(f, " {:.1} % of the calls", tier.share * 100.0)?;
         }

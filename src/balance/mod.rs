@@ -75,6 +75,7 @@ mod policy;
 mod pool;
 mod random;
 mod round_robin;
+mod second;
 mod selector;
 mod service;
 mod shares;

@@ -16,13 +16,13 @@ use crate::{
     },
     directory::{Entry, Snapshot, Standing},
     endpoint::Roster,
-    model::Instance,
+    model::{Instance, Source},
 };
 
 /// The instances of a roster that lie within a scope, tier by tier, and the policy's table of each.
 pub(super) struct Pool<T> {
     pub(super) scope: Scope,
-    /// In order; at least one. Without preferred clusters the only one.
+    /// In order; at least one. Without preferred clusters and tiers of sources the only one.
     pub(super) tiers: Box<[Tier<T>]>,
     /// How many instances lie within the scope.
     pub(super) len: usize,
@@ -33,8 +33,11 @@ pub(super) struct Pool<T> {
     pub(super) idle: AtomicU8,
 }
 
-/// The instances of a pool that are in one cluster, or in none of those that are preferred.
+/// The instances of a pool that are in one cluster, or in none of those that are preferred, of the
+/// sources of one tier.
 pub(super) struct Tier<T> {
+    /// `None` where sources have no tiers.
+    pub(super) source: Option<u8>,
     /// `None`: the rest.
     pub(super) cluster: Option<Arc<str>>,
     /// Their places in the roster; `None` if it is all of them.
@@ -72,11 +75,11 @@ impl<T> Pool<T> {
         mut fault: impl FnMut(),
     ) -> Self {
         let order = rules.order(scope.cluster.as_ref());
-        let mut tiers: Vec<(Option<Arc<str>>, Vec<u32>)> = order
-            .iter()
-            .map(|cluster| (Some(Arc::clone(cluster)), Vec::new()))
-            .chain([(None, Vec::new())])
-            .collect();
+        let clusters = || order.iter().map(|c| Some(Arc::clone(c))).chain([None]);
+        let of = |source| clusters().map(move |cluster| (source, cluster));
+        let names: Vec<_> = rules.sources().flat_map(of).collect();
+        let mut places: Vec<Vec<u32>> = vec![Vec::new(); names.len()];
+        let only = names.len() == 1;
         let mut len = 0;
         for (at, candidate) in candidates.iter().enumerate() {
             let instance = candidate.instance();
@@ -84,39 +87,43 @@ impl<T> Pool<T> {
                 continue;
             }
             len += 1;
-            for_each_tier(&order, instance, |tier| tiers[tier].1.push(at as u32));
+            for_each_tier(rules, &order, instance, |tier| places[tier].push(at as u32));
         }
-        let tiers = tiers.into_iter().map(|(cluster, places)| {
-            let all = places.len() == candidates.len();
-            let len = places.len();
-            let of_tier: Vec<Candidate>;
-            let members = if all {
-                candidates
-            } else {
-                let places = places.iter();
-                of_tier = places.map(|at| candidates[*at as usize].clone()).collect();
-                &of_tier
-            };
-            let changed = |c: &Candidate| c.weight() != c.instance().weight().get();
-            let weights = members
-                .iter()
-                .any(changed)
-                .then(|| members.iter().map(Candidate::weight).collect());
-            let built = (len > 0 || order.is_empty())
-                .then(|| catch_unwind(AssertUnwindSafe(|| policy.build(members))));
-            if matches!(built, Some(Err(_))) {
-                fault();
-            }
-            Tier {
-                cluster,
-                places: (!all).then(|| places.into()),
-                weights,
-                table: built.and_then(Result::ok),
-                len,
-                share: AtomicU64::new(0),
-                up_to: AtomicU64::new(0),
-            }
-        });
+        let tiers = names
+            .into_iter()
+            .zip(places)
+            .map(|((source, cluster), places)| {
+                let all = places.len() == candidates.len();
+                let len = places.len();
+                let of_tier: Vec<Candidate>;
+                let members = if all {
+                    candidates
+                } else {
+                    let places = places.iter();
+                    of_tier = places.map(|at| candidates[*at as usize].clone()).collect();
+                    &of_tier
+                };
+                let changed = |c: &Candidate| c.weight() != c.instance().weight().get();
+                let weights = members
+                    .iter()
+                    .any(changed)
+                    .then(|| members.iter().map(Candidate::weight).collect());
+                let built = (len > 0 || only)
+                    .then(|| catch_unwind(AssertUnwindSafe(|| policy.build(members))));
+                if matches!(built, Some(Err(_))) {
+                    fault();
+                }
+                Tier {
+                    source,
+                    cluster,
+                    places: (!all).then(|| places.into()),
+                    weights,
+                    table: built.and_then(Result::ok),
+                    len,
+                    share: AtomicU64::new(0),
+                    up_to: AtomicU64::new(0),
+                }
+            });
         Self {
             tiers: tiers.collect(),
             scope,
@@ -150,7 +157,7 @@ impl<T> Pool<T> {
             let instance = entry.instance();
             if self.counts(entry) {
                 let weight = instance.weight().get();
-                for_each_tier(&order, instance, |tier| listed[tier] += weight);
+                for_each_tier(rules, &order, instance, |tier| listed[tier] += weight);
             }
         }
         let mut references = self.past.references();
@@ -187,7 +194,8 @@ impl<T> Pool<T> {
         let weights: Vec<(f64, f64)> = tiers
             .map(|(tier, reference)| {
                 let open = tier.open(roster);
-                let expected = tier.cluster.as_deref().and_then(|c| rules.expected(c));
+                let expected = tier.cluster.as_deref();
+                let expected = expected.and_then(|c| rules.expected(tier.source, c));
                 let reference = expected.unwrap_or_else(|| {
                     let (highest, until) = reference.highest(now);
                     next = [next, until].into_iter().flatten().min();
@@ -307,16 +315,26 @@ impl Past {
     }
 }
 
-/// The tiers that an instance is in: each whose cluster lists it, or else the last, the rest.
-fn for_each_tier(order: &[&Arc<str>], instance: &Instance, mut then: impl FnMut(usize)) {
+/// The tiers that an instance is in: of those of its source each whose cluster lists it, or else the
+/// last, the rest.
+fn for_each_tier(
+    rules: &TierRules,
+    order: &[&Arc<str>],
+    instance: &Instance,
+    mut then: impl FnMut(usize),
+) {
+    let source = instance.source().map(Source::tier);
+    let sources = &rules.sources;
+    let source = source.and_then(|tier| sources.binary_search(&tier).ok());
+    let from = source.unwrap_or(0) * (order.len() + 1);
     let mut rest = true;
     for (tier, cluster) in order.iter().enumerate() {
         if instance.is_in_cluster(cluster) {
-            then(tier);
+            then(from + tier);
             rest = false;
         }
     }
     if rest {
-        then(order.len());
+        then(from + order.len());
     }
 }

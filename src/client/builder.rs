@@ -21,6 +21,7 @@ use super::{
     cached::Cached,
     client::Client,
     credentials::{Credentials, Identity},
+    details::Http,
     driver::{Driver, Setup},
     error::{ConfigError, ConnectError},
     handle::ENDLESS,
@@ -464,6 +465,9 @@ impl Builder {
     /// read-only, not a folder, a damaged file, or one of a newer version) is a warning, at most one a
     /// minute, and no more.
     ///
+    /// What a service has had no file written of for twice [`cache_max_age`](Self::cache_max_age), and for
+    /// 30 days at least, is taken away when a process starts.
+    ///
     /// Several processes may share a folder; the last to write a service counts. Give each *registry*
     /// a folder of its own: files are told apart by namespace, group and name, and whoever can write
     /// to it can say where calls go.
@@ -482,8 +486,11 @@ impl Builder {
     /// The set is [`Stale`](crate::directory::Status::Stale), with the time when it was last known to be
     /// so, and [`Origin::Disk`](crate::directory::Origin::Disk); the registry's first list takes over by
     /// the rules of a reconnect, which hold what is missing for a while. Who cannot be connected to is
-    /// out at once, as ever. A service that the cache does not have is waited for as without one, and
-    /// while there is a connection the registry is asked and no file is read.
+    /// out at once, as ever. A service that the cache does not have is waited for as without one.
+    ///
+    /// While there is a connection the registry's first list is waited for, for 0.5 s, and it is judged
+    /// by what the file has: a registry that has just come back lists some of its instances, and the
+    /// others are held. The other way round a list waits so long for a disk.
     ///
     /// It costs calls to addresses that were right once: where others take them over within
     /// [`cache_max_age`](Self::cache_max_age), have them check whom they are called as (TLS, a Host).
@@ -697,6 +704,11 @@ impl Builder {
             .login
             .as_ref()
             .map(|_| Auth::new(StdRng::from_rng(&mut rng)));
+        let http = Http {
+            context_path: slashed(&self.context_path),
+            security: login_security.clone(),
+            timeout: self.login_timeout.min(ENDLESS),
+        };
         #[cfg(feature = "ram")]
         let region = self.signature_region.filter(|region| !region.is_empty());
         let login = self.login.map(|identity| {
@@ -734,6 +746,7 @@ impl Builder {
             security,
             max_message_size: self.max_message_size,
             login,
+            http,
         };
         let cached = self.cache_dir.map(|folder| {
             let cache = Cache::open(folder, self.cache_max_age, rng.random());

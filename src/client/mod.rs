@@ -4,7 +4,7 @@ mod address_server;
 mod address_url;
 pub(crate) mod auth;
 mod builder;
-mod cached;
+pub(crate) mod cached;
 #[expect(
     clippy::module_inception,
     reason = "the type that the room is named after"
@@ -15,6 +15,7 @@ mod copies;
 pub(crate) mod core;
 mod counters;
 mod credentials;
+mod details;
 mod driver;
 mod entry;
 mod error;
@@ -41,6 +42,7 @@ mod secret;
 mod server_address;
 mod services;
 mod start_from;
+mod starts;
 mod state;
 #[cfg(feature = "tls")]
 mod tls;

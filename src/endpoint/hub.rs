@@ -9,12 +9,13 @@ use crate::{
     directory::{Generation, Marks},
     endpoint::{clock, latency::Mark, settings::Settings},
     model::Address,
+    sync::Bell,
 };
 
 /// Where the endpoints of one consumer report to.
 pub(crate) struct Hub {
     /// Rung when a closed gate becomes quiet; the directory listens.
-    pub(crate) quiet: Arc<Notify>,
+    pub(crate) quiet: Arc<Bell>,
     /// Rung when there is work for the janitor.
     pub(crate) work: Notify,
     /// Whether there is a janitor.
@@ -44,6 +45,15 @@ pub(crate) struct Hub {
     pub(crate) after_eviction: AtomicU64,
     /// Requests that set out for another instance.
     pub(crate) moved: AtomicU64,
+    /// Requests that were sent again though an instance had had them.
+    pub(crate) retries: AtomicU64,
+    /// Those that would have been, but for the budget.
+    pub(crate) over_budget: AtomicU64,
+    /// Tries that were out of time.
+    pub(crate) late_tries: AtomicU64,
+    /// Second tries that were begun beside the first, and those that were answered first.
+    pub(crate) hedges: AtomicU64,
+    pub(crate) hedges_won: AtomicU64,
 }
 
 /// Who is told what an endpoint learns outside of a call's future: the set.
@@ -55,7 +65,7 @@ pub(crate) trait Reports: Send + Sync {
 }
 
 impl Hub {
-    pub(crate) fn new(quiet: Arc<Notify>) -> Self {
+    pub(crate) fn new(quiet: Arc<Bell>) -> Self {
         Self {
             quiet,
             work: Notify::new(),
@@ -74,6 +84,11 @@ impl Hub {
             marks: OnceLock::new(),
             after_eviction: AtomicU64::new(0),
             moved: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            over_budget: AtomicU64::new(0),
+            late_tries: AtomicU64::new(0),
+            hedges: AtomicU64::new(0),
+            hedges_won: AtomicU64::new(0),
         }
     }
 

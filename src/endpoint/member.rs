@@ -351,17 +351,15 @@ impl<S> fmt::Debug for Endpoint<S> {
 }
 
 #[cfg(test)]
-mod size {
-    use tokio::sync::Notify;
-
+mod tests {
     use super::*;
-    use crate::{directory::Subscription, model::Instance};
+    use crate::{directory::Subscription, model::Instance, sync::Bell};
 
     #[test]
     fn a_tally_keeps_its_rate_however_many_calls_there_are() {
         let instance = Instance::parse("10.0.0.1:80").unwrap();
         let snapshot = Subscription::fixed([instance]).snapshot();
-        let hub = Arc::new(Hub::new(Arc::new(Notify::new())));
+        let hub = Arc::new(Hub::new(Arc::new(Bell::below([]))));
         let endpoint = Endpoint::<()>::new(&snapshot.entries()[0], hub);
         for (calls, good_of_ten) in [(100, 7), (1_000_000, 7), (1_000_000, 1), (0, 0)] {
             for call in 0..calls {

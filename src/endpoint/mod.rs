@@ -45,6 +45,7 @@ mod tell;
 #[cfg(feature = "metrics")]
 mod telling;
 mod tried;
+mod tries;
 mod verdicts;
 mod view;
 mod waiter;
@@ -57,8 +58,8 @@ pub use self::{
     error::CallError,
     make::MakeEndpoint,
     rules::{
-        Classify, Judge, NeverRecover, Outcome, Recover, Recovered, Unclassified, Verdict,
-        WithOutcomes,
+        Classify, Judge, Keep, NeverRecover, Outcome, Recover, Recovered, Replaying, Unclassified,
+        Verdict, WithAgain, WithOutcomes,
     },
 };
 pub(crate) use self::{
@@ -77,7 +78,9 @@ pub(crate) use self::{
     progress::Progress,
     roster::Roster,
     set::EndpointSet,
+    settings::TryRules,
     shared::Shared,
     tried::Tried,
+    tries::Timer,
     waiter::Waiter,
 };

@@ -172,6 +172,9 @@ mod tests {
         charged.into_iter().map(|(at, _)| at).collect()
     }
 
+    /// What it is, how many of each instance went well and badly, and who is out after that.
+    type Case<'a> = (&'a str, &'a [(u32, u32)], &'a [usize]);
+
     /// Envoy's own: rates of 50, 100, 100, 100 and 100 % make a mean of 90 and a threshold of 52.
     #[test]
     fn the_threshold_is_the_mean_less_so_many_deviations() {
@@ -186,7 +189,7 @@ mod tests {
     #[test]
     fn success_rates_are_judged_as_a50_and_envoy_say() {
         let good = (100, 100);
-        let cases: [(&str, &[(u32, u32)], &[usize]); 9] = [
+        let cases: [Case<'_>; 9] = [
             (
                 "one that fails always",
                 &[good, good, (100, 0), good, good],
@@ -290,7 +293,7 @@ mod tests {
     #[test]
     fn failure_percentages_are_judged_as_a50_and_envoy_say() {
         let good = (50, 50);
-        let cases: [(&str, &[(u32, u32)], &[usize]); 6] = [
+        let cases: [Case<'_>; 6] = [
             ("above", &[good, good, good, good, (50, 0)], &[4]),
             ("at it", &[(100, 15), good, good, good, good], &[0]),
             ("just below", &[(100, 16), good, good, good, good], &[]),
