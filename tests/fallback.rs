@@ -213,3 +213,59 @@ async fn an_http_response_may_come_from_a_cache() {
     let empty = ResponseBody::from(Bytes::new());
     assert!(http_body::Body::is_end_stream(&empty));
 }
+
+/// A request that an instance may have seen is not answered, also where it then found nobody else.
+#[tokio::test]
+async fn a_request_that_was_out_of_time_at_an_instance_is_not_answered() {
+    use tower_nacos::{
+        http::BuildHttp,
+        retry::Retry,
+        transport::{Body, ResponseBody, Transport},
+    };
+    // It accepts, never speaks, and leaves the registry.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (mut writer, orders) = registry();
+    writer.publish([Instance::from(silent.local_addr().unwrap())], now());
+    let mut balance = builder(&orders)
+        .per_try_timeout(Duration::from_millis(500))
+        .retry(Retry::new())
+        .build_http(Transport::builder().build())
+        .on_no_instance(|_: http::Request<Body>, _: CallError| {
+            let nothing = ResponseBody::from(bytes::Bytes::new());
+            ready(Ok(http::Response::new(nothing)))
+        });
+    let request = http::Request::put("/v1/items/7").body(Body::from("7"));
+    let called = tokio::spawn(balance.call(request.unwrap()));
+    let _connection = silent.accept().await.unwrap();
+    writer.publish([], now());
+    let ended = tokio::time::timeout(Duration::from_secs(60), called);
+    let error = ended.await.expect("it hangs").unwrap().unwrap_err();
+    assert!(!error.is_no_instances(), "{error}");
+}
+
+/// With a retry policy, too, what nobody listened to is answered.
+#[tokio::test]
+async fn a_request_that_no_connection_took_is_answered_where_it_may_be_tried_again() {
+    use tower_nacos::{
+        http::BuildHttp,
+        retry::Retry,
+        transport::{Body, ResponseBody, Transport},
+    };
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let orders = Subscription::fixed([Instance::from(address)]);
+    let mut balance = builder(&orders)
+        .per_try_timeout(Duration::from_secs(30))
+        .retry(Retry::new())
+        .build_http(Transport::builder().build())
+        .on_no_instance(|request: http::Request<Body>, _: CallError| {
+            let path = bytes::Bytes::from(request.uri().path().to_owned());
+            ready(Ok(http::Response::new(ResponseBody::from(path))))
+        });
+    let request = http::Request::put("/v1/items/7").body(Body::from("7"));
+    let ended = tokio::time::timeout(Duration::from_secs(60), balance.call(request.unwrap()));
+    let answered = ended.await.expect("it hangs").unwrap();
+    let body = http_body_util::BodyExt::collect(answered.into_body()).await;
+    assert_eq!(body.unwrap().to_bytes(), "/v1/items/7".as_bytes());
+}

@@ -226,6 +226,9 @@ where
     /// The request of a call that has failed, if nobody has seen it: one that goes out again though it may
     /// have been seen is none of these.
     pub(crate) fn take_request(self: Pin<&mut Self>) -> Option<Req> {
+        if self.tries.have_been() {
+            return None;
+        }
         self.project().request.take()
     }
 
