@@ -198,7 +198,9 @@ async fn explain_says_why() {
     let registry = registry().await;
     registry.register("orders", &instance("10.0.0.3:8080"));
     registry.register("orders", &instance("10.0.0.4:8080").with_weight(0.0));
+    registry.set_protect_threshold("orders", 0.5);
     let all = run!(registry.addr(), "explain", "orders");
+    assert!(all.out.contains("protection threshold 0.5"), "{}", all.out);
     assert_eq!(all.code, 0, "{}", all.err);
     assert!(
         all.out.contains("10.0.0.3:8080: picked, 100.0 %"),

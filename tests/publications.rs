@@ -1,6 +1,10 @@
 //! What a provider is told of its registrations is so: updated in place, gone when the registry said
 //! so, and else an error that names what may still be listed.
 
+#[path = "conformance/server.rs"]
+#[allow(dead_code, reason = "the conformance suite's; this one uses a part")]
+mod server;
+
 use std::{future::Future, time::Duration};
 
 use tokio::time::timeout;
@@ -10,6 +14,8 @@ use tower_nacos::{
     directory::{ChangeKind, Subscription},
     testing::{Fault, Registry, Script},
 };
+
+use server::Server;
 
 const HANG: Duration = Duration::from_secs(30);
 
@@ -217,6 +223,43 @@ async fn a_persistent_instance_outlives_its_client_until_it_is_taken_back() {
     assert!(addresses(&registry, "db").is_empty());
 }
 
+/// A persistent instance is the registry's: its health is what that says, whoever is connected, and
+/// it is there after a restart.
+#[tokio::test]
+async fn a_test_says_how_well_a_persistent_instance_is() {
+    let registry = Registry::start().await.unwrap();
+    let provider = Client::connect(registry.addr()).await.unwrap();
+    let at = |port| Instance::parse(&format!("127.0.0.1:{port}")).unwrap();
+    for port in [1001, 1002] {
+        within(provider.register_persistent("db", at(port)))
+            .await
+            .unwrap();
+    }
+    within(provider.close(HANG)).await.unwrap();
+    let consumer = Client::connect(registry.addr()).await.unwrap();
+    let db = consumer.subscribe_lazy("db").unwrap();
+    within(db.wait_for(2, HANG)).await.unwrap();
+    assert!(!db.snapshot().entries()[0].instance().is_ephemeral());
+    let mut changes = db.changes();
+    for _ in 0..2 {
+        within(changes.next()).await.unwrap();
+    }
+    for (healthy, callable) in [(false, 1), (true, 2), (false, 1)] {
+        assert!(registry.set_healthy("db", "127.0.0.1:1001", healthy));
+        within(changes.next()).await.unwrap();
+        assert_eq!(db.snapshot().callable_len(), callable);
+        assert_eq!(db.snapshot().entries().len(), 2);
+    }
+    registry.restart().await.unwrap();
+    assert_eq!(addresses(&registry, "db").len(), 2);
+    let again = Client::connect(registry.addr()).await.unwrap();
+    let db = within(again.subscribe("db")).await.unwrap();
+    assert_eq!(
+        (db.snapshot().callable_len(), db.snapshot().entries().len()),
+        (1, 2)
+    );
+}
+
 /// It is `127.0.0.1` here, since that is where the connection to the registry leaves from.
 #[tokio::test]
 async fn an_address_that_is_left_to_be_found_is_this_machines() {
@@ -339,4 +382,81 @@ async fn a_persistent_instance_whose_port_closes_is_unhealthy_until_it_opens() {
     within(client.deregister_persistent("orders", address.into()))
         .await
         .unwrap();
+}
+
+/// A batch takes the place of the one before, whole, and a deregistration ends all of it.
+async fn what_a_batch_had_is_gone_with_it(server: Server) {
+    let provider = within(server.client()).await;
+    let consumer = within(server.client()).await;
+    let orders = consumer.subscribe_lazy("batches").unwrap();
+    let at = |port| Instance::parse(&format!("127.0.0.1:{port}")).unwrap();
+    let lists = async |ports: &[u16]| {
+        let mut changes = orders.changes();
+        let listed = async {
+            loop {
+                let snapshot = orders.snapshot();
+                let seen: Vec<_> = snapshot
+                    .callable()
+                    .map(|e| e.instance().address().port())
+                    .collect();
+                if seen == ports {
+                    return;
+                }
+                let change = timeout(HANG, changes.next()).await;
+                let Ok(Some(_)) = change else {
+                    panic!("{seen:?} in place of {ports:?}")
+                };
+            }
+        };
+        listed.await;
+    };
+    let publish = async |ports: &[u16]| {
+        let batch = ports.iter().map(|port| at(*port));
+        within(provider.register_batch("batches", batch))
+            .await
+            .unwrap();
+    };
+    publish(&[1001, 1002, 1003]).await;
+    lists(&[1001, 1002, 1003]).await;
+    let before = orders.snapshot().entries()[1].generation();
+    publish(&[1002, 1004]).await;
+    lists(&[1002, 1004]).await;
+    let stayed = orders.snapshot().entries()[0].generation();
+    assert_eq!(stayed, before, "who stays is never gone");
+    publish(&[1004]).await;
+    lists(&[1004]).await;
+    publish(&[1005, 1006]).await;
+    lists(&[1005, 1006]).await;
+    within(provider.deregister("batches")).await.unwrap();
+    lists(&[]).await;
+    publish(&[1007, 1008]).await;
+    lists(&[1007, 1008]).await;
+    within(provider.close(HANG)).await.unwrap();
+    lists(&[]).await;
+}
+
+#[tokio::test]
+async fn what_a_batch_had_is_gone_with_it_from_the_embedded_registry() {
+    what_a_batch_had_is_gone_with_it(Server::embedded().await).await;
+}
+
+#[tokio::test]
+async fn what_a_batch_had_is_gone_with_it_from_rnacos() {
+    if let Some(server) = Server::rnacos().await {
+        what_a_batch_had_is_gone_with_it(server).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_batch_had_is_gone_with_it_from_nacos_3_1_0() {
+    if let Some(server) = Server::shared_nacos("3.1.0").await {
+        what_a_batch_had_is_gone_with_it(server).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_batch_had_is_gone_with_it_from_nacos_2_2_4() {
+    if let Some(server) = Server::shared_nacos("2.2.4").await {
+        what_a_batch_had_is_gone_with_it(server).await;
+    }
 }

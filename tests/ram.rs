@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tower_nacos::{
     client::{Client, Config, RamCredentials},
     model::Instance,
-    testing::{Fault, Registry, Script},
+    testing::{AccessKey, Fault, Registry, Script},
 };
 
 const HANG: Duration = Duration::from_secs(20);
@@ -110,6 +110,116 @@ async fn every_naming_request_is_signed_for_its_service_and_nothing_else_is() {
         );
     }
     registry.inspect(|view| assert_eq!(view.logins() + view.refused_logins(), 0, "no login"));
+}
+
+/// The registry checks what the client signs, each by a reading of its own of what goes on the wire.
+#[tokio::test]
+async fn a_registry_that_wants_signatures_lets_in_whoever_signs() {
+    use tower_nacos::{model::ServiceFilter, testing::Profile};
+    for (key, region, token) in [
+        (AccessKey::new("key", SECRET), None, None),
+        (
+            AccessKey::new("key", SECRET).with_region("cn-hangzhou"),
+            Some("cn-hangzhou"),
+            None,
+        ),
+        (
+            AccessKey::new("key", SECRET).with_security_token("sts"),
+            None,
+            Some("sts"),
+        ),
+    ] {
+        let builder = Registry::builder().profile(Profile::V3_1).push_delay(None);
+        let registry = builder.access_key(key).start().await.unwrap();
+        let credentials = RamCredentials::new("key", SECRET);
+        let credentials = match token {
+            Some(token) => credentials.with_security_token(token),
+            None => credentials,
+        };
+        let builder = Client::builder().servers(registry.addr());
+        let builder = match region {
+            Some(region) => builder.signature_region(region),
+            None => builder,
+        };
+        let builder = builder.login_ram_with(move || {
+            let credentials = credentials.clone();
+            async move { Ok::<_, std::io::Error>(credentials) }
+        });
+        let client = soon("connect", builder.connect()).await.unwrap();
+        let batch = [instance(9001), instance(9002)];
+        soon("batch", client.register_batch("G@@orders", batch))
+            .await
+            .unwrap();
+        let orders = soon("subscribe", client.subscribe("G@@orders"))
+            .await
+            .unwrap();
+        soon("filled", orders.wait_for(2, HANG)).await.unwrap();
+        let kept = instance(9003);
+        soon("persist", client.register_persistent("kept", kept))
+            .await
+            .unwrap();
+        soon("read", client.instances("kept")).await.unwrap();
+        soon("names", client.service_names("G")).await.unwrap();
+        let all = soon("watch", client.services(ServiceFilter::namespace()))
+            .await
+            .unwrap();
+        assert_eq!(all.snapshot().len(), 2, "{region:?} {token:?}");
+        soon("close", client.close(HANG)).await.unwrap();
+        registry.inspect(|view| assert_eq!(view.denials(), 0, "{region:?} {token:?}"));
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_wants_signatures_lets_nobody_else_in() {
+    let key = || AccessKey::new("key", SECRET);
+    let builder = Registry::builder().push_delay(None).access_key(key());
+    let registry = builder.start().await.unwrap();
+    let patience = Duration::from_millis(500);
+    let builder = || {
+        Client::builder()
+            .servers(registry.addr())
+            .connect_timeout(patience)
+    };
+    for builder in [
+        builder(),
+        builder().login_ram("key", "another"),
+        builder().login_ram("another", SECRET),
+        builder()
+            .login_ram("key", SECRET)
+            .signature_region("cn-hangzhou"),
+    ] {
+        let outcome = async {
+            let client = builder.connect().await.map_err(|error| error.to_string())?;
+            let registered = client.register("orders", instance(9001)).await;
+            registered.map_err(|error| error.to_string())
+        };
+        let error = soon("denied", outcome).await.unwrap_err();
+        assert!(!error.contains(SECRET), "{error}");
+    }
+    assert!(registry.inspect(|view| view.addresses("orders").is_empty() && view.denials() >= 4));
+    // Keys that rotate: a server that knows the new one only is met with the next.
+    let secrets = Arc::new(Mutex::new(SECRET));
+    let current = Arc::clone(&secrets);
+    let builder = Client::builder().servers(registry.addr());
+    let builder = builder.login_ram_with(move || {
+        let secret = *current.lock().unwrap();
+        async move { Ok::<_, std::io::Error>(RamCredentials::new("key", secret)) }
+    });
+    let client = soon("connect", builder.connect()).await.unwrap();
+    soon("register", client.register("orders", instance(9001)))
+        .await
+        .unwrap();
+    *secrets.lock().unwrap() = "the-next";
+    registry.set_access_key(Some(AccessKey::new("key", "the-next")));
+    registry.restart().await.unwrap();
+    soon("again", client.register("users", instance(9001)))
+        .await
+        .unwrap();
+    registry.set_access_key(None);
+    let anybody = soon("connect", Client::connect(registry.addr()))
+        .await
+        .unwrap();
+    soon("read", anybody.instances("orders")).await.unwrap();
 }
 
 #[tokio::test]

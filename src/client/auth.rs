@@ -169,6 +169,16 @@ impl Auth {
         Some(held.token.headers())
     }
 
+    /// The token that requests carry, if it is one text for all.
+    pub(super) fn text(&self, now: Instant) -> Option<&Secret> {
+        let held = self.held.as_ref().filter(|held| !held.is_expired(now))?;
+        match &held.token.proof {
+            Proof::Text(text) => Some(text),
+            #[cfg(feature = "ram")]
+            Proof::Signer(_) => None,
+        }
+    }
+
     /// What signs each naming request, if it is signatures that are wanted.
     #[cfg(feature = "ram")]
     pub(super) fn signer(&self) -> Option<&Signer> {

@@ -21,6 +21,7 @@ use super::{
     cached::Cached,
     client::Client,
     credentials::{Credentials, Identity},
+    details::Http,
     driver::{Driver, Setup},
     error::{ConfigError, ConnectError},
     handle::ENDLESS,
@@ -703,6 +704,11 @@ impl Builder {
             .login
             .as_ref()
             .map(|_| Auth::new(StdRng::from_rng(&mut rng)));
+        let http = Http {
+            context_path: slashed(&self.context_path),
+            security: login_security.clone(),
+            timeout: self.login_timeout.min(ENDLESS),
+        };
         #[cfg(feature = "ram")]
         let region = self.signature_region.filter(|region| !region.is_empty());
         let login = self.login.map(|identity| {
@@ -740,6 +746,7 @@ impl Builder {
             security,
             max_message_size: self.max_message_size,
             login,
+            http,
         };
         let cached = self.cache_dir.map(|folder| {
             let cache = Cache::open(folder, self.cache_max_age, rng.random());

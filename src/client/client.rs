@@ -139,7 +139,9 @@ impl Client {
     /// client registers there; for as long as this client lives. Servers from 2.1.1 on.
     ///
     /// It is one registration: another batch takes its place as a whole, the same again is the same
-    /// call, and [`deregister`](Self::deregister) withdraws all of it.
+    /// call, and [`deregister`](Self::deregister) withdraws all of it. rnacos adds a batch to the one
+    /// before by itself, so what that had beside this one is taken back by a request more, a round
+    /// trip after this returned.
     ///
     /// # Errors
     ///
@@ -321,7 +323,7 @@ impl Client {
         }
     }
 
-    fn key<N>(&self, service: N) -> Result<ServiceKey, RequestError>
+    pub(super) fn key<N>(&self, service: N) -> Result<ServiceKey, RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {

@@ -2,12 +2,15 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::mpsc;
 
-use super::operations::{Operation, SlotId};
+use super::operations::{Asker, Operation, SlotId};
 use crate::{
     directory::{self, Counters, Options, Subscription, Writer},
     model::ServiceKey,
@@ -81,6 +84,17 @@ impl Subscriptions {
         writer.on_report(move || {
             if let Some(driver) = driver.upgrade() {
                 let _ = driver.send(Operation::Reported(reported.clone()));
+            }
+        });
+        let (driver, explained) = (operations.downgrade(), key.clone());
+        let pending = Arc::new(AtomicBool::new(false));
+        writer.on_explain(move || {
+            if !pending.swap(true, Ordering::Relaxed)
+                && let Some(driver) = driver.upgrade()
+            {
+                let asker = Asker::Explanation(Arc::clone(&pending));
+                let key = explained.clone();
+                let _ = driver.send(Operation::Details { key, asker });
             }
         });
         slots.last.0 += 1;

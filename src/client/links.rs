@@ -16,11 +16,14 @@ use super::{
     ServerAddress,
     auth::Token,
     credentials::Credentials,
+    details::Http,
+    error::RequestError,
     login::{LoginError, Target},
+    secret::Secret,
 };
 use crate::{
     link::{self, CallError, Connection, Link, Security, StreamReceiver, StreamSender},
-    model::{Address, Host},
+    model::{Address, Host, ServiceDetails, ServiceKey},
     session::{CallFailure, CallId, DialError, LinkId},
     wire::Payload,
 };
@@ -42,6 +45,11 @@ pub(super) enum Event {
     LoggedIn {
         link: LinkId,
         result: Result<Token, LoginError>,
+    },
+    /// What the server says of a service as a whole.
+    Details {
+        link: LinkId,
+        told: Result<ServiceDetails, RequestError>,
     },
     DialFailed {
         link: LinkId,
@@ -78,6 +86,8 @@ pub(super) struct Network {
     pub(super) max_message_size: usize,
     pub(super) security: Security,
     pub(super) login: Option<Arc<Credentials>>,
+    /// For questions to main ports.
+    pub(super) http: Http,
 }
 
 struct Open {
@@ -210,6 +220,26 @@ impl Links {
         true
     }
 
+    /// Asks the server that `link` is connected to what it knows of a service. Returns whether it is.
+    pub(super) fn ask_details(
+        &mut self,
+        link: LinkId,
+        key: ServiceKey,
+        token: Option<Secret>,
+    ) -> bool {
+        let open = self.open.get(&link);
+        let open = open.filter(|open| open.connection.is_some());
+        let Some(target) = open.and_then(|open| open.target.clone()) else {
+            return false;
+        };
+        let http = self.network.http.clone();
+        self.begin(link, async move {
+            let told = http.details(&target, &key, token.as_ref()).await;
+            Done::Event(Event::Details { link, told })
+        });
+        true
+    }
+
     pub(super) fn open_stream(&mut self, link: LinkId, first: Payload) {
         let Some(open) = self.open.get_mut(&link) else {
             return;
@@ -336,6 +366,7 @@ impl Event {
             Self::Resolved { link, .. }
             | Self::Connected { link, .. }
             | Self::LoggedIn { link, .. }
+            | Self::Details { link, .. }
             | Self::DialFailed { link, .. }
             | Self::Answered { link, .. }
             | Self::Message { link, .. }

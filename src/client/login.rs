@@ -307,12 +307,12 @@ fn seconds(ttl: Option<&serde_json::Value>) -> u64 {
 }
 
 /// Whether the status says that the server, or what stands before it, does not have this path.
-const fn tries_older(status: StatusCode) -> bool {
+pub(super) const fn tries_older(status: StatusCode) -> bool {
     matches!(status.as_u16(), 404 | 405 | 410 | 501)
 }
 
 /// `application/x-www-form-urlencoded`.
-fn encode(text: &str, form: &mut String) {
+pub(super) fn encode(text: &str, form: &mut String) {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'*' => {

@@ -15,6 +15,7 @@ mod copies;
 pub(crate) mod core;
 mod counters;
 mod credentials;
+mod details;
 mod driver;
 mod entry;
 mod error;

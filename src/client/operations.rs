@@ -1,13 +1,16 @@
 //! What handles ask of the driver.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 
 use super::error::{CloseError, RequestError};
 use crate::{
     directory::{ListWriter, Writer},
-    model::{Address, Instance, ServiceFilter, ServiceKey},
+    model::{Address, Instance, ServiceDetails, ServiceFilter, ServiceKey},
     session::{Outcome, Ticket},
 };
 
@@ -27,6 +30,13 @@ pub(super) struct Unconnected {
     /// What each server says, if one of them refused the login; else how far the attempts came.
     pub(super) text: String,
     pub(super) login_refused: bool,
+}
+
+/// Who wants to know what an operator set of a service.
+pub(super) enum Asker {
+    Caller(oneshot::Sender<Result<ServiceDetails, RequestError>>),
+    /// An explanation, which shows what is known by then. Cleared when the driver has heard of it.
+    Explanation(Arc<AtomicBool>),
 }
 
 pub(super) enum Operation {
@@ -78,6 +88,8 @@ pub(super) enum Operation {
         page_size: u32,
         reply: Reply,
     },
+    /// Ask what an operator set of a service.
+    Details { key: ServiceKey, asker: Asker },
     /// A list of services that nobody had; the driver becomes its writer.
     Watch {
         filter: ServiceFilter,

@@ -13,13 +13,14 @@ use crate::{
         cause::{Tombstone, Tombstones},
         flapping::Flapping,
         guard::Guard,
+        health::Health,
         hint::Hint,
-        ladder::Health,
         leaving::Leaving,
+        merge::parts::Parts,
         outbox::{Note, Outbox, Warning},
         view::View,
     },
-    model::{Address, Origin, Rejected},
+    model::{Address, Origin, Rejected, ServiceDetails},
 };
 
 const WARN_EVERY: Duration = Duration::from_secs(60);
@@ -53,6 +54,8 @@ pub(super) struct State {
     pub(super) stones: Tombstones,
     pub(super) rejected: Vec<Rejected>,
     pub(super) undecodable: Option<Box<str>>,
+    /// What an operator set of the service, as far as that was asked.
+    pub(super) details: Option<Arc<ServiceDetails>>,
     /// How the newest list came.
     pub(super) origin: Option<Origin>,
     /// When the newest list was received, changed or not.
@@ -62,6 +65,8 @@ pub(super) struct State {
     pub(super) counters: Counters,
     pub(super) closed: bool,
     pub(super) warned: [Option<Instant>; Warning::COUNT],
+    /// Of a merged set: what it is made of.
+    pub(super) parts: Option<Box<Parts>>,
 }
 
 /// What is known of the connection that lists come from.
@@ -106,12 +111,14 @@ impl State {
             stones: Tombstones::default(),
             rejected: Vec::new(),
             undecodable: None,
+            details: None,
             origin: None,
             heard_at: None,
             news_at: None,
             counters: Counters::default(),
             closed: false,
             warned: [None; Warning::COUNT],
+            parts: None,
         }
     }
 

@@ -143,6 +143,12 @@ impl Writer {
         let _ = self.shared.writer.set(Box::new(tell));
     }
 
+    /// Has `tell` called whenever somebody has an instance explained; once. On that one's thread: it
+    /// must not block.
+    pub(crate) fn on_explain(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _ = self.shared.explained.set(Box::new(tell));
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout), as things stand.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let state = self.shared.lock();

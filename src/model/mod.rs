@@ -5,6 +5,7 @@
 
 mod address;
 mod callee;
+mod details;
 mod filter;
 mod incarnation;
 mod instance;
@@ -14,6 +15,7 @@ mod origin;
 mod own;
 mod reach;
 mod service;
+mod source;
 mod weight;
 
 #[cfg(feature = "testing")]
@@ -21,6 +23,7 @@ pub(crate) use self::service::grouped;
 pub use self::{
     address::{Address, Host, InvalidAddress},
     callee::{Callee, SERVICE_HEADER},
+    details::ServiceDetails,
     filter::ServiceFilter,
     incarnation::{Incarnation, OFFLINE_HEADER, START_TIME},
     instance::{DEFAULT_CLUSTER, Instance},
@@ -29,6 +32,7 @@ pub use self::{
     origin::Origin,
     own::{Cidr, InvalidCidr, OwnHost},
     service::{DEFAULT_GROUP, InvalidName, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
+    source::Source,
     weight::Weight,
 };
 pub(crate) use self::{

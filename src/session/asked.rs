@@ -17,6 +17,8 @@ pub(super) enum Id {
 pub(super) enum Asked {
     /// To hold this version of a publication, or nothing.
     Publish(Option<u64>),
+    /// To hold nothing beside this version of a publication, or nothing of any.
+    TakeBack(Option<u64>),
     /// To begin or to end a subscription.
     Subscribe(bool),
     /// The list of what is subscribed.
@@ -33,7 +35,7 @@ impl Asked {
     /// What it would leave behind if it were carried out late; `None` for what only reads.
     pub(super) const fn leaves(self) -> Option<Option<u64>> {
         match self {
-            Self::Publish(version) => Some(version),
+            Self::Publish(version) | Self::TakeBack(version) => Some(version),
             Self::Subscribe(true) => Some(Some(0)),
             Self::Subscribe(false) => Some(None),
             Self::Reread | Self::Read | Self::Page => None,
@@ -45,7 +47,7 @@ impl Asked {
     pub(super) const fn operation(self) -> Operation {
         match self {
             Self::Publish(Some(_)) => Operation::Register,
-            Self::Publish(None) => Operation::Deregister,
+            Self::Publish(None) | Self::TakeBack(_) => Operation::Deregister,
             Self::Subscribe(true) => Operation::Subscribe,
             Self::Subscribe(false) => Operation::Unsubscribe,
             Self::Reread | Self::Read | Self::Page | Self::Watch(_) => Operation::Read,

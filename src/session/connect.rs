@@ -444,6 +444,7 @@ impl Session {
         let mut link = Link::new(attempt.id, server, candidate.addr, now);
         link.local = attempt.local;
         link.fuzzy_watch = attempt.fuzzy_watch;
+        link.negotiates = attempt.negotiates;
         if let Some(headers) = attempt.headers {
             self.config.headers = headers;
         }

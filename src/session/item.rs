@@ -59,7 +59,7 @@ impl Item {
     ) -> Result<Request, OperationError> {
         match (&mut self.kind, id) {
             (Kind::Publication(publication), Id::Publication(key)) => {
-                publication.request(key, asked, own, cx.outputs)
+                publication.request(key, asked, own, cx.adds_up, cx.outputs)
             }
             (Kind::Subscription(subscription), Id::Subscription(key)) => {
                 Ok(subscription.request(key, asked, cx.now))

@@ -49,6 +49,8 @@ pub(super) struct Context<'a> {
     pub(super) link: Option<LinkId>,
     /// Whether its server tells of services by patterns.
     pub(super) fuzzy_watch: bool,
+    /// Whether its server may add a batch to the one before, in place of replacing that.
+    pub(super) adds_up: bool,
     /// Where it leaves from.
     pub(super) own: Option<Own<'a>>,
     /// Nothing is tried twice any more.

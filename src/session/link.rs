@@ -61,6 +61,8 @@ pub(super) struct Link {
     pub(super) local: Option<IpAddr>,
     /// Whether the server tells of services by patterns.
     pub(super) fuzzy_watch: bool,
+    /// Whether it acknowledged the setup: only Alibaba's do, from 2.3 on.
+    pub(super) negotiates: bool,
     pub(super) since: Instant,
     /// When something went to the server last.
     pub(super) last_sent: Instant,
@@ -105,6 +107,7 @@ impl Link {
             addr,
             local: None,
             fuzzy_watch: false,
+            negotiates: false,
             since: now,
             last_sent: now,
             last_answer: now,

@@ -423,6 +423,7 @@ impl Session {
             config: &self.config,
             link: link.map(|link| link.id),
             fuzzy_watch: link.is_some_and(|link| link.fuzzy_watch),
+            adds_up: link.is_some_and(|link| !link.negotiates),
             own: link.map(|link| Own::new(link, &self.interfaces)),
             closing: self.life == Life::Closing,
             failures: 0,

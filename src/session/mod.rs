@@ -48,6 +48,7 @@ mod own;
 mod pages;
 mod publications;
 mod reads;
+mod remains;
 mod servers;
 mod stream;
 mod subscriptions;

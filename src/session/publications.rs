@@ -11,6 +11,7 @@ use super::{
     event::{Operation, Outcome, Output, Ticket},
     kind::{Context, Next, Then},
     own::{Found, Own},
+    remains::Remains,
 };
 use crate::{
     model::{Instance, ServiceKey},
@@ -36,6 +37,8 @@ pub(super) struct Publication {
     found: Found,
     /// What the registration under way names.
     sent: Option<Vec<Instance>>,
+    /// What is over and may be listed yet, if the server is one that adds up.
+    remains: Remains,
     /// The last version.
     last: u64,
     /// The last version that a deregistration took back.
@@ -78,6 +81,7 @@ impl Publication {
             listed: instances,
             found: Found::default(),
             sent: None,
+            remains: Remains::default(),
             last: 0,
             withdrawn: 0,
             joining: Vec::new(),
@@ -89,9 +93,16 @@ impl Publication {
     /// What is to be asked next: to hold a version, or nothing.
     pub(super) fn next(&self) -> Next {
         match (&self.wanted, self.held) {
-            (Some(wanted), Held::Version(held)) if held == wanted.number => Next::Rest,
+            (Some(wanted), Held::Version(held)) if held == wanted.number => {
+                if self.remains.are_none() {
+                    Next::Rest
+                } else {
+                    Next::Ask(Asked::TakeBack(Some(held)))
+                }
+            }
             (Some(wanted), _) => Next::Ask(Asked::Publish(Some(wanted.number))),
             (None, Held::Nothing) => Next::Over,
+            (None, _) if self.remains.are_several() => Next::Ask(Asked::TakeBack(None)),
             (None, _) => Next::Ask(Asked::Publish(None)),
         }
     }
@@ -200,16 +211,24 @@ impl Publication {
         key: &ServiceKey,
         asked: Asked,
         own: Own<'_>,
+        adds_up: bool,
         outputs: &mut VecDeque<Output>,
     ) -> Result<Request, OperationError> {
         let key = key.clone();
         Ok(match (asked, &self.wanted) {
+            (Asked::TakeBack(version), _) => Request::DeregisterBatch {
+                key,
+                instances: self.remains.beside(version.is_some()),
+            },
             (Asked::Publish(Some(_)), Some(wanted)) => {
                 let instances = self.found.place(&wanted.instances, own, |placed| {
                     let key = key.clone();
                     outputs.push_back(Output::Placed { key, placed });
                 })?;
                 self.sent = Some(instances.clone());
+                if adds_up {
+                    self.remains.replaced_by(&instances);
+                }
                 match <[Instance; 1]>::try_from(instances) {
                     Ok([instance]) => Request::Register { key, instance },
                     Err(instances) => Request::RegisterBatch { key, instances },
@@ -259,13 +278,17 @@ impl Publication {
         verdict: Result<Answer, OperationError>,
         cx: &mut Context<'_>,
     ) -> Then {
-        let Asked::Publish(version) = asked else {
-            return Then::Moot;
+        let version = match asked {
+            Asked::Publish(version) => version,
+            Asked::TakeBack(version) => return self.taken_back(version, verdict, cx),
+            _ => return Then::Moot,
         };
-        if let Some(sent) = self.sent.take()
-            && !verdict.as_ref().is_err_and(OperationError::is_refusal)
-        {
-            self.listed = sent;
+        if let Some(sent) = self.sent.take() {
+            if verdict.as_ref().is_err_and(OperationError::is_refusal) {
+                self.remains.stayed(&self.listed);
+            } else {
+                self.listed = sent;
+            }
         }
         match verdict {
             Ok(_) => {
@@ -277,6 +300,28 @@ impl Publication {
             Err(error) if cx.closing => self.failed_at_last(key, version, &error, cx),
             Err(_) if self.next() != Next::Ask(asked) => Then::Moot,
             Err(error) => self.failed(version, error, cx),
+        }
+    }
+
+    /// A server that replaces a batch by the next says that it does not know the request.
+    fn taken_back(
+        &mut self,
+        version: Option<u64>,
+        verdict: Result<Answer, OperationError>,
+        cx: &Context<'_>,
+    ) -> Then {
+        match verdict {
+            Err(error) if !cx.closing && !error.is_permanent() && !error.is_denied() => {
+                if self.next() == Next::Ask(Asked::TakeBack(version)) {
+                    Then::Failed(error)
+                } else {
+                    Then::Moot
+                }
+            }
+            _ => {
+                self.remains.are_gone(version.is_some());
+                Then::Settled
+            }
         }
     }
 
@@ -334,6 +379,7 @@ impl Publication {
             }
         }
         self.held = Held::Nothing;
+        self.remains = Remains::default();
     }
 
     /// Nothing is wanted, and the current server holds nothing. What an earlier one lists nobody

@@ -44,6 +44,10 @@
 //! # }
 //! ```
 //!
+//! Who may do what is told with [`Builder::login`], and with `Builder::access_key` where feature `ram`
+//! is on. How well a persistent instance is, [`Registry::set_healthy`] says, or the registry's own look
+//! at its port ([`Builder::tcp_checks`]).
+//!
 //! [`AddressServer`] tells clients which servers there are, or whatever a test has it say.
 //!
 //! [`machine::Machine`] is the server without its sockets, for simulations in virtual time.
@@ -51,6 +55,8 @@
 pub mod machine;
 mod shell;
 
+#[cfg(feature = "ram")]
+pub use self::machine::AccessKey;
 #[cfg(feature = "tls")]
 pub use self::shell::ServerTls;
 pub use self::{

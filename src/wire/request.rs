@@ -28,6 +28,12 @@ pub(crate) enum Request {
         key: ServiceKey,
         instances: Vec<Instance>,
     },
+    /// Takes back these and no others, on servers that add a batch to the one before (rnacos).
+    /// Others refuse it and do nothing.
+    DeregisterBatch {
+        key: ServiceKey,
+        instances: Vec<Instance>,
+    },
     /// Registers a persistent instance, or takes it back. Servers from 2.3 on.
     Persist {
         key: ServiceKey,
@@ -159,7 +165,7 @@ impl Request {
             Self::HealthCheck => "HealthCheckRequest",
             Self::Setup(_) => "ConnectionSetupRequest",
             Self::Register { .. } | Self::Deregister { .. } => "InstanceRequest",
-            Self::RegisterBatch { .. } => "BatchInstanceRequest",
+            Self::RegisterBatch { .. } | Self::DeregisterBatch { .. } => "BatchInstanceRequest",
             Self::Persist { .. } => "PersistentInstanceRequest",
             Self::Subscribe { .. } => "SubscribeServiceRequest",
             Self::Query { .. } => "ServiceQueryRequest",
@@ -176,6 +182,7 @@ impl Request {
             Self::Register { key, .. }
             | Self::Deregister { key, .. }
             | Self::RegisterBatch { key, .. }
+            | Self::DeregisterBatch { key, .. }
             | Self::Persist { key, .. }
             | Self::Subscribe { key, .. }
             | Self::Query { key } => format!("{}@@{}", key.group(), key.name()),
@@ -230,6 +237,16 @@ impl Request {
                     key,
                     BatchBody {
                         r#type: "batchRegisterInstance",
+                        instances,
+                    },
+                )
+            }
+            Self::DeregisterBatch { key, instances } => {
+                let instances = instances.iter().map(InstanceJson::from).collect();
+                of_service(
+                    key,
+                    BatchBody {
+                        r#type: "deregisterInstance",
                         instances,
                     },
                 )

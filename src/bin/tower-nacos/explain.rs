@@ -1,14 +1,20 @@
 //! `explain`: why an instance is picked, or is not.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::json;
-use tower_nacos::{Address, Balance, Client};
+use tokio::time::timeout;
+use tower_nacos::{Address, Balance, Client, model::ServiceName};
 
 use crate::{
     failure::Failure,
     list::{nobody, subscribe},
     output::{Output, plain},
 };
+
+/// For what is missed by nobody.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 pub(crate) struct Explain {
@@ -21,6 +27,9 @@ pub(crate) struct Explain {
 impl Explain {
     pub(crate) async fn run(self, nacos: &Client, output: &mut Output) -> Result<(), Failure> {
         let service = subscribe(nacos, &self.service).await?;
+        // A protection threshold and the like, where the server's main port tells them.
+        let name = ServiceName::from(service.key().service());
+        let _ = timeout(PATIENCE, nacos.service_details(name)).await;
         let picker = Balance::builder(&service).picker();
         let listed = service.snapshot();
         let addresses: Vec<_> = match &self.address {

@@ -4,8 +4,10 @@ mod addresses;
 mod answers;
 mod awaited;
 mod cached;
+mod details;
 mod news;
 mod own;
+mod questions;
 mod services;
 mod trust;
 
@@ -21,7 +23,7 @@ use tokio::{
     time::sleep_until,
 };
 
-use self::awaited::Awaited;
+use self::{awaited::Awaited, questions::Questions};
 use super::{
     address_server::AddressServer,
     auth::Auth,
@@ -101,6 +103,8 @@ pub(super) struct Driver {
     /// Who waits for a connection to know an address of this machine.
     placing: Vec<(Address, Placing)>,
     hints: Hints,
+    /// What is asked of services as a whole.
+    questions: Questions,
     teller: Teller,
     /// What is kept on disk, if there is a folder.
     cached: Option<Cached>,
@@ -122,6 +126,8 @@ struct Service {
     answered: bool,
     /// Which reading of its file counts.
     read: u64,
+    /// When an explanation last had the details of it asked for.
+    details_asked: Option<Instant>,
 }
 
 /// What a driver starts with.
@@ -200,6 +206,7 @@ impl Driver {
             needs_interfaces: false,
             placing: Vec::new(),
             hints: Hints::default(),
+            questions: Questions::default(),
             teller,
             cached,
             addresses,
@@ -306,6 +313,7 @@ impl Driver {
             }
             Event::Connected { link, local, login } => self.connected(link, local, login, now),
             Event::LoggedIn { link, result } => self.logged_in(link, result, now),
+            Event::Details { link, told } => self.details_told(link, told, now),
             Event::DialFailed { link, error } => {
                 self.core.session_mut().handle_dial_failed(link, error, now)
             }
@@ -349,6 +357,7 @@ impl Driver {
                 self.services.remove(&key);
                 return self.core.unsubscribe(key, now);
             }
+            Operation::Details { key, asker } => return self.ask_for_details(key, asker, now),
             Operation::Watch { filter, writer } => return self.watch(filter, *writer, now),
             Operation::Unwatch(filter, slot) => {
                 if !self.lists.release(&filter, slot) {

@@ -109,6 +109,7 @@ impl Driver {
                 self.login_refused = None;
                 self.awaiting_login.clear();
                 self.trust_connection(now);
+                self.ask_there(now);
                 self.place_all();
                 self.outage.connected(now)
             }

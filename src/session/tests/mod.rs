@@ -1,6 +1,7 @@
 //! The session against a scripted server, in virtual time. Ids (W5, R2 …) are those of the
 //! conformance list.
 
+mod batches;
 mod chaos;
 mod close;
 mod connect;

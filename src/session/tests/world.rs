@@ -47,6 +47,8 @@ pub(super) struct Script {
     pub(super) tells: Option<BTreeSet<String>>,
     /// How many services they count, if not as many as there are.
     pub(super) count: Option<u64>,
+    /// Whether they add a batch to the one before, as rnacos does.
+    pub(super) adds_up: bool,
     /// Where connections leave from.
     pub(super) local: IpAddr,
     /// Whether each connection brings a token of its own.
@@ -66,6 +68,8 @@ pub(super) struct Peer {
     /// Whether it is told of services as they come and go.
     pub(super) watching: bool,
     pub(super) published: BTreeMap<String, String>,
+    /// The same, batches included.
+    pub(super) batches: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// A message that the session sent.
@@ -159,6 +163,7 @@ impl World {
             names: BTreeMap::new(),
             lists: BTreeMap::from([("orders".to_owned(), vec!["10.9.0.1:80", "10.9.0.2:80"])]),
             fuzzy_watch: false,
+            adds_up: false,
             tells: None,
             count: None,
             local: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 9)),
@@ -449,6 +454,7 @@ impl World {
                     peer.hung_up = true;
                     peer.subscribed.clear();
                     peer.published.clear();
+                    peer.batches.clear();
                     self.under_way.clear();
                 }
                 Output::Listing {
@@ -555,10 +561,32 @@ impl World {
             "InstanceRequest" => {
                 let instance = &json["instance"];
                 let address = format!("{}:{}", instance["ip"].as_str().unwrap(), instance["port"]);
+                let batch = peer.batches.entry(service.clone()).or_default();
+                if !self.script.adds_up {
+                    batch.clear();
+                }
                 if json["type"] == "registerInstance" {
+                    batch.insert(address.clone());
                     peer.published.insert(service, address);
                 } else {
+                    batch.remove(&address);
                     peer.published.remove(&service);
+                }
+            }
+            "BatchInstanceRequest" => {
+                let instances = json["instances"].as_array().unwrap().iter();
+                let named =
+                    instances.map(|one| format!("{}:{}", one["ip"].as_str().unwrap(), one["port"]));
+                let batch = peer.batches.entry(service).or_default();
+                match (json["type"].as_str().unwrap(), self.script.adds_up) {
+                    ("batchRegisterInstance", true) => batch.extend(named),
+                    ("batchRegisterInstance", false) => *batch = named.collect(),
+                    ("deregisterInstance", true) => {
+                        for address in named {
+                            assert!(batch.remove(&address), "{address} is not there");
+                        }
+                    }
+                    _ => return self.later(latency, Event::Answer(link, call, error(400))),
                 }
             }
             "NamingFuzzyWatchRequest" => {

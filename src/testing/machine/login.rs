@@ -78,6 +78,12 @@ impl Machine {
         }
     }
 
+    /// From now on naming requests have to be signed with this one's secret, or with none.
+    #[cfg(feature = "ram")]
+    pub fn set_access_key(&mut self, access_key: Option<super::AccessKey>) {
+        self.settings.access_key = access_key;
+    }
+
     /// Logins that brought a token.
     pub(super) const fn logins(&self) -> u64 {
         self.tokens.number
@@ -153,6 +159,13 @@ impl Machine {
             Some(None) => return Some("token invalid!"),
             Some(Some(end)) if *end <= now => return Some("token expired!"),
             Some(Some(_)) => {}
+        }
+        #[cfg(feature = "ram")]
+        if let Some(access_key) = &self.settings.access_key {
+            let about = (&*service.group, &*service.name);
+            if let Some(objection) = access_key.objection(&frame.headers, about) {
+                return Some(objection);
+            }
         }
         let forbidden = self.tokens.forbidden.contains(service);
         forbidden.then_some("authorization failed!")

@@ -4,6 +4,8 @@
 //! time; [`Registry`](super::Registry) puts it on a pair of ports. It was written against
 //! transcripts of Alibaba's servers and shares none of this crate's decoding.
 
+#[cfg(feature = "ram")]
+mod access_key;
 mod body;
 mod checks;
 mod conn_id;
@@ -40,6 +42,8 @@ use std::{
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
 
+#[cfg(feature = "ram")]
+pub use self::access_key::AccessKey;
 use self::{
     checks::Checks, connections::Connection, log::Log, login::Tokens, patterns::Fuzzy,
     services::Service,

@@ -127,18 +127,25 @@ impl Machine {
                 }
                 let threshold = call.parsed("protectThreshold", 0.0)?;
                 let ephemeral = call.parsed("ephemeral", true)?;
+                let metadata = call.metadata()?;
                 self.set_protect_threshold(service.clone(), threshold, now);
                 if let Some(state) = self.services.get_mut(&service) {
                     state.persistent = !ephemeral;
+                    state.metadata = metadata;
                 }
                 ok()
             }
             ("PUT", "ns/service") => {
                 let service = self.existing(call)?;
                 let threshold = call.parsed("protectThreshold", 0.0)?;
-                self.set_protect_threshold(service, threshold, now);
+                let metadata = call.metadata()?;
+                self.set_protect_threshold(service.clone(), threshold, now);
+                if let Some(state) = self.services.get_mut(&service) {
+                    state.metadata = metadata;
+                }
                 ok()
             }
+            ("GET", "ns/service") => self.http_service(api, call),
             ("DELETE", "ns/service") => {
                 let service = self.existing(call)?;
                 match self.services.get_mut(&service) {
@@ -152,6 +159,7 @@ impl Machine {
                     Some(state) => {
                         state.exists = false;
                         state.threshold = None;
+                        state.metadata.clear();
                         state.data = None;
                         state.empty_since = None;
                     }
@@ -254,6 +262,29 @@ impl Machine {
             Api::V2 => Ok(info),
             Api::V3 => Ok(info["hosts"].take()),
         }
+    }
+
+    /// What an operator set of a service, as 2.2.4 and 3.1.0 were seen to tell it.
+    fn http_service(&self, api: Api, call: &OperatorCall) -> Answered {
+        let service = self.existing(call)?;
+        let state = self.services.get(&service);
+        let threshold = state.and_then(|state| state.threshold).unwrap_or_default();
+        let metadata = state.map(|state| &state.metadata);
+        let (namespace, group, name) = (&service.namespace, &service.group, &service.name);
+        Ok(if api == Api::V3 {
+            let ephemeral = state.is_none_or(|state| !state.persistent);
+            json!({
+                "namespaceId": namespace, "serviceName": name, "groupName": group, "clusterMap": {},
+                "metadata": metadata, "protectThreshold": threshold,
+                "selector": {"type": "NoneSelector", "contextType": "NONE"}, "ephemeral": ephemeral
+            })
+        } else {
+            json!({
+                "namespaceId": namespace, "groupName": group, "name": name,
+                "protectThreshold": threshold, "metadata": metadata,
+                "selector": {"type": "none", "contextType": "NONE"}, "clusters": []
+            })
+        })
     }
 
     fn http_services(&self, call: &OperatorCall) -> Value {

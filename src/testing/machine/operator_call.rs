@@ -72,6 +72,10 @@ impl OperatorCall {
         Ok(service)
     }
 
+    pub(super) fn metadata(&self) -> Result<BTreeMap<String, String>, (u16, String)> {
+        metadata(self.param("metadata").unwrap_or_default())
+    }
+
     pub(super) fn instance(&self) -> Result<Stored, (u16, String)> {
         let cluster = self.param("clusterName").or_else(|| self.param("cluster"));
         let stored = Stored {

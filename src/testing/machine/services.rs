@@ -34,6 +34,8 @@ pub(super) struct Service {
     pub(super) data: Option<Arc<Vec<Arc<Stored>>>>,
     /// The protection threshold, if the service was created or edited by an operator.
     pub(super) threshold: Option<f64>,
+    /// The service's own metadata, if an operator set some.
+    pub(super) metadata: BTreeMap<String, String>,
     pub(super) edits: BTreeMap<EditKey, Edited>,
     /// The clusters that each connection subscribed to, "" for all.
     pub(super) subscribers: BTreeMap<ConnId, String>,

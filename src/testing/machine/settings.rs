@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+#[cfg(feature = "ram")]
+use super::AccessKey;
 use super::{Login, Profile};
 
 /// How a registry behaves in time, with the values that Alibaba's servers were measured to have.
@@ -48,6 +50,9 @@ pub struct Settings {
     pub edit_expiry: Duration,
     /// Who must log in before naming requests are answered. Default: nobody.
     pub login: Option<Login>,
+    /// The access key whose secret naming requests have to be signed with. Default: none.
+    #[cfg(feature = "ram")]
+    pub access_key: Option<AccessKey>,
     /// How long after a start nobody is known: every login is refused with 403, the right one too,
     /// while tokens given out before are good. 5.05 to 5.10 s on genuine 3.1.0. Default: 0.
     pub users_after: Duration,
@@ -76,6 +81,8 @@ impl Default for Settings {
             fuzzy_matches: 500,
             edit_expiry: Duration::from_secs(60),
             login: None,
+            #[cfg(feature = "ram")]
+            access_key: None,
             users_after: Duration::ZERO,
             wall_clock_ms: 1_795_251_086_000,
             log_limit: 10_000,

@@ -210,6 +210,12 @@ impl Registry {
         self.act(|machine, _| machine.set_forbidden(service, forbidden));
     }
 
+    /// From now on naming requests have to be signed with this one's secret, or with none.
+    #[cfg(feature = "ram")]
+    pub fn set_access_key(&self, access_key: Option<crate::testing::machine::AccessKey>) {
+        self.act(|machine, _| machine.set_access_key(access_key));
+    }
+
     /// Changes the user's password. Tokens given out stay.
     pub fn set_password(&self, password: impl Into<String>) {
         self.act(|machine, _| machine.set_password(password));

@@ -1,0 +1,93 @@
+//! One service on both sides, and what the mirror has to publish of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures_util::stream::AbortHandle;
+use tower_nacos::{
+    directory::{Change, ChangeKind},
+    model::{Address, Instance, Metadata},
+};
+
+/// The metadata that tells a mirror's instances from those of providers. Its value says where they
+/// were mirrored from.
+pub(crate) const MIRRORED_FROM: &str = "mirrored-from";
+
+/// What is known of a service, and what was done about it.
+#[derive(Debug, Default)]
+pub(crate) struct Service {
+    /// The instances that may be called in the source, but for those of mirrors.
+    here: BTreeMap<Address, Arc<Instance>>,
+    /// The addresses that providers registered in the target themselves.
+    there: BTreeSet<Address>,
+    /// Ends the watch of the target.
+    pub(crate) watch: Option<AbortHandle>,
+    /// What the target was told last and confirmed; by address.
+    pub(crate) published: Vec<Instance>,
+    /// Whether the target is being told something.
+    pub(crate) busy: bool,
+}
+
+impl Service {
+    /// A change in the source. Whether it is one of an instance that is mirrored.
+    ///
+    /// What a mirror registered is never mirrored again: mirrors in opposite directions, or in a
+    /// ring, would keep alive forever what its provider took back.
+    pub(crate) fn changed_here(&mut self, change: &Change) -> bool {
+        let address = change.instance.address();
+        if matches!(change.kind, ChangeKind::Removed { .. }) || is_mirrored(&change.instance) {
+            return self.here.remove(address).is_some();
+        }
+        let new = Arc::clone(&change.instance);
+        let old = self.here.insert(address.clone(), Arc::clone(&new));
+        old.is_none_or(|old| old != new)
+    }
+
+    /// A change in the target. Whether a provider came to it or left it.
+    pub(crate) fn changed_there(&mut self, change: &Change) -> bool {
+        let address = change.instance.address();
+        if matches!(change.kind, ChangeKind::Removed { .. }) || is_mirrored(&change.instance) {
+            self.there.remove(address)
+        } else {
+            self.there.insert(address.clone())
+        }
+    }
+
+    /// It is not in the source any longer.
+    pub(crate) fn removed_here(&mut self) {
+        self.here.clear();
+        self.there.clear();
+        if let Some(watch) = self.watch.take() {
+            watch.abort();
+        }
+    }
+
+    /// What the target is to list, by address. Who registered in the target by itself, on its way
+    /// from one registry to the other say, is left to itself.
+    pub(crate) fn wanted(&self, origin: &str) -> Vec<Instance> {
+        let mirrored = self.here.values().filter(|instance| {
+            let itself = self.there.contains(instance.address());
+            !itself
+        });
+        mirrored.map(|instance| mark(instance, origin)).collect()
+    }
+
+    /// Whether nothing is left to remember.
+    pub(crate) fn is_over(&self) -> bool {
+        self.watch.is_none() && self.published.is_empty() && !self.busy
+    }
+}
+
+fn is_mirrored(instance: &Instance) -> bool {
+    instance.metadata().get(MIRRORED_FROM).is_some()
+}
+
+/// Lives as long as the mirror, also where its provider's is persistent.
+fn mark(instance: &Instance, origin: &str) -> Instance {
+    let mark = (MIRRORED_FROM, origin);
+    let metadata: Metadata = instance.metadata().iter().chain([mark]).collect();
+    let instance = instance.clone().with_ephemeral(true);
+    instance.with_metadata(metadata)
+}
