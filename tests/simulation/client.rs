@@ -192,6 +192,8 @@ const HOLD: Duration = Duration::from_secs(60);
 const HOLD_LIMIT: Duration = Duration::from_secs(180);
 /// Whoever is missing from the first list of a connection is held for so long at least.
 const BRIEF_HOLD: Duration = Duration::from_secs(3);
+/// How long a list may wait for a file.
+const WAITED: Duration = Duration::from_millis(500);
 const LAG: Duration = Duration::from_secs(3);
 const READ_GUARD: Duration = Duration::from_secs(1);
 
@@ -442,7 +444,9 @@ impl Watched {
             (came, origin)
             && self.heard_on.is_none_or(|(on, _)| on != link)
         {
-            self.heard_on = Some((link, now));
+            // A hold counts from when the list came, which may have waited for a file since.
+            let late = matches!(came, Came::Late(_)).then(|| now.checked_sub(WAITED));
+            self.heard_on = Some((link, late.flatten().unwrap_or(now)));
             self.listed.clear();
         }
         let next = self.sub.snapshot();
