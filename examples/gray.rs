@@ -1,14 +1,18 @@
 //! A gray release in two data centres: calls stay at home, some requests go to the new version
 //! first, some to it only, and when home is lost the other data centre takes over without a pause.
+//! And by share: 5 % of the users get the new version, then half of them, while calls go on.
 //!
 //! `cargo run --example gray`
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use tower::{ServiceExt, service_fn};
 use tower_nacos::{
     Balance, Instance, ServiceKey,
-    balance::{Hints, Selector},
+    balance::{Hints, Selector, Shares, TrafficSplit, stable_hash},
     directory,
 };
 
@@ -106,6 +110,38 @@ async fn main() -> Result<(), Error> {
     // Home is gone: the other cluster takes all, in the same snapshot.
     writer.publish(other.iter().cloned(), now());
     println!("home is gone: {:?}", called(User::Ordinary).await?);
+
+    // By share, in place of by request: a user sticks to a version, and the 5 % are among the 50 %.
+    writer.publish(home.iter().chain(&other).cloned(), now());
+    let split = TrafficSplit::new("version=gray: 5 %, *: 95 %".parse()?);
+    let by_share = Balance::builder(&orders)
+        .split(&split)
+        .hash_key(|user: &u64| Some(stable_hash(&user.to_le_bytes())))
+        .build(|instance: &Instance| {
+            let gray = instance.metadata().get("version") == Some("gray");
+            service_fn(move |user: u64| async move { Ok::<_, io::Error>(gray.then_some(user)) })
+        });
+    let users = async || {
+        let mut gray = BTreeSet::new();
+        for user in 0..2_000 {
+            gray.extend(by_share.clone().oneshot(user).await?);
+        }
+        Ok::<_, Error>(gray)
+    };
+    let few = users().await?;
+    split.set("version=gray: 50 %, *: 50 %".parse()?);
+    let half = users().await?;
+    let of = half.len();
+    println!(
+        "of 2,000 users {} get the new version, and then {of}",
+        few.len()
+    );
+    assert!((60..140).contains(&few.len()) && few.is_subset(&half));
+    assert!((900..1_100).contains(&of));
+    let wrong = "version=gray: 5 %, *: 90 %".parse::<Shares>();
+    if let Err(error) = wrong {
+        println!("a mistake is refused: {error}");
+    }
     println!("gray: ok");
     Ok(())
 }

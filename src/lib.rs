@@ -69,7 +69,7 @@
 //! registry, [`discover`] the stream of changes that tower's balancers take, [`balance`] our own
 //! balancer, [`endpoint`] one instance as a caller holds it, [`model`] the plain values that all of
 //! them share. [`http`] and [`grpc`] call services by name over connections of their own
-//! ([`transport`]).
+//! ([`transport`]), and [`retry`] says when they are sent again.
 //!
 //! # Features
 //!
@@ -101,6 +101,7 @@ pub mod logs;
 pub mod metrics;
 pub mod model;
 pub mod provider;
+pub mod retry;
 mod session;
 mod tls;
 pub mod transport;

@@ -262,7 +262,34 @@ async fn while_there_is_a_connection_the_registry_is_asked() {
     assert_eq!(addresses(&billing).len(), 2);
 }
 
-/// A client that starts from the registry writes, and does not read.
+/// A registry that has just come back lists the first that are back. Who starts then knows from the
+/// file who else is there, and the file stays what it was.
+#[tokio::test]
+async fn a_first_list_that_is_not_whole_is_not_believed_though_there_is_a_connection() {
+    let folder = Folder::new();
+    let registry = within(Registry::builder().push_delay(None).start())
+        .await
+        .unwrap();
+    registry.register_as("p", "orders", &instances(1..=10));
+    a_process_before(&registry, &folder, &["orders"]).await;
+    let before = fs::read(folder.file()).unwrap();
+    registry.register_as("p", "orders", &instances(1..=2));
+    let client = builder(&registry, &folder, StartFrom::CacheThenRegistry);
+    let client = within(client.connect()).await.unwrap();
+    let mut states = client.watch_state();
+    within(states.wait_for(ConnectionState::is_connected))
+        .await
+        .unwrap();
+    let orders = within(client.subscribe("orders")).await.unwrap();
+    assert!(of_registry(&orders), "it has answered");
+    assert_eq!(addresses(&orders).len(), 10);
+    assert_eq!(orders.status(), Status::Held { instances: 8 });
+    registry.register_as("p", "orders", &instances(1..=5));
+    is(&orders, |status| status == Status::Held { instances: 5 }).await;
+    within(client.close(HANG)).await.unwrap();
+    assert_eq!(fs::read(folder.file()).unwrap(), before);
+}
+
 /// It is there, and does not say what it knows.
 #[tokio::test]
 async fn a_registry_that_refuses_for_now_holds_nobody_up_who_is_on_disk() {
@@ -291,6 +318,7 @@ async fn a_registry_that_refuses_for_now_holds_nobody_up_who_is_on_disk() {
     within(client.close(HANG)).await.unwrap();
 }
 
+/// A client that starts from the registry writes, and does not read.
 #[tokio::test]
 async fn by_default_nothing_is_read() {
     let folder = Folder::new();
@@ -422,6 +450,48 @@ async fn what_was_left_half_written_is_taken_away() {
     .await;
     within(client.close(HANG)).await.unwrap();
     assert!(young.exists() && foreign.exists());
+}
+
+/// A file that nobody has written for longer than any process would believe it goes at the next start;
+/// but not because a clock is ahead of time, and nothing that is not ours.
+#[tokio::test]
+async fn the_file_of_a_service_that_nobody_wants_any_more_is_taken_away() {
+    let folder = Folder::new();
+    let registry = within(Registry::builder().push_delay(None).start())
+        .await
+        .unwrap();
+    registry.register_as("p", "orders", &instances(1..=1));
+    a_process_before(&registry, &folder, &["orders"]).await;
+    let orders = folder.file();
+    let named = |name: &str| folder.cache().join(name);
+    let sum = "0123456789abcdef0123456789abcdef";
+    let (old, rested) = (
+        named(&format!("old~{sum}.nacos")),
+        named(&format!("rested~{sum}.nacos")),
+    );
+    let foreign = named("old.nacos");
+    let written = |path: &Path, days: u32| {
+        let file = fs::File::options().append(true).create(true).open(path);
+        let age = Duration::from_secs(24 * 3600) * days;
+        file.unwrap().set_modified(wall() - age).unwrap();
+    };
+    let starts = async || {
+        let client = builder(&registry, &folder, StartFrom::CacheOnly);
+        let client = within(client.connect()).await.unwrap();
+        // The sweep comes before the first file is read.
+        let _ = within(client.subscribe("nobody")).await;
+        within(client.close(HANG)).await.unwrap();
+    };
+    for path in [&orders, &old, &rested, &foreign] {
+        written(path, 40);
+    }
+    starts().await;
+    assert!(old.exists() && rested.exists(), "is it the clock?");
+    written(&orders, 0);
+    written(&rested, 20);
+    starts().await;
+    assert!(!old.exists(), "nobody believes it");
+    assert!(orders.exists() && rested.exists() && foreign.exists());
 }
 
 /// A hundred files take a disk some time, and `close` has that.

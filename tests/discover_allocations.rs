@@ -17,7 +17,8 @@ use tower::{Service, balance::p2c::Balance, discover::Change};
 use tower_nacos::{
     Subscription,
     balance::{
-        Hints, Maglev, Outliers, PeakEwma, Policy, SlowStart, WeightedRandom, WeightedRoundRobin,
+        Hints, Maglev, Outliers, PeakEwma, Policy, SlowStart, SuccessRate, TrafficSplit,
+        WeightedRandom, WeightedRoundRobin,
     },
     endpoint::Outcome,
     model::Instance,
@@ -135,8 +136,9 @@ fn a_call_allocates_nothing_of_ours() {
         of_policy(&orders, WeightedRoundRobin::new()),
         of_policy(&orders, PeakEwma::new()),
         of_policy(&orders, Maglev::new()),
+        of_policy(&orders, Maglev::new().bounded(0.25)),
     ];
-    assert_eq!((p2c, others), (0, [0; 4]), "Balance allocates");
+    assert_eq!((p2c, others), (0, [0; 5]), "Balance allocates");
 
     let gray = Hints::new()
         .only(("half", "odd"))
@@ -145,9 +147,10 @@ fn a_call_allocates_nothing_of_ours() {
     let wrapped = tower_nacos::Balance::builder(&orders)
         .prefer_cluster("HZ")
         .slow_start(SlowStart::new())
-        .outliers(Outliers::new(), |_: Result<&u32, &Infallible>| {
-            Outcome::Success
-        })
+        .outliers(
+            Outliers::new().success_rate(SuccessRate::new()),
+            |_: Result<&u32, &Infallible>| Outcome::Success,
+        )
         .hints(move |_: &u32| gray.clone())
         .build(|_: &Instance| Noop);
     let wrapped = allocations(|| assert_eq!(finish(wrapped.clone().call(1)).unwrap(), 1));
@@ -155,6 +158,16 @@ fn a_call_allocates_nothing_of_ours() {
         wrapped, 0,
         "tiers, selectors, slow start or outliers allocate"
     );
+
+    let split = TrafficSplit::new("half=odd: 5, *: 95".parse().unwrap());
+    let keyed = tower_nacos::Balance::builder(&orders)
+        .policy(Maglev::new().bounded(0.25))
+        .split(&split)
+        .hash_key(|request: &u32| Some(u64::from(*request)))
+        .build(|_: &Instance| Noop)
+        .on_no_instance(|_: u32, error| ready(Err(error)));
+    let keyed = allocations(|| assert_eq!(finish(keyed.clone().call(1)).unwrap(), 1));
+    assert_eq!(keyed, 0, "a split or a fallback allocates");
 
     let picker = tower_nacos::Balance::builder(&orders)
         .max_in_flight(10)

@@ -15,7 +15,7 @@ use tower_nacos::{
     Balance, Instance, Subscription,
     balance::{
         Hints, Lease, Maglev, Outliers, P2c, PeakEwma, Pickable, Picker, Policy, Random, SlowStart,
-        WeightedRandom, WeightedRoundRobin,
+        TrafficSplit, WeightedRandom, WeightedRoundRobin,
     },
     endpoint::Verdict,
 };
@@ -23,12 +23,27 @@ use tower_nacos::{
 const PICKS: u32 = 2_000;
 const CLUSTERS: [&str; 4] = ["HZ", "SH", "BJ", "GZ"];
 
+const VERSIONS: [&str; 4] = ["1", "2", "3", ""];
+const SPLITS: [&str; 4] = [
+    "version=2: 5, *: 95",
+    "version=3: 0, version=2: 30, version=1: 70",
+    "version=2: 100",
+    "version=9: 20, version=1: 80",
+];
+
 fn address(at: usize) -> String {
     format!("10.0.0.{at}:80")
 }
 
 fn any_instance(at: usize, random: &mut Random) -> Instance {
+    let version = VERSIONS[random.below(4)];
+    let metadata = [("version", version)].into_iter();
     instance(&address(at))
+        .with_metadata(
+            metadata
+                .filter(|(_, version)| !version.is_empty())
+                .collect(),
+        )
         .with_cluster(CLUSTERS[random.below(4)])
         .with_weight([0.0, 0.5, 1.0, 1.0, 3.0][random.below(5)])
         .with_healthy(random.below(6) > 0)
@@ -38,7 +53,7 @@ fn any_instance(at: usize, random: &mut Random) -> Instance {
 #[tokio::test(start_paused = true)]
 async fn what_explain_says_is_what_is_picked() {
     let mut verdicts: HashMap<&str, u32> = HashMap::new();
-    for seed in 0..30 {
+    for seed in 0..60 {
         let mut random = Random::seeded(seed);
         let (mut writer, orders) = registry();
         let mut builder = Balance::builder(&orders)
@@ -47,6 +62,11 @@ async fn what_explain_says_is_what_is_picked() {
         builder = builder.prefer_clusters(CLUSTERS.into_iter().take(random.below(3)));
         if random.below(2) == 0 {
             builder = builder.slow_start(SlowStart::new());
+        }
+        if random.below(2) == 0 {
+            let shares = SPLITS[random.below(4)].parse().unwrap();
+            let below = [0.0, 0.7][random.below(2)];
+            builder = builder.split(&TrafficSplit::new(shares).spill_below(below));
         }
         let picker = builder.picker();
         let mut list = vec![instance("10.0.0.99:80").with_cluster("BJ")];
@@ -106,6 +126,7 @@ async fn what_explain_says_is_what_is_picked() {
                     Pickable::Yes => "yes",
                     Pickable::NotCallable => "not callable",
                     Pickable::OtherCluster { .. } => "other cluster",
+                    Pickable::NoShare => "no share",
                     Pickable::Ejected { .. } => "ejected",
                     Pickable::Outlier { .. } => "outlier",
                     _ => "other",
@@ -121,7 +142,15 @@ async fn what_explain_says_is_what_is_picked() {
             assert_eq!(picker.counts(), [0, 0, 0]);
         }
     }
-    for verdict in ["yes", "not callable", "other cluster", "ejected", "outlier"] {
+    let seen = [
+        "yes",
+        "not callable",
+        "other cluster",
+        "no share",
+        "ejected",
+        "outlier",
+    ];
+    for verdict in seen {
         assert!(
             verdicts.get(verdict).is_some_and(|n| *n > 20),
             "{verdicts:?}"

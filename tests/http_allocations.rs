@@ -116,3 +116,72 @@ async fn telling_an_instance_whom_it_is_taken_for_allocates_nothing() {
     println!("allocations of a whole request: {costs:?}");
     assert_eq!(costs[0], costs[1]);
 }
+
+/// The same over HTTP/2.
+fn answering_http2() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let app = axum::Router::new().fallback(async || ());
+            axum::serve(listener, app).await
+        })
+    });
+    address
+}
+
+/// What a time for each try, and a policy, cost while nothing fails: a box each, and a copy of the head.
+#[tokio::test]
+async fn what_tries_cost_where_they_are_set_and_nothing_fails() {
+    use tower_nacos::{retry::Retry, transport::Protocol};
+    let registry = Registry::builder().push_delay(None).start().await.unwrap();
+    for (protocol, address) in [
+        (Protocol::Http1, answering()),
+        (Protocol::Http2, answering_http2()),
+    ] {
+        let service = format!("{protocol:?}");
+        registry.register(&service, &address.into());
+        let nacos = Client::connect(registry.addr()).await.unwrap();
+        let mut costs = Vec::new();
+        for (per_try, method) in [
+            (false, "POST"),
+            (true, "POST"),
+            (false, "GET"),
+            (true, "GET"),
+        ] {
+            let transport = Transport::builder().protocol(protocol);
+            let mut builder = tower_nacos::http::Client::builder(&nacos).transport(transport);
+            if per_try {
+                builder = builder
+                    .per_try_timeout(std::time::Duration::from_secs(10))
+                    .retry(Retry::new());
+            }
+            let http = builder.build();
+            let mut least = u64::MAX;
+            for _ in 0..50 {
+                let uri = format!("nacos://{service}/v1");
+                let request = http.method(method.parse().unwrap(), uri).header("x-a", "b");
+                let before = COUNT.get();
+                let response = request.send().await.unwrap();
+                drop(response);
+                least = least.min(COUNT.get() - before);
+            }
+            costs.push(least);
+        }
+        println!("allocations of a whole request over {protocol:?}: {costs:?}");
+        let [once_off, once, off, again] = costs[..] else {
+            unreachable!("four were counted")
+        };
+        assert_eq!(once, once_off + 1, "a box: {costs:?}");
+        assert!(
+            again <= off + 4,
+            "two boxes, and a map of headers: {costs:?}"
+        );
+    }
+}

@@ -23,11 +23,18 @@ const PLAN: &[(&str, &[&str])] = &[
     ("session", &["model", "wire"]),
     ("directory", &["model", "sync", "metrics"]),
     ("cache", &["model", "directory"]),
-    ("endpoint", &["model", "sync", "directory", "metrics"]),
+    ("retry", &[]),
+    (
+        "endpoint",
+        &["model", "sync", "directory", "metrics", "retry"],
+    ),
     ("link", &["model", "wire", "tls"]),
     ("discover", &["model", "sync", "directory", "endpoint"]),
-    ("balance", &["model", "sync", "directory", "endpoint"]),
-    ("transport", &["model", "sync", "tls", "endpoint"]),
+    (
+        "balance",
+        &["model", "sync", "directory", "endpoint", "retry"],
+    ),
+    ("transport", &["model", "sync", "tls", "endpoint", "retry"]),
     (
         "client",
         &[
@@ -50,6 +57,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "client",
             "model",
             "sync",
+            "retry",
         ],
     ),
     (
@@ -62,6 +70,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "client",
             "model",
             "sync",
+            "retry",
         ],
     ),
     ("provider", &["client", "model", "metrics"]),

@@ -15,7 +15,9 @@ use tokio::{net::TcpListener, time::timeout};
 use tower::{Service, ServiceExt};
 use tower_nacos::{
     Balance, Client, Instance, Subscription,
-    balance::{BalanceBuilder, Outliers, Policy},
+    balance::{
+        BalanceBuilder, FailurePercentage, Outliers, Policy, SlowStart, SuccessRate, TrafficSplit,
+    },
     grpc::Channel,
     http::{self, BuildHttp},
     testing::Registry,
@@ -27,16 +29,25 @@ const HANG: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Of the balancer: when who is out is dialled again, for how long it may be probed, how many calls
-/// it may lose, and who answers badly.
+/// it may lose, who answers badly, and who gets which share.
 fn blaming<P: Policy, R, C, V, K>(
     balance: BalanceBuilder<P, R, C, V, K>,
 ) -> BalanceBuilder<P, R, C, V, K> {
-    let outliers = Outliers::new().consecutive(3).base(SECOND).longest(SECOND);
+    let outliers = Outliers::new()
+        .consecutive(3)
+        .base(SECOND)
+        .longest(SECOND)
+        .interval(SECOND)
+        .success_rate(SuccessRate::new().deviations(2.0).margin(0.1).enforced(0.5))
+        .failure_percentage(FailurePercentage::new().threshold(0.9).instances(2));
+    let split = TrafficSplit::new("version=2: 5, *: 95".parse().unwrap()).spill_below(0.5);
     balance
         .redial_after(SECOND / 10)
         .probe_timeout(2 * SECOND)
         .max_lost(3)
         .eject_outliers(outliers)
+        .split(&split)
+        .slow_start(SlowStart::new().after_ejection())
         .abort_in_flight_after(HANG)
 }
 

@@ -307,8 +307,15 @@ async fn good_behaviour_is_remembered_and_so_is_bad() {
     };
     assert_eq!(out().await, 30);
     assert_eq!(out().await, 60, "soon after");
-    tokio::time::sleep(Duration::from_secs(601)).await;
-    assert_eq!(out().await, 30, "two are forgotten after twice 300 s");
+    // As Envoy's and A50's: each interval of 10 s that it is in takes one off.
+    tokio::time::sleep(Duration::from_millis(9_900)).await;
+    assert_eq!(out().await, 90, "10 s are not over");
+    tokio::time::sleep(Duration::from_millis(10_100)).await;
+    assert_eq!(out().await, 90, "one of three is forgotten");
+    tokio::time::sleep(Duration::from_millis(20_100)).await;
+    assert_eq!(out().await, 60, "two of three are");
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(out().await, 30, "and all of them");
 }
 
 #[tokio::test(start_paused = true)]

@@ -593,6 +593,65 @@ async fn errors_say_what_to_do() {
     assert!(client.services("G").await.unwrap_err().is_closed());
 }
 
+/// Two who share a list hear of the same refusal, and whoever asks after that makes it be asked anew.
+#[tokio::test]
+async fn everybody_who_shares_a_list_hears_of_its_refusal() {
+    let registry = embedded(Profile::V2_5).await;
+    let client = eager(&registry.addr()).await;
+    let kept = client.services_lazy("G").unwrap();
+    registry.script(Script::next("ServiceListRequest", Fault::Refuse(400)).times(2));
+    let both = futures_util::future::join(client.services("G"), client.services("G"));
+    let (first, second) = soon("both", both).await;
+    for refused in [first, second] {
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("400"), "{error}");
+    }
+    registry.clear_scripts();
+    assert!(!kept.snapshot().is_known());
+    soon("asked again", client.services("G")).await.unwrap();
+    assert!(kept.snapshot().is_known(), "one list for all");
+}
+
+/// Names are data: what looks like a path, a pattern or a separator is listed as it is, and a pattern
+/// that takes everything takes that, too.
+#[tokio::test]
+async fn names_that_look_like_something_else_are_listed_as_they_are() {
+    let names = [
+        "../../etc/passwd",
+        "..",
+        "/a",
+        "a/b\\c",
+        "order-1",
+        "x:y",
+        "%2e%2e",
+        "名",
+    ];
+    let all: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
+    for profile in [Profile::V2_5, Profile::V3_1] {
+        let registry = embedded(profile).await;
+        for (n, name) in (1..).zip(names) {
+            registry.register(format!("shop@@{name}"), &instance(n));
+        }
+        let client = eager(&registry.addr()).await;
+        let told = profile == Profile::V3_1;
+        let mut filters = vec![ServiceFilter::group("shop")];
+        if told {
+            filters.push(ServiceFilter::namespace());
+        }
+        for filter in filters {
+            let list = soon("services", client.services(filter)).await.unwrap();
+            let listed = list.snapshot();
+            let listed: BTreeSet<String> = listed.iter().map(|s| s.name().to_string()).collect();
+            assert_eq!(listed, all, "told: {told}");
+        }
+        let path = ServiceFilter::group("shop").name("../*");
+        let list = soon("a pattern", client.services(path)).await.unwrap();
+        assert_eq!(list.snapshot().len(), 1);
+        let once = soon("once", client.service_names("shop")).await.unwrap();
+        assert_eq!(once.into_iter().collect::<BTreeSet<_>>(), all);
+    }
+}
+
 #[tokio::test]
 async fn a_registry_that_does_not_answer_is_named_when_time_is_up() {
     let registry = embedded(Profile::V2_5).await;

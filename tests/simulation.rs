@@ -17,8 +17,12 @@
 mod client;
 #[path = "simulation/delivery.rs"]
 mod delivery;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "simulation/gates.rs"]
 mod gates;
+#[path = "simulation/lists.rs"]
+mod lists;
 #[path = "simulation/meddling.rs"]
 mod meddling;
 #[path = "simulation/network.rs"]

@@ -32,8 +32,8 @@ use discover_support::{instance, now, registry};
 use tower::{Service, balance::p2c::Balance, load::CompleteOnResponse};
 use tower_nacos::{
     balance::{
-        self, Candidate, Hints, Loads, Outliers, P2c, PeakEwma, PickContext, Policy, Selector,
-        SlowStart, WeightedRoundRobin,
+        self, Candidate, FailurePercentage, Hints, Loads, Outliers, P2c, PeakEwma, PickContext,
+        Policy, Selector, SlowStart, SuccessRate, TrafficSplit, WeightedRoundRobin,
     },
     directory::{Subscription, Writer},
     discover::Discovery,
@@ -450,12 +450,18 @@ fn wrapped<P: Policy>(what: &str, calls: u64, policy: fn() -> P) {
         let mut shared = shared.lock().unwrap();
         let outliers = Outliers::new()
             .base(Duration::from_millis(1))
-            .longest(Duration::from_millis(3));
+            .longest(Duration::from_millis(3))
+            .interval(Duration::from_millis(100))
+            .success_rate(SuccessRate::new().instances(2).calls(5))
+            .failure_percentage(FailurePercentage::new().instances(1).calls(5));
+        let split = TrafficSplit::new("half=odd: 30, *: 70".parse().unwrap());
+        let slow = SlowStart::new().window(Duration::from_millis(200));
         let open = || {
             tower_nacos::Balance::builder(orders)
                 .policy(policy())
                 .prefer_clusters(["HZ", "SH"])
-                .slow_start(SlowStart::new().window(Duration::from_millis(200)))
+                .slow_start(slow.after_ejection())
+                .split(&split)
                 .outliers(outliers, moody as Judge)
                 .hints(demanding as Asks)
         };
@@ -476,6 +482,9 @@ fn no_call_enters_what_left_through_clusters_selectors_slow_start_and_outliers()
     wrapped("wrapped p2c", size(), P2c::new);
     wrapped("wrapped maglev", size() / 4, || {
         balance::Maglev::with_size(251)
+    });
+    wrapped("wrapped bounded maglev", size() / 4, || {
+        balance::Maglev::with_size(251).bounded(0.25)
     });
     wrapped("wrapped custom", size() / 4, || Clinging);
 }

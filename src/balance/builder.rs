@@ -5,15 +5,17 @@ use tower::{Layer, load::CompleteOnResponse};
 use crate::{
     balance::{
         Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker, Policy, SlowStart,
+        TrafficSplit,
         core::{Core, Limits, Options},
         lease::Outside,
     },
     directory::Subscription,
     endpoint::{
-        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Outcome, Shared, Unclassified,
-        Verdict, WithOutcomes,
+        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Outcome, Replaying, Shared, TryRules,
+        Unclassified, Verdict, WithAgain, WithOutcomes,
     },
     model::Instance,
+    retry::{Again, Hedge, InvalidRetry, Retry},
 };
 
 /// A [`Balance`] to be, and its options.
@@ -31,6 +33,9 @@ pub struct BalanceBuilder<
     gated: bool,
     abort_after: Option<Duration>,
     health: HealthRules,
+    per_try: Option<Duration>,
+    retry: Option<Retry>,
+    hedge: Option<Hedge>,
     rules: Rules<P, R, C, V, K>,
 }
 
@@ -73,6 +78,9 @@ impl BalanceBuilder {
             gated: true,
             abort_after: None,
             health: HealthRules::new(),
+            per_try: None,
+            retry: None,
+            hedge: None,
             rules: Rules {
                 policy: P2c::default(),
                 recover: NeverRecover::default(),
@@ -96,6 +104,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             gated: self.gated,
             abort_after: self.abort_after,
             health: self.health,
+            per_try: self.per_try,
+            retry: self.retry,
+            hedge: self.hedge,
             rules: change(self.rules),
         }
     }
@@ -280,7 +291,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
 
     /// What the first preferred cluster weighs when it is whole, in place of what was seen of it:
     /// for a caller that may start after a loss. Ignored, with a warning, if it is not a positive
-    /// number, or no cluster is preferred.
+    /// number, or no cluster is preferred. Of a merged subscription it is of the lowest tier.
     #[must_use]
     pub const fn expected_weight(mut self, weight: f64) -> Self {
         self.options.tiers.expected_own = Some(weight);
@@ -298,6 +309,32 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     #[must_use]
     pub const fn slow_start(mut self, slow_start: SlowStart) -> Self {
         self.options.slow_start = Some(slow_start);
+        self
+    }
+
+    /// Divides the calls among instances by their metadata: 5 % to `version=2`, say. Keep a clone of
+    /// `split` to change the shares while it runs. Default: no split, which costs a pick nothing.
+    #[must_use]
+    pub fn split(mut self, split: &TrafficSplit) -> Self {
+        self.options.split = Some(split.clone());
+        self.options.split_by = None;
+        self
+    }
+
+    /// The same with shares that the instances say themselves, in their metadata, where an operator
+    /// changes them in the registry's console: those with one value of `by` (`version`) get what they
+    /// say in `share` (`traffic-percent`), in percent, and those that say nothing what is left. Read
+    /// with each list. What is wrong (no number, shares that do not add up, instances of one version that
+    /// disagree) changes nothing, and one WARN says what it is; see
+    /// [`Shares::of_instances`](crate::balance::Shares::of_instances). Whoever may register an instance
+    /// may say so much of it. In place of [`split`](Self::split), as that is of this. Default: not read.
+    #[must_use]
+    pub fn split_by_metadata(
+        mut self,
+        by: impl Into<Arc<str>>,
+        share: impl Into<Arc<str>>,
+    ) -> Self {
+        self.options.split_by = Some([by.into(), share.into()]);
         self
     }
 
@@ -375,6 +412,113 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
+    /// For how long one try of a call may last: from when the request goes into an instance, dialling and
+    /// sending its body included, to the head of the response. One that is out of time counts against the
+    /// instance, as an answer that did not come ([`eject_outliers`](Self::eject_outliers)); its service's
+    /// future is dropped, which over our transports resets the stream (HTTP/2, CANCEL) or closes the
+    /// connection (HTTP/1.1), so that the instance may stop; and the request goes to another instance, if it
+    /// may be sent again and has tries left ([`retry`](Self::retry); without one by its defaults, for tries
+    /// that are out of time only, and without rests). Else the call fails with
+    /// [`TryTimedOut`](crate::endpoint::CallError::TryTimedOut). It is no limit of the call, which has its own,
+    /// and none of the response's body.
+    ///
+    /// Default: none, since how long an answer may take is the service's affair. Costs a box, and a timer
+    /// for each try that is not answered at once. Nothing gets through in 0: that is ignored, with a
+    /// warning. Source: Envoy's `per_try_timeout`, which does not count the dial.
+    #[must_use]
+    pub const fn per_try_timeout(mut self, within: Duration) -> Self {
+        self.per_try = Some(within);
+        self
+    }
+
+    /// For how long one may, if that was set.
+    pub(crate) const fn try_limit(&self) -> Option<Duration> {
+        match self.per_try {
+            Some(Duration::ZERO) => None,
+            limit => limit,
+        }
+    }
+
+    /// Sends requests again that an instance had, by this policy; [`retry`](crate::retry) says which. What was
+    /// provably not processed moves without it. Default: none, but what the maker brings with it
+    /// ([`MakeEndpoint::retry`]).
+    ///
+    /// For HTTP and gRPC that is all. Of other requests it takes [`replay`](Self::replay) to know how they
+    /// are sent again, and [`again`](Self::again) to know after what.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Begins a second try beside the first, at another instance, where that is not answered in time; the first
+    /// answer wins, and the other try is given up at its instance as if its caller had gone. [`Hedge`] says of
+    /// which requests, and what it costs. Its budget and the number of tries are those of
+    /// [`retry`](Self::retry); without one by its defaults, and nothing is sent again otherwise. Default: none.
+    #[must_use]
+    pub const fn hedge(mut self, hedge: Hedge) -> Self {
+        self.hedge = Some(hedge);
+        self
+    }
+
+    /// Sets how requests are sent again that an instance had, of which nothing came back: `replay` makes the
+    /// request that goes out in that case, `None` says that this one may be processed once only. Asked once a
+    /// call before it goes into an instance, and again for each further try. Default: none is, but what our
+    /// transports know. Comes after [`recover`](Self::recover), which replaces it.
+    ///
+    /// ```
+    /// # use std::{convert::Infallible, time::Duration};
+    /// # use tower_nacos::{Balance, Instance, Subscription, retry::{Again, Retry}};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower::BoxError> {
+    /// # use tower::ServiceExt;
+    /// # let orders = Subscription::fixed([Instance::parse("10.0.0.1:80")?]);
+    /// # let make = |_: &Instance| tower::service_fn(async |n: u32| Ok::<_, Infallible>(n));
+    /// let balance = Balance::builder(&orders)
+    ///     .per_try_timeout(Duration::from_millis(200))
+    ///     .retry(Retry::new())
+    ///     .replay(|request: &u32| Some(*request))
+    ///     .again(|result: Result<&u32, &Infallible>| match result {
+    ///         Ok(503) => Again::Yes,
+    ///         _ => Again::No,
+    ///     })
+    ///     .build(make);
+    /// assert_eq!(balance.oneshot(7).await?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn replay<Req, F>(self, replay: F) -> BalanceBuilder<P, Replaying<R, F>, C, V, K>
+    where
+        F: Fn(&Req) -> Option<Req> + Clone + Send + 'static,
+    {
+        self.with(|rules| Rules {
+            policy: rules.policy,
+            recover: Replaying::new(rules.recover, replay),
+            completion: rules.completion,
+            classify: rules.classify,
+            hints: rules.hints,
+        })
+    }
+
+    /// Sets after which responses and errors a request is sent again, if it may be
+    /// ([`replay`](Self::replay)) and the policy has room for it ([`retry`](Self::retry)). Tries that were
+    /// out of time are in any case. Default: after none, but what our transports know. Comes after
+    /// [`classify`](Self::classify) and [`judge`](Self::judge), which replace it.
+    #[must_use]
+    pub fn again<Res, E, F>(self, again: F) -> BalanceBuilder<P, R, C, WithAgain<V, F>, K>
+    where
+        F: Fn(Result<&Res, &E>) -> Again,
+    {
+        self.with(|rules| Rules {
+            policy: rules.policy,
+            recover: rules.recover,
+            completion: rules.completion,
+            classify: WithAgain::new(rules.classify, again),
+            hints: rules.hints,
+        })
+    }
+
     /// Lets calls pass whatever the gates say: to show that without them calls do land on
     /// instances that left.
     #[cfg(feature = "testing")]
@@ -385,13 +529,27 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
+    /// Whether its options can be meant so: a policy that [can](Retry::check), and a time for each try in which
+    /// something may happen. [`build`](Self::build) does without what cannot, and warns of it.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot.
+    pub fn check(&self) -> Result<(), InvalidRetry> {
+        if self.per_try.is_some_and(|within| within.is_zero()) {
+            let text = "a per_try_timeout of 0 lets nothing through";
+            return Err(InvalidRetry::new(text));
+        }
+        self.retry.as_ref().map_or(Ok(()), Retry::check)
+    }
+
     /// Makes the balancer; `make` makes the service that calls one instance, at that instance's
     /// first use.
     ///
     /// Call it on a tokio runtime: a small task there makes the pick tables and closes the
     /// connections of evicted instances also when no call passes. Without one both happen at the
     /// next call.
-    pub fn build<M: MakeEndpoint>(self, make: M) -> Balance<M::Service, P, R, C, V, K>
+    pub fn build<M: MakeEndpoint>(mut self, make: M) -> Balance<M::Service, P, R, C, V, K>
     where
         M::Service: Send + Sync + 'static,
         P: Policy,
@@ -399,6 +557,8 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         C: Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
+        let tiers = self.subscription.tiers();
+        self.options.tiers.sources = if tiers.len() > 1 { tiers } else { Vec::new() };
         let attached = self.subscription.attach(|snapshot, quiet| {
             let key = self.subscription.key().clone();
             EndpointSet::open(key, snapshot, quiet, None, self.gated)
@@ -406,6 +566,12 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         attached.consumer().settings().judge_health(self.health);
         if let Some(after) = self.abort_after {
             attached.consumer().settings().abort_after(after);
+        }
+        let checked = self.check();
+        let per_try = self.try_limit();
+        let retry = self.retry.or_else(|| make.retry());
+        if let Some(rules) = TryRules::new(per_try, retry, self.hedge) {
+            attached.consumer().settings().watch_tries(rules);
         }
         let rules = self.rules;
         let shared = Shared::new(
@@ -416,6 +582,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             rules.classify,
         );
         let core = Core::new(shared, rules.policy, self.options, self.limits);
+        if let Err(invalid) = checked {
+            core.warn(format_args!("ignored: {invalid}"));
+        }
         Balance::new(&core, rules.hints)
     }
 

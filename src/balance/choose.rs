@@ -15,6 +15,7 @@ use crate::{
         hints::Wish,
         pool::{Pool, Tier},
         selector::Scope,
+        split::{self, TrafficSplit},
         table::{MOST_POOLS, Table},
     },
     directory::Snapshot,
@@ -85,10 +86,22 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             key: hints.get_key(),
             now: set.is_timed().then(endpoint::now),
         };
+        if let Some(split) = &self.options.split
+            && !wish.is_some_and(Wish::chooses)
+            && let Some(found) = look.by_share(table, split)
+        {
+            return Some(Arc::clone(found));
+        }
         let Some(wish) = wish else {
             return look.through(&table.base).map(Arc::clone);
         };
-        let narrow = look.within(table, &wish.narrow);
+        let narrow = match wish.spills_below() {
+            None => look.within(table, &wish.narrow),
+            Some(part) => {
+                let mut dice = split::dice(look.key, &mut look.random);
+                look.within_its_means(table, &wish.narrow, part, &mut dice)
+            }
+        };
         let found = narrow.or_else(|| {
             let elsewhere = wish.wide != wish.narrow;
             elsewhere.then(|| look.within(table, &wish.wide)).flatten()
@@ -136,6 +149,44 @@ impl<'a, S, P: Policy, R, C, V> Look<'a, S, P, R, C, V> {
             Some(asked) => self.through(asked.get()?),
             None => self.one_by_one(scope),
         }
+    }
+
+    /// One of the part of the calls that this one is of; `None` if it is for everybody.
+    #[inline(never)] // out of the way of calls that are not split
+    fn by_share(
+        &mut self,
+        table: &Table<S, P::Table>,
+        split: &TrafficSplit,
+    ) -> Option<&'a Arc<Endpoint<S>>> {
+        let shares = split.published().load();
+        let mut dice = split::dice(self.key, &mut self.random);
+        let arm = shares.get()?.drawn(dice.unit())?;
+        match split.spills_below() {
+            None => self.within(table, &arm.scope),
+            Some(part) => self.within_its_means(table, &arm.scope, part, &mut dice),
+        }
+    }
+
+    /// One within a scope, unless more than it can take would go there: what is open of it gets all of
+    /// its calls only while it weighs that part of what is usual.
+    fn within_its_means(
+        &mut self,
+        table: &Table<S, P::Table>,
+        scope: &Scope,
+        part: f64,
+        dice: &mut Random,
+    ) -> Option<&'a Arc<Endpoint<S>>> {
+        if !self.core.is_weighed() {
+            self.core.refresh(endpoint::now());
+        }
+        if let Some(asked) = table.pool(scope)
+            && let Some(pool) = asked.get()
+            && pool.left() < part
+            && dice.unit() * part >= pool.left()
+        {
+            return None;
+        }
+        self.within(table, scope)
     }
 
     #[inline]

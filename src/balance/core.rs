@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     balance::{
-        Candidate, Counters, Outliers, Policy,
+        Candidate, Counters, Outliers, Policy, Shares, SplitError, TrafficSplit,
         pool::{Past, Pool},
         selector::Scope,
         slow_start::{SlowStart, Warmth, wall},
@@ -59,6 +59,9 @@ pub(super) struct Options {
     pub(super) tiers: TierRules,
     pub(super) slow_start: Option<SlowStart>,
     pub(super) outliers: Option<Outliers>,
+    pub(super) split: Option<TrafficSplit>,
+    /// By which metadata it is read from instances, and where they say their shares, if it is.
+    pub(super) split_by: Option<[Arc<str>; 2]>,
     /// Whether what outliers are was said and taken back.
     pub(super) outliers_lost: bool,
 }
@@ -66,8 +69,12 @@ pub(super) struct Options {
 /// What is kept from table to table.
 struct Workshop {
     warmth: Warmth,
+    /// The set's version at which it was last looked who is ejected.
+    ejections: u64,
     /// When weights change because instances have become warmer.
     warmer: Option<Instant>,
+    /// Why what instances say of their shares is not obeyed, if it is not.
+    split_error: Option<SplitError>,
     /// When shares change because weights are forgotten.
     forgotten: Option<Instant>,
     pasts: Vec<(Scope, Arc<Past>)>,
@@ -112,6 +119,9 @@ where
         if let Some(outliers) = options.outliers {
             shared.set().settings().judge_outcomes(outliers.rules());
         }
+        if options.split_by.is_some() {
+            options.split = Some(TrafficSplit::new(Shares::none()));
+        }
         let epoch = endpoint::now();
         if let Some(timing) = policy.timing() {
             shared.set().settings().time(endpoint::Timing {
@@ -132,6 +142,8 @@ where
             epoch,
             workshop: Mutex::new(Workshop {
                 warmth: Warmth::default(),
+                ejections: 0,
+                split_error: None,
                 warmer: None,
                 forgotten: None,
                 pasts: Vec::new(),
@@ -174,7 +186,8 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let set = self.set();
         // Read before the roster, which is at least as new.
         let membership = set.membership();
-        let warmer = workshop.warmer.is_some_and(|due| due <= now);
+        let back = self.is_some_back(&mut workshop, now);
+        let warmer = back || workshop.warmer.is_some_and(|due| due <= now);
         if warmer || !self.is_current(membership) {
             self.rebuild(membership, &mut workshop, now);
         }
@@ -187,6 +200,23 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let ms = due.map_or(NEVER, |due| self.ms(due) + 1);
         self.due.store(ms, Ordering::Relaxed);
         due
+    }
+
+    /// Whether somebody who was ejected is back, and new by that.
+    fn is_some_back(&self, workshop: &mut Workshop, now: Instant) -> bool {
+        let rules = self.options.slow_start.as_ref();
+        let version = self.set().version();
+        if !rules.is_some_and(SlowStart::minds_ejections) || workshop.ejections == version {
+            return false;
+        }
+        workshop.ejections = version;
+        let roster = self.set().roster(true);
+        let endpoints = roster.endpoints().iter();
+        let seen = endpoints.map(|endpoint| {
+            let ejected = endpoint.gate.state().is_ejected();
+            (endpoint.generation(), ejected, endpoint.instance())
+        });
+        workshop.warmth.look_at_ejections(seen, now)
     }
 
     fn ms(&self, at: Instant) -> u64 {
@@ -216,6 +246,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let roster = set.roster(true);
         let snapshot = Arc::clone(set.view().snapshot());
         let candidates = self.candidates(&roster, &snapshot, workshop, now);
+        self.read_shares(&candidates, workshop);
         let former = self.table.load();
         let scopes = former.get().map_or_else(Vec::new, |table| {
             workshop.look_at(table, now);
@@ -234,6 +265,32 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         self.weighed.store(0, Ordering::Relaxed);
         if catch_unwind(AssertUnwindSafe(|| drop(former))).is_err() {
             self.fault(&self.faults.panics, "panicked as its table was dropped");
+        }
+    }
+
+    /// Takes over what instances say of their shares. What is wrong with that is told once, and leaves
+    /// the shares as they were.
+    fn read_shares(&self, candidates: &[Candidate], workshop: &mut Workshop) {
+        let (Some([by, share]), Some(split)) = (&self.options.split_by, &self.options.split) else {
+            return;
+        };
+        let instances = candidates.iter().map(|candidate| &**candidate.instance());
+        match Shares::of_instances(by, share, instances) {
+            Ok(shares) => {
+                workshop.split_error = None;
+                if *split.shares() != shares {
+                    split.set(shares);
+                }
+            }
+            Err(error) => {
+                if workshop.split_error.as_ref() != Some(&error) {
+                    self.warn(format_args!(
+                        "what instances say of their shares is not obeyed, and the shares stay as they were ({}): {error}; this is said once",
+                        split.shares()
+                    ));
+                    workshop.split_error = Some(error);
+                }
+            }
         }
     }
 
@@ -417,14 +474,27 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
 
     pub(super) fn counters(&self) -> Counters {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let [
+            retries,
+            retries_over_budget,
+            try_timeouts,
+            hedges,
+            hedges_won,
+        ] = self.set().tries();
         Counters {
             picks_out_of_range: read(&self.faults.out_of_range),
             policy_panics: read(&self.faults.panics),
             scans: read(&self.faults.scans),
             calls_after_evict: self.set().calls_after_eviction(),
             moved: self.set().moved(),
+            retries,
+            retries_over_budget,
+            try_timeouts,
+            hedges,
+            hedges_won,
             ejections: self.set().hub().ejections(),
             outlier_ejections: self.set().hub().outlier_ejections(),
+            panics: self.set().hub().panics(),
             restorations: self.set().hub().restorations(),
         }
     }

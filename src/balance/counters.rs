@@ -13,10 +13,24 @@ pub struct Counters {
     /// Requests that an instance was handed and provably did not process, and that set out for
     /// another one; each time counts.
     pub moved: u64,
+    /// Requests that an instance had had and that were sent again all the same, by the
+    /// [`Retry`](crate::retry::Retry) policy; each time counts.
+    pub retries: u64,
+    /// Those that would have been, had the policy's budget not been spent.
+    pub retries_over_budget: u64,
+    /// Tries that were out of time (`per_try_timeout`).
+    pub try_timeouts: u64,
+    /// Second tries that were begun beside a first one ([`Hedge`](crate::retry::Hedge)).
+    pub hedges: u64,
+    /// Those that were answered first.
+    pub hedges_won: u64,
     /// Times that an instance was ejected: it could not be reached, or answered badly.
     pub ejections: u64,
     /// How many of these were for its answers.
     pub outlier_ejections: u64,
+    /// Times that ejections for answers were lifted because more than the
+    /// [`panic_threshold`](crate::balance::Outliers::panic_threshold) was out, connections included.
+    pub panics: u64,
     /// Times that an ejected instance was let back in: it was reached, did well, or too many were
     /// out.
     pub restorations: u64,

@@ -1,9 +1,14 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    balance::{Policy, core::Core, pool::Tier},
+    balance::{
+        Policy, TrafficSplit,
+        core::Core,
+        pool::{Pool, Tier},
+        table::Table,
+    },
     directory, endpoint,
-    model::Address,
+    model::{Address, Source},
 };
 
 /// Why a balancer picks an instance or does not. Displays as a sentence.
@@ -14,10 +19,11 @@ pub struct Explanation {
     pub registry: directory::Explanation,
     /// Whether this balancer picks it.
     pub verdict: Pickable,
-    /// Its share of the calls, by the weights of all that can be picked, from 0 to 1; 0 if it
-    /// cannot.
+    /// Its share of the calls that ask for nothing, by the weights of all that can be picked and by
+    /// what [`split`](crate::balance::BalanceBuilder::split) says, from 0 to 1; 0 if it cannot.
     pub share: f64,
-    /// The cluster that it is picked for, if clusters are preferred.
+    /// The cluster and the sources' tier that it is picked for, if clusters are preferred or the sources
+    /// of a merged subscription have several tiers.
     pub tier: Option<TierShare>,
     /// What part of its weight it has while it warms up; see
     /// [`SlowStart`](crate::balance::SlowStart).
@@ -25,8 +31,22 @@ pub struct Explanation {
     /// Whether it can be reached again but has not answered yet: if it cannot be reached once more
     /// before that, it rests longer than the last time.
     pub on_probation: bool,
+    /// Whether so many instances are out that nobody is ejected for what calls tell.
+    pub panic: Option<Panic>,
     /// What it is doing, if this balancer has looked at it.
     pub activity: Option<Activity>,
+}
+
+/// More instances are out than the balancer's
+/// [`panic_threshold`](crate::balance::Outliers::panic_threshold) says: each that can be reached is
+/// called, however it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Panic {
+    /// How many callable instances are out, which now means: cannot be reached.
+    pub out: usize,
+    /// How many callable instances there are.
+    pub callable: usize,
 }
 
 /// Whether a balancer picks an instance.
@@ -43,6 +63,13 @@ pub enum Pickable {
     OtherCluster {
         /// The first of those that do; `None` for those that are not preferred.
         taken_by: Option<Arc<str>>,
+    },
+    /// It would, but sources of a lower tier take all calls. It is called when they cannot. See
+    /// [`Subscription::merge`](crate::Subscription::merge).
+    #[non_exhaustive]
+    OtherTier {
+        /// The first of those that do.
+        taken_by: u8,
     },
     /// It lost a connection with a call on it, and a dial is to tell what that means. Calls that
     /// have nobody else wait for that.
@@ -67,6 +94,10 @@ pub enum Pickable {
         /// What the panic said.
         reason: Arc<str>,
     },
+    /// It would, but the traffic split gives nothing to instances with its metadata. It is called when
+    /// those that get something cannot be, or when a request asks for it; see
+    /// [`TrafficSplit`].
+    NoShare,
 }
 
 /// What one instance is doing for one balancer, since this presence of it began.
@@ -91,6 +122,8 @@ pub struct TierShare {
     pub cluster: Option<Arc<str>>,
     /// What part of all calls it gets now, from 0 to 1.
     pub share: f64,
+    /// The tier of the sources that it is of; `None` where there are none, or all have one.
+    pub source: Option<u8>,
 }
 
 /// Where an instance stands in a balancer's table.
@@ -98,7 +131,10 @@ struct Standing {
     share: f64,
     part: f64,
     tiers: Vec<TierShare>,
+    /// The first tier that gets any.
     first: Option<TierShare>,
+    /// Which sources' tier it is in.
+    source: Option<u8>,
 }
 
 pub(super) fn explain<S, P: Policy, R, C, V>(
@@ -134,6 +170,9 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
             verdict = Pickable::NotCallable; // its closing is just being published
         }
     }
+    let crowd = core.set().crowd();
+    let outliers = core.set().settings().outcomes();
+    let panic = outliers.is_some_and(|rules| crowd.is_panic(rules));
     let standing = callable.then(|| standing(core, address)).flatten();
     let mut explanation = Explanation {
         registry,
@@ -142,6 +181,10 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         tier: None,
         warmth: None,
         on_probation: endpoint.as_ref().is_some_and(|e| e.is_on_probation()),
+        panic: panic.then_some(Panic {
+            out: crowd.out,
+            callable: crowd.callable,
+        }),
         activity: endpoint.map(|endpoint| {
             let [calls, failures] = endpoint.calls();
             Activity {
@@ -157,12 +200,26 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         explanation.warmth = (standing.part < 1.0).then_some(standing.part);
         let nothing = standing.tiers.iter().all(|tier| tier.share == 0.0);
         if let (true, Some(first)) = (nothing, standing.first) {
-            explanation.verdict = Pickable::OtherCluster {
-                taken_by: first.cluster,
+            explanation.verdict = match first.source {
+                Some(taken_by) if standing.source != first.source => {
+                    Pickable::OtherTier { taken_by }
+                }
+                _ => Pickable::OtherCluster {
+                    taken_by: first.cluster,
+                },
             };
         }
         let tiers = standing.tiers.into_iter();
         explanation.tier = tiers.max_by(|a, b| a.share.total_cmp(&b.share));
+        let split = core.options.split.as_ref();
+        if split.is_some_and(|split| !split.shares().arms().is_empty()) {
+            // Each part has clusters of its own.
+            explanation.tier = None;
+            explanation.verdict = match explanation.share > 0.0 {
+                true => Pickable::Yes,
+                false => Pickable::NoShare,
+            };
+        }
     }
     explanation
 }
@@ -173,7 +230,6 @@ fn standing<S, P: Policy, R, C, V>(
 ) -> Option<Standing> {
     let table = core.table.load();
     let table = table.get()?;
-    let endpoints = table.roster.endpoints();
     let mut candidates = table.candidates.iter();
     let place = candidates.position(|c| c.instance().address() == address)?;
     let candidate = &table.candidates[place];
@@ -181,6 +237,7 @@ fn standing<S, P: Policy, R, C, V>(
     let told = |tier: &Tier<P::Table>| TierShare {
         cluster: tier.cluster.clone(),
         share: tier.share(),
+        source: tier.source,
     };
     let several = tiers.len() > 1;
     let mut standing = Standing {
@@ -188,11 +245,25 @@ fn standing<S, P: Policy, R, C, V>(
         part: candidate.weight() / candidate.instance().weight().get(),
         tiers: Vec::new(),
         first: tiers.iter().find(|t| several && t.share() > 0.0).map(told),
+        source: candidate.instance().source().map(Source::tier),
     };
-    for tier in tiers {
-        if tier.find(place).is_none() {
-            continue;
-        }
+    standing.share = share_in(&table.base, place, table);
+    if several {
+        let those = tiers.iter().filter(|tier| tier.find(place).is_some());
+        standing.tiers.extend(those.map(told));
+    }
+    if let Some(split) = &core.options.split {
+        standing.share = share_of_split(split, standing.share, place, table);
+    }
+    Some(standing)
+}
+
+/// The share that the instance at `place` has of the calls that a pool gets.
+fn share_in<S, T>(pool: &Pool<T>, place: usize, table: &Table<S, T>) -> f64 {
+    let endpoints = table.roster.endpoints();
+    let weight = table.candidates[place].weight();
+    let tiers = pool.tiers.iter().filter(|tier| tier.find(place).is_some());
+    let shares = tiers.map(|tier| {
         let open = (0..tier.len).map(|at| tier.place(at)).filter(|place| {
             let endpoint = endpoints.get(*place);
             endpoint.is_some_and(|endpoint| endpoint.gate.state().is_open())
@@ -200,13 +271,39 @@ fn standing<S, P: Policy, R, C, V>(
         let weights = open.map(|place| table.candidates[place].weight());
         let total: f64 = weights.sum();
         if total > 0.0 {
-            standing.share += tier.share() * candidate.weight() / total;
+            tier.share() * weight / total
+        } else {
+            0.0
         }
-        if several {
-            standing.tiers.push(told(tier));
-        }
+    });
+    shares.sum()
+}
+
+/// The same of all calls, if they are split: of each part what it gets there, and what it gets of
+/// what its part leaves to everybody. A part that nobody was sent to yet is taken for one that does.
+fn share_of_split<S, T>(
+    split: &TrafficSplit,
+    of_rest: f64,
+    place: usize,
+    table: &Table<S, T>,
+) -> f64 {
+    let shares = split.shares();
+    if shares.arms().is_empty() {
+        return of_rest;
     }
-    Some(standing)
+    let parts = shares.arms().iter().map(|arm| {
+        let asked = table.pool(&arm.scope);
+        let of_part = asked.as_ref().and_then(|asked| asked.get()).map(|pool| {
+            let open = pool.left() > 0.0;
+            let kept = match split.spills_below() {
+                Some(below) if open => (pool.left() / below).min(1.0),
+                _ => f64::from(u8::from(open)),
+            };
+            kept * share_in(pool, place, table) + (1.0 - kept) * of_rest
+        });
+        arm.percent / 100.0 * of_part.unwrap_or(of_rest)
+    });
+    parts.sum()
 }
 
 impl Explanation {
@@ -228,6 +325,9 @@ impl fmt::Display for Explanation {
                     None => f.write_str("other clusters take all calls")?,
                 }
             }
+            Pickable::OtherTier { taken_by } => {
+                write!(f, "not picked: sources of tier {taken_by} take all calls")?;
+            }
             Pickable::Suspect => {
                 f.write_str("not picked: it lost a connection, and a dial finds out why")?;
             }
@@ -242,11 +342,16 @@ impl fmt::Display for Explanation {
             Pickable::Unusable { reason } => {
                 write!(f, "not picked: making its service panicked: {reason}")?;
             }
+            Pickable::NoShare => f.write_str("not picked: the traffic split gives it nothing")?,
         }
         if let (Pickable::Yes, Some(tier)) = (&self.verdict, &self.tier) {
-            match &tier.cluster {
-                Some(cluster) => write!(f, "; cluster {cluster} gets")?,
-                None => f.write_str("; the clusters that are not preferred get")?,
+            match (&tier.cluster, tier.source) {
+                (Some(cluster), None) => write!(f, "; cluster {cluster} gets")?,
+                (Some(cluster), Some(tier)) => {
+                    write!(f, "; cluster {cluster} of tier {tier} gets")?
+                }
+                (None, None) => f.write_str("; the clusters that are not preferred get")?,
+                (None, Some(tier)) => write!(f, "; tier {tier} gets")?,
             }
             write!(f, " {:.1} % of the calls", tier.share * 100.0)?;
         }
@@ -255,6 +360,12 @@ impl fmt::Display for Explanation {
         }
         if self.on_probation {
             f.write_str("; on probation until it answers")?;
+        }
+        if let Some(Panic { out, callable }) = self.panic {
+            write!(
+                f,
+                "; panic: {out} of {callable} are out, so nobody is ejected for answers"
+            )?;
         }
         if let Some(activity) = &self.activity {
             if self.verdict == Pickable::NotCallable && activity.in_flight > 0 {

@@ -39,6 +39,8 @@ pub(super) struct Wish {
     cluster: Option<Arc<str>>,
     only: Option<Selector>,
     prefer: Option<Selector>,
+    /// Below what part of their usual weight those that are preferred do not get everything.
+    spill_below: Option<f64>,
     excluded: Arc<[Address]>,
     /// What is looked through first.
     pub(super) narrow: Scope,
@@ -116,6 +118,27 @@ impl Hints {
         self.with(|wish| wish.prefer = Some(selector))
     }
 
+    /// Those that [`prefer`](Self::prefer) names get all of these calls only while they weigh, all that
+    /// are open together, so much of what they usually do, from 0 to 1; below that, what they weigh
+    /// divided by that, and the rest goes to everybody by weight. So the one survivor of a first choice
+    /// does not get everything: with 0.7, of four one is left, it gets 0.25 ÷ 0.7 = 36 % of the calls
+    /// and its share of the others. A call with a hash key stays or goes by its key.
+    ///
+    /// What is usual is the most that they weighed in the list in the last 10 minutes, as with
+    /// [`prefer_cluster`](crate::balance::BalanceBuilder::prefer_cluster): so it takes that long to
+    /// believe in a smaller number, and a balancer that has just started knows none. 0.7 does what that
+    /// does (Envoy's over-provisioning factor, 1.4). Default: 0, they get everything while one is open.
+    /// What is no number counts as 0.7.
+    #[must_use]
+    pub fn spill_below(self, part: f64) -> Self {
+        let part = if part.is_nan() {
+            SPILL_BELOW
+        } else {
+            part.clamp(0.0, 1.0)
+        };
+        self.with(|wish| wish.spill_below = (part > 0.0).then_some(part))
+    }
+
     /// Not these, as if they had been tried and had failed. If no other is left, the call fails
     /// with [`NoMatch`](crate::endpoint::CallError::NoMatch): whoever excludes knows best whether
     /// calling one of them again is better than that. Meant for a few; each costs a comparison a
@@ -180,6 +203,20 @@ impl Wish {
         &self.excluded
     }
 
+    /// Whether it says where in the service to go: which metadata, which cluster.
+    pub(super) const fn chooses(&self) -> bool {
+        self.only.is_some() || self.prefer.is_some() || self.cluster.is_some()
+    }
+
+    /// Below what part of their usual weight those that are preferred do not get everything.
+    #[inline]
+    pub(super) const fn spills_below(&self) -> Option<f64> {
+        match self.prefer {
+            Some(_) => self.spill_below,
+            None => None,
+        }
+    }
+
     pub(super) const fn only(&self) -> Option<&Selector> {
         self.only.as_ref()
     }
@@ -215,3 +252,6 @@ impl<Req, F: Fn(&Req) -> Option<u64>> HintsOf<Req> for KeyOnly<F> {
         }
     }
 }
+
+/// What a first choice may lose before others get some of its calls: 1 ÷ 1.4, rounded.
+pub(super) const SPILL_BELOW: f64 = 0.7;

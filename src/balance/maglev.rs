@@ -70,6 +70,12 @@ impl Slots {
         self.len() == 0
     }
 
+    /// The place of the instance whose slot any 64 bits fall to.
+    #[inline]
+    fn at(&self, bits: u64) -> Option<usize> {
+        self.get(((u128::from(bits) * self.len() as u128) >> 64) as usize)
+    }
+
     /// The place of the instance that has slot `slot`.
     pub fn get(&self, slot: usize) -> Option<usize> {
         match &self.0 {
@@ -99,22 +105,23 @@ impl Policy for Maglev {
         random: &mut Random,
         context: &PickContext,
     ) -> Option<usize> {
-        let key = match context.key {
-            // Another slot for each attempt, and the same for every caller.
-            Some(key) => mix(key.wrapping_add(u64::from(context.attempt).wrapping_mul(ODD))),
-            None => {
-                if !self.warned.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        target: logs::BALANCE,
-                        "a call through a consistent-hash balancer has no hash key; such calls go to random instances"
-                    );
-                }
-                random.next_u64()
-            }
-        };
-        let slot = ((u128::from(key) * table.len() as u128) >> 64) as usize;
-        table.get(slot)
+        if let Some(key) = context.key {
+            return slot_of(table, key, context.attempt);
+        }
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                target: logs::BALANCE,
+                "a call through a consistent-hash balancer has no hash key; such calls go to random instances"
+            );
+        }
+        table.at(random.next_u64())
     }
+}
+
+/// Whom a key falls to at its so-manyth attempt: another slot each time, the same for every caller.
+#[inline]
+pub(super) fn slot_of(table: &Slots, key: u64, attempt: u32) -> Option<usize> {
+    table.at(mix(key.wrapping_add(u64::from(attempt).wrapping_mul(ODD))))
 }
 
 impl Default for Maglev {

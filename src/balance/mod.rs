@@ -40,6 +40,7 @@
 //! | [`WeightedRandom`] | by weight | you want what Nacos's own clients do |
 //! | [`WeightedRoundRobin`] | in turn, by weight | calls cost alike and shares must be exact |
 //! | [`Maglev`] | by a key of the request | instances keep caches or sessions |
+//! | [`BoundedMaglev`] | the same, within each one's share of the load | and some keys are hot |
 //!
 //! A [`Policy`] of your own is two functions. More to choose by is in the [guide](crate::guide).
 //!
@@ -50,15 +51,18 @@
 //! * clusters in order: [`prefer_cluster`](BalanceBuilder::prefer_cluster);
 //! * what one request asks for: [`Hints`], with metadata as a [`Selector`];
 //! * new instances little by little: [`SlowStart`];
-//! * instances that answer badly: [`Outliers`].
+//! * instances that answer badly: [`Outliers`];
+//! * a version that gets a share of the calls: [`TrafficSplit`].
 
 mod alias;
+mod bounded;
 mod builder;
 mod choose;
 mod core;
 mod counters;
 mod ewma;
 mod explain;
+mod fallback;
 mod hash;
 mod hints;
 mod lease;
@@ -71,9 +75,11 @@ mod policy;
 mod pool;
 mod random;
 mod round_robin;
+mod second;
 mod selector;
 mod service;
 mod slow_start;
+mod split;
 mod table;
 mod tiers;
 
@@ -82,15 +88,17 @@ mod tests;
 
 pub use self::{
     alias::Alias,
+    bounded::{BoundedMaglev, BoundedSlots},
     builder::{BalanceBuilder, BalanceLayer},
     counters::Counters,
     ewma::PeakEwma,
-    explain::{Activity, Explanation, Pickable, TierShare},
+    explain::{Activity, Explanation, Panic, Pickable, TierShare},
+    fallback::{FallbackFuture, OnNoInstance},
     hash::stable_hash,
     hints::{Hints, HintsOf, InExtensions, KeyOnly, NoHints},
     lease::Lease,
     maglev::{Maglev, Slots},
-    outliers::Outliers,
+    outliers::{FailurePercentage, Outliers, SuccessRate},
     p2c::{P2c, WeightedRandom},
     picker::{Picker, Picking},
     policy::{Candidate, Loads, PickContext, Policy, Timing},
@@ -99,4 +107,5 @@ pub use self::{
     selector::Selector,
     service::{Balance, ResponseFuture},
     slow_start::SlowStart,
+    split::{Shares, SplitError, TrafficSplit},
 };

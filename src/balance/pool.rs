@@ -14,25 +14,30 @@ use crate::{
         selector::Scope,
         tiers::{Reference, TierRules, shares},
     },
-    directory::{Snapshot, Standing},
+    directory::{Entry, Snapshot, Standing},
     endpoint::Roster,
-    model::Instance,
+    model::{Instance, Source},
 };
 
 /// The instances of a roster that lie within a scope, tier by tier, and the policy's table of each.
 pub(super) struct Pool<T> {
     pub(super) scope: Scope,
-    /// In order; at least one. Without preferred clusters the only one.
+    /// In order; at least one. Without preferred clusters and tiers of sources the only one.
     pub(super) tiers: Box<[Tier<T>]>,
     /// How many instances lie within the scope.
     pub(super) len: usize,
     pub(super) past: Arc<Past>,
+    /// The bits of what part of its usual weight is open; 1 if nobody asks.
+    left: AtomicU64,
     /// How often it was found not to have been asked for since the time before.
     pub(super) idle: AtomicU8,
 }
 
-/// The instances of a pool that are in one cluster, or in none of those that are preferred.
+/// The instances of a pool that are in one cluster, or in none of those that are preferred, of the
+/// sources of one tier.
 pub(super) struct Tier<T> {
+    /// `None` where sources have no tiers.
+    pub(super) source: Option<u8>,
     /// `None`: the rest.
     pub(super) cluster: Option<Arc<str>>,
     /// Their places in the roster; `None` if it is all of them.
@@ -53,6 +58,8 @@ pub(super) struct Tier<T> {
 pub(super) struct Past {
     /// By tier, which are the same ones each time.
     references: Mutex<Vec<Reference>>,
+    /// Of all tiers together, where metadata is asked for.
+    whole: Mutex<Reference>,
     pub(super) warned: AtomicBool,
     pub(super) cluster_warned: AtomicBool,
 }
@@ -68,11 +75,11 @@ impl<T> Pool<T> {
         mut fault: impl FnMut(),
     ) -> Self {
         let order = rules.order(scope.cluster.as_ref());
-        let mut tiers: Vec<(Option<Arc<str>>, Vec<u32>)> = order
-            .iter()
-            .map(|cluster| (Some(Arc::clone(cluster)), Vec::new()))
-            .chain([(None, Vec::new())])
-            .collect();
+        let clusters = || order.iter().map(|c| Some(Arc::clone(c))).chain([None]);
+        let of = |source| clusters().map(move |cluster| (source, cluster));
+        let names: Vec<_> = rules.sources().flat_map(of).collect();
+        let mut places: Vec<Vec<u32>> = vec![Vec::new(); names.len()];
+        let only = names.len() == 1;
         let mut len = 0;
         for (at, candidate) in candidates.iter().enumerate() {
             let instance = candidate.instance();
@@ -80,45 +87,50 @@ impl<T> Pool<T> {
                 continue;
             }
             len += 1;
-            for_each_tier(&order, instance, |tier| tiers[tier].1.push(at as u32));
+            for_each_tier(rules, &order, instance, |tier| places[tier].push(at as u32));
         }
-        let tiers = tiers.into_iter().map(|(cluster, places)| {
-            let all = places.len() == candidates.len();
-            let len = places.len();
-            let of_tier: Vec<Candidate>;
-            let members = if all {
-                candidates
-            } else {
-                let places = places.iter();
-                of_tier = places.map(|at| candidates[*at as usize].clone()).collect();
-                &of_tier
-            };
-            let changed = |c: &Candidate| c.weight() != c.instance().weight().get();
-            let weights = members
-                .iter()
-                .any(changed)
-                .then(|| members.iter().map(Candidate::weight).collect());
-            let built = (len > 0 || order.is_empty())
-                .then(|| catch_unwind(AssertUnwindSafe(|| policy.build(members))));
-            if matches!(built, Some(Err(_))) {
-                fault();
-            }
-            Tier {
-                cluster,
-                places: (!all).then(|| places.into()),
-                weights,
-                table: built.and_then(Result::ok),
-                len,
-                share: AtomicU64::new(0),
-                up_to: AtomicU64::new(0),
-            }
-        });
+        let tiers = names
+            .into_iter()
+            .zip(places)
+            .map(|((source, cluster), places)| {
+                let all = places.len() == candidates.len();
+                let len = places.len();
+                let of_tier: Vec<Candidate>;
+                let members = if all {
+                    candidates
+                } else {
+                    let places = places.iter();
+                    of_tier = places.map(|at| candidates[*at as usize].clone()).collect();
+                    &of_tier
+                };
+                let changed = |c: &Candidate| c.weight() != c.instance().weight().get();
+                let weights = members
+                    .iter()
+                    .any(changed)
+                    .then(|| members.iter().map(Candidate::weight).collect());
+                let built = (len > 0 || only)
+                    .then(|| catch_unwind(AssertUnwindSafe(|| policy.build(members))));
+                if matches!(built, Some(Err(_))) {
+                    fault();
+                }
+                Tier {
+                    source,
+                    cluster,
+                    places: (!all).then(|| places.into()),
+                    weights,
+                    table: built.and_then(Result::ok),
+                    len,
+                    share: AtomicU64::new(0),
+                    up_to: AtomicU64::new(0),
+                }
+            });
         Self {
             tiers: tiers.collect(),
             scope,
             len,
             past,
             idle: AtomicU8::new(0),
+            left: AtomicU64::new(1_f64.to_bits()),
         }
     }
 
@@ -130,6 +142,12 @@ impl<T> Pool<T> {
         now: Instant,
         epoch: Instant,
     ) {
+        if self.scope.selects() {
+            let listed = snapshot.entries().iter();
+            let listed = listed.filter(|entry| self.counts(entry));
+            let weight = listed.map(|entry| entry.instance().weight().get()).sum();
+            self.past.whole().observe(weight, now, epoch);
+        }
         if self.tiers.len() == 1 {
             return;
         }
@@ -137,19 +155,23 @@ impl<T> Pool<T> {
         let mut listed = vec![0.0; self.tiers.len()];
         for entry in snapshot.entries() {
             let instance = entry.instance();
-            let counts = match entry.standing() {
-                Standing::OutsideSelection | Standing::Disabled | Standing::GoingOffline => false,
-                _ => self.scope.takes(instance),
-            };
-            if counts {
+            if self.counts(entry) {
                 let weight = instance.weight().get();
-                for_each_tier(&order, instance, |tier| listed[tier] += weight);
+                for_each_tier(rules, &order, instance, |tier| listed[tier] += weight);
             }
         }
         let mut references = self.past.references();
         references.resize_with(listed.len(), Reference::default);
         for (reference, weight) in references.iter_mut().zip(listed) {
             reference.observe(weight, now, epoch);
+        }
+    }
+
+    /// Whether a listed instance is part of what this usually weighs.
+    fn counts(&self, entry: &Entry) -> bool {
+        match entry.standing() {
+            Standing::OutsideSelection | Standing::Disabled | Standing::GoingOffline => false,
+            _ => self.scope.takes(entry.instance()),
         }
     }
 
@@ -161,27 +183,25 @@ impl<T> Pool<T> {
         roster: &Roster<S>,
         now: Instant,
     ) -> Option<Instant> {
+        let mut next = self.weigh_whole(roster, now);
         if let [only] = &*self.tiers {
             only.set_share(1.0, f64::INFINITY);
-            return None;
+            return next;
         }
-        let mut next = None;
         let mut references = self.past.references();
         references.resize_with(self.tiers.len(), Reference::default);
         let tiers = self.tiers.iter().zip(references.iter_mut());
         let weights: Vec<(f64, f64)> = tiers
             .map(|(tier, reference)| {
-                let open = (0..tier.len).filter_map(|at| {
-                    let endpoint = roster.endpoints().get(tier.place(at))?;
-                    endpoint.gate.state().is_open().then(|| endpoint.weight())
-                });
-                let expected = tier.cluster.as_deref().and_then(|c| rules.expected(c));
+                let open = tier.open(roster);
+                let expected = tier.cluster.as_deref();
+                let expected = expected.and_then(|c| rules.expected(tier.source, c));
                 let reference = expected.unwrap_or_else(|| {
                     let (highest, until) = reference.highest(now);
                     next = [next, until].into_iter().flatten().min();
                     highest
                 });
-                (open.sum(), reference)
+                (open, reference)
             })
             .collect();
         drop(references);
@@ -200,6 +220,27 @@ impl<T> Pool<T> {
         next
     }
 
+    /// Sets what is left of its usual weight.
+    fn weigh_whole<S>(&self, roster: &Roster<S>, now: Instant) -> Option<Instant> {
+        if !self.scope.selects() {
+            return None;
+        }
+        let open: f64 = self.tiers.iter().map(|tier| tier.open(roster)).sum();
+        let (usual, until) = self.past.whole().highest(now);
+        let left = match usual > 0.0 && open > 0.0 {
+            true => open / usual,
+            false => f64::from(u8::from(open > 0.0)),
+        };
+        self.left.store(left.to_bits(), Ordering::Relaxed);
+        until
+    }
+
+    /// What part of its usual weight is open.
+    #[inline]
+    pub(super) fn left(&self) -> f64 {
+        f64::from_bits(self.left.load(Ordering::Relaxed))
+    }
+
     /// How many times in a row it was found not to have been asked for.
     pub(super) fn idle(&self) -> u8 {
         self.idle.load(Ordering::Relaxed)
@@ -214,6 +255,15 @@ impl<T> Pool<T> {
 }
 
 impl<T> Tier<T> {
+    /// What its instances weigh that are open now.
+    fn open<S>(&self, roster: &Roster<S>) -> f64 {
+        let open = (0..self.len).filter_map(|at| {
+            let endpoint = roster.endpoints().get(self.place(at))?;
+            endpoint.gate.state().is_open().then(|| endpoint.weight())
+        });
+        open.sum()
+    }
+
     /// Where in the roster the `at`th of the tier is.
     #[inline]
     pub(super) fn place(&self, at: usize) -> usize {
@@ -254,6 +304,10 @@ impl<T> Tier<T> {
 }
 
 impl Past {
+    fn whole(&self) -> std::sync::MutexGuard<'_, Reference> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn references(&self) -> std::sync::MutexGuard<'_, Vec<Reference>> {
         self.references
             .lock()
@@ -261,16 +315,26 @@ impl Past {
     }
 }
 
-/// The tiers that an instance is in: each whose cluster lists it, or else the last, the rest.
-fn for_each_tier(order: &[&Arc<str>], instance: &Instance, mut then: impl FnMut(usize)) {
+/// The tiers that an instance is in: of those of its source each whose cluster lists it, or else the
+/// last, the rest.
+fn for_each_tier(
+    rules: &TierRules,
+    order: &[&Arc<str>],
+    instance: &Instance,
+    mut then: impl FnMut(usize),
+) {
+    let source = instance.source().map(Source::tier);
+    let sources = &rules.sources;
+    let source = source.and_then(|tier| sources.binary_search(&tier).ok());
+    let from = source.unwrap_or(0) * (order.len() + 1);
     let mut rest = true;
     for (tier, cluster) in order.iter().enumerate() {
         if instance.is_in_cluster(cluster) {
-            then(tier);
+            then(from + tier);
             rest = false;
         }
     }
     if rest {
-        then(order.len());
+        then(from + order.len());
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Scope {
     hash: u64,
     pub(super) cluster: Option<Arc<str>>,
     pub(super) selector: Option<Selector>,
+    /// Of these an instance may match none.
+    except: Arc<[Selector]>,
 }
 
 impl Selector {
@@ -76,8 +78,17 @@ impl Selector {
 
 impl Scope {
     pub(super) fn new(cluster: Option<Arc<str>>, selector: Option<Selector>) -> Self {
+        Self::of(cluster, selector, Arc::default())
+    }
+
+    /// All that match none of these.
+    pub(super) fn outside(except: Arc<[Selector]>) -> Self {
+        Self::of(None, None, except)
+    }
+
+    fn of(cluster: Option<Arc<str>>, selector: Option<Selector>, except: Arc<[Selector]>) -> Self {
         let selector = selector.filter(|selector| !selector.is_empty());
-        if cluster.is_none() && selector.is_none() {
+        if cluster.is_none() && selector.is_none() && except.is_empty() {
             return Self::default();
         }
         let mut bytes = Vec::new();
@@ -90,10 +101,20 @@ impl Scope {
             part(key);
             part(value);
         }
+        for selector in &*except {
+            bytes.push(0);
+            for (key, value) in selector.pairs() {
+                bytes.extend_from_slice(key.as_bytes());
+                bytes.push(0);
+                bytes.extend_from_slice(value.as_bytes());
+                bytes.push(0);
+            }
+        }
         Self {
             hash: stable_hash(&bytes).max(1),
             cluster,
             selector,
+            except,
         }
     }
 
@@ -110,12 +131,21 @@ impl Scope {
     /// Whether an instance lies within it.
     pub(super) fn takes(&self, instance: &Instance) -> bool {
         self.selector.as_ref().is_none_or(|s| s.matches(instance))
+            && !self.except.iter().any(|s| s.matches(instance))
+    }
+
+    /// Whether it asks for metadata, of whatever kind.
+    pub(super) fn selects(&self) -> bool {
+        self.selector.is_some() || !self.except.is_empty()
     }
 }
 
 impl PartialEq for Scope {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.cluster == other.cluster && self.selector == other.selector
+        self.hash == other.hash
+            && self.cluster == other.cluster
+            && self.selector == other.selector
+            && self.except == other.except
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use pin_project::{pin_project, pinned_drop};
+use tokio::time::Instant;
 use tower::{
     BoxError, Service,
     load::{CompleteOnResponse, completion::TrackCompletion},
@@ -20,6 +21,7 @@ use crate::{
         explain,
         passage::Passage,
         random::{STRIPES, stripe},
+        second::{ChosenCall, Second},
     },
     directory::Subscription,
     endpoint::{Call, CallError, InFlight, Judge, NeverRecover, Progress, Recover, Unclassified},
@@ -48,7 +50,7 @@ pub struct Balance<
 }
 
 type Stripes<S, P, R, C, V> = [Arc<Stripe<S, P, R, C, V>>; STRIPES];
-type ChosenCall<S, Req, P, R, C, V> = Call<Chosen<S, P, R, C, V>, S, Req, R, C, V>;
+type Beside<S, Req, P, R, C, V> = Option<Pin<Box<Second<S, Req, P, R, C, V>>>>;
 
 struct Handle<S, P: Policy, R, C, V, K> {
     stripes: Stripes<S, P, R, C, V>,
@@ -65,6 +67,8 @@ where
     #[pin]
     call: ChosenCall<S, Req, P, R, C, V>,
     passage: Passage,
+    /// Off unless set, and then from when the first has to wait.
+    second: Beside<S, Req, P, R, C, V>,
 }
 
 impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
@@ -149,7 +153,26 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
         ResponseFuture {
             call: Call::new(pick, request),
             passage: Passage::default(),
+            second: None,
         }
+    }
+
+    /// The same for a call whose caller stops waiting then.
+    #[inline]
+    pub(crate) fn start_until<Req>(
+        &self,
+        request: Req,
+        until: Option<Instant>,
+    ) -> ResponseFuture<S, Req, P, R, C, V>
+    where
+        S: Service<Req>,
+        K: HintsOf<Req>,
+    {
+        let mut started = self.start(request);
+        if let Some(until) = until {
+            started.call.ends_at(until);
+        }
+        started
     }
 
     /// Whether calls are in flight or wait for an instance. Looks at each instance.
@@ -169,10 +192,19 @@ where
         self.call.progress()
     }
 
+    /// The request of a call that has failed, if nobody has seen it.
+    pub(super) fn take_request(self: Pin<&mut Self>) -> Option<Req> {
+        self.project().call.take_request()
+    }
+
     /// A deadline that is ours has passed: gives the call up, which counts against the instance
     /// that has not answered it, where outcomes count.
     pub(crate) fn expire(self: Pin<&mut Self>) {
-        self.project().call.expire();
+        let this = self.project();
+        this.call.expire();
+        if let Some(second) = this.second {
+            second.as_mut().expire();
+        }
     }
 }
 
@@ -225,16 +257,40 @@ where
             ready!(poll_budget(cx));
             return Poll::Ready(Err(error));
         }
-        let polled = this.call.as_mut().poll(cx);
-        let core = &*this.call.picker().stripe.0;
-        let error = match polled {
+        let polled = match this.second {
+            Some(second) if second.is_alone() => Poll::Pending,
+            _ => this.call.as_mut().poll(cx),
+        };
+        let mut core = &*this.call.picker().stripe.0;
+        let mut failed = match polled {
             Poll::Ready(Ok(response)) => {
+                if this.second.is_some() {
+                    *this.second = None; // it is given up
+                }
                 // Alone, and not beside the room for an error, which would be copied too.
                 this.passage.stop_waiting(core);
                 this.passage.exit(core);
                 return Poll::Ready(Ok(response));
             }
-            Poll::Ready(Err(error)) => error,
+            Poll::Ready(Err(error)) => Poll::Ready(error),
+            Poll::Pending => Poll::Pending,
+        };
+        if core.set().settings().tries().is_some() {
+            let polled = poll_second(this.call.as_mut(), this.second, failed, cx);
+            core = &*this.call.picker().stripe.0;
+            failed = match polled {
+                Poll::Ready(Ok(response)) => {
+                    *this.second = None;
+                    this.passage.stop_waiting(core);
+                    this.passage.exit(core);
+                    return Poll::Ready(Ok(response));
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(error),
+                Poll::Pending => Poll::Pending,
+            };
+        }
+        let error = match failed {
+            Poll::Ready(error) => error,
             Poll::Pending if this.call.waits_for_instances() => {
                 let error = ready!(this.passage.poll_wait(core, cx));
                 ready!(poll_budget(cx));
@@ -249,6 +305,46 @@ where
         this.passage.exit(core);
         Poll::Ready(Err(error))
     }
+}
+
+/// What comes of a second call beside one that has not been answered.
+#[cold]
+fn poll_second<S, Req, P, R, C, V>(
+    mut first: Pin<&mut ChosenCall<S, Req, P, R, C, V>>,
+    second: &mut Beside<S, Req, P, R, C, V>,
+    failed: Poll<CallError>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<C::Output, CallError>>
+where
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    P: Policy,
+    R: Recover<Req, S::Error>,
+    C: TrackCompletion<InFlight, S::Response>,
+    V: Judge<S::Response, S::Error>,
+{
+    let failed = match failed {
+        Poll::Ready(failed) => Some(failed),
+        Poll::Pending => None,
+    };
+    if second.is_none()
+        && failed.is_none()
+        && let Some(at) = first.second_at()
+    {
+        *second = Some(Second::at(at));
+    }
+    let Some(second) = second else {
+        return match failed {
+            Some(failed) => Poll::Ready(Err(failed)),
+            None => Poll::Pending,
+        };
+    };
+    let failed = match ready!(second.as_mut().poll(first.as_mut(), failed, cx)) {
+        Ok(response) => return Poll::Ready(Ok(response)),
+        Err(failed) => failed,
+    };
+    // It had an answer, if none that is good.
+    Poll::Ready(first.last_answer().ok_or(failed))
 }
 
 #[pinned_drop]

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,6 +20,9 @@ use crate::{
 /// else from when it was first seen here; what the first list names is not new by that. If more
 /// than half of the callable instances are new, none is spared: there is nobody to spare it for.
 ///
+/// With [`after_ejection`](Self::after_ejection) an instance that was ejected is new once more when it
+/// is back.
+///
 /// Costs a new table a second (a thirtieth of the window) while an instance warms up; with
 /// [`Maglev`](crate::balance::Maglev) some keys move at each.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +31,7 @@ pub struct SlowStart {
     minimum: f64,
     aggression: f64,
     start_time: bool,
+    after_ejection: bool,
 }
 
 /// Since when instances have been there.
@@ -35,6 +39,8 @@ pub struct SlowStart {
 pub(super) struct Warmth {
     since: HashMap<Address, (Generation, Since)>,
     begun: bool,
+    /// Who was ejected at the last look.
+    ejected: HashSet<Generation>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,6 +48,8 @@ enum Since {
     /// It was there before we were: not new unless it says so itself.
     Ever,
     Seen(Instant),
+    /// It is back after an ejection, whenever it started.
+    Back(Instant),
     /// Not new, whatever it says.
     Warm,
 }
@@ -54,6 +62,7 @@ impl SlowStart {
             minimum: 0.1,
             aggression: 1.0,
             start_time: true,
+            after_ejection: false,
         }
     }
 
@@ -96,6 +105,22 @@ impl SlowStart {
         self
     }
 
+    /// Treats an instance that was ejected, for whatever reason, as new when it is back: it may have
+    /// restarted, or have been slow because it was overloaded, and the full share at once would put it
+    /// out again. As Envoy's slow start does with hosts that become healthy. Default: not, since what
+    /// comes back by a single good call mostly is well. Costs a look at all instances whenever one is
+    /// ejected or restored.
+    #[must_use]
+    pub const fn after_ejection(mut self) -> Self {
+        self.after_ejection = true;
+        self
+    }
+
+    /// Whether who was ejected is new when it is back.
+    pub(super) const fn minds_ejections(&self) -> bool {
+        self.after_ejection
+    }
+
     /// The part of its weight that an instance of this age has.
     pub fn part(&self, age: Duration) -> f64 {
         if age >= self.window {
@@ -126,6 +151,26 @@ impl Warmth {
             };
             self.since.insert(address.clone(), (generation, since));
         }
+    }
+
+    /// Looks at who is ejected. True if somebody is not any more, and so is new.
+    pub(super) fn look_at_ejections<'a>(
+        &mut self,
+        instances: impl Iterator<Item = (Generation, bool, Arc<Instance>)> + 'a,
+        now: Instant,
+    ) -> bool {
+        let before = std::mem::take(&mut self.ejected);
+        let mut some_back = false;
+        for (generation, ejected, instance) in instances {
+            if ejected {
+                self.ejected.insert(generation);
+            } else if before.contains(&generation) {
+                let back = (generation, Since::Back(now));
+                self.since.insert(instance.address().clone(), back);
+                some_back = true;
+            }
+        }
+        some_back
     }
 
     /// What the weights of these are multiplied by; `None` if all are warm.
@@ -159,8 +204,10 @@ impl Warmth {
 
 impl SlowStart {
     fn age(&self, instance: &Instance, since: Since, now: Instant, wall: SystemTime) -> Duration {
-        if since == Since::Warm {
-            return Duration::MAX;
+        match since {
+            Since::Warm => return Duration::MAX,
+            Since::Back(at) => return now.saturating_duration_since(at),
+            Since::Ever | Since::Seen(_) => {}
         }
         let told = self.start_time.then(|| start_time(instance)).flatten();
         if let Some(age) = told.and_then(|start| wall.duration_since(start).ok()) {
@@ -168,7 +215,7 @@ impl SlowStart {
         }
         match since {
             Since::Seen(at) => now.saturating_duration_since(at),
-            Since::Ever | Since::Warm => Duration::MAX,
+            Since::Ever | Since::Back(_) | Since::Warm => Duration::MAX,
         }
     }
 }

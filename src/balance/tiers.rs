@@ -4,9 +4,12 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-/// Which clusters come first, and what they should weigh.
+/// Which sources and clusters come first, and what these should weigh.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TierRules {
+    /// The tiers of a merged subscription's sources, in order; each has all of the clusters. Nothing
+    /// where they are all alike.
+    pub(super) sources: Vec<u8>,
     /// The own one first.
     pub(super) clusters: Vec<Arc<str>>,
     /// What the own one should weigh.
@@ -67,8 +70,17 @@ impl TierRules {
         order
     }
 
-    /// What a cluster was said to weigh.
-    pub(super) fn expected(&self, cluster: &str) -> Option<f64> {
+    /// Which tiers of sources there are.
+    pub(super) fn sources(&self) -> impl Iterator<Item = Option<u8>> {
+        let none = self.sources.is_empty().then_some(None);
+        self.sources.iter().copied().map(Some).chain(none)
+    }
+
+    /// What a cluster was said to weigh, in the first of the sources' tiers.
+    pub(super) fn expected(&self, source: Option<u8>, cluster: &str) -> Option<f64> {
+        if source != self.sources.first().copied() {
+            return None;
+        }
         let mut expected = self.expected.iter();
         let (_, weight) = expected.find(|(known, _)| **known == *cluster)?;
         Some(*weight)

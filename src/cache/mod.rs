@@ -11,6 +11,7 @@ mod checksum;
 mod disk;
 mod keeper;
 mod name;
+mod queue;
 mod record;
 mod store;
 mod worker;
@@ -19,7 +20,7 @@ mod worker;
 mod tests;
 
 #[cfg(feature = "testing")]
-pub(crate) use self::store::Store;
+pub(crate) use self::{disk::Disk, store::Store};
 pub(crate) use self::{
     keeper::{Keeper, Seen},
     store::{Found, Problem},

@@ -47,6 +47,13 @@ pub(super) fn is_temporary(name: &str) -> bool {
     })
 }
 
+/// Whether a file of this name is one of [`file_name`]'s.
+pub(super) fn is_file_name(name: &str) -> bool {
+    let rest = name.strip_suffix(EXTENSION);
+    let summed = rest.and_then(|rest| rest.rsplit_once('~'));
+    summed.is_some_and(|(_, sum)| sum.len() == 32 && sum.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 const fn plain(letter: char) -> char {
     if letter.is_ascii_alphanumeric() || letter == '-' {
         letter

@@ -59,15 +59,20 @@ impl Store {
         Self::on(Folder::new(folder.clone()), folder, salt)
     }
 
-    pub(crate) fn sweep(&self, now: SystemTime) {
+    pub(crate) fn sweep(&self, max_age: Duration, now: SystemTime) {
         debug_assert_eq!(self.disk.path(), self.folder);
-        self.disk.sweep(now);
+        self.disk.sweep(max_age, now);
     }
 }
 
 impl<D: Disk> Store<D> {
-    pub(super) const fn on(disk: D, folder: PathBuf, salt: u64) -> Self {
+    pub(crate) const fn on(disk: D, folder: PathBuf, salt: u64) -> Self {
         Self { disk, folder, salt }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) const fn disk_mut(&mut self) -> &mut D {
+        &mut self.disk
     }
 
     #[cfg(test)]

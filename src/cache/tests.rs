@@ -10,7 +10,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    disk::Disk,
+    disk::{Disk, Folder},
     keeper::{Keeper, Seen},
     name::file_name,
     record::{Unusable, decode, encode},
@@ -173,6 +173,9 @@ struct Breaking {
     /// So many bytes and steps are still done.
     left: usize,
     full: bool,
+    read_only: bool,
+    /// The folder cannot be synced.
+    unsynced: bool,
 }
 
 #[derive(Clone)]
@@ -250,6 +253,9 @@ fn broken() -> io::Error {
 impl Disk for Breaking {
     fn create(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.step()?;
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         if self.seen.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -288,6 +294,9 @@ impl Disk for Breaking {
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         self.step()?;
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         let removed = self.seen.remove(name);
         removed
             .map(drop)
@@ -296,6 +305,9 @@ impl Disk for Breaking {
 
     fn sync_folder(&mut self) -> io::Result<()> {
         self.step()?;
+        if self.unsynced {
+            return Err(io::Error::other("it cannot be synced"));
+        }
         self.durable = self
             .seen
             .iter()
@@ -373,6 +385,54 @@ fn a_full_disk_keeps_the_old_file_and_no_other() {
     assert!(!well);
     assert_eq!(after.seen.len(), 1, "what was begun is taken away");
     assert_eq!(found(after), instances(&set(1..4)));
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_is_read() {
+    let nobody = channel(key(), Options::default()).1.snapshot();
+    for new in [set(3..9), nobody] {
+        let (_, before) = saved(Breaking::default(), &set(1..4), usize::MAX);
+        let disk = Breaking {
+            read_only: true,
+            left: usize::MAX,
+            ..before
+        };
+        let mut store = on(disk);
+        let problem = store.save(&key(), &new, Duration::ZERO, wall(0));
+        let problem = problem.unwrap_err().to_string();
+        assert!(problem.contains("cannot be written"), "{problem}");
+        assert_eq!(found(store.into_disk()), instances(&set(1..4)));
+    }
+}
+
+/// It is said, since a loss of power may bring the old file back, and the new one is read.
+#[test]
+fn a_folder_that_cannot_be_synced_has_the_new_file() {
+    let (_, before) = saved(Breaking::default(), &set(1..4), usize::MAX);
+    let disk = Breaking {
+        unsynced: true,
+        ..before
+    };
+    let (well, after) = saved(disk, &set(3..9), usize::MAX);
+    assert!(!well);
+    assert_eq!(after.seen.len(), 1);
+    assert_eq!(found(after), instances(&set(3..9)));
+}
+
+/// Some file systems have no such thing, and are as good as they are. `/proc` is one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_system_that_knows_no_sync_of_folders_is_no_fault() {
+    let mut proc = Folder::new("/proc/self".into());
+    assert!(
+        std::fs::File::open("/proc/self")
+            .unwrap()
+            .sync_all()
+            .is_err()
+    );
+    proc.sync_folder().unwrap();
+    let mut nowhere = Folder::new("/proc/self/no such".into());
+    assert!(nowhere.sync_folder().is_err());
 }
 
 #[test]

@@ -1,26 +1,27 @@
 //! The thread that reads and writes, so that no disk holds up the driver or the runtime.
 
 use std::{
-    collections::VecDeque,
     io,
     path::PathBuf,
-    sync::{Arc, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, SystemTime},
 };
 
 use tokio::sync::{mpsc as events, oneshot};
 
-use super::store::{Found, Problem, Store};
+use super::{
+    queue::{Job, Queue, Save},
+    store::{Found, Problem, Store},
+};
 use crate::{directory::Snapshot, model::ServiceKey};
 
 /// A folder of files and the thread that tends it. The thread ends by itself when this is dropped and
 /// what was asked for is done; nobody waits for it, since a disk may stand still.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    jobs: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
     events: events::UnboundedReceiver<Event>,
-    max_age: Duration,
 }
 
 /// What became of what was asked for.
@@ -28,6 +29,8 @@ pub(crate) struct Cache {
 pub(crate) enum Event {
     Loaded {
         key: ServiceKey,
+        /// What it was called as it was asked for.
+        number: u64,
         found: Result<Option<Found>, Problem>,
     },
     Saved {
@@ -36,18 +39,19 @@ pub(crate) enum Event {
     },
 }
 
-#[derive(Debug)]
-enum Job {
-    Load {
-        key: ServiceKey,
-        max_age: Duration,
-    },
-    Save {
-        key: ServiceKey,
-        set: Arc<Snapshot>,
-        age: Duration,
-    },
-    Flush(oneshot::Sender<()>),
+/// Between the thread and who asks: locked for as long as it takes to put a job in or to take one out,
+/// never while a disk is asked.
+#[derive(Debug, Default)]
+struct Shared {
+    todo: Mutex<Todo>,
+    more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Todo {
+    queue: Queue,
+    /// Nothing comes any more.
+    over: bool,
 }
 
 /// At most 15 bytes, which is what Linux shows.
@@ -56,33 +60,32 @@ const THREAD: &str = "nacos-cache";
 impl Cache {
     /// Starts the thread. `salt` differs from process to process.
     pub(crate) fn open(folder: PathBuf, max_age: Duration, salt: u64) -> io::Result<Self> {
-        let (jobs, todo) = mpsc::channel();
+        let shared = Arc::new(Shared::default());
         let (done, events) = events::unbounded_channel();
         let store = Store::new(folder, salt);
-        let tend = move || tend(store, &todo, &done);
+        let todo = Arc::clone(&shared);
+        let tend = move || tend(store, max_age, &todo, &done);
         thread::Builder::new().name(THREAD.to_owned()).spawn(tend)?;
-        Ok(Self {
-            jobs,
-            events,
-            max_age,
-        })
+        Ok(Self { shared, events })
     }
 
-    /// Reads the file of a service.
-    pub(crate) fn load(&self, key: ServiceKey) {
-        let max_age = self.max_age;
-        let _ = self.jobs.send(Job::Load { key, max_age }); // the thread outlives this
+    /// Reads the file of a service. Of several that are asked for before one is read the last counts.
+    pub(crate) fn load(&self, key: ServiceKey, number: u64) {
+        self.shared.put(|queue| queue.load(key, number));
     }
 
-    /// Writes the file of a service, whose set was last heard `age` ago.
+    /// Writes the file of a service, whose set was last heard `age` ago. Of several that are not written
+    /// yet the last counts.
     pub(crate) fn save(&self, key: ServiceKey, set: Arc<Snapshot>, age: Duration) {
-        let _ = self.jobs.send(Job::Save { key, set, age });
+        let now = wall_clock();
+        self.shared
+            .put(|queue| queue.save(key, Save { set, age, now }));
     }
 
     /// Ends when all that was to be written is.
     pub(crate) fn flush(&self) -> oneshot::Receiver<()> {
         let (done, flushed) = oneshot::channel();
-        let _ = self.jobs.send(Job::Flush(done));
+        self.shared.put(|queue| queue.flush(done));
         flushed
     }
 
@@ -95,18 +98,48 @@ impl Cache {
     }
 }
 
-fn tend(mut store: Store, todo: &mpsc::Receiver<Job>, done: &events::UnboundedSender<Event>) {
-    store.sweep(wall_clock());
-    let (mut loads, mut others) = (VecDeque::new(), VecDeque::new());
-    // Whoever starts waits for what is read, and nobody for what is written: first that.
-    while let Some(job) = next(todo, &mut loads, &mut others) {
-        match job {
-            Job::Load { key, max_age } => {
-                let found = store.load(&key, max_age, wall_clock());
-                let _ = done.send(Event::Loaded { key, found });
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.shared.lock().over = true;
+        self.shared.more.notify_one();
+    }
+}
+
+impl Shared {
+    fn put(&self, put: impl FnOnce(&mut Queue)) {
+        put(&mut self.lock().queue);
+        self.more.notify_one();
+    }
+
+    /// The next job, waited for; none when all is done and no more comes.
+    fn take(&self) -> Option<Job> {
+        let mut todo = self.lock();
+        loop {
+            if let Some(job) = todo.queue.next() {
+                return Some(job);
             }
-            Job::Save { key, set, age } => {
-                let result = store.save(&key, &set, age, wall_clock());
+            if todo.over {
+                return None;
+            }
+            todo = self.more.wait(todo).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Todo> {
+        self.todo.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tend(mut store: Store, max_age: Duration, todo: &Shared, done: &events::UnboundedSender<Event>) {
+    store.sweep(max_age, wall_clock());
+    while let Some(job) = todo.take() {
+        match job {
+            Job::Load(key, number) => {
+                let found = store.load(&key, max_age, wall_clock());
+                let _ = done.send(Event::Loaded { key, number, found });
+            }
+            Job::Save(key, Save { set, age, now }) => {
+                let result = store.save(&key, &set, age, now);
                 let _ = done.send(Event::Saved { key, result });
             }
             Job::Flush(flushed) => {
@@ -114,22 +147,6 @@ fn tend(mut store: Store, todo: &mpsc::Receiver<Job>, done: &events::UnboundedSe
             }
         }
     }
-}
-
-fn next(
-    todo: &mpsc::Receiver<Job>,
-    loads: &mut VecDeque<Job>,
-    others: &mut VecDeque<Job>,
-) -> Option<Job> {
-    let idle = loads.is_empty() && others.is_empty();
-    let first = if idle { todo.recv().ok() } else { None };
-    for job in first.into_iter().chain(todo.try_iter()) {
-        match job {
-            Job::Load { .. } => loads.push_back(job),
-            Job::Save { .. } | Job::Flush(_) => others.push_back(job),
-        }
-    }
-    loads.pop_front().or_else(|| others.pop_front())
 }
 
 /// What files are dated by.

@@ -465,6 +465,9 @@ impl Builder {
     /// read-only, not a folder, a damaged file, or one of a newer version) is a warning, at most one a
     /// minute, and no more.
     ///
+    /// What a service has had no file written of for twice [`cache_max_age`](Self::cache_max_age), and for
+    /// 30 days at least, is taken away when a process starts.
+    ///
     /// Several processes may share a folder; the last to write a service counts. Give each *registry*
     /// a folder of its own: files are told apart by namespace, group and name, and whoever can write
     /// to it can say where calls go.
@@ -483,8 +486,11 @@ impl Builder {
     /// The set is [`Stale`](crate::directory::Status::Stale), with the time when it was last known to be
     /// so, and [`Origin::Disk`](crate::directory::Origin::Disk); the registry's first list takes over by
     /// the rules of a reconnect, which hold what is missing for a while. Who cannot be connected to is
-    /// out at once, as ever. A service that the cache does not have is waited for as without one, and
-    /// while there is a connection the registry is asked and no file is read.
+    /// out at once, as ever. A service that the cache does not have is waited for as without one.
+    ///
+    /// While there is a connection the registry's first list is waited for, for 0.5 s, and it is judged
+    /// by what the file has: a registry that has just come back lists some of its instances, and the
+    /// others are held. The other way round a list waits so long for a disk.
     ///
     /// It costs calls to addresses that were right once: where others take them over within
     /// [`cache_max_age`](Self::cache_max_age), have them check whom they are called as (TLS, a Host).

@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 
-use super::{copies::Copies, list_copies::ListCopies};
+use super::{
+    copies::Copies,
+    list_copies::ListCopies,
+    starts::{Kept, List, Starts, Step},
+};
 use crate::{
     directory::{ListWriter, Writer},
     model::{Listing, Origin, ServiceFilter, ServiceKey},
-    session::{Command, Config, Names, Output, Session, State},
+    session::{Command, Config, LinkId, Names, Operation, Output, Session, State},
 };
 
 /// Feed [`session`](Self::session) with what happens, and call [`poll`](Self::poll) until it is
@@ -19,6 +23,7 @@ pub(crate) struct Core {
     session: Session,
     copies: Copies,
     lists: ListCopies,
+    starts: Starts,
 }
 
 /// What the session said, after the copies heard of it.
@@ -28,11 +33,16 @@ pub(crate) enum News {
     Listed {
         key: ServiceKey,
         origin: Origin,
+        /// The connection that it came on.
+        link: LinkId,
         /// Whether nobody stands in it.
         nothing: bool,
         /// Whether none of what stands in it can be used.
         unusable: bool,
     },
+    /// What a process before this one kept was passed to its service's copy, which takes it unless a
+    /// list came before.
+    Restored { key: ServiceKey },
     /// Names were passed to the list of this filter: all that there are, or some.
     Services { filter: ServiceFilter, all: bool },
     /// Anything else, to be done or told.
@@ -46,6 +56,7 @@ impl Core {
             session: Session::new(config, rng, now),
             copies: Copies::default(),
             lists: ListCopies::default(),
+            starts: Starts::default(),
         }
     }
 
@@ -67,6 +78,7 @@ impl Core {
     /// The last handle on it is gone: its copy closes.
     pub(crate) fn unsubscribe(&mut self, key: ServiceKey, now: Instant) {
         self.copies.close(&key);
+        self.starts.end(&key);
         self.command(Command::Unsubscribe(key), now);
     }
 
@@ -88,15 +100,21 @@ impl Core {
         self.copies.len()
     }
 
-    /// What a process before this one kept of a service, `age` old.
-    pub(crate) fn restore(
+    /// What a process before this one kept of a service is being read: the registry's first list waits
+    /// for it for a moment. Call it right after [`subscribe`](Self::subscribe).
+    pub(crate) fn await_file(&mut self, key: ServiceKey, now: Instant) {
+        self.starts.begin(key, now);
+    }
+
+    /// It was read: there is this, `age` old, or nothing.
+    pub(crate) fn file_read(
         &mut self,
         key: &ServiceKey,
-        listing: Listing,
-        age: Duration,
+        found: Option<(Listing, Duration)>,
         now: Instant,
     ) {
-        self.copies.restore(key, listing, age, now);
+        let kept = found.map(|(listing, age)| Kept::new(listing, age, now));
+        self.starts.read(key, kept);
     }
 
     /// Callers reported something of this service's instances to its copy.
@@ -113,6 +131,7 @@ impl Core {
             self.session.poll_timeout(),
             self.copies.poll_timeout(),
             self.lists.poll_timeout(),
+            self.starts.poll_timeout(),
         ];
         timeouts.into_iter().flatten().min()
     }
@@ -121,59 +140,108 @@ impl Core {
         self.session.handle_timeout(now);
         self.copies.handle_timeout(now);
         self.lists.handle_timeout(now);
+        self.starts.handle_timeout(now);
         self.read(now);
     }
 
     /// The next thing that the session said, oldest first. A list counts as `received` then.
     pub(crate) fn poll(&mut self, received: Instant, now: Instant) -> Option<News> {
-        let output = self.session.poll_output()?;
-        match &output {
-            Output::State(State::Connected { link, .. }) => {
-                self.copies.handle_connected(*link, now);
-                self.lists.handle_connected(*link);
+        loop {
+            if let Some(step) = self.starts.take_step() {
+                return Some(self.step(step, now));
             }
-            Output::State(State::Connecting { .. }) => {
-                self.copies.handle_disconnected(now);
-                self.lists.handle_disconnected();
+            let output = self.session.poll_output()?;
+            match &output {
+                Output::State(State::Connected { link, .. }) => {
+                    self.copies.handle_connected(*link, now);
+                    self.lists.handle_connected(*link, now);
+                    self.starts.connected();
+                }
+                Output::State(State::Connecting { .. }) => {
+                    self.copies.handle_disconnected(now);
+                    self.lists.handle_disconnected(now);
+                    self.starts.disconnected();
+                }
+                Output::Undecodable {
+                    key: Some(key),
+                    reason,
+                } => {
+                    self.copies.undecodable(key, reason, now);
+                    self.starts.failed(key);
+                }
+                Output::Failed {
+                    key,
+                    operation: Operation::Subscribe,
+                    ..
+                } => self.starts.failed(key),
+                Output::Listing { .. } | Output::Services { .. } => {}
+                _ => return Some(News::Output(output)),
             }
-            Output::Undecodable {
-                key: Some(key),
-                reason,
-            } => self.copies.undecodable(key, reason, now),
-            Output::Listing { .. } | Output::Services { .. } => {}
-            _ => return Some(News::Output(output)),
+            match output {
+                Output::Listing {
+                    link,
+                    key,
+                    listing,
+                    origin,
+                } => {
+                    let list = List {
+                        link,
+                        key,
+                        listing,
+                        origin,
+                        received,
+                    };
+                    if let Some(list) = self.starts.listed(list) {
+                        return Some(self.listed(list, now));
+                    }
+                }
+                Output::Services {
+                    link,
+                    filter,
+                    names,
+                } => {
+                    let all = matches!(names, Names::All { .. });
+                    self.lists.apply(link, &filter, names, now);
+                    return Some(News::Services { filter, all });
+                }
+                output => {
+                    self.read(now);
+                    return Some(News::Output(output));
+                }
+            }
         }
-        let (link, key, listing, origin) = match output {
-            Output::Listing {
-                link,
-                key,
-                listing,
-                origin,
-            } => (link, key, listing, origin),
-            Output::Services {
-                link,
-                filter,
-                names,
-            } => {
-                let all = matches!(names, Names::All { .. });
-                self.lists.apply(link, &filter, names, now);
-                return Some(News::Services { filter, all });
+    }
+
+    fn step(&mut self, step: Step, now: Instant) -> News {
+        match step {
+            Step::Restore(key, kept) => {
+                let (listing, age) = kept.into_set(now);
+                self.copies.restore(&key, listing, age, now);
+                News::Restored { key }
             }
-            output => {
-                self.read(now);
-                return Some(News::Output(output));
-            }
-        };
+            Step::List(list) => self.listed(list, now),
+        }
+    }
+
+    fn listed(&mut self, list: List, now: Instant) -> News {
+        let List {
+            link,
+            key,
+            listing,
+            origin,
+            received,
+        } = list;
         let nothing = listing.instances().is_empty() && listing.rejected().is_empty();
         let unusable = listing.is_undecodable();
         self.copies.apply(link, &key, listing, origin, received);
         self.read(now);
-        Some(News::Listed {
+        News::Listed {
             key,
             origin,
+            link,
             nothing,
             unusable,
-        })
+        }
     }
 
     /// The end: every copy closes.
@@ -193,3 +261,7 @@ impl Core {
 #[cfg(test)]
 #[path = "core_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "core_lists_tests.rs"]
+mod lists_tests;

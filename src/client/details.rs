@@ -241,8 +241,8 @@ impl From<Told<'_>> for ServiceDetails {
             (key.into_owned(), value)
         });
         Self {
-            protection_threshold: told.protect_threshold.filter(|share| share.is_finite()),
             metadata: pairs.collect::<Metadata>(),
+            protection_threshold: told.protect_threshold.filter(|share| share.is_finite()),
             ephemeral: told.ephemeral,
         }
     }

@@ -4,7 +4,7 @@ mod address_server;
 mod address_url;
 pub(crate) mod auth;
 mod builder;
-mod cached;
+pub(crate) mod cached;
 #[expect(
     clippy::module_inception,
     reason = "the type that the room is named after"
@@ -42,6 +42,7 @@ mod secret;
 mod server_address;
 mod services;
 mod start_from;
+mod starts;
 mod state;
 #[cfg(feature = "tls")]
 mod tls;

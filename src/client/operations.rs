@@ -93,7 +93,7 @@ pub(super) enum Operation {
     /// A list of services that nobody had; the driver becomes its writer.
     Watch {
         filter: ServiceFilter,
-        writer: ListWriter,
+        writer: Box<ListWriter>,
     },
     /// The last handle on a list was dropped; another may have been taken since.
     Unwatch(ServiceFilter, SlotId),

@@ -7,7 +7,7 @@ use tokio::{sync::oneshot, task::coop::consume_budget, time::timeout};
 use super::{client::Client, error::RequestError, operations::Operation};
 use crate::{
     directory::ServiceList,
-    model::{ServiceFilter, ServiceName},
+    model::{MOST_SERVICES, ServiceFilter, ServiceName},
     session::Outcome,
 };
 
@@ -108,6 +108,7 @@ impl Client {
         }
         let (list, writer) = self.handle.lists.lease(&filter, &self.handle.operations);
         if let Some(writer) = writer {
+            let writer = Box::new(writer);
             self.handle.send(Operation::Watch { filter, writer })?;
         }
         Ok(list)
@@ -126,7 +127,7 @@ impl Client {
         consume_budget().await;
         let group = ServiceName::new(group, "any").map_err(RequestError::InvalidName)?;
         let group = group.group();
-        let mut all = BTreeSet::new();
+        let mut all = Names::default();
         for page in 1.. {
             let list = |ticket, reply| Operation::List {
                 ticket,
@@ -138,13 +139,58 @@ impl Client {
             let Outcome::Names { count, names } = self.handle.request(list).await? else {
                 break;
             };
-            let (last, before) = (names.len() < PAGE as usize, all.len());
-            all.extend(names);
-            // A server that has nothing new to say has said everything, whatever it counts.
-            if last || all.len() as u64 >= count || all.len() == before {
+            if !all.take(names, PAGE, count) {
                 break;
             }
         }
-        Ok(all.into_iter().collect())
+        Ok(all.0.into_iter().collect())
+    }
+}
+
+/// Names that are read page by page.
+#[derive(Debug, Default)]
+struct Names(BTreeSet<String>);
+
+impl Names {
+    /// Takes a page of at most `size` names in, of `count` in all. True if there are more.
+    fn take(&mut self, names: Vec<String>, size: u32, count: u64) -> bool {
+        let (last, before) = (names.len() < size as usize, self.0.len());
+        self.0.extend(names);
+        let all = self.0.len();
+        // A server that has nothing new to say has said everything, whatever it counts; and one that
+        // goes on without end is none.
+        !(last || all as u64 >= count || all == before || all >= MOST_SERVICES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(number: usize, size: usize) -> Vec<String> {
+        let names = number * size..(number + 1) * size;
+        names.map(|n| n.to_string()).collect()
+    }
+
+    #[test]
+    fn names_are_read_until_all_have_come() {
+        let mut names = Names::default();
+        assert!(names.take(page(0, 10), 10, 25) && names.take(page(1, 10), 10, 25));
+        assert!(!names.take(page(2, 10), 10, 25), "as many as it counts");
+        let mut names = Names::default();
+        assert!(
+            !names.take(page(0, 9), 10, 1_000),
+            "a page that is not full"
+        );
+    }
+
+    #[test]
+    fn a_server_that_counts_wrong_is_read_to_an_end() {
+        let mut names = Names::default();
+        assert!(names.take(page(0, 10), 10, u64::MAX));
+        assert!(!names.take(page(0, 10), 10, u64::MAX), "nothing new");
+        let mut names = Names::default();
+        let pages = (0..).take_while(|n| names.take(page(*n, 1_000), 1_000, u64::MAX));
+        assert_eq!(pages.count(), MOST_SERVICES / 1_000 - 1, "without end");
     }
 }

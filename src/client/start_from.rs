@@ -9,7 +9,7 @@ pub enum StartFrom {
     #[default]
     Registry,
     /// The cache, at once, where it has the service and there is no connection yet, and the registry as
-    /// soon as it answers.
+    /// soon as it answers; its first list is judged by what the cache has, whichever comes first.
     CacheThenRegistry,
     /// The cache, and nothing else: no registry is connected to, nothing can be registered, and nothing
     /// is written. For a look at what a process would start with, and for sites that are cut off.

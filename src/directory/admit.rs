@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, mem, net::IpAddr, sync::Arc, time::Instant};
 
 use crate::{
-    directory::{Cause, Entry, Generation, Options, Standing, ladder::Health, twins},
+    directory::{Cause, Entry, Generation, Options, Standing, health::Health, twins},
     model::{Address, Host, Instance},
 };
 
@@ -179,6 +179,7 @@ impl Admitted {
             standing: Standing::Callable,
             held: false,
             leaving: false,
+            health,
         };
         self.changed = true;
         self.push(entry, health);

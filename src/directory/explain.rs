@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
-    directory::{Cause, Generation, Mode, Revision, Standing, Status, handle::Handle},
-    model::{Address, Instance, ServiceDetails, ServiceKey},
+    directory::{Cause, Generation, Mode, Revision, Standing, Status, shared::Shared, view::View},
+    model::{Address, Instance, ServiceDetails, ServiceKey, Source},
 };
 
 /// What the directory knows of one address. Displays as a sentence.
@@ -29,6 +29,8 @@ pub struct Explanation {
     pub details: Option<Arc<ServiceDetails>>,
     /// The newest instant that the directory was told, to which ages relate.
     pub as_of: Option<Instant>,
+    /// Of a merged subscription: what each source knows, the better ones first.
+    pub sources: Vec<(Source, Self)>,
 }
 
 /// The finding of an [`Explanation`].
@@ -69,9 +71,11 @@ pub enum Finding {
     Unknown,
 }
 
-pub(super) fn explain(handle: &Handle, address: &Address) -> Explanation {
-    let state = handle.shared.lock();
-    let snapshot = handle.snapshot();
+pub(super) fn explain(shared: &Shared, view: &View, address: &Address) -> Explanation {
+    let sources = of_sources(shared, address);
+    let (status, as_of) = (shared.status(), shared.news_at());
+    let state = shared.lock();
+    let snapshot = view.snapshot();
     let finding = if let Some(entry) = snapshot.find(address) {
         Finding::Listed {
             instance: Arc::clone(&entry.instance),
@@ -92,22 +96,50 @@ pub(super) fn explain(handle: &Handle, address: &Address) -> Explanation {
             cause: stone.cause,
             last_seen: stone.last_seen,
         }
+    } else if let Some(finding) = told(&sources) {
+        finding.clone()
     } else if state.answered {
         Finding::NotListed
     } else {
         Finding::Unknown
     };
     Explanation {
-        service: handle.key().clone(),
+        service: shared.key.clone(),
         address: address.clone(),
         revision: snapshot.revision,
-        status: state.status(),
+        status,
         finding,
         nobody: snapshot.callable_len() == 0,
         hint: state.hint.get(),
         details: state.details.clone(),
-        as_of: state.news_at,
+        as_of,
+        sources,
     }
+}
+
+/// What the sources of a merged set know.
+fn of_sources(shared: &Shared, address: &Address) -> Vec<(Source, Explanation)> {
+    let upstreams = shared.upstreams().iter();
+    let explained = upstreams.map(|u| {
+        (
+            Source::clone(&u.source),
+            explain(&u.shared, &u.view, address),
+        )
+    });
+    explained.collect()
+}
+
+/// What the sources know of one that none of them lists, if any does: what is wrong with it, or when it
+/// was there last.
+fn told(sources: &[(Source, Explanation)]) -> Option<&Finding> {
+    let findings = || sources.iter().map(|(_, told)| &told.finding);
+    let rejected = findings().find(|finding| matches!(finding, Finding::Rejected { .. }));
+    let last_seen = |finding: &&Finding| match finding {
+        Finding::Gone { last_seen, .. } => *last_seen,
+        _ => None,
+    };
+    let gone = findings().filter(|finding| matches!(finding, Finding::Gone { .. }));
+    rejected.or_else(|| gone.max_by_key(last_seen))
 }
 
 impl Explanation {
@@ -130,11 +162,8 @@ impl Explanation {
     }
 }
 
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            address, service, ..
-        } = self;
+impl Explanation {
+    fn write_finding(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.finding {
             Finding::Listed {
                 instance,
@@ -143,7 +172,7 @@ impl fmt::Display for Explanation {
                 mode,
                 ..
             } => {
-                write!(f, "{address} of {service}: {standing}")?;
+                write!(f, "{standing}")?;
                 if *held {
                     f.write_str(
                         "; not listed since the last reconnect, held by the collapse guard",
@@ -169,34 +198,47 @@ impl fmt::Display for Explanation {
                     instance.weight(),
                     instance.cluster()
                 )?;
+                match instance.source() {
+                    Some(source) => write!(f, "; from {}", source.beside(&self.service)),
+                    None => Ok(()),
+                }
             }
-            Finding::Rejected { reason } => {
-                write!(
-                    f,
-                    "{address} of {service}: listed, but cannot be used: {reason}"
-                )?;
-            }
+            Finding::Rejected { reason } => write!(f, "listed, but cannot be used: {reason}"),
             Finding::Gone { cause, last_seen } => {
-                write!(f, "{address} of {service}: gone: {cause}")?;
+                write!(f, "gone: {cause}")?;
                 if let (Some(seen), Some(as_of)) = (last_seen, self.as_of) {
                     let ago = as_of.saturating_duration_since(*seen).as_secs_f64();
                     write!(f, "; last listed {ago:.1} s before the latest news")?;
                 }
+                Ok(())
             }
-            Finding::NotListed => write!(
-                f,
-                "{address} of {service}: not listed, nor was it in the last 10 minutes"
-            )?,
-            Finding::Unknown => {
-                write!(f, "{address} of {service}: {}", self.status)?;
-                return self.add_hint(f);
+            Finding::NotListed => f.write_str("not listed, nor was it in the last 10 minutes"),
+            Finding::Unknown => write!(f, "{}", self.status),
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}: ", self.address, self.service)?;
+        self.write_finding(f)?;
+        if !matches!(self.finding, Finding::Unknown) {
+            write!(f, " (revision {}", self.revision)?;
+            if self.status != Status::Fresh {
+                write!(f, "; {}", self.status)?;
+            }
+            f.write_str(")")?;
+        }
+        for (source, told) in &self.sources {
+            write!(f, "; {}: ", source.beside(&self.service))?;
+            told.write_finding(f)?;
+            if told.status != Status::Fresh && !matches!(told.finding, Finding::Unknown) {
+                write!(f, " ({})", told.status)?;
+            }
+            if let Some(details) = told.details.as_ref().filter(|details| !details.is_unset()) {
+                write!(f, "; the service has {details} there")?;
             }
         }
-        write!(f, " (revision {}", self.revision)?;
-        if self.status != Status::Fresh {
-            write!(f, "; {}", self.status)?;
-        }
-        f.write_str(")")?;
         if let Some(details) = self.details.as_ref().filter(|details| !details.is_unset()) {
             write!(f, "; the service has {details}")?;
         }

@@ -37,7 +37,7 @@ impl Handle {
     }
 
     pub(super) fn status(&self) -> Status {
-        self.shared.lock().status()
+        self.shared.status()
     }
 
     pub(super) fn revision(&self) -> Revision {

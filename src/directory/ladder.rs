@@ -1,28 +1,8 @@
 //! Which of the listed instances may be called: selection first, then the health ladder.
 
-use crate::{
-    directory::{Entry, Mode, OnAllUnhealthy, Standing, selection::Selection},
-    model::Instance,
+use crate::directory::{
+    Entry, Mode, OnAllUnhealthy, Standing, health::Health, selection::Selection,
 };
-
-/// What is believed of an instance's health. Ordered from the best rung to the worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Health {
-    Healthy,
-    /// First listed while the server's protection rule called everything healthy.
-    Unknown,
-    Unhealthy,
-}
-
-impl Health {
-    pub(super) const fn reported(instance: &Instance) -> Self {
-        if instance.is_healthy() {
-            Self::Healthy
-        } else {
-            Self::Unhealthy
-        }
-    }
-}
 
 /// What forbids an instance whatever its health is.
 fn barred(entry: &Entry, selection: &Selection) -> Option<Standing> {
@@ -52,6 +32,7 @@ pub(super) fn climb(
 ) -> (Mode, usize) {
     let mut rung = None;
     for (entry, health) in entries.iter_mut().zip(health) {
+        entry.health = *health;
         entry.standing = match barred(entry, selection) {
             Some(standing) => standing,
             None => {

@@ -79,6 +79,12 @@ impl Marks {
         if !news {
             return;
         }
+        if shared.sources.is_some() {
+            for (upstream, generation) in shared.listed_by(address, generation) {
+                Self(Arc::clone(&upstream.shared)).going_offline(address, generation, now);
+            }
+            return;
+        }
         let marked = shared.update(|state, out| {
             let obeyed = !state.closed && state.heard_at.is_some();
             if obeyed {

@@ -89,6 +89,15 @@ impl Warning {
 }
 
 impl Outbox {
+    /// Adds what comes after it.
+    pub(super) fn append(&mut self, later: Self) {
+        self.wake.extend(later.wake);
+        self.garbage.extend(later.garbage);
+        self.changes.extend(later.changes);
+        self.notes.extend(later.notes);
+        self.notify |= later.notify;
+    }
+
     /// Writes the lines and wakes the consumers.
     pub(super) fn deliver(self, key: &ServiceKey, owner: Option<&Owner>) {
         let client = owner.map(Owner::name);

@@ -93,7 +93,9 @@ impl State {
         let next = Arc::new(next);
         root.publish(Arc::clone(&next), &transitions, out);
         self.note_flapping(&transitions, out);
-        if tracing::enabled!(target: logs::DIRECTORY, tracing::Level::INFO) {
+        // Of a merged set each source has said it already.
+        if self.parts.is_none() && tracing::enabled!(target: logs::DIRECTORY, tracing::Level::INFO)
+        {
             let mut changes = change::between(&old, &next, &self.stones);
             changes.retain(|change| {
                 let told = change.kind == ChangeKind::Updated;

@@ -1,20 +1,18 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::Waker,
     time::Instant,
 };
 
-use tokio::sync::Notify;
-
 use crate::{
     directory::{
-        Entry, Generation, Options, Revision, Snapshot, hint::Hint, outbox::Outbox,
-        selection::Selection, state::State, view::View,
+        Entry, Generation, Options, Revision, Snapshot, hint::Hint, merge::parts::Parts,
+        outbox::Outbox, selection::Selection, state::State, view::View,
     },
-    model::{Address, ServiceKey},
-    sync::guarded,
+    model::{Address, ServiceKey, Source},
+    sync::{Bell, guarded},
 };
 
 /// What the writer and all subscriptions of one service share.
@@ -24,14 +22,26 @@ pub(super) struct Shared {
     pub(super) root: Arc<View>,
     state: Mutex<State>,
     /// Notified when something was published, and by consumers that became quiet.
-    pub(super) changed: Arc<Notify>,
+    pub(super) changed: Arc<Bell>,
     wakers: Mutex<Wakers>,
     /// Called when somebody else than the writer changed when it wants to be woken.
     pub(super) writer: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Of a merged set: where it comes from, better ones first.
+    pub(super) sources: Option<Box<[Upstream]>>,
+    /// The merged sets that this is a source of.
+    heirs: Mutex<Vec<Weak<Self>>>,
     /// Called when somebody has an instance explained.
     pub(super) explained: OnceLock<Box<dyn Fn() + Send + Sync>>,
     #[cfg(feature = "metrics")]
     pub(super) told: Mutex<crate::metrics::ServiceMetrics>,
+}
+
+/// A source of a merged set. Keeps no subscription alive.
+pub(super) struct Upstream {
+    pub(super) source: Arc<Source>,
+    pub(super) shared: Arc<Shared>,
+    /// The part of it that is merged.
+    pub(super) view: Arc<View>,
 }
 
 /// The tasks that poll a stream of changes, by stream.
@@ -44,6 +54,35 @@ struct Wakers {
 impl Shared {
     pub(super) fn new(key: ServiceKey, options: Options) -> Arc<Self> {
         let hint = Hint::of(options.owner.clone());
+        Self::build(key, options, hint, None)
+    }
+
+    /// What the merged set of these shares.
+    pub(super) fn merged(key: ServiceKey, options: Options, sources: Box<[Upstream]>) -> Arc<Self> {
+        let hint = |upstream: &Upstream| upstream.shared.lock().hint.clone();
+        let hints = sources.iter().map(|u| (Arc::clone(&u.source), hint(u)));
+        let shared = Self::build(key, options, Hint::merged(hints), Some(sources));
+        let parts = Parts::new(shared.upstreams().iter().map(|u| Arc::clone(&u.source)));
+        shared.lock().parts = Some(Box::new(parts));
+        for upstream in shared.upstreams() {
+            let mut heirs = upstream.shared.heirs();
+            heirs.retain(|heir| heir.strong_count() > 0);
+            heirs.push(Arc::downgrade(&shared));
+        }
+        shared
+    }
+
+    fn build(
+        key: ServiceKey,
+        options: Options,
+        hint: Hint,
+        sources: Option<Box<[Upstream]>>,
+    ) -> Arc<Self> {
+        let above = sources
+            .iter()
+            .flatten()
+            .map(|u| Arc::clone(&u.shared.changed));
+        let changed = Arc::new(Bell::below(above));
         let first = Snapshot {
             hint: hint.clone(),
             ..Snapshot::default()
@@ -54,13 +93,20 @@ impl Shared {
             options,
             state: Mutex::new(State::new(Arc::clone(&root), hint)),
             root,
-            changed: Arc::default(),
+            changed,
             wakers: Mutex::default(),
             writer: OnceLock::new(),
+            sources,
+            heirs: Mutex::default(),
             explained: OnceLock::new(),
             #[cfg(feature = "metrics")]
             told: Mutex::default(),
         })
+    }
+
+    /// The sources of a merged set, of which there may be none; none of any other.
+    pub(super) fn upstreams(&self) -> &[Upstream] {
+        self.sources.as_deref().unwrap_or_default()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -69,26 +115,45 @@ impl Shared {
 
     /// Changes the state under the lock, and tells the world after it.
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut State, &mut Outbox) -> T) -> T {
+        let (result, outbox) = self.change(change);
+        self.deliver(outbox);
+        result
+    }
+
+    /// Changes the state under the lock. The world is still to be told.
+    pub(super) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut State, &mut Outbox) -> T,
+    ) -> (T, Outbox) {
         let mut outbox = Outbox::default();
-        let result = {
-            let mut state = self.lock();
-            let before = state.status();
-            let result = change(&mut state, &mut outbox);
-            outbox.notify |= state.status() != before;
-            result
-        };
+        let mut state = self.lock();
+        let before = state.status();
+        let result = change(&mut state, &mut outbox);
+        outbox.notify |= state.status() != before;
+        (result, outbox)
+    }
+
+    /// Tells the world, under no lock of a writer's.
+    pub(super) fn deliver(&self, outbox: Outbox) {
         let notify = outbox.notify;
         outbox.deliver(&self.key, self.options.owner.as_deref());
         #[cfg(feature = "metrics")]
         self.tell();
         if notify {
-            guarded(|| self.changed.notify_waiters());
+            self.changed.ring_here();
             let waiting = std::mem::take(&mut self.wakers().waiting);
             for waker in waiting.into_values() {
                 guarded(|| waker.wake());
             }
+            let heirs: Vec<_> = self.heirs().iter().filter_map(Weak::upgrade).collect();
+            for heir in heirs {
+                heir.look();
+            }
         }
-        result
+    }
+
+    fn heirs(&self) -> MutexGuard<'_, Vec<Weak<Self>>> {
+        self.heirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The writer is to look again when it wants to be woken.
@@ -102,6 +167,9 @@ impl Shared {
     pub(super) fn tell_explained(&self) {
         if let Some(tell) = self.explained.get() {
             tell();
+        }
+        for upstream in self.sources.iter().flatten() {
+            upstream.shared.tell_explained();
         }
     }
 
@@ -158,11 +226,16 @@ impl Shared {
         generation: Generation,
         now: Instant,
     ) {
-        let held = self
-            .root
-            .snapshot()
-            .find(address)
-            .is_some_and(|entry| entry.held && entry.generation == generation);
+        for (upstream, generation) in self.listed_by(address, generation) {
+            let shared = &upstream.shared;
+            shared.report_unreachable(address, generation, now);
+        }
+        let held = self.sources.is_none()
+            && self
+                .root
+                .snapshot()
+                .find(address)
+                .is_some_and(|entry| entry.held && entry.generation == generation);
         if !held {
             return;
         }

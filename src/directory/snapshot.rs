@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
-    directory::hint::Hint,
+    directory::{health::Health, hint::Hint},
     model::{Address, Instance},
 };
 
@@ -64,6 +64,8 @@ pub struct Entry {
     pub(crate) held: bool,
     /// Whether its provider said that it goes offline.
     pub(crate) leaving: bool,
+    /// What is believed of its health, whichever rung is callable.
+    pub(crate) health: Health,
 }
 
 /// All instances of a service as one subscription sees them at one moment. Immutable.

@@ -13,9 +13,10 @@ use crate::{
         cause::{Tombstone, Tombstones},
         flapping::Flapping,
         guard::Guard,
+        health::Health,
         hint::Hint,
-        ladder::Health,
         leaving::Leaving,
+        merge::parts::Parts,
         outbox::{Note, Outbox, Warning},
         view::View,
     },
@@ -64,6 +65,8 @@ pub(super) struct State {
     pub(super) counters: Counters,
     pub(super) closed: bool,
     pub(super) warned: [Option<Instant>; Warning::COUNT],
+    /// Of a merged set: what it is made of.
+    pub(super) parts: Option<Box<Parts>>,
 }
 
 /// What is known of the connection that lists come from.
@@ -115,6 +118,7 @@ impl State {
             counters: Counters::default(),
             closed: false,
             warned: [None; Warning::COUNT],
+            parts: None,
         }
     }
 

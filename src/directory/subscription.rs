@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
-
 use crate::{
     directory::{
         Changes, Consumer, Counters, Explanation, Generation, Marks, Options, Revision, Snapshot,
@@ -20,6 +18,7 @@ use crate::{
         Address, DEFAULT_GROUP, Instance, Origin, PUBLIC_NAMESPACE, ServiceDetails, ServiceKey,
         ServiceName,
     },
+    sync::Bell,
 };
 
 /// A service as it is known here, kept up to date.
@@ -73,11 +72,13 @@ impl Subscription {
         self.handle.key()
     }
 
-    /// The service as providers may know it: none, for a [`fixed`](Self::fixed) set.
+    /// The service as providers may know it: none, for a [`fixed`](Self::fixed) set, and for a merged one,
+    /// whose instances say it.
     pub(crate) fn named(&self) -> Option<&ServiceKey> {
         let name = self.key().service();
         let fixed = **name.group() == *DEFAULT_GROUP && **name.name() == *FIXED;
-        (!fixed).then(|| self.key())
+        let merged = self.handle.shared.sources.is_some();
+        (!fixed && !merged).then(|| self.key())
     }
 
     /// The newest snapshot. Lock-free; take it once per piece of work.
@@ -106,14 +107,14 @@ impl Subscription {
     /// How long ago the newest list came, changed or not; `None` before the first. Lists come when
     /// something changes, and at safety reads: a healthy subscription may be a minute old.
     pub fn age(&self, now: Instant) -> Option<Duration> {
-        let heard = self.handle.shared.lock().heard_at?;
+        let heard = self.handle.shared.heard_at()?;
         Some(now.saturating_duration_since(heard))
     }
 
     /// How the newest list came; `None` before the first. [`Origin::Disk`] until the registry has
     /// answered.
     pub fn origin(&self) -> Option<Origin> {
-        self.handle.shared.lock().origin
+        self.handle.shared.origin()
     }
 
     /// The newest revision of the service. A view whose selection a revision did not touch keeps
@@ -130,7 +131,7 @@ impl Subscription {
 
     /// What happened to the local copy so far.
     pub fn counters(&self) -> Counters {
-        self.handle.shared.lock().counters
+        self.handle.shared.counters()
     }
 
     /// The changes of the callable set, beginning with the instances that are callable now.
@@ -146,7 +147,7 @@ impl Subscription {
     /// for it.
     pub fn explain(&self, address: &Address) -> Explanation {
         self.handle.shared.tell_explained();
-        explain::explain(&self.handle, address)
+        explain::explain(&self.handle.shared, &self.handle.view, address)
     }
 
     /// Only the instances of one cluster. Never falls back to others.
@@ -225,10 +226,10 @@ impl Subscription {
 
     /// Registers a consumer. `build` runs while nothing can be published: what it is given is the
     /// newest snapshot, and the consumer hears of all that follow. The consumer calls
-    /// `notify_waiters` on the [`Notify`] whenever it has become quiet.
+    /// [`ring`](Bell::ring) whenever it has become quiet.
     pub(crate) fn attach<C: Consumer + 'static>(
         &self,
-        build: impl FnOnce(Arc<Snapshot>, Arc<Notify>) -> Arc<C>,
+        build: impl FnOnce(Arc<Snapshot>, Arc<Bell>) -> Arc<C>,
     ) -> Attached<C> {
         let state = self.handle.shared.lock();
         let consumer = build(

@@ -10,6 +10,9 @@ use crate::{
 impl Shared {
     /// Tells what changed. Not under the writer's lock: a recorder is not ours.
     pub(super) fn tell(&self) {
+        if self.sources.is_some() {
+            return; // each source tells of itself
+        }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let (counts, gauges) = {
             let state = self.lock();
@@ -22,6 +25,9 @@ impl Shared {
 impl Drop for Shared {
     /// Nobody sees the set any longer.
     fn drop(&mut self) {
+        if self.sources.is_some() {
+            return;
+        }
         let counts = counts(&self.lock().counters);
         let told = self.told.get_mut().unwrap_or_else(PoisonError::into_inner);
         told.tell(&self.key, counts, ServiceGauges::default());

@@ -83,15 +83,18 @@ impl Subscription {
     pub(crate) async fn ready_since(&self, unreadable: u64) -> Result<(), ReadyError> {
         consume_budget().await;
         self.until(|subscription| {
-            let state = subscription.handle.shared.lock();
+            let shared = &subscription.handle.shared;
+            let (answered, closed) = {
+                let state = shared.lock();
+                (state.answered, state.closed)
+            };
             let service = || subscription.key().clone();
-            if state.answered {
+            if answered {
                 Some(Ok(()))
-            } else if state.closed {
+            } else if closed {
                 Some(Err(ReadyError::Closed { service: service() }))
             } else {
-                let late = state.counters.undecodable > unreadable;
-                let reason = state.undecodable.clone().filter(|_| late)?;
+                let reason = shared.unreadable(unreadable)?;
                 Some(Err(ReadyError::Undecodable {
                     service: service(),
                     reason,
@@ -208,7 +211,7 @@ impl Subscription {
     /// Looks whenever something was published or became quiet.
     async fn until<T>(&self, look: impl Fn(&Self) -> Option<T>) -> T {
         loop {
-            let mut changed = pin!(self.handle.shared.changed.notified());
+            let mut changed = pin!(self.handle.shared.changed.rung());
             changed.as_mut().enable(); // before the look: nothing is missed in between
             if let Some(result) = look(self) {
                 return result;

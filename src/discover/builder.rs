@@ -8,7 +8,8 @@ use crate::{
     directory::Subscription,
     discover::Discovery,
     endpoint::{
-        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Shared, Unclassified, Verdict,
+        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Shared, TryRules, Unclassified,
+        Verdict,
     },
 };
 
@@ -184,6 +185,9 @@ impl<R, C, V> DiscoverBuilder<R, C, V> {
         attached.consumer().settings().judge_health(self.health);
         if let Some(after) = self.abort_after {
             attached.consumer().settings().abort_after(after);
+        }
+        if let Some(rules) = TryRules::new(None, make.retry(), None) {
+            attached.consumer().settings().watch_tries(rules);
         }
         Arc::new(Shared::new(
             attached,

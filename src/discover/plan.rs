@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     directory::{Entry, Generation},
     endpoint::{Endpoint, EndpointSet},
-    model::Address,
+    model::{Address, Source},
 };
 
 /// What a balancer was given and still holds.
@@ -45,10 +45,16 @@ impl<S> Plan<S> {
         let snapshot = Arc::clone(view.snapshot());
         let near = |entry: &Entry, cluster: &Arc<str>| entry.instance().cluster() == cluster;
         let able = |entry: &&Entry| !view.is_out(entry);
-        let filter = set
-            .prefer()
-            .filter(|cluster| snapshot.callable().filter(able).any(|e| near(e, cluster)));
-        let stays = |entry: &Entry| filter.is_none_or(|cluster| near(entry, cluster));
+        // First the best tier of a merged subscription's sources that has anybody, then the cluster in it.
+        let tier = |entry: &Entry| entry.instance().source().map(Source::tier);
+        let best = snapshot.callable().filter(able).map(tier).min();
+        let in_tier = |entry: &Entry| best.is_none_or(|best| tier(entry) == best);
+        let filter = set.prefer().filter(|cluster| {
+            let mut able = snapshot.callable().filter(able);
+            able.any(|e| in_tier(e) && near(e, cluster))
+        });
+        let stays =
+            |entry: &Entry| in_tier(entry) && filter.is_none_or(|cluster| near(entry, cluster));
         let settled = snapshot.is_known() || snapshot.ended;
         let sentinel = settled && !snapshot.callable().any(|e| able(&e));
 

@@ -10,7 +10,7 @@ use crate::{
         abort::Abort, clock, gate::Refused, latency::Mark, member::Endpoint, set::EndpointSet,
     },
     model::Incarnation,
-    sync::{Ticket, guarded},
+    sync::Ticket,
 };
 
 /// The part of a call between admission and the end of `Service::call`.
@@ -87,7 +87,7 @@ impl<S> Endpoint<S> {
     /// Tells who waits for that that this closed gate has become quiet.
     #[cold]
     fn quieted(&self) {
-        guarded(|| self.hub.quiet.notify_waiters());
+        self.hub.quiet.ring();
     }
 
     /// An admitted call has ended; `since` says when it began, if calls are timed.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use pin_project::pin_project;
+use tokio::time::Instant;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
 use crate::{
@@ -23,11 +24,14 @@ use crate::{
         room::Room,
         rules::{Judge, Outcome, Recover, Recovered, Verdict},
         set::EndpointSet,
+        settings::TryRules,
         shared::Shared,
         slot::Obtained,
         tried::Tried,
+        tries::{Further, Refused, Tries},
         waiter::Waiter,
     },
+    retry::Again,
     sync::poll_budget,
 };
 
@@ -59,6 +63,12 @@ where
     waiter: Waiter,
     tried: Tried,
     refusals: u8,
+    /// What else it may do after an instance had it: nothing, unless that was set.
+    tries: Tries<Req, S::Response, S::Error>,
+    /// Whether it is the second for its request, beside a first.
+    second: bool,
+    /// When its caller stops waiting, if that is known: no rest lasts longer.
+    until: Option<Instant>,
     /// Whether it was polled before, so that it has waited.
     polled: bool,
     /// Whether it is over but for telling its failure.
@@ -77,6 +87,8 @@ enum Step<T, E> {
     Enter,
     Answered(T),
     Failed(E),
+    /// It did not come in the time that a try may last.
+    Late,
     /// The call was cut.
     Aborted(Box<CallError>),
 }
@@ -107,10 +119,82 @@ where
             waiter: Waiter::default(),
             tried: Tried::default(),
             refusals: 0,
+            tries: Tries::NONE,
+            second: false,
+            until: None,
             polled: false,
             over: false,
             failure: None,
             rules: PhantomData,
+        }
+    }
+
+    /// Its caller stops waiting then.
+    pub(crate) const fn ends_at(&mut self, until: Instant) {
+        self.until = Some(until);
+    }
+
+    /// A second one for the same request, which goes where `first` was not. It is tried once, and an answer
+    /// that would be tried again is none: it fails.
+    pub(crate) fn beside(first: &Self, pick: P, request: Req) -> Self {
+        let mut call = Self::new(pick, request);
+        call.second = true;
+        call.tried.inherit(&first.tried);
+        if let Some(admitted) = &first.admitted {
+            call.tried.push(admitted.endpoint().generation());
+        }
+        call
+    }
+
+    /// When one is to be begun, while its first try is under way.
+    pub(crate) fn second_at(&self) -> Option<Instant> {
+        let rules = self.pick.shared().set().settings().tries()?;
+        if rules.hedge.is_none() || self.future.is_none() {
+            return None;
+        }
+        self.tries.hedge_at(rules)
+    }
+
+    /// The request for it, if there may be one. What is paid for that is given back if it comes to nobody.
+    pub(crate) fn hedge(self: Pin<&mut Self>) -> Option<Req> {
+        let this = self.project();
+        let set = this.pick.shared().set();
+        match this.tries.hedge(set.settings().tries()?) {
+            Ok(request) => Some(request),
+            Err(Refused::Budget) => {
+                set.hub.over_budget.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Err(Refused::Over) => None,
+        }
+    }
+
+    /// Does not go where the second is.
+    pub(crate) fn avoid(self: Pin<&mut Self>, second: &Self) {
+        if let Some(admitted) = &second.admitted {
+            let at = admitted.endpoint().generation();
+            if !self.tried.contains(at) {
+                self.project().tried.push(at);
+            }
+        }
+    }
+
+    /// Whether an instance has it now.
+    pub(crate) const fn has_entered(&self) -> bool {
+        self.future.is_some()
+    }
+
+    /// Whether one has, or had.
+    pub(crate) const fn has_gone_out(&self) -> bool {
+        self.request.is_none()
+    }
+
+    /// Somebody else has the answer: leaves the instance, as if its caller had gone.
+    pub(crate) fn give_up(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.future.set(None);
+        if let Some(admitted) = this.admitted.take() {
+            give_up(this.pick.shared().set(), this.abort, &admitted);
         }
     }
 
@@ -128,6 +212,7 @@ where
             service: self.pick.shared().set().service(),
             instance: endpoint.map(|endpoint| endpoint.address()),
             entered: self.future.is_some(),
+            doubtful: self.future.is_some() || self.tries.have_been(),
             failure: self.failure.as_deref().map(CallError::in_full),
         }
     }
@@ -136,6 +221,12 @@ where
     #[inline]
     pub(crate) const fn waits_for_instances(&self) -> bool {
         self.waiter.waits() && self.rooms.is_empty()
+    }
+
+    /// The request of a call that has failed, if nobody has seen it: one that goes out again though it may
+    /// have been seen is none of these.
+    pub(crate) fn take_request(self: Pin<&mut Self>) -> Option<Req> {
+        self.project().request.take()
     }
 
     /// A deadline that is ours has passed: gives the call up, which counts against the instance
@@ -175,9 +266,18 @@ where
             match ready!(self.as_mut().poll_answer(cx)) {
                 Step::Enter => {}
                 Step::Answered(response) => {
-                    // Nothing as large as an error is handed on on this way.
-                    let response = self.project().answered(response);
-                    return Poll::Ready(Ok(response));
+                    let response = match self.tries.are_watched() {
+                        false => Some(response),
+                        true => match self.as_mut().project().weigh(response) {
+                            Ok(response) => response,
+                            Err(error) => return Poll::Ready(Err(*error)),
+                        },
+                    };
+                    if let Some(response) = response {
+                        // Nothing as large as an error is handed on on this way.
+                        let response = self.project().answered(response);
+                        return Poll::Ready(Ok(response));
+                    }
                 }
                 Step::Failed(error) => match self.as_mut().project().failed(error) {
                     Then::Ends(error) => return self.project().end(error, polled, cx),
@@ -185,12 +285,23 @@ where
                     // Who says so each time at once is asked again and again, and others have to work.
                     Then::FoundFull => ready!(poll_budget(cx)),
                 },
+                Step::Late => {
+                    let mut this = self.as_mut().project();
+                    let admitted = this.leave();
+                    if let Then::Ends(error) = this.late(admitted) {
+                        return self.project().end(error, polled, cx);
+                    }
+                }
                 Step::Aborted(error) => return Poll::Ready(Err(*error)),
             }
-            if self.tried.is_full()
-                && let Some(failure) = self.as_mut().project().failure.take()
-            {
-                return self.project().end(failure, polled, cx);
+            let this = self.as_mut().project();
+            ready!(this.tries.poll_rest(cx));
+            if this.tried.is_full() {
+                if this.tries.may_repeat() {
+                    this.tried.forgive();
+                } else if let Some(failure) = this.failure.take() {
+                    return self.project().end(failure, polled, cx);
+                }
             }
             let again = mem::replace(&mut looked, true);
             if let Err(error) = ready!(self.as_mut().poll_entry(again, cx)) {
@@ -209,6 +320,14 @@ where
     C: TrackCompletion<InFlight, S::Response>,
     V: Judge<S::Response, S::Error>,
 {
+    /// The answer that is held, of a call that failed for want of a better one.
+    pub(crate) fn last_answer(self: Pin<&mut Self>) -> Option<C::Output> {
+        let this = self.project();
+        let (in_flight, response) = this.tries.take_held()?;
+        let completion = &this.pick.shared().completion;
+        Some(completion.track_completion(in_flight, response))
+    }
+
     /// Goes into an instance, or finds that the one it looked at is no good or has no room, to look
     /// `again`: not at those that it waits at, which it does first. Place and service stay in this frame
     /// unless they have to wait.
@@ -339,6 +458,7 @@ where
                     this.tried.wait_since(clock::now());
                     registered = true;
                 }
+                Picked::Nobody(_) if this.tries.may_repeat() => this.tried.forgive(),
                 Picked::Nobody(error) => {
                     return Poll::Ready(Err(this.failure.take().unwrap_or(error)));
                 }
@@ -404,6 +524,10 @@ where
                 if let Some(admitted) = this.admitted {
                     admitted.begin_waiting();
                 }
+                if this.tries.poll_late(cx).is_ready() {
+                    this.future.set(None);
+                    return Poll::Ready(Step::Late);
+                }
                 let set = this.pick.shared().set();
                 let error = ready!(poll_abort(this.abort, this.admitted, set, cx));
                 this.future.set(None);
@@ -437,7 +561,16 @@ where
         let admitted = self.admitted.insert(admitted);
         let entering = admitted.enter();
         let request = self.request.take();
-        let request = request.expect("polled after it was done, or after a panic");
+        let mut request = request.expect("polled after it was done, or after a panic");
+        if let Some(rules) = shared.set().settings().tries() {
+            begin_try(
+                self.tries,
+                rules,
+                &shared.recover,
+                &mut request,
+                *self.second,
+            );
+        }
         let future = service.call(request);
         self.future.set(Some(future));
         drop(entering);
@@ -454,6 +587,11 @@ where
         polled: bool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<C::Output, CallError>> {
+        if let Some((in_flight, response)) = self.tries.take_held() {
+            // There is nobody to send it to again: that is the answer, then.
+            let completion = &self.pick.shared().completion;
+            return Poll::Ready(Ok(completion.track_completion(in_flight, response)));
+        }
         if !polled && poll_budget(cx).is_pending() {
             *self.failure = Some(error);
             *self.over = true;
@@ -489,6 +627,137 @@ where
         shared.completion.track_completion(handle, response)
     }
 
+    /// The response, unless that is to be tried again: then it is held until the next try begins. A second
+    /// call fails with it.
+    #[cold]
+    fn weigh(&mut self, response: S::Response) -> Result<Option<S::Response>, Box<CallError>> {
+        let shared = self.pick.shared();
+        let Some(rules) = shared.set().settings().tries() else {
+            return Ok(Some(response));
+        };
+        let again = shared.classify.again(Ok(&response), &rules.retry);
+        if !*self.second {
+            self.tries.learn(rules);
+        } else if again != Again::No {
+            return Err(self.second_best(&response));
+        }
+        let asked = again != Again::No;
+        let again = self.tries.further(rules, again, 1, *self.until, None);
+        let Some(request) = self.is_further(again) else {
+            if asked && self.tries.are_hedged() {
+                return Err(self.last_but_one(response)); // the second may do better
+            }
+            self.tries.end();
+            return Ok(Some(response));
+        };
+        let admitted = self.admitted.as_mut();
+        let admitted = admitted.expect("stands beside the future from admission to answer");
+        let endpoint = Arc::clone(admitted.endpoint());
+        self.abort.leave(&endpoint);
+        let outcome = shared.classify.outcome(Ok(&response));
+        admitted.observe_usual();
+        let probe = admitted.judged();
+        shared.set().answered(&endpoint, probe, outcome);
+        let in_flight = admitted.hand_over();
+        *self.admitted = None;
+        self.tries.hold(in_flight, response);
+        self.tried.push(endpoint.generation());
+        *self.request = Some(request);
+        Ok(None)
+    }
+
+    /// The last answer to a first call is held for as long as there is a second.
+    fn last_but_one(&mut self, response: S::Response) -> Box<CallError> {
+        let mut admitted = self.leave();
+        let shared = self.pick.shared();
+        let outcome = shared.classify.outcome(Ok(&response));
+        let probe = admitted.judged();
+        let endpoint = Arc::clone(admitted.endpoint());
+        shared.set().answered(&endpoint, probe, outcome);
+        self.tries.hold(admitted.hand_over(), response);
+        let service = shared.set().service();
+        let text = "its answer was one to be tried again";
+        Box::new(CallError::inner_of(service, endpoint.address(), text))
+    }
+
+    /// The answer to the second call is none yet, and there is the first to wait for.
+    fn second_best(&mut self, response: &S::Response) -> Box<CallError> {
+        let mut admitted = self.leave();
+        let shared = self.pick.shared();
+        let outcome = shared.classify.outcome(Ok(response));
+        let probe = admitted.judged();
+        let endpoint = Arc::clone(admitted.endpoint());
+        shared.set().answered(&endpoint, probe, outcome);
+        let service = shared.set().service();
+        let text = "its answer was one to be tried again";
+        Box::new(CallError::inner_of(service, endpoint.address(), text))
+    }
+
+    /// The try is out of time, and its future gone.
+    #[cold]
+    fn late(self, mut admitted: Admitted<S>) -> Then {
+        let shared = self.pick.shared();
+        let set = shared.set();
+        let endpoint = Arc::clone(admitted.endpoint());
+        let probe = admitted.judged();
+        endpoint.count_failure();
+        set.failed(&endpoint, probe, Outcome::Failure);
+        drop(admitted);
+        set.hub.late_tries.fetch_add(1, Ordering::Relaxed);
+        let rules = set.settings().tries();
+        let error = Box::new(CallError::TryTimedOut {
+            service: set.service().clone(),
+            instance: endpoint.address(),
+            after: rules.and_then(|rules| rules.per_try).unwrap_or_default(),
+        });
+        let again = rules.map(|rules| {
+            let again = match rules.retry.takes_late() {
+                true => Again::Yes,
+                false => Again::No,
+            };
+            self.tries.further(rules, again, 1, *self.until, None)
+        });
+        let Some(request) = again.and_then(|again| self.is_further(again)) else {
+            return Then::Ends(error);
+        };
+        self.tried.push(endpoint.generation());
+        *self.request = Some(request);
+        *self.failure = Some(error);
+        Then::Moves
+    }
+
+    /// The request, if there is a further try; counted either way.
+    fn is_further(&self, again: Result<Further<Req>, Refused>) -> Option<Req> {
+        let hub = self.pick.shared().set().hub();
+        match again {
+            Ok(Further { request }) => {
+                hub.retries.fetch_add(1, Ordering::Relaxed);
+                Some(request)
+            }
+            Err(Refused::Budget) => {
+                hub.over_budget.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Err(Refused::Over) => None,
+        }
+    }
+
+    /// What the policy says of a failure of which the request did not come back.
+    #[cold]
+    fn despite(&mut self, error: &mut S::Error) -> Option<Req> {
+        let shared = self.pick.shared();
+        let rules = shared.set().settings().tries()?;
+        let cost = shared.recover.doubtful(error);
+        let again = match shared.classify.again(Err(error), &rules.retry) {
+            Again::No if cost > 0 && rules.retry.takes_lost() => Again::Yes,
+            again => again,
+        };
+        let again = self
+            .tries
+            .further(rules, again, cost.max(1), *self.until, Some(error));
+        self.is_further(again)
+    }
+
     /// The service has failed.
     #[inline(never)]
     fn failed(mut self, mut error: S::Error) -> Then {
@@ -502,6 +771,9 @@ where
             return Then::FoundFull;
         }
         let verdict = shared.classify.classify(&error);
+        if recovered.is_none() && verdict == Verdict::Reachable && self.tries.are_out_of_time() {
+            return self.late(admitted); // the instance knew when, and was a moment faster than our timer
+        }
         let outcome = match verdict {
             Verdict::Reachable => shared.classify.outcome(Err(&error)),
             Verdict::Unreachable(_) | Verdict::Lost(_) => Outcome::Ignored,
@@ -511,11 +783,29 @@ where
         let endpoint = Arc::clone(admitted.endpoint());
         shared.judged(&endpoint, probe, &verdict, outcome);
         drop(admitted);
+        let mut again = None;
+        if self.tries.are_watched() {
+            match &recovered {
+                Some(Recovered::Unsent(request) | Recovered::Refused(request)) => {
+                    let cost = shared.recover.doubtful(&error);
+                    self.tries.came_back(request, cost);
+                }
+                Some(Recovered::Full(_)) => {}
+                None => again = self.despite(&mut error),
+            }
+        }
+        let shared = self.pick.shared();
         let error = Box::new(CallError::inner_of(
             shared.set().service(),
             endpoint.address(),
             error,
         ));
+        if let Some(request) = again {
+            self.tried.push(endpoint.generation());
+            *self.request = Some(request);
+            *self.failure = Some(error);
+            return Then::Moves;
+        }
         let request = match recovered {
             Some(Recovered::Unsent(request)) => request,
             Some(Recovered::Refused(request)) if *self.refusals < MOST_REFUSALS => {
@@ -530,6 +820,21 @@ where
         *self.failure = Some(error);
         Then::Moves
     }
+}
+
+/// The request is about to go into an instance, and that is watched.
+#[cold]
+fn begin_try<Req, Res, E>(
+    tries: &mut Tries<Req, Res, E>,
+    rules: &TryRules,
+    recover: &impl Recover<Req, E>,
+    request: &mut Req,
+    second: bool,
+) {
+    tries.begin(rules, || match second {
+        true => None,
+        false => recover.keep(request, &rules.retry),
+    });
 }
 
 /// It waits at none of them any more.
@@ -618,14 +923,18 @@ where
         let this = self.project();
         this.waiter.leave(this.pick.shared().set());
         if let Some(admitted) = this.admitted {
-            this.abort.leave(admitted.endpoint());
-            let set = this.pick.shared().set();
-            if set.settings().outcomes().is_some()
-                && let Some(age) = admitted.age()
-            {
-                set.given_up(admitted.endpoint(), age);
-            }
+            give_up(this.pick.shared().set(), this.abort, admitted);
         }
+    }
+}
+
+/// Its caller does not wait for it any more.
+fn give_up<S>(set: &EndpointSet<S>, abort: &mut Abort, admitted: &Admitted<S>) {
+    abort.leave(admitted.endpoint());
+    if set.settings().outcomes().is_some()
+        && let Some(age) = admitted.age()
+    {
+        set.given_up(admitted.endpoint(), age);
     }
 }
 

@@ -7,8 +7,8 @@ use crate::model::{Address, ServiceKey};
 /// Why a call failed.
 ///
 /// Unless [`is_inner`](Self::is_inner) says that the error is the service's own, or
-/// [`is_aborted`](Self::is_aborted) that there was no waiting for its answer, the request was not
-/// handed to any instance.
+/// [`is_aborted`](Self::is_aborted) or [`is_try_timed_out`](Self::is_try_timed_out) that there was no
+/// waiting for its answer, the request was not handed to any instance.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError {
@@ -75,6 +75,18 @@ pub enum CallError {
         /// The instance.
         instance: Address,
         /// How long after its eviction.
+        after: Duration,
+    },
+    /// The instance had not answered within the time that a try may last (`per_try_timeout`), and the call
+    /// was not sent again: it may not be, or has no tries left. Whether the request was processed is not
+    /// known.
+    #[non_exhaustive]
+    TryTimedOut {
+        /// The service.
+        service: ServiceKey,
+        /// The instance.
+        instance: Address,
+        /// How long it was waited for.
         after: Duration,
     },
     /// The call was handed to the instance's service, which failed.
@@ -170,6 +182,11 @@ impl CallError {
         matches!(self, Self::Aborted { .. })
     }
 
+    /// Whether the last try of the call was out of time.
+    pub const fn is_try_timed_out(&self) -> bool {
+        matches!(self, Self::TryTimedOut { .. })
+    }
+
     /// Whether this is the error of the instance's own service.
     pub const fn is_inner(&self) -> bool {
         matches!(self, Self::Inner { .. })
@@ -186,6 +203,7 @@ impl CallError {
             | Self::Unusable { service, .. }
             | Self::Evicted { service, .. }
             | Self::Aborted { service, .. }
+            | Self::TryTimedOut { service, .. }
             | Self::Inner { service, .. } => service,
         }
     }
@@ -196,6 +214,7 @@ impl CallError {
             Self::Unusable { instance, .. }
             | Self::Evicted { instance, .. }
             | Self::Aborted { instance, .. }
+            | Self::TryTimedOut { instance, .. }
             | Self::Inner { instance, .. } => Some(instance),
             Self::NoInstances { .. }
             | Self::Unknown { .. }
@@ -259,6 +278,14 @@ impl fmt::Display for CallError {
             } => write!(
                 f,
                 "the call to instance {instance} of {service} was cut {after:?} after that left the registry (abort_in_flight_after)"
+            ),
+            Self::TryTimedOut {
+                service,
+                instance,
+                after,
+            } => write!(
+                f,
+                "instance {instance} of {service} did not answer within {after:?} (per_try_timeout)"
             ),
             Self::Inner {
                 service, instance, ..

@@ -153,7 +153,7 @@ mod tests {
         set.settings().judge_outcomes(Outliers::new());
         let _ = set.roster(true);
         let outlier = set.find_endpoint(bad.address()).unwrap();
-        set.condemn(&outlier, false);
+        set.condemn(&outlier, false, "it answers badly");
         assert!(!outlier.gate.state().is_open());
         let _ = set.roster(true); // so that no look makes another
         let between = orders.attach(|_, _| {

@@ -9,12 +9,13 @@ use crate::{
     directory::{Generation, Marks},
     endpoint::{clock, latency::Mark, settings::Settings},
     model::Address,
+    sync::Bell,
 };
 
 /// Where the endpoints of one consumer report to.
 pub(crate) struct Hub {
     /// Rung when a closed gate becomes quiet; the directory listens.
-    pub(crate) quiet: Arc<Notify>,
+    pub(crate) quiet: Arc<Bell>,
     /// Rung when there is work for the janitor.
     pub(crate) work: Notify,
     /// Whether there is a janitor.
@@ -34,6 +35,8 @@ pub(crate) struct Hub {
     ejections: AtomicU64,
     outlier_ejections: AtomicU64,
     restorations: AtomicU64,
+    /// Times that outliers were let back in because too many were out.
+    panics: AtomicU64,
     /// Set once, by the set that this is of.
     pub(crate) reports: OnceLock<Weak<dyn Reports>>,
     /// Set once: where marks on responses go, and what probes find.
@@ -42,6 +45,15 @@ pub(crate) struct Hub {
     pub(crate) after_eviction: AtomicU64,
     /// Requests that set out for another instance.
     pub(crate) moved: AtomicU64,
+    /// Requests that were sent again though an instance had had them.
+    pub(crate) retries: AtomicU64,
+    /// Those that would have been, but for the budget.
+    pub(crate) over_budget: AtomicU64,
+    /// Tries that were out of time.
+    pub(crate) late_tries: AtomicU64,
+    /// Second tries that were begun beside the first, and those that were answered first.
+    pub(crate) hedges: AtomicU64,
+    pub(crate) hedges_won: AtomicU64,
 }
 
 /// Who is told what an endpoint learns outside of a call's future: the set.
@@ -53,7 +65,7 @@ pub(crate) trait Reports: Send + Sync {
 }
 
 impl Hub {
-    pub(crate) fn new(quiet: Arc<Notify>) -> Self {
+    pub(crate) fn new(quiet: Arc<Bell>) -> Self {
         Self {
             quiet,
             work: Notify::new(),
@@ -67,10 +79,16 @@ impl Hub {
             ejections: AtomicU64::new(0),
             outlier_ejections: AtomicU64::new(0),
             restorations: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
             reports: OnceLock::new(),
             marks: OnceLock::new(),
             after_eviction: AtomicU64::new(0),
             moved: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            over_budget: AtomicU64::new(0),
+            late_tries: AtomicU64::new(0),
+            hedges: AtomicU64::new(0),
+            hedges_won: AtomicU64::new(0),
         }
     }
 
@@ -87,6 +105,16 @@ impl Hub {
     /// One that had been ejected was restored.
     pub(crate) fn count_restoration(&self) {
         self.restorations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Too many were out for ejections for answers to stand.
+    pub(crate) fn count_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was so.
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
     }
 
     /// How many instances were ejected so far.

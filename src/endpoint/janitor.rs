@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use tokio::{runtime::Handle, sync::Notify, time::Instant};
+use tokio::{runtime::Handle, time::Instant};
 
 #[cfg(feature = "metrics")]
 use crate::endpoint::telling;
@@ -17,6 +17,7 @@ use crate::{
     },
     logs,
     model::ServiceKey,
+    sync::Bell,
 };
 
 impl<S: Send + Sync + 'static> EndpointSet<S> {
@@ -28,7 +29,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
     pub(crate) fn open(
         service: ServiceKey,
         snapshot: Arc<Snapshot>,
-        quiet: Arc<Notify>,
+        quiet: Arc<Bell>,
         prefer: Option<Arc<str>>,
         gated: bool,
     ) -> Arc<Self> {
@@ -216,7 +217,7 @@ impl<S> EndpointSet<S> {
         for endpoint in evicted {
             self.discard(endpoint.slot.take());
         }
-        let mut next = expiry;
+        let mut next = expiry.into_iter().chain(self.judge_rates(now)).min();
         for endpoint in &ailing {
             let due = self.attend(endpoint, now, probes.as_deref_mut());
             next = next.into_iter().chain(due).min();

@@ -1,6 +1,6 @@
 use futures_util::future::BoxFuture;
 
-use crate::model::Instance;
+use crate::{model::Instance, retry::Retry};
 
 /// Makes the service that calls one instance.
 ///
@@ -45,6 +45,11 @@ pub trait MakeEndpoint: Send + Sync + 'static {
     /// a failure; so does a panic in it.
     fn probe(&self, instance: &Instance) -> Option<BoxFuture<'static, Result<(), String>>> {
         let _ = instance;
+        None
+    }
+
+    /// The retry policy of its calls, where the balancer was given none. Default: none.
+    fn retry(&self) -> Option<Retry> {
         None
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         },
         hub::Hub,
         latency::{Latency, Mark},
+        rates::Tally,
         slot::Slot,
     },
     model::{Address, Instance},
@@ -48,6 +49,8 @@ pub(crate) struct Endpoint<S> {
     failures: AtomicU32,
     /// How long it usually takes to answer, in µs; 0 if that is not known. If outcomes count.
     usual: AtomicU32,
+    /// Calls that went well (the lower half) and badly since rates were last looked at; if they are.
+    tally: AtomicU32,
     // What is mostly read.
     pub(crate) slot: Slot<S>,
     instance: Published<Instance>,
@@ -75,6 +78,7 @@ impl<S> Endpoint<S> {
             calls: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             usual: AtomicU32::new(0),
+            tally: AtomicU32::new(0),
         }
     }
 
@@ -235,6 +239,34 @@ impl<S> Endpoint<S> {
         (before & STREAKS) / STREAK + 1
     }
 
+    /// One more call went well, or badly, where rates are looked at.
+    #[inline]
+    pub(super) fn count_outcome(&self, good: bool) {
+        let one = if good { 1 } else { BAD };
+        let tally = self.tally.fetch_add(one, Ordering::Relaxed) + one;
+        if tally & FULL != 0 {
+            self.halve_tally();
+        }
+    }
+
+    /// Both counts, so that what part went well stays as it is.
+    #[cold]
+    fn halve_tally(&self) {
+        let halved = |tally: u32| (tally & FULL != 0).then_some((tally >> 1) & !FULL);
+        let _ = self
+            .tally
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, halved);
+    }
+
+    /// How many did since this was last asked; of very many, what part.
+    pub(super) fn take_tally(&self) -> Tally {
+        let tally = self.tally.swap(0, Ordering::Relaxed);
+        Tally {
+            good: tally % BAD,
+            bad: tally / BAD,
+        }
+    }
+
     /// Whether the record waits for an answer.
     #[inline]
     pub(super) fn awaits_answer(&self) -> bool {
@@ -302,6 +334,9 @@ const COUNT: u64 = STREAK - 1;
 const STREAK: u64 = 1 << 48;
 const STREAKS: u64 = (NEWS - 1) & !COUNT;
 const NEWS: u64 = 1 << 63;
+/// In the word of outcomes: one that is bad, and that one of the counts is half full.
+const BAD: u32 = 1 << 16;
+const FULL: u32 = 1 << 31 | 1 << 15;
 /// Who gives up sooner says nothing about the instance.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -316,8 +351,32 @@ impl<S> fmt::Debug for Endpoint<S> {
 }
 
 #[cfg(test)]
-mod size {
+mod tests {
     use super::*;
+    use crate::{directory::Subscription, model::Instance, sync::Bell};
+
+    #[test]
+    fn a_tally_keeps_its_rate_however_many_calls_there_are() {
+        let instance = Instance::parse("10.0.0.1:80").unwrap();
+        let snapshot = Subscription::fixed([instance]).snapshot();
+        let hub = Arc::new(Hub::new(Arc::new(Bell::below([]))));
+        let endpoint = Endpoint::<()>::new(&snapshot.entries()[0], hub);
+        for (calls, good_of_ten) in [(100, 7), (1_000_000, 7), (1_000_000, 1), (0, 0)] {
+            for call in 0..calls {
+                endpoint.count_outcome(call % 10 < good_of_ten);
+            }
+            let Tally { good, bad } = endpoint.take_tally();
+            if calls < 1_000 {
+                assert_eq!(good + bad, calls);
+            }
+            let rate = f64::from(good) / f64::from((good + bad).max(1));
+            assert!(
+                (rate - f64::from(good_of_ten) / 10.0).abs() < 0.001,
+                "{rate}"
+            );
+            assert!(calls < 1_000 || good + bad >= 10_000, "enough to be judged");
+        }
+    }
 
     #[test]
     fn an_endpoint_stays_within_its_memory() {

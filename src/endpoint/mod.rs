@@ -14,6 +14,7 @@ mod call;
 mod choice;
 pub mod classify;
 mod clock;
+mod crowd;
 mod discard;
 mod error;
 mod follow;
@@ -30,6 +31,7 @@ mod outliers;
 mod pick;
 mod probes;
 mod progress;
+mod rates;
 mod room;
 mod roster;
 mod rules;
@@ -43,6 +45,7 @@ mod tell;
 #[cfg(feature = "metrics")]
 mod telling;
 mod tried;
+mod tries;
 mod verdicts;
 mod view;
 mod waiter;
@@ -55,8 +58,8 @@ pub use self::{
     error::CallError,
     make::MakeEndpoint,
     rules::{
-        Classify, Judge, NeverRecover, Outcome, Recover, Recovered, Unclassified, Verdict,
-        WithOutcomes,
+        Classify, Judge, Keep, NeverRecover, Outcome, Recover, Recovered, Replaying, Unclassified,
+        Verdict, WithAgain, WithOutcomes,
     },
 };
 pub(crate) use self::{
@@ -66,7 +69,7 @@ pub(crate) use self::{
     clock::now,
     health::{
         machine::Standing,
-        rules::{HealthRules, Outliers},
+        rules::{FailurePercentage, HealthRules, Outliers, SuccessRate},
     },
     helpers::Upkeep,
     latency::{Timing, Usual},
@@ -75,7 +78,9 @@ pub(crate) use self::{
     progress::Progress,
     roster::Roster,
     set::EndpointSet,
+    settings::TryRules,
     shared::Shared,
     tried::Tried,
+    tries::Timer,
     waiter::Waiter,
 };

@@ -1,17 +1,23 @@
 //! Ejection for what an instance does with calls, not for whether it can be reached. It is capped,
 //! and lifted rather than let it cost a call.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    sync::{Arc, atomic::Ordering},
+};
 
 use tokio::time::Instant;
 
 use crate::endpoint::{
     clock,
+    crowd::Crowd,
     health::{
         machine::{Event, Standing},
         rules::Outliers,
     },
     member::Endpoint,
+    rates,
     set::EndpointSet,
     state::State,
 };
@@ -19,7 +25,7 @@ use crate::logs;
 
 impl<S> EndpointSet<S> {
     /// Ejects an outlier, if that is not one too many.
-    pub(super) fn condemn(&self, endpoint: &Arc<Endpoint<S>>, for_losses: bool) {
+    pub(super) fn condemn(&self, endpoint: &Arc<Endpoint<S>>, for_losses: bool, cause: &str) {
         let version = self.version();
         if self.hub.spared.load(Ordering::Relaxed) == version {
             return; // one would have been too many, and nobody has come or gone since
@@ -27,12 +33,7 @@ impl<S> EndpointSet<S> {
         let rules = self.hub.settings.outliers();
         {
             let mut state = self.lock();
-            let (out, callable) = state.out(|_| true);
-            let known = state.ailing.iter();
-            let outliers = known.filter(|e| e.standing() == Standing::Outlier).count();
-            let part = |count: usize| count as f64 / callable as f64;
-            let spared = part(outliers + 1) > rules.most || part(out + 1) > rules.panic;
-            if spared || out + 1 >= callable {
+            if !state.crowd(|_| true).has_room(rules) {
                 self.hub.spared.store(version, Ordering::Relaxed);
                 return;
             }
@@ -55,22 +56,56 @@ impl<S> EndpointSet<S> {
             group = &**service.group(),
             service = &**service.name(),
             instance = %endpoint.address(),
-            cause = if for_losses { "it loses call after call" } else { "it answers badly" },
+            cause,
             "an instance is ejected for its answers"
         );
         self.announce(endpoint);
+    }
+
+    /// Looks at how everybody's calls went, once an interval. Returns when to do so again.
+    pub(super) fn judge_rates(&self, now: Instant) -> Option<Instant> {
+        let rules = self.hub.settings.outcomes()?;
+        if !rules.looks_at_rates() {
+            return None;
+        }
+        let endpoints = {
+            let mut state = self.lock();
+            let due = *state.rates_due.get_or_insert(now + rules.interval);
+            if now < due {
+                return Some(due);
+            }
+            state.rates_due = Some(now + rules.interval);
+            state.called()
+        };
+        let tallies: Vec<_> = endpoints.iter().map(|e| e.take_tally()).collect();
+        for (at, charge) in rates::judge(&tallies, rules, comes_true) {
+            if !endpoints[at].gate.state().is_ejected() {
+                self.condemn(&endpoints[at], false, &charge.to_string());
+            }
+        }
+        Some(now + rules.interval)
+    }
+
+    /// How many are out.
+    pub(crate) fn crowd(&self) -> Crowd {
+        self.lock().crowd(|_| true)
     }
 
     /// Lets outliers back in if too many of those that `allow` says yes to are out. True if one of
     /// those is in now, though it may have been out a moment before.
     pub(super) fn lift_outliers(&self, allow: impl Fn(&Endpoint<S>) -> bool) -> bool {
         let rules = self.hub.settings.outliers();
-        let (lifted, some_in) = {
+        let (crowd, lifted, some_in) = {
             let mut state = self.lock();
+            let crowd = state.crowd(|_| true);
             let lifted = state.lift_outliers(rules, clock::now(), &allow);
-            let (out, callable) = state.out(&allow);
-            (lifted, out < callable)
+            let left = state.crowd(&allow);
+            (crowd, lifted, left.out < left.callable)
         };
+        // Not for what a single request may not use: one could ask for that again and again.
+        if !lifted.is_empty() && crowd.is_panic(rules) {
+            self.panicked(crowd, lifted.len());
+        }
         for endpoint in &lifted {
             self.hub.count_restoration();
             let service = self.service();
@@ -88,6 +123,22 @@ impl<S> EndpointSet<S> {
         }
         some_in
     }
+
+    fn panicked(&self, crowd: Crowd, lifted: usize) {
+        self.hub.count_panic();
+        let service = self.service();
+        tracing::warn!(
+            target: logs::BALANCE,
+            client = self.client(),
+            namespace = &**service.namespace(),
+            group = &**service.group(),
+            service = &**service.name(),
+            out = crowd.out,
+            callable = crowd.callable,
+            lifted,
+            "panic: so many instances are out that ejections for answers are lifted"
+        );
+    }
 }
 
 impl<S> State<S> {
@@ -99,11 +150,7 @@ impl<S> State<S> {
     ) -> Vec<Arc<Endpoint<S>>> {
         let mut lifted = Vec::new();
         let is_outlier = |endpoint: &Arc<Endpoint<S>>| endpoint.standing() == Standing::Outlier;
-        if !self.ailing.iter().any(is_outlier) {
-            return lifted;
-        }
-        let (out, callable) = self.out(&allow);
-        if out as f64 <= callable as f64 * rules.panic && out < callable {
+        if !self.ailing.iter().any(is_outlier) || !self.crowd(&allow).is_panic(rules) {
             return lifted;
         }
         for endpoint in self.ailing.iter().filter(|endpoint| allow(endpoint)) {
@@ -115,4 +162,11 @@ impl<S> State<S> {
         self.forget_recovered();
         lifted
     }
+}
+
+/// Whether what has this probability comes true.
+fn comes_true(probability: f64) -> bool {
+    // Keys of its own at each call: enough for what is drawn a few times in an interval.
+    let bits = RandomState::new().build_hasher().finish();
+    ((bits >> 11) as f64) < probability * (1_u64 << 53) as f64
 }

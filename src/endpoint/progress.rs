@@ -9,6 +9,8 @@ pub(crate) struct Progress<'a> {
     pub(crate) instance: Option<Address>,
     /// Whether that instance's service has the request.
     pub(crate) entered: bool,
+    /// Whether that one, or one before it, may have processed it.
+    pub(crate) doubtful: bool,
     /// Why the instance before that did not take it.
     pub(crate) failure: Option<String>,
 }

@@ -1,11 +1,59 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use crate::retry::{Again, Retry};
+
 /// Gives back a request that a failed call provably never handed to the instance.
 ///
 /// What it yields is sent to another instance, whatever the method, so it must be certain.
 pub trait Recover<Req, E> {
     /// Takes the request out of `error`, if it is there.
     fn recover(&self, error: &mut E) -> Option<Recovered<Req>>;
+
+    /// Keeps what it takes to send the request again after an instance had it, if it may be processed twice.
+    /// Asked once a call, and only where a retry policy or a per-try time-out is set. Default: it may not.
+    fn keep(&self, request: &mut Req, retry: &Retry) -> Option<Box<dyn Keep<Req, E>>> {
+        let _ = (request, retry);
+        None
+    }
+
+    /// How often the request went out to the instance so that nobody knows whether it was processed, if
+    /// that is why it failed: a policy may send it again. Default: 0, which says that it failed otherwise.
+    fn doubtful(&self, error: &E) -> u32 {
+        let _ = error;
+        0
+    }
+}
+
+/// What is kept of a request to send it again. Dropped as soon as there is an answer.
+pub trait Keep<Req, E>: Send {
+    /// Whether it can be sent again.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    fn can_again(&mut self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    /// The request, for this try of its call: 2 for the first that is one more.
+    fn again(&mut self, attempt: u32) -> Option<Req>;
+
+    /// The request once more, for a try beside the first, which goes on. Default: there is none.
+    fn beside(&mut self, attempt: u32) -> Option<Req> {
+        let _ = attempt;
+        None
+    }
+
+    /// The request came back unprocessed and goes to another instance: what it carries by now is what the
+    /// next try is to carry. Default: nothing is taken over.
+    fn moves(&mut self, request: &Req) {
+        let _ = request;
+    }
+
+    /// It would have been sent again, but for that. Default: nothing is said.
+    fn explain(&self, error: &mut E, why: &str) {
+        let _ = (error, why);
+    }
 }
 
 /// A request that was not processed, and how that is known.
@@ -64,6 +112,14 @@ pub trait Judge<Res, E>: Classify<E> {
         let _ = result;
         Outcome::Ignored
     }
+
+    /// Whether the request is to be sent again after that, as far as the policy says so. Asked only where
+    /// one is set, and only of requests that may be processed twice. Default: an answer is an answer, and
+    /// of errors only [`Recover::doubtful`] speaks.
+    fn again(&self, result: Result<&Res, &E>, retry: &Retry) -> Again {
+        let _ = (result, retry);
+        Again::No
+    }
 }
 
 /// How well an instance did in one call.
@@ -90,6 +146,20 @@ pub struct WithOutcomes<V, O> {
     outcomes: O,
 }
 
+/// A [`Recover`] that says how requests are sent again that an instance had, beside what comes back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Replaying<R, F> {
+    recover: R,
+    replay: F,
+}
+
+/// A [`Judge`] that says after what a request is to be sent again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WithAgain<V, F> {
+    judge: V,
+    again: F,
+}
+
 /// The default of [`Classify`]: no error says anything about the instance.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -111,6 +181,81 @@ impl<V, O> WithOutcomes<V, O> {
     /// `classify` for connections, `outcomes` for answers.
     pub const fn new(classify: V, outcomes: O) -> Self {
         Self { classify, outcomes }
+    }
+}
+
+impl<R, F> Replaying<R, F> {
+    /// `replay` makes the request that is sent if this one is to be sent again, or says that it may not.
+    pub const fn new(recover: R, replay: F) -> Self {
+        Self { recover, replay }
+    }
+}
+
+impl<V, F> WithAgain<V, F> {
+    /// `again` says so of responses and errors.
+    pub const fn new(judge: V, again: F) -> Self {
+        Self { judge, again }
+    }
+}
+
+impl<R, F, Req, E> Recover<Req, E> for Replaying<R, F>
+where
+    R: Recover<Req, E>,
+    F: Fn(&Req) -> Option<Req> + Clone + Send + 'static,
+    Req: Send + 'static,
+{
+    fn recover(&self, error: &mut E) -> Option<Recovered<Req>> {
+        self.recover.recover(error)
+    }
+
+    fn keep(&self, request: &mut Req, _: &Retry) -> Option<Box<dyn Keep<Req, E>>> {
+        let spare = (self.replay)(request)?;
+        let replay = self.replay.clone();
+        Some(Box::new(Replay { spare, replay }))
+    }
+
+    fn doubtful(&self, error: &E) -> u32 {
+        self.recover.doubtful(error)
+    }
+}
+
+/// A request that can be made again from one that was not sent.
+struct Replay<Req, F> {
+    spare: Req,
+    replay: F,
+}
+
+impl<Req, E, F> Keep<Req, E> for Replay<Req, F>
+where
+    Req: Send,
+    F: Fn(&Req) -> Option<Req> + Send,
+{
+    fn again(&mut self, _: u32) -> Option<Req> {
+        (self.replay)(&self.spare)
+    }
+
+    fn beside(&mut self, _: u32) -> Option<Req> {
+        (self.replay)(&self.spare)
+    }
+}
+
+impl<E, V: Classify<E>, F> Classify<E> for WithAgain<V, F> {
+    fn classify(&self, error: &E) -> Verdict {
+        self.judge.classify(error)
+    }
+}
+
+impl<Res, E, V, F> Judge<Res, E> for WithAgain<V, F>
+where
+    V: Judge<Res, E>,
+    F: Fn(Result<&Res, &E>) -> Again,
+{
+    fn outcome(&self, result: Result<&Res, &E>) -> Outcome {
+        self.judge.outcome(result)
+    }
+
+    fn again(&self, result: Result<&Res, &E>, _: &Retry) -> Again {
+        (self.again)(result)
     }
 }
 
@@ -144,10 +289,14 @@ impl<Res, E> Judge<Res, E> for Unclassified {}
 
 impl<Res, E, V, O> Judge<Res, E> for WithOutcomes<V, O>
 where
-    V: Classify<E>,
+    V: Judge<Res, E>,
     O: Fn(Result<&Res, &E>) -> Outcome,
 {
     fn outcome(&self, result: Result<&Res, &E>) -> Outcome {
         (self.outcomes)(result)
+    }
+
+    fn again(&self, result: Result<&Res, &E>, retry: &Retry) -> Again {
+        self.classify.again(result, retry)
     }
 }

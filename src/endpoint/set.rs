@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::sync::Notify;
 
 use crate::{
     directory::Snapshot,
@@ -22,7 +21,7 @@ use crate::{
         state::State,
     },
     model::{Address, ServiceKey},
-    sync::{Published, Wakers, guarded},
+    sync::{Bell, Published, Wakers, guarded},
 };
 
 /// The endpoints of one consumer of one service.
@@ -59,7 +58,7 @@ impl<S> EndpointSet<S> {
     pub(super) fn new(
         service: ServiceKey,
         snapshot: Arc<Snapshot>,
-        quiet: Arc<Notify>,
+        quiet: Arc<Bell>,
         prefer: Option<Arc<str>>,
         gated: bool,
     ) -> Self {
@@ -150,6 +149,20 @@ impl<S> EndpointSet<S> {
     /// Requests that an instance did not process and that set out for another.
     pub(crate) fn moved(&self) -> u64 {
         self.hub.moved.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were sent again by policy, those that were not for the budget, tries that were out of
+    /// time, second tries beside a first, and those of them that won.
+    pub(crate) fn tries(&self) -> [u64; 5] {
+        let hub = &self.hub;
+        let counts = [
+            &hub.retries,
+            &hub.over_budget,
+            &hub.late_tries,
+            &hub.hedges,
+            &hub.hedges_won,
+        ];
+        counts.map(|count| count.load(Ordering::Relaxed))
     }
 
     /// What its endpoints report to.

@@ -1,8 +1,11 @@
 use std::{sync::OnceLock, time::Duration};
 
-use crate::endpoint::{
-    health::rules::{HealthRules, Outliers},
-    latency::Timing,
+use crate::{
+    endpoint::{
+        health::rules::{HealthRules, Outliers},
+        latency::Timing,
+    },
+    retry::{Hedge, Quantile, Retry},
 };
 
 /// What was set of one consumer's endpoints, each once, before the first call.
@@ -12,6 +15,47 @@ pub(crate) struct Settings {
     outliers: OnceLock<Outliers>,
     health: OnceLock<HealthRules>,
     abort_after: OnceLock<Duration>,
+    tries: OnceLock<TryRules>,
+}
+
+/// What was set of the tries that calls have.
+#[derive(Debug)]
+pub(crate) struct TryRules {
+    /// For how long one may last.
+    pub(crate) per_try: Option<Duration>,
+    pub(crate) retry: Retry,
+    /// When a second one is begun beside the first.
+    pub(crate) hedge: Option<Hedge>,
+    /// How long answers take.
+    pub(crate) usual: Quantile,
+}
+
+impl TryRules {
+    /// These; without a policy that for what is late. `None` if nothing is set.
+    pub(crate) fn new(
+        per_try: Option<Duration>,
+        retry: Option<Retry>,
+        hedge: Option<Hedge>,
+    ) -> Option<Self> {
+        if retry.is_none() && per_try.is_none() && hedge.is_none() {
+            return None;
+        }
+        let retry = retry.unwrap_or_else(Retry::of_the_late);
+        Some(Self {
+            per_try,
+            retry: match per_try {
+                Some(_) => retry.with_late_answers(),
+                None => retry,
+            },
+            hedge,
+            usual: Quantile::default(),
+        })
+    }
+
+    /// How long the first try is waited for before a second one is begun, if one is.
+    pub(crate) fn hedge_delay(&self) -> Option<Duration> {
+        self.hedge.as_ref()?.delay(&self.usual)
+    }
 }
 
 impl Settings {
@@ -35,6 +79,17 @@ impl Settings {
         let _ = self.abort_after.set(after);
     }
 
+    /// Sets what tries calls have.
+    pub(crate) fn watch_tries(&self, rules: TryRules) {
+        let _ = self.tries.set(rules);
+    }
+
+    /// What tries calls have, if that was set.
+    #[inline]
+    pub(crate) fn tries(&self) -> Option<&TryRules> {
+        self.tries.get()
+    }
+
     /// How calls are timed, if they are.
     #[inline]
     pub(crate) fn timing(&self) -> Option<&Timing> {
@@ -45,6 +100,12 @@ impl Settings {
     #[inline]
     pub(crate) fn outcomes(&self) -> Option<&Outliers> {
         self.outliers.get()
+    }
+
+    /// Whether calls are counted for their rates.
+    #[inline]
+    pub(crate) fn looks_at_rates(&self) -> bool {
+        self.outliers.get().is_some_and(Outliers::looks_at_rates)
     }
 
     /// For how long outliers rest and how many there may be, whatever made them so.

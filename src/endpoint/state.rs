@@ -3,9 +3,14 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use tokio::time::Instant;
+
 use crate::{
     directory::{Entry, Revision, Snapshot, Transition},
-    endpoint::{gate::State as GateState, legacy::Legacies, member::Endpoint},
+    endpoint::{
+        crowd::Crowd, gate::State as GateState, health::machine::Standing, legacy::Legacies,
+        member::Endpoint,
+    },
     model::Address,
 };
 
@@ -36,6 +41,8 @@ pub(super) struct State<S> {
     #[cfg(feature = "metrics")]
     pub(super) gone: [u64; 2],
     pub(super) last_error: Option<Arc<str>>,
+    /// When rates are looked at next, if they are.
+    pub(super) rates_due: Option<Instant>,
     pub(super) abandoned: bool,
 }
 
@@ -56,6 +63,7 @@ impl<S> State<S> {
             #[cfg(feature = "metrics")]
             gone: [0; 2],
             last_error: None,
+            rates_due: None,
             abandoned: false,
         }
     }
@@ -70,20 +78,35 @@ impl<S> State<S> {
     ///
     /// As the newest snapshot has it, and not as the gates do: while that is being published some
     /// are shut that it lets in.
-    pub(super) fn out(&self, allow: impl Fn(&Endpoint<S>) -> bool) -> (usize, usize) {
-        let (mut out, mut callable) = (0, 0);
+    pub(super) fn crowd(&self, allow: impl Fn(&Endpoint<S>) -> bool) -> Crowd {
+        let mut crowd = Crowd {
+            callable: 0,
+            out: 0,
+            outliers: 0,
+        };
         for entry in self.latest.callable() {
             // What was never looked at is not out.
             match self.endpoint_of(entry) {
-                None => callable += 1,
+                None => crowd.callable += 1,
                 Some(endpoint) if allow(endpoint) => {
-                    callable += 1;
-                    out += usize::from(is_out(endpoint));
+                    crowd.callable += 1;
+                    if is_out(endpoint) {
+                        crowd.out += 1;
+                        let outlier = endpoint.standing() == Standing::Outlier;
+                        crowd.outliers += usize::from(outlier);
+                    }
                 }
                 Some(_) => {}
             }
         }
-        (out, callable)
+        crowd
+    }
+
+    /// The callable instances, as far as they were ever looked at.
+    pub(super) fn called(&self) -> Vec<Arc<Endpoint<S>>> {
+        let callable = self.latest.callable();
+        let called = callable.filter_map(|entry| self.endpoint_of(entry));
+        called.map(Arc::clone).collect()
     }
 
     /// Whether all callable instances but this one are out.

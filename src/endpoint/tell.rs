@@ -20,6 +20,7 @@ impl<S> EndpointSet<S> {
         let hub = self.hub();
         let scans = upkeep.map_or_else(|| told.counts()[6], |upkeep| upkeep.scans());
         let [calls, failures] = counts;
+        let [retries, over_budget, late_tries, hedges, hedges_won] = self.tries();
         let counts: CallCounts = [
             calls,
             failures,
@@ -28,6 +29,11 @@ impl<S> EndpointSet<S> {
             hub.outlier_ejections(),
             hub.restorations(),
             scans,
+            retries,
+            over_budget,
+            late_tries,
+            hedges,
+            hedges_won,
         ];
         told.tell(self.service(), counts, gauges);
     }
@@ -83,10 +89,10 @@ mod tests {
         time::Duration,
     };
 
-    use tokio::{sync::Notify, time::Instant};
+    use tokio::time::Instant;
 
     use super::*;
-    use crate::{directory::Subscription, model::Instance};
+    use crate::{directory::Subscription, model::Instance, sync::Bell};
 
     /// A balancer whose last user lets go of it while the janitor asks it for its scans.
     struct Leaving {
@@ -117,7 +123,7 @@ mod tests {
         thread::spawn(move || {
             let orders = Subscription::fixed([Instance::parse("10.0.0.1:80").unwrap()]);
             let (key, snapshot) = (orders.key().clone(), orders.snapshot());
-            let quiet = Arc::new(Notify::new());
+            let quiet = Arc::<Bell>::default();
             let set = Arc::new(EndpointSet::new(key, snapshot, quiet, None, true));
             let leaving = Arc::new(Leaving {
                 set: Arc::clone(&set),

@@ -36,6 +36,22 @@ impl Tried {
         self.0.get_or_insert_default().full.push(generation)
     }
 
+    /// Whom another call for the same request has tried.
+    #[cold]
+    pub(crate) fn inherit(&mut self, other: &Self) {
+        for refuser in other.0.iter().flat_map(|learnt| learnt.refusers.all()) {
+            self.push(*refuser);
+        }
+    }
+
+    /// Those that refused it may be asked again.
+    #[cold]
+    pub(crate) fn forgive(&mut self) {
+        if let Some(learnt) = &mut self.0 {
+            learnt.refusers.len = 0;
+        }
+    }
+
     /// It waits for none of them any more.
     #[cold]
     pub(crate) fn clear_full(&mut self) {

@@ -31,7 +31,7 @@ impl<S> EndpointSet<S> {
     fn note_loss(&self, endpoint: &Arc<Endpoint<S>>, event: Event, reason: &str) {
         let effect = self.note(endpoint, event, reason);
         if effect.too_many_lost {
-            self.condemn(endpoint, true);
+            self.condemn(endpoint, true, "it loses call after call");
         }
     }
 
@@ -39,8 +39,17 @@ impl<S> EndpointSet<S> {
     #[inline]
     pub(crate) fn answered(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, outcome: Outcome) {
         match outcome {
-            Outcome::Success | Outcome::Ignored if !probe && !endpoint.is_answer_news() => {}
+            Outcome::Ignored if !probe && !endpoint.is_answer_news() => {}
+            Outcome::Success if !probe && !endpoint.is_answer_news() => self.count(endpoint, true),
             _ => self.judge(endpoint, probe, outcome, true),
+        }
+    }
+
+    /// Counts an outcome, if rates are looked at.
+    #[inline]
+    fn count(&self, endpoint: &Endpoint<S>, good: bool) {
+        if self.hub.settings.looks_at_rates() {
+            endpoint.count_outcome(good);
         }
     }
 
@@ -111,16 +120,20 @@ impl<S> EndpointSet<S> {
             return;
         };
         let gate = endpoint.gate.state();
+        if how == Answer::Well || bad {
+            self.count(endpoint, !bad);
+        }
         if how == Answer::Well {
             endpoint.end_streak();
         } else if bad
+            && rules.consecutive > 0
             && !gate.is_ejected()
             && !gate.is_evicted()
             && endpoint.lengthen_streak() >= u64::from(rules.consecutive)
         {
             // Also if it may not be ejected: to ask that of the whole set at each call is dear.
             endpoint.end_streak();
-            self.condemn(endpoint, false);
+            self.condemn(endpoint, false, "it answers badly");
         }
     }
 

@@ -51,6 +51,11 @@ impl Deadline {
 }
 
 impl Deadline {
+    /// How long it was, if it has passed, whatever its timer says, which is a ms late.
+    pub(super) fn passed(&self) -> Option<Duration> {
+        self.has_passed().then_some(self.timeout)
+    }
+
     fn has_passed(&self) -> bool {
         self.sleep.deadline() <= endpoint::now()
     }

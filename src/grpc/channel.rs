@@ -18,15 +18,18 @@ use tower::Service;
 use crate::{
     balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy},
     directory::Subscription,
-    endpoint,
+    endpoint::{self, CallError},
     grpc::{
         body::{Deadline, ResponseBody},
         deadline,
         error::Error,
     },
     model::{Address, ServiceKey},
+    retry::{Hedge, InvalidRetry, Retry},
     sync::poll_budget,
-    transport::{Body, Purpose, Rules, TimeLeft, Transport, TransportBuilder},
+    transport::{
+        self, Body, ErrorKind, Purpose, Rules, TimeLeft, Transport, TransportBuilder, TryLimit,
+    },
 };
 
 /// The instances of a service as one channel: what a client that tonic generated is made with.
@@ -157,6 +160,33 @@ impl<P: Policy> ChannelBuilder<P> {
         self
     }
 
+    /// The longest that one try of a call may take, to the head of its response; see
+    /// [`BalanceBuilder::per_try_timeout`]. What is out of time is reset (CANCEL) and goes to another
+    /// instance, if it may be sent again. Sent along as `grpc-timeout` with each try, or what is left of the
+    /// call's own time if that is less: so an instance ends a streaming call after it, too. A channel of
+    /// streaming calls wants none. Default: none.
+    pub fn per_try_timeout(mut self, within: Duration) -> Self {
+        self.balance = self.balance.per_try_timeout(within);
+        self
+    }
+
+    /// Makes calls again that an instance had: those that were lost, out of time, or answered UNAVAILABLE, or
+    /// RESOURCE_EXHAUSTED with a pushback, before any message. Of calls that carry
+    /// [`Idempotent`](crate::transport::Idempotent), or of all, by the policy's
+    /// [`every_request`](Retry::every_request). Default: none. [`retry`](crate::retry) says all of it.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.balance = self.balance.retry(retry);
+        self
+    }
+
+    /// Begins a second try at another instance where the first has no head of a response in time, of calls that
+    /// may be made twice and whose messages are all sent; the first answer wins, the other is reset (CANCEL).
+    /// Default: none. [`Hedge`] says all of it.
+    pub fn hedge(mut self, hedge: Hedge) -> Self {
+        self.balance = self.balance.hedge(hedge);
+        self
+    }
+
     /// What comes before this crate's name in the header `user-agent`. Default: nothing. A
     /// `user-agent` in a call's own metadata comes before both.
     ///
@@ -180,9 +210,33 @@ impl<P: Policy> ChannelBuilder<P> {
         self
     }
 
-    /// Makes the channel. Call it on a tokio runtime, as [`BalanceBuilder::build`].
+    /// The same as [`build`](Self::build), unless options contradict each other.
+    ///
+    /// # Errors
+    ///
+    /// If a try may last longer than its call, or nothing can be meant by the options of tries; see
+    /// [`BalanceBuilder::check`].
+    pub fn try_build(self) -> Result<Channel<P>, InvalidRetry> {
+        self.balance.check()?;
+        if let (Some(per_try), Some(timeout)) = (self.balance.try_limit(), self.timeout)
+            && per_try > timeout
+        {
+            return Err(InvalidRetry::new(format!(
+                "a per_try_timeout of {per_try:?} is never reached in a timeout of {timeout:?}"
+            )));
+        }
+        Ok(self.build())
+    }
+
+    /// Makes the channel. Call it on a tokio runtime, as [`BalanceBuilder::build`]. A `per_try_timeout` that
+    /// is longer than `timeout` is never reached; [`try_build`](Self::try_build) says so.
     pub fn build(self) -> Channel<P> {
+        let limit = self.balance.try_limit().map(|within| TryLimit {
+            within,
+            header: deadline::header,
+        });
         let make = self.transport.purpose(Purpose::Grpc).build();
+        let make = make.limiting(limit);
         let make = make.balanced(self.balance.subscription().named());
         let balance = self.balance.build(make);
         let user_agent = self
@@ -223,12 +277,13 @@ impl<P: Policy> Service<Request<tonic::body::Body>> for Channel<P> {
         if let Some(origin) = &self.shared.origin {
             headers.insert(HOST, origin.clone());
         }
-        if let Some(until) = timeout.and_then(|timeout| endpoint::now().checked_add(timeout)) {
+        let until = timeout.and_then(|timeout| endpoint::now().checked_add(timeout));
+        if let Some(until) = until {
             let header = deadline::header;
             request.extensions_mut().insert(TimeLeft { until, header });
         }
         ResponseFuture {
-            call: self.balance.start(request),
+            call: self.balance.start_until(request, until),
             deadline: timeout.map_or(Timer::None, Timer::Within),
             service: Arc::clone(&self.shared.service),
         }
@@ -251,7 +306,11 @@ impl<P: Policy> Future for ResponseFuture<P> {
             return Poll::Ready(match result {
                 Ok(response) => Ok(response
                     .map(|body| ResponseBody::new(body, deadline, Arc::clone(this.service)))),
-                Err(error) => Err(Error::call(error)),
+                // The instance knew when, and was a moment faster than our timer.
+                Err(error) => match deadline.and_then(|deadline| deadline.passed()) {
+                    Some(timeout) if is_reset(&error) => Err(Error::late(timeout, &error)),
+                    _ => Err(Error::call(error)),
+                },
             });
         }
         let timeout = ready!(this.deadline.poll_passed(cx));
@@ -279,6 +338,12 @@ impl Timer {
             Self::Waiting(deadline) => Some(deadline),
         }
     }
+}
+
+/// Whether the instance gave the call up, and its connection stays.
+fn is_reset(error: &CallError) -> bool {
+    let transport = error.inner::<transport::Error>();
+    transport.is_some_and(|error| error.kind() == ErrorKind::Reset)
 }
 
 /// `own` and then the crate's name.

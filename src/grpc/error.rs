@@ -47,7 +47,19 @@ impl Error {
             status: deadline_exceeded(progress.service, timeout, progress),
             cause: Cause::Deadline {
                 service: progress.service.clone(),
-                entered: progress.entered,
+                entered: progress.doubtful,
+            },
+        }
+    }
+
+    /// The instance gave the call up as its time was over.
+    pub(super) fn late(timeout: Duration, error: &CallError) -> Self {
+        let service = error.service();
+        Self {
+            status: deadline_exceeded(service, timeout, error.in_full()),
+            cause: Cause::Deadline {
+                service: service.clone(),
+                entered: true,
             },
         }
     }
@@ -107,7 +119,7 @@ impl Error {
                 let transport = self.transport();
                 transport.is_some_and(transport::Error::is_unprocessed)
             }
-            Cause::Call(_) => true,
+            Cause::Call(error) => !error.is_aborted() && !error.is_try_timed_out(),
             Cause::Deadline { entered, .. } => !entered,
         }
     }
@@ -126,6 +138,7 @@ pub(super) fn deadline_exceeded(
 fn code_of(error: &CallError) -> Code {
     match error {
         CallError::Overloaded { .. } => Code::ResourceExhausted,
+        CallError::TryTimedOut { .. } => Code::DeadlineExceeded,
         CallError::Inner { error, .. } => code_of_source(&**error),
         _ => Code::Unavailable,
     }

@@ -21,7 +21,8 @@
 //! ([`transport`](crate::transport) says what counts as proof); and a deadline, the channel's or a
 //! call's own ([`tonic::Request::set_timeout`]), is sent as `grpc-timeout`, less
 //! what is over of it at each attempt, and kept here as well, to
-//! the end of the response's stream. Every error is a [`tonic::Status`] with the code and the
+//! the end of the response's stream. Each try may have a time of its own, and a policy send calls again
+//! ([`ChannelBuilder::per_try_timeout`], [`retry`](ChannelBuilder::retry)), both off unless set. Every error is a [`tonic::Status`] with the code and the
 //! message that help; [`Error::of`] finds in it what happened.
 //!
 //! Instances are spoken to by HTTP/2 with prior knowledge, or under TLS; on the port that their

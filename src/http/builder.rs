@@ -3,16 +3,27 @@ use std::{fmt, time::Duration};
 use crate::{
     balance::{Balance, BalanceBuilder, P2c, Policy},
     client,
-    http::{balanced::BuildHttp, client::Client, pool::Pool, services::Limits},
+    directory::Subscription,
+    http::{
+        balanced::BuildHttp,
+        client::Client,
+        pool::{Pool, Registries},
+        services::Limits,
+    },
+    model::ServiceKey,
+    retry::{Hedge, InvalidRetry, Retry},
     transport::{MakeTransport, TransportBuilder},
 };
 
 /// A [`Client`] to be, and its options.
 #[must_use]
 pub struct HttpBuilder<P: Policy = P2c> {
-    nacos: client::Client,
+    registries: Registries,
     limits: Limits,
     transport: MakeTransport,
+    per_try: Option<Duration>,
+    retry: Option<Retry>,
+    hedge: Option<Hedge>,
     balance: Tune<P>,
 }
 
@@ -35,9 +46,12 @@ impl Client {
 impl HttpBuilder {
     fn new(nacos: client::Client) -> Self {
         Self {
-            nacos,
+            registries: Registries::new(nacos),
             limits: Limits::default(),
             transport: MakeTransport::default(),
+            per_try: None,
+            retry: None,
+            hedge: None,
             balance: Box::new(|builder| builder),
         }
     }
@@ -62,9 +76,12 @@ impl<P: Policy> HttpBuilder<P> {
         tune: impl Fn(BalanceBuilder) -> BalanceBuilder<P2> + Send + Sync + 'static,
     ) -> HttpBuilder<P2> {
         HttpBuilder {
-            nacos: self.nacos,
+            registries: self.registries,
             limits: self.limits,
             transport: self.transport,
+            per_try: self.per_try,
+            retry: self.retry,
+            hedge: self.hedge,
             balance: Box::new(tune),
         }
     }
@@ -86,6 +103,77 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
+    /// Calls services of another registry, or another namespace of the same, by this name:
+    /// `nacos://billing@orders@eu/v1/items` asks `eu` for `orders` in the group `billing`, and
+    /// `nacos://@orders@eu/v1/items` for the one in the default group of `eu`'s client. A
+    /// [`ServiceKey`] in a request's extensions goes to the first registry whose client is of its namespace.
+    /// Addresses without a second `@` go to the client's first registry, as without any by name. A name
+    /// given again stands for the newer client.
+    ///
+    /// ```
+    /// # fn example(nacos: &tower_nacos::Client, nacos_eu: &tower_nacos::Client) {
+    /// use tower_nacos::http;
+    ///
+    /// let http = http::Client::builder(nacos).registry("eu", nacos_eu).build();
+    /// let item = http.get("nacos://billing@orders@eu/v1/items/7");
+    /// # }
+    /// ```
+    pub fn registry(mut self, name: impl Into<Box<str>>, nacos: &client::Client) -> Self {
+        self.registries.add(name.into(), nacos.clone());
+        self
+    }
+
+    /// Sets what is called for a service that an address names without a registry: one of another
+    /// registry or group, or several [merged](Subscription::merge). Run once for each service as it is first
+    /// called, with its name as this client reads it; must not block, nor call by this client. Default: the first registry's service of that
+    /// name.
+    ///
+    /// ```
+    /// # fn example(nacos: &tower_nacos::Client, nacos_eu: tower_nacos::Client) {
+    /// use tower_nacos::{Subscription, http};
+    ///
+    /// let near = nacos.clone();
+    /// let http = http::Client::builder(nacos)
+    ///     .subscribe_by(move |service| {
+    ///         let here = near.subscribe_lazy(service.service().clone())?;
+    ///         let there = nacos_eu.subscribe_lazy(service.service().clone())?;
+    ///         Ok(Subscription::merge([(here, 0), (there, 1)]))
+    ///     })
+    ///     .build();
+    /// # }
+    /// ```
+    pub fn subscribe_by(
+        mut self,
+        rule: impl Fn(&ServiceKey) -> Result<Subscription, client::RequestError> + Send + Sync + 'static,
+    ) -> Self {
+        self.registries.rule = Some(Box::new(rule));
+        self
+    }
+
+    /// For how long one try of a request may last, up to its response's head: one that is out of time is
+    /// given up, its stream reset or its connection closed, and the request goes to another instance if it
+    /// may be sent again. Default: none. [`BalanceBuilder::per_try_timeout`] says all of it. A request's
+    /// [`Deadline`](crate::http::Deadline) is the limit of all its tries together.
+    pub const fn per_try_timeout(mut self, within: Duration) -> Self {
+        self.per_try = Some(within);
+        self
+    }
+
+    /// Sends requests again that an instance had: those that were lost, out of time, or answered 502, 503,
+    /// 504, or 429 with `Retry-After`. Default: none. [`retry`](crate::retry) says all of it. Each service
+    /// has a budget of its own.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Begins a second try at another instance where the first is not answered in time, of requests that may be
+    /// processed twice; the first answer wins. Default: none. [`Hedge`] says all of it.
+    pub const fn hedge(mut self, hedge: Hedge) -> Self {
+        self.hedge = Some(hedge);
+        self
+    }
+
     /// For how long a service stays subscribed to that is not called, has no call in flight and no
     /// [`ServiceClient`](crate::http::ServiceClient). Default: 5 minutes; the next call after that
     /// waits for the registry again. Kept to within a sixty-fourth of it, 1 s at most.
@@ -94,7 +182,7 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
-    /// How many services it is subscribed to at most, so that addresses that somebody else makes
+    /// How many services of each registry it is subscribed to at most, so that addresses that somebody else makes
     /// up cannot fill the registry. One more takes the place of the service that was unused
     /// longest, if that was for 10 s and longer; else the call fails with an error that
     /// [`is_too_many_services`](crate::http::Error::is_too_many_services). Default: 1,024.
@@ -103,11 +191,35 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
+    /// The same as [`build`](Self::build), unless options contradict each other.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be meant by the options of tries; see [`Retry::check`].
+    pub fn try_build(self) -> Result<Client<P>, InvalidRetry> {
+        if self.per_try.is_some_and(|within| within.is_zero()) {
+            let text = "a per_try_timeout of 0 lets nothing through";
+            return Err(InvalidRetry::new(text));
+        }
+        self.retry.as_ref().map_or(Ok(()), Retry::check)?;
+        Ok(self.build())
+    }
+
     /// Makes the client. Nothing is subscribed to yet.
     pub fn build(self) -> Client<P> {
         let (transport, tune) = (self.transport, self.balance);
-        let pool = Pool::new(&self.nacos, self.limits, move |subscription| {
-            let builder = tune(Balance::builder(&subscription));
+        let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
+        let pool = Pool::new(self.registries, self.limits, move |subscription| {
+            let mut builder = tune(Balance::builder(&subscription));
+            if let Some(within) = per_try {
+                builder = builder.per_try_timeout(within);
+            }
+            if let Some(hedge) = hedge {
+                builder = builder.hedge(hedge);
+            }
+            if let Some(retry) = &retry {
+                builder = builder.retry(retry.with_own_budget());
+            }
             builder.hints_in_extensions().build_http(transport.clone())
         });
         Client::of(pool)
@@ -117,7 +229,7 @@ impl<P: Policy> HttpBuilder<P> {
 impl<P: Policy> fmt::Debug for HttpBuilder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpBuilder")
-            .field("nacos", &self.nacos)
+            .field("registries", &self.registries)
             .field("limits", &self.limits)
             .field("transport", &self.transport)
             .finish_non_exhaustive()

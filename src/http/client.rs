@@ -96,17 +96,28 @@ impl<P: Policy> Client<P> {
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
         let name = name.try_into().map_err(|e| Error::name(&e.into()))?;
-        let key = self.pool.key_of(name);
-        let balance = self.pool.get(&key)?;
-        Ok(ServiceClient::new(balance))
+        Ok(ServiceClient::new(self.pool.service(None, name)?))
     }
 
-    /// The services that it is subscribed to now, sorted by name.
+    /// The same of a registry that was given [by name](crate::http::HttpBuilder::registry).
+    ///
+    /// # Errors
+    ///
+    /// As those of [`service`](Self::service), and when no registry was given by that name.
+    pub fn service_in<N>(&self, registry: &str, name: N) -> Result<ServiceClient<P>, Error>
+    where
+        N: TryInto<ServiceName, Error: Into<InvalidName>>,
+    {
+        let name = name.try_into().map_err(|e| Error::name(&e.into()))?;
+        Ok(ServiceClient::new(self.pool.service(Some(registry), name)?))
+    }
+
+    /// The services that it is subscribed to now, registry by registry, sorted by name.
     pub fn services(&self) -> Vec<ServiceKey> {
         self.pool.keys()
     }
 
-    /// The registry's client.
+    /// The client of its first registry.
     pub fn nacos(&self) -> &client::Client {
         self.pool.nacos()
     }

@@ -92,7 +92,7 @@ impl Error {
             instance: progress.instance.clone(),
             after,
             waited_for: progress.to_string(),
-            taken: progress.entered,
+            taken: progress.doubtful,
         })
     }
 
@@ -137,9 +137,10 @@ impl Error {
             || self.transport().is_some_and(|e| e.is_connect())
     }
 
-    /// Whether time ran out: the request's deadline, or a limit of the transport.
+    /// Whether time ran out: the request's deadline, that of its last try, or a limit of the transport.
     pub fn is_timeout(&self) -> bool {
         matches!(&*self.0, Kind::Deadline { .. })
+            || self.call().is_some_and(CallError::is_try_timed_out)
             || self.transport().is_some_and(|e| e.is_timeout())
     }
 
@@ -151,6 +152,7 @@ impl Error {
             Kind::Call(call) if call.is_inner() => {
                 self.transport().is_some_and(|e| e.is_unprocessed())
             }
+            Kind::Call(call) => !call.is_aborted() && !call.is_try_timed_out(),
             _ => true,
         }
     }
@@ -207,7 +209,8 @@ impl fmt::Display for Error {
             Kind::Namespace { asked, own } => write!(
                 f,
                 "the request is for a service in namespace {asked}, and this client's registry \
-                 connection is in {own}: a client has one namespace, take another client for it"
+                 connection is in {own}: a client has one namespace, give another one with \
+                 HttpBuilder::registry"
             ),
             Kind::TooManyServices { service, most } => write!(
                 f,

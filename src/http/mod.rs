@@ -1,4 +1,4 @@
-//! HTTP by the names of services: `nacos://[group@]service/path`.
+//! HTTP by the names of services: `nacos://[group@]service/path`, `nacos://[group]@service@registry/path`.
 //!
 //! [`Client`] calls any number of services over connections of its own, and keeps all promises of
 //! this crate; [`ResolveLayer`] puts addresses in place of names over another HTTP client, and
@@ -40,10 +40,11 @@
 //! |---|---|
 //! | `nacos://orders/v1/items?x=1` | `orders` in the default group of the registry's client |
 //! | `nacos://billing@orders/v1/items` | `orders` in the group `billing` |
+//! | `nacos://billing@orders@eu/v1/items` | the same in the registry that was given as `eu` ([`HttpBuilder::registry`]); `nacos://@orders@eu/…` for its client's default group |
 //! | any path, and a [`ServiceKey`](crate::ServiceKey) or [`ServiceName`](crate::ServiceName) in the request's extensions | that service, whatever the address says |
 //! | [`client.service("billing@@orders")`](Client::service), then paths | the same, for names that no address can hold: Dubbo's `providers:com.x.Greeter:1.0:`, say |
 //!
-//! The namespace is the registry client's. Names are compared as they are written, case included.
+//! The namespace is the registry client's; a `ServiceKey` of another goes to the registry whose client is in that. Names are compared as they are written, case included.
 //! A port is an error, since the registry says where each instance listens, and so is any other
 //! scheme: a fixed address is called by any HTTP client. An instance is asked for the path and
 //! query with its own `ip:port` as `Host`, unless the request has that header.
@@ -57,7 +58,7 @@
 //! request: there was no connection, or the instance refused. That is so for every method, and for
 //! streams too as far as [`Body`] says; each instance is tried once, 10 at most, and after 3
 //! refusals it ends. An instance whose connection failed gets no calls until a probe reaches it. In
-//! every other case the call ends with an [`Error`], which says whether the request
+//! every other case the call ends, unless there is a [`retry`](crate::retry) policy for it, with an [`Error`], which says whether the request
 //! [may have been processed](Error::is_unprocessed). A response is a response whatever its status, but
 //! for 421: each request says whom it means
 //! ([`service`](crate::transport::TransportBuilder::service)), and who is somebody else refuses it so.
@@ -72,7 +73,9 @@
 //! | [`Hints`](crate::balance::Hints) | a hash key, a cluster, metadata to look for, instances to leave out |
 //! | [`ServiceKey`](crate::ServiceKey), [`ServiceName`](crate::ServiceName) | which service it is for |
 //!
-//! There is no total deadline on a request and none on its body: give it one.
+//! There is no total deadline on a request and none on its body: give it one. Within it each try may have a time
+//! of its own ([`HttpBuilder::per_try_timeout`]), and what may be processed twice be sent again
+//! ([`HttpBuilder::retry`]); the [guide](crate::guide#how-long-a-call-waits-and-when-it-is-sent-again) says when.
 //!
 //! # What providers put in metadata
 //!

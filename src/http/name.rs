@@ -18,6 +18,8 @@ pub(super) struct Named<'a> {
     /// `None` where the client's default group is meant.
     pub(super) group: Option<&'a str>,
     pub(super) name: &'a str,
+    /// `None` where the client's first registry is meant.
+    pub(super) registry: Option<&'a str>,
 }
 
 /// Where a request says which service it is for.
@@ -40,8 +42,13 @@ pub(super) enum BadAddress {
     Path,
     /// A colon after the service's name.
     Colon { name: Box<str>, port: bool },
-    /// `nacos://group@@name`, or `nacos://a@b@name`.
+    /// `nacos://group@@name`, or three of them.
     TwoAts,
+    /// A registry that the client was not given.
+    Registry {
+        name: Box<str>,
+        known: Vec<Box<str>>,
+    },
     /// A group that breaks Nacos's rules. Not shown: the text before an `@` may be a password.
     Group,
     /// A name that breaks Nacos's rules.
@@ -66,11 +73,13 @@ impl Asked {
                 namespace: Some(key.namespace()),
                 group: Some(key.group()),
                 name: key.name(),
+                registry: None,
             }),
             Self::Name(name) => Ok(Named {
                 namespace: None,
                 group: name.named_group().map(|group| &**group),
                 name: name.name(),
+                registry: None,
             }),
             Self::Address => Named::in_address(address),
         }
@@ -78,7 +87,7 @@ impl Asked {
 }
 
 impl<'a> Named<'a> {
-    /// The service of a `nacos://[group@]service/path`.
+    /// The service of a `nacos://[group@]service[@registry]/path`.
     fn in_address(address: &'a Parts) -> Result<Self, BadAddress> {
         match address.scheme.as_ref().map(Scheme::as_str) {
             None => return Err(BadAddress::Nameless),
@@ -89,15 +98,22 @@ impl<'a> Named<'a> {
         }
         let authority = address.authority.as_ref();
         let authority = authority.ok_or(BadAddress::Nameless)?.as_str();
-        let (group, name) = match authority.split_once('@') {
-            Some(("", _)) => return Err(BadAddress::Group),
-            Some((group, name)) => (Some(group), name),
+        let (group, rest) = match authority.split_once('@') {
+            Some((group, rest)) => (Some(group), rest),
             None => (None, authority),
         };
-        // Others read such an address as the service after the last one.
-        if name.contains('@') {
+        let (name, registry) = match rest.split_once('@') {
+            Some((name, registry)) => (name, Some(registry)),
+            None => (rest, None),
+        };
+        if registry.is_some_and(|registry| name.is_empty() || registry.contains('@')) {
             return Err(BadAddress::TwoAts);
         }
+        // With a registry behind it the place of the group has to be there, and may be empty.
+        if group == Some("") && registry.is_none() {
+            return Err(BadAddress::Group);
+        }
+        let group = group.filter(|group| !group.is_empty());
         if let Some((name, rest)) = name.split_once(':') {
             return Err(BadAddress::Colon {
                 name: name.into(),
@@ -108,6 +124,7 @@ impl<'a> Named<'a> {
             namespace: None,
             group,
             name,
+            registry,
         })
     }
 }
@@ -144,7 +161,19 @@ impl fmt::Display for BadAddress {
             ),
             Self::TwoAts => write!(
                 f,
-                "the address has two '@': one stands between group and service, {FORM}"
+                "the address has two '@' and no service between them, or more than two: one stands \
+                 between group and service, {FORM}, and one before the name of a registry, {FULL_FORM}"
+            ),
+            Self::Registry { name, known } if known.is_empty() => write!(
+                f,
+                "the address names the registry {name:?} after its second '@', and this client was \
+                 given none by name (HttpBuilder::registry): {FULL_FORM}"
+            ),
+            Self::Registry { name, known } => write!(
+                f,
+                "the address names the registry {name:?} after its second '@', and this client was \
+                 given {}",
+                known.join(", ")
             ),
             Self::Group => write!(
                 f,
@@ -160,6 +189,7 @@ impl std::error::Error for BadAddress {}
 
 const SCHEME: &str = "nacos";
 const FORM: &str = "nacos://[group@]service/path";
+const FULL_FORM: &str = "nacos://[group]@service@registry/path";
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +220,26 @@ mod tests {
     }
 
     #[test]
+    fn an_address_may_name_a_registry() {
+        for (uri, group, name, registry) in [
+            (
+                "nacos://billing@orders@eu/v1",
+                Some("billing"),
+                "orders",
+                "eu",
+            ),
+            ("nacos://@orders@eu-1/v1", None, "orders", "eu-1"),
+            ("nacos://a:b@orders@EU", Some("a:b"), "orders", "EU"),
+        ] {
+            let address = uri.parse::<Uri>().unwrap().into_parts();
+            let asked = Asked::of(&Extensions::new());
+            let named = asked.named(&address).unwrap();
+            assert_eq!((named.group, named.name), (group, name), "{uri}");
+            assert_eq!(named.registry, Some(registry), "{uri}");
+        }
+    }
+
+    #[test]
     fn a_malformed_address_says_what_to_write() {
         for (uri, says) in [
             ("http://orders/x", "begins with http://"),
@@ -208,6 +258,8 @@ mod tests {
             ("nacos://orders:/", "has a port"),
             ("nacos://dubbo:x/", "name it by"),
             ("nacos://G@@orders/", "two '@'"),
+            ("nacos://G@orders@eu@us/", "two '@'"),
+            ("nacos://@orders:1@eu/", "a port after the service"),
             ("nacos://@orders/", "the group before the '@'"),
             ("nacos:///path", "unreadable"),
             ("nacos://G@/", "unreadable"),

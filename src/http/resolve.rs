@@ -20,7 +20,7 @@ use crate::{
     http::{
         error::Error,
         name::Asked,
-        pool::Pool,
+        pool::{Pool, Registries},
         services::{Busy, Limits},
         target::origin,
     },
@@ -138,7 +138,7 @@ impl<P: Policy> ResolveLayer<P> {
             balance(crate::balance::Balance::builder(&subscription)).picker()
         };
         Self {
-            pool: Pool::new(nacos, Limits::default(), make),
+            pool: Pool::new(Registries::new(nacos.clone()), Limits::default(), make),
             classify: Unclassified::default(),
             completion: CompleteOnResponse::default(),
         }

@@ -65,7 +65,8 @@ pub(super) fn to_service<P: Policy>(
 /// Sends a request whose address is a path.
 fn send<P: Policy>(balance: &Balanced<P>, request: Request<Body>) -> ResponseFuture<P> {
     let deadline = request.extensions().get::<Deadline>().copied();
-    ResponseFuture::new(balance.start(request), deadline)
+    let until = deadline.map(Deadline::instant);
+    ResponseFuture::new(balance.start_until(request, until), deadline)
 }
 
 /// The path and query of an address, which is what an instance is asked for.

@@ -36,6 +36,11 @@
 //! | `tower_nacos_outlier_ejections_total` | counter | `namespace`, `group`, `service` | those that were for its answers |
 //! | `tower_nacos_restorations_total` | counter | `namespace`, `group`, `service` | times such an instance was let back in |
 //! | `tower_nacos_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the open ones were looked through |
+//! | `tower_nacos_retries_total` | counter | `namespace`, `group`, `service` | requests that an instance had had and that were sent again by policy |
+//! | `tower_nacos_retries_over_budget_total` | counter | `namespace`, `group`, `service` | those that were not, since the policy's budget was spent |
+//! | `tower_nacos_try_timeouts_total` | counter | `namespace`, `group`, `service` | tries that were out of time (`per_try_timeout`) |
+//! | `tower_nacos_hedges_total` | counter | `namespace`, `group`, `service` | second tries that were begun beside a first one |
+//! | `tower_nacos_hedges_won_total` | counter | `namespace`, `group`, `service` | those that were answered first |
 //! | `tower_nacos_calls_in_flight` | gauge | `namespace`, `group`, `service` | calls in flight |
 //! | `tower_nacos_calls_waiting` | gauge | `namespace`, `group`, `service` | calls that wait for an instance's service to be made or to become ready |
 //! | `tower_nacos_instances_ejected` | gauge | `namespace`, `group`, `service` | instances left out so, once for each balancer |
@@ -150,7 +155,7 @@ static GAUGES: [Named; 4] = [
 ];
 
 /// Of a balancer, in the order of [`CallCounts`].
-static CALLS: [Named; 7] = [
+static CALLS: [Named; 12] = [
     ("tower_nacos_calls_total", "calls let in to instances"),
     (
         "tower_nacos_calls_failed_total",
@@ -175,6 +180,26 @@ static CALLS: [Named; 7] = [
     (
         "tower_nacos_scans_total",
         "calls whose policy found no open instance, so that the open ones were looked through",
+    ),
+    (
+        "tower_nacos_retries_total",
+        "requests that an instance had had and that were sent again by policy",
+    ),
+    (
+        "tower_nacos_retries_over_budget_total",
+        "those that were not, since the policy's budget was spent",
+    ),
+    (
+        "tower_nacos_try_timeouts_total",
+        "tries that were out of time (`per_try_timeout`)",
+    ),
+    (
+        "tower_nacos_hedges_total",
+        "second tries that were begun beside a first one",
+    ),
+    (
+        "tower_nacos_hedges_won_total",
+        "those that were answered first",
     ),
 ];
 

@@ -25,6 +25,10 @@ pub struct ServiceFilter {
 
 const ANY: char = '*';
 
+/// A registry that lists more services does not end, or is none: the rest is left out. A million names
+/// take 100 MB.
+pub(crate) const MOST_SERVICES: usize = 1_000_000;
+
 impl ServiceFilter {
     /// Every service of the namespace, in whatever group. Only servers with fuzzy watch (3.0 and
     /// later) can tell: others list one group at a time.

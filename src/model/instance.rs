@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
-use crate::model::{Address, Cidr, Host, InvalidAddress, Metadata, OwnHost, Weight};
+use crate::model::{Address, Cidr, Host, InvalidAddress, Metadata, OwnHost, Source, Weight};
 
 /// The cluster of instances that name none.
 pub const DEFAULT_CLUSTER: &str = "DEFAULT";
@@ -20,6 +20,7 @@ pub struct Instance {
     ephemeral: bool,
     metadata: Metadata,
     also_in: Option<Arc<[Arc<str>]>>,
+    source: Option<Arc<Source>>,
 }
 
 impl Instance {
@@ -34,6 +35,7 @@ impl Instance {
             ephemeral: true,
             metadata: Metadata::new(),
             also_in: None,
+            source: None,
         }
     }
 
@@ -124,6 +126,13 @@ impl Instance {
         self
     }
 
+    /// Sets which source of a merged subscription it is from.
+    #[must_use]
+    pub(crate) fn with_source(mut self, source: Arc<Source>) -> Self {
+        self.source = Some(source);
+        self
+    }
+
     /// Its identity within the service.
     pub const fn address(&self) -> &Address {
         &self.address
@@ -147,6 +156,13 @@ impl Instance {
     /// Further clusters that list the same address.
     pub(crate) fn also_in(&self) -> impl Iterator<Item = &Arc<str>> {
         self.also_in.iter().flat_map(|others| others.iter())
+    }
+
+    /// Which source of a merged subscription it is from, as long as that lists it: of several that do the
+    /// one of the lowest tier, then the first. `None` where nothing was merged
+    /// ([`Subscription::merge`](crate::Subscription::merge)).
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_deref()
     }
 
     /// The share of calls it asks for.

@@ -15,6 +15,7 @@ mod origin;
 mod own;
 mod reach;
 mod service;
+mod source;
 mod weight;
 
 #[cfg(feature = "testing")]
@@ -31,9 +32,11 @@ pub use self::{
     origin::Origin,
     own::{Cidr, InvalidCidr, OwnHost},
     service::{DEFAULT_GROUP, InvalidName, PUBLIC_NAMESPACE, ServiceKey, ServiceName},
+    source::Source,
     weight::Weight,
 };
 pub(crate) use self::{
+    filter::MOST_SERVICES,
     own::Interfaces,
     reach::objection,
     service::{group, namespace},

@@ -429,6 +429,7 @@ impl Session {
         let Some(candidate) = attempt.candidate else {
             return;
         };
+        self.unlisted = false;
         self.counters.connections += 1;
         self.forget_calls(attempt.id);
         self.timers.stop(&Timer::Step(attempt.id));

@@ -107,6 +107,11 @@ impl Dialer {
         self.excluded = Some(addr);
     }
 
+    /// The server that was to be passed by may be chosen.
+    pub(super) const fn exclude_none(&mut self) {
+        self.excluded = None;
+    }
+
     pub(super) fn recommend(&mut self, server: Option<Recommended>) {
         self.recommended = server;
     }

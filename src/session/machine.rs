@@ -61,6 +61,8 @@ pub(crate) struct Session {
     pub(super) life: Life,
     pub(super) said: Option<State>,
     pub(super) unfinished: Vec<(Operation, ServiceKey)>,
+    /// Whether the session moves because its server is no longer listed, and for no other reason.
+    pub(super) unlisted: bool,
     last_id: u64,
 }
 
@@ -93,6 +95,7 @@ impl Session {
             life: Life::Open,
             said: None,
             unfinished: Vec::new(),
+            unlisted: false,
             last_id: 0,
         };
         if !session.config.offline {
@@ -361,6 +364,7 @@ impl Session {
 
     /// The server, or the age of the connection, asks us to move, to `recommended` if it says so.
     pub(super) fn move_away(&mut self, recommended: Option<Recommended>, now: Instant) {
+        self.unlisted = false;
         if self.life != Life::Open || self.attempt.is_some() {
             return; // on the way already
         }

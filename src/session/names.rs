@@ -16,7 +16,7 @@ use super::{
     pages::{PAGE, Pass, Reading},
 };
 use crate::{
-    model::{ServiceFilter, ServiceName},
+    model::{MOST_SERVICES, ServiceFilter, ServiceName},
     wire::{Answer, FuzzySync, Request, WatchedService},
 };
 
@@ -35,6 +35,9 @@ pub(super) struct Watch {
     /// What it told by itself since it was asked: newer than what the batches say, which are made
     /// when it is asked and come a second later.
     news: BTreeSet<ServiceName>,
+    /// Whether it was asked again before it had told everything: which of them a batch belongs to it
+    /// does not say, so what it told by itself since the first stays newer until it is asked once more.
+    overlap: bool,
     /// How often in a row it did not say so.
     unfinished: u32,
     pass: Pass,
@@ -94,6 +97,7 @@ impl Watch {
             known: BTreeSet::new(),
             syncing: false,
             news: BTreeSet::new(),
+            overlap: false,
             unfinished: 0,
             pass: Pass::default(),
             uneven: 0,
@@ -118,6 +122,7 @@ impl Watch {
     fn begin(&mut self) {
         self.syncing = false;
         self.news.clear();
+        self.overlap = false;
         self.unfinished = 0;
         self.pass = Pass::default();
         self.uneven = 0;
@@ -164,13 +169,16 @@ impl Watch {
             if watch {
                 if self.syncing {
                     self.unfinished += 1;
+                    self.overlap = true;
+                } else {
+                    self.news.clear();
+                    self.overlap = false;
                 }
                 if self.unfinished >= TRIES {
                     return Err(OperationError::Unlistable(UNFINISHED));
                 }
                 self.asked = Some(now);
                 self.syncing = true;
-                self.news.clear();
                 received.extend(self.known.iter().cloned());
             }
             let filter = self.filter.clone();
@@ -285,7 +293,7 @@ impl Watch {
             }
             if !exists {
                 self.known.remove(&service); // told with the rest: it may only have been forgotten
-            } else if self.known.insert(service.clone()) {
+            } else if self.learn(&service) {
                 new.push(service);
             }
         }
@@ -294,7 +302,9 @@ impl Watch {
         }
         if sync.is_finished {
             self.syncing = false;
-            self.news.clear();
+            if !self.overlap {
+                self.news.clear();
+            }
             self.unfinished = 0;
             self.due = Some(around(cx.now, RESYNC, cx.rng));
             let names = self.known.clone();
@@ -309,16 +319,25 @@ impl Watch {
         if self.way != Way::Told || !self.filter.matches(service) {
             return;
         }
-        if self.syncing {
+        if (self.syncing || self.overlap) && self.news.len() < MOST_SERVICES {
             self.news.insert(service.clone());
         }
         if change.exists {
-            self.known.insert(service.clone());
+            self.learn(service);
             self.tell(Names::Some(vec![service.clone()]), cx);
         } else {
             self.known.remove(service);
             self.tell(Names::Gone(service.clone()), cx);
         }
+    }
+
+    /// The server has this one. True if it is new; also beyond the most that is kept, so that who keeps
+    /// the list can tell.
+    fn learn(&mut self, service: &ServiceName) -> bool {
+        if self.known.len() >= MOST_SERVICES {
+            return !self.known.contains(service);
+        }
+        self.known.insert(service.clone())
     }
 
     pub(super) fn is_of(&self, namespace: &str, pattern: &str) -> bool {
@@ -351,7 +370,9 @@ impl Watch {
             self.uneven = self.uneven.saturating_add(1);
             let soon = interval / 10 * (1 << (self.uneven - 1).min(4));
             self.due = Some(around(cx.now, soon.min(interval), cx.rng));
-            self.known.extend(names);
+            for service in &names {
+                self.learn(service);
+            }
             let names = came;
             if self.uneven >= TRIES {
                 self.tell_trouble(Trouble::Uneven { count, names }, cx);

@@ -5,13 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::model::{ServiceFilter, ServiceName};
+use crate::model::{MOST_SERVICES, ServiceFilter, ServiceName};
 
 /// How many names a page has: what servers were seen to give at once, in 60 kB or so.
 pub(super) const PAGE: u32 = 1_000;
-
-/// A registry that lists more does not end, or is none. A million names take 100 MB.
-const MOST: usize = 1_000_000;
 
 /// Pages that are being read.
 #[derive(Debug, Default)]
@@ -71,7 +68,7 @@ impl Pass {
         let came = self.len();
         let is_last = names < PAGE as usize || came as u64 >= count;
         // The same page again and again, or pages without end.
-        let is_nonsense = came == before || came >= MOST;
+        let is_nonsense = came == before || came >= MOST_SERVICES;
         if !is_last && !is_nonsense {
             return None;
         }

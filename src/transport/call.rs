@@ -22,8 +22,6 @@ pub(super) async fn call(
 ) -> Result<Response<ResponseBody>, Error> {
     // Polled for the first time after the last handle went: nobody can evict it any more.
     let orphan = connections.is_retired();
-    let retry = connections.retry.as_ref();
-    let mut spare = retry.and_then(|retry| Some((retry, retry.spare(&mut request)?)));
     let doubtful = is_doubtful(request.extensions());
     let mut renewed = 0;
     // Whether the request is on its way a second time, though the first may have been processed.
@@ -66,12 +64,9 @@ pub(super) async fn call(
                 Err(none) => return Err(not_connected(&connections, &none, once_more, request)),
             }
         };
-        let mut back = match came {
+        let back = match came {
             Ok(mut response) => {
                 response.body_mut().hold(permit);
-                if let Some((_, spare)) = &spare {
-                    spare.settle();
-                }
                 return Ok(response);
             }
             Err(Failed::Error(error)) => {
@@ -80,21 +75,10 @@ pub(super) async fn call(
                     false => error,
                 }
                 .doubting(doubtful);
-                return Err(match spare {
-                    Some((retry, spare)) => retry.judge(error, spare),
-                    None => error,
-                });
+                return Err(error);
             }
             Err(Failed::Back(back)) => *back,
         };
-        if let (Evidence::Unknown, Some((retry, spare))) = (back.evidence, &mut spare)
-            && !retry.admits_once_more(spare, &mut back.request)
-        {
-            let lost = connections
-                .peer
-                .error(ErrorKind::Lost, Evidence::Unknown, back.why);
-            return Err(lost.losing());
-        }
         // A connection that had lain idle and closed says nothing about the instance: another
         // one to it is as good as another instance.
         let retired = connections.is_retired() && !orphan;
@@ -139,6 +123,11 @@ fn given_up(connections: &Connections, back: Back, once_more: bool) -> Error {
         let error = connections
             .peer
             .error(ErrorKind::Lost, Evidence::Unknown, back.why);
+        let error = if once_more && evidence == Evidence::Unknown {
+            error.of_the_second_time()
+        } else {
+            error
+        };
         error.retried_with(back.request)
     } else {
         let error = connections.peer.error(kind, evidence, back.why);

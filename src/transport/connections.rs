@@ -26,7 +26,6 @@ use crate::transport::{
     },
     peer::Peer,
     queue::Reply,
-    retry::Retry,
     spawn::spawn,
 };
 
@@ -34,7 +33,6 @@ use crate::transport::{
 pub(super) struct Connections {
     pub(super) peer: Arc<Peer>,
     pub(super) dialler: Dialler,
-    pub(super) retry: Option<Retry>,
     /// Whether a balancer takes back what finds the instance full.
     pub(super) balanced: bool,
     pub(super) http1: Arc<Http1Pool>,
@@ -72,7 +70,6 @@ impl Connections {
     pub(super) fn new(
         peer: Peer,
         dialler: Dialler,
-        retry: Option<Retry>,
         balanced: bool,
         http1: impl FnOnce(Arc<Peer>) -> Http1Pool,
         http2: impl FnOnce(Arc<Peer>) -> Http2Pool,
@@ -88,7 +85,6 @@ impl Connections {
         let peer = Arc::new(peer);
         Self {
             dialler,
-            retry,
             balanced,
             http1: Arc::new(http1(Arc::clone(&peer))),
             http2: Arc::new(http2(Arc::clone(&peer))),

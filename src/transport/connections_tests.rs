@@ -59,6 +59,7 @@ fn of(address: SocketAddr, max_connections: usize, redial_after: Duration) -> Ar
     let plan = Plan {
         instance: address.into(),
         target: Ok(target),
+        service: None,
         settings: Arc::new(settings),
     };
     Arc::new(plan.connections())

@@ -31,6 +31,8 @@ struct Inner {
     full: bool,
     /// Whether the request may have been processed at a try before this one.
     doubtful: bool,
+    /// Whether this was the second try at this instance.
+    once_more: bool,
     text: String,
     source: Option<BoxError>,
     /// In a mutex only because a body need not be `Sync`.
@@ -105,6 +107,7 @@ impl Error {
             retried: false,
             full: false,
             doubtful: false,
+            once_more: false,
             text: text.into(),
             source: None,
             request: Mutex::new(None),
@@ -161,13 +164,19 @@ impl Error {
     /// It was sent before, and that may have been processed, whatever is known of this time.
     pub(super) fn of_the_second_time(mut self) -> Self {
         self.0.evidence = Evidence::Unknown;
+        self.0.once_more = true;
         self
     }
 
     /// Says so besides.
-    pub(super) fn saying(mut self, more: &str) -> Self {
+    pub(super) fn says(&mut self, more: &str) {
         self.0.text.push_str(more);
-        self
+    }
+
+    /// How often the request went out so that nobody knows what came of it.
+    pub(super) fn times_lost(&self) -> u32 {
+        let lost = matches!(self.0.kind, ErrorKind::Lost | ErrorKind::Timeout);
+        u32::from(lost && self.0.evidence == Evidence::Unknown) + u32::from(self.0.once_more)
     }
 
     /// The instance.

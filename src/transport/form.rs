@@ -24,6 +24,7 @@ pub(super) struct Named {
     authority: Authority,
     host: HeaderValue,
     callee: Option<HeaderValue>,
+    limit: Option<TryLimit>,
 }
 
 /// What an attempt over HTTP/1 changed in a request.
@@ -44,7 +45,14 @@ impl Named {
             authority: authority.unwrap_or_else(|_| Authority::from_static("instance")),
             host: host.unwrap_or_else(|_| HeaderValue::from_static("instance")),
             callee: None,
+            limit: None,
         }
+    }
+
+    /// Each attempt says that it is waited for no longer than that.
+    pub(super) const fn limited(mut self, limit: Option<TryLimit>) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// Each request says that it is meant for this one.
@@ -72,6 +80,13 @@ impl Named {
 #[derive(Clone, Copy)]
 pub(crate) struct TimeLeft {
     pub(crate) until: Instant,
+    pub(crate) header: fn(Duration) -> (HeaderName, HeaderValue),
+}
+
+/// How long an attempt may last, and the header that says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TryLimit {
+    pub(crate) within: Duration,
     pub(crate) header: fn(Duration) -> (HeaderName, HeaderValue),
 }
 
@@ -139,8 +154,7 @@ pub(super) fn for_http2(
     if let Some(callee) = named.callee(&headers) {
         headers.insert(CALLEE, callee);
     }
-    if let Some(left) = parts.extensions.get::<TimeLeft>() {
-        let (name, value) = (left.header)(left.until.saturating_duration_since(endpoint::now()));
+    if let Some((name, value)) = time_left(parts, named.limit) {
         headers.insert(name, value);
     }
     if let Some(length) = body.size_hint().exact()
@@ -155,6 +169,20 @@ pub(super) fn for_http2(
     *head.headers_mut() = headers;
     *head.version_mut() = Version::HTTP_2;
     Ok(head)
+}
+
+/// What is left of the call's time, or of this attempt's, whichever is less.
+fn time_left(parts: &Parts, limit: Option<TryLimit>) -> Option<(HeaderName, HeaderValue)> {
+    match (parts.extensions.get::<TimeLeft>(), limit) {
+        (Some(left), limit) => {
+            let time = left.until.saturating_duration_since(endpoint::now());
+            Some((left.header)(
+                limit.map_or(time, |limit| time.min(limit.within)),
+            ))
+        }
+        (None, Some(limit)) => Some((limit.header)(limit.within)),
+        (None, None) => None,
+    }
 }
 
 fn path(uri: &Uri) -> PathAndQuery {

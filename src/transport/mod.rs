@@ -49,14 +49,14 @@ mod peer;
 mod plan;
 mod queue;
 mod read_first;
-mod retry;
 mod rules;
 mod service;
+mod spare;
 mod spawn;
 
 #[cfg(feature = "tls")]
 pub use self::dial::tls::{InvalidTls, Tls};
-pub(crate) use self::form::TimeLeft;
+pub(crate) use self::form::{TimeLeft, TryLimit};
 pub use self::{
     body::{request::Body, response::ResponseBody},
     dial::{
@@ -65,7 +65,9 @@ pub use self::{
     },
     error::{Error, ErrorKind, Evidence},
     options::{MakeTransport, TransportBuilder},
-    retry::{Idempotent, Retry},
     rules::{Rules, classify},
     service::{ResponseFuture, Transport},
+    spare::Idempotent,
 };
+#[doc(no_inline)]
+pub use crate::retry::Retry;

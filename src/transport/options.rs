@@ -4,15 +4,16 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     endpoint::MakeEndpoint,
-    model::{Instance, ServiceKey},
+    model::{Instance, ServiceKey, Source},
+    retry::Retry,
     transport::{
         dial::{
             resolve::Resolve,
             target::{Protocol, Purpose, Target},
         },
+        form::TryLimit,
         http2::options::MAX_WINDOW,
         plan::{Plan, Settings},
-        retry::Retry,
         service::Transport,
     },
 };
@@ -31,6 +32,7 @@ pub struct TransportBuilder {
     protocol: Option<Protocol>,
     secure: bool,
     warm: bool,
+    retry: Option<Retry>,
 }
 
 /// Makes the [`Transport`] of each instance: what a balancer is built with.
@@ -42,6 +44,7 @@ pub struct MakeTransport {
     protocol: Option<Protocol>,
     secure: bool,
     warm: bool,
+    retry: Option<Retry>,
 }
 
 impl Transport {
@@ -60,6 +63,7 @@ impl TransportBuilder {
             protocol: None,
             secure: false,
             warm: false,
+            retry: None,
         }
     }
 
@@ -253,11 +257,12 @@ impl TransportBuilder {
         self
     }
 
-    /// Sends idempotent requests again whose fate nobody knows. Default: no; the error says that
-    /// it [`is_lost`](crate::transport::Error::is_lost).
+    /// The retry policy of the balancer that is built with this, unless that has one of its own: the same
+    /// as [`BalanceBuilder::retry`](crate::balance::BalanceBuilder::retry). Default: none, and of a request
+    /// whose fate nobody knows the error says that it [`is_lost`](crate::transport::Error::is_lost).
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
-        self.settings.retry = Some(retry);
+        self.retry = Some(retry);
         self
     }
 
@@ -356,6 +361,7 @@ impl TransportBuilder {
             protocol: self.protocol,
             secure: self.secure,
             warm: self.warm,
+            retry: self.retry,
         }
     }
 }
@@ -370,6 +376,22 @@ impl MakeTransport {
         self
     }
 
+    /// What the instance's provider may know the service as.
+    fn service_of(&self, instance: &Instance) -> Option<ServiceKey> {
+        let settings = &self.settings;
+        let merged = || instance.source().and_then(Source::named);
+        let service = settings.service.as_ref().or_else(merged);
+        service.filter(|_| !settings.hides_service).cloned()
+    }
+
+    /// Attempts say how long they may last.
+    pub(crate) fn limiting(mut self, limit: Option<TryLimit>) -> Self {
+        if limit.is_some() {
+            Arc::make_mut(&mut self.settings).try_limit = limit;
+        }
+        self
+    }
+
     fn plan(&self, instance: &Instance) -> Plan {
         let mut target = (self.rule)(instance, self.purpose);
         if let Ok(target) = &mut target {
@@ -381,6 +403,7 @@ impl MakeTransport {
         Plan {
             instance: instance.address().clone(),
             target,
+            service: self.service_of(instance),
             settings: Arc::clone(&self.settings),
         }
     }
@@ -404,11 +427,16 @@ impl MakeEndpoint for MakeTransport {
     }
 
     fn is_stale(&self, transport: &Transport, instance: &Instance) -> bool {
-        *transport.target() != self.plan(instance).target
+        let plan = self.plan(instance);
+        *transport.target() != plan.target || transport.service() != plan.service.as_ref()
     }
 
     fn is_eager(&self) -> bool {
         self.warm
+    }
+
+    fn retry(&self) -> Option<Retry> {
+        self.retry.clone()
     }
 
     fn probe(&self, instance: &Instance) -> Option<BoxFuture<'static, Result<(), String>>> {

@@ -5,11 +5,10 @@ use crate::{
     transport::{
         connections::Connections,
         dial::{dialler::Dialler, options::DialOptions, target::Target},
-        form::Named,
+        form::{Named, TryLimit},
         http1::{options::Http1Options, pool::Http1Pool},
         http2::{options::Http2Options, pool::Http2Pool},
         peer::Peer,
-        retry::Retry,
     },
 };
 
@@ -17,6 +16,8 @@ use crate::{
 pub(super) struct Plan {
     pub(super) instance: Address,
     pub(super) target: Result<Target, String>,
+    /// The service that each request says it means.
+    pub(super) service: Option<ServiceKey>,
     pub(super) settings: Arc<Settings>,
 }
 
@@ -27,12 +28,12 @@ pub(super) struct Settings {
     pub(super) http1: Http1Options,
     pub(super) http2: Http2Options,
     pub(super) max_in_flight: Option<usize>,
-    pub(super) retry: Option<Retry>,
     /// Whether a balancer takes back what finds an instance full.
     pub(super) balanced: bool,
-    /// The service that each request says it means.
+    /// The service that each request says it means, whatever an instance's source says.
     pub(super) service: Option<ServiceKey>,
     pub(super) hides_service: bool,
+    pub(super) try_limit: Option<TryLimit>,
 }
 
 impl Plan {
@@ -44,10 +45,11 @@ impl Plan {
             Err(_) => &self.instance,
         });
         // As it is listed, whatever port is dialled: that is what a provider registers.
-        let service = settings.service.clone().filter(|_| !settings.hides_service);
-        let callee = service.map(|service| Callee::new(service, self.instance.clone()));
+        let callee = self
+            .service
+            .map(|service| Callee::new(service, self.instance.clone()));
         let peer = Peer {
-            named: named.telling(callee.as_ref()),
+            named: named.telling(callee.as_ref()).limited(settings.try_limit),
             secure: self.target.as_ref().is_ok_and(|target| target.tls),
             instance: self.instance,
         };
@@ -58,7 +60,6 @@ impl Plan {
         Connections::new(
             peer,
             dialler,
-            settings.retry.clone(),
             settings.balanced,
             |peer| Http1Pool::new(peer, settings.http1.clone()),
             |peer| Http2Pool::new(peer, settings.http2.clone()),

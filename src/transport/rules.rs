@@ -2,11 +2,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use tower::load::completion::TrackCompletion;
 
 use crate::{
-    endpoint::{Classify, InFlight, Judge, Outcome, Recover, Recovered, Verdict},
+    endpoint::{Classify, InFlight, Judge, Keep, Outcome, Recover, Recovered, Verdict},
     model::OFFLINE_HEADER,
+    retry::{Again, Retry},
     transport::{
         body::{request::Body, response::ResponseBody},
         error::Error,
+        spare,
     },
 };
 
@@ -27,6 +29,18 @@ pub fn classify(error: &Error) -> Verdict {
 impl Recover<Request<Body>, Error> for Rules {
     fn recover(&self, error: &mut Error) -> Option<Recovered<Request<Body>>> {
         error.recovered()
+    }
+
+    fn keep(
+        &self,
+        request: &mut Request<Body>,
+        retry: &Retry,
+    ) -> Option<Box<dyn Keep<Request<Body>, Error>>> {
+        spare::keep(request, retry)
+    }
+
+    fn doubtful(&self, error: &Error) -> u32 {
+        error.times_lost()
     }
 }
 
@@ -59,6 +73,13 @@ impl Judge<Response<ResponseBody>, Error> for Rules {
             Ok(response) => judge(response.status(), response.headers()),
             Err(error) if error.is_timeout() => Outcome::Failure,
             Err(_) => Outcome::Ignored, // refused, or the caller's own fault
+        }
+    }
+
+    fn again(&self, result: Result<&Response<ResponseBody>, &Error>, retry: &Retry) -> Again {
+        match result {
+            Ok(response) => retry.read(response.status(), response.headers()),
+            Err(_) => Again::No, // but what was lost
         }
     }
 }

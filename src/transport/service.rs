@@ -13,7 +13,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tower::Service;
 
 use crate::{
-    model::Address,
+    model::{Address, ServiceKey},
     transport::{
         body::{request::Body, response::ResponseBody},
         call,
@@ -72,15 +72,19 @@ enum Room {
 struct Handle {
     connections: Arc<Connections>,
     limit: Option<Arc<Semaphore>>,
+    /// The service that each request says it means.
+    service: Option<ServiceKey>,
 }
 
 impl Transport {
     pub(super) fn new(plan: Plan) -> Self {
         let limit = plan.settings.max_in_flight;
+        let service = plan.service.clone();
         Self {
             handle: Arc::new(Handle {
                 connections: Arc::new(plan.connections()),
                 limit: limit.map(|calls| Arc::new(Semaphore::new(calls))),
+                service,
             }),
             permit: Permit::None,
             room: Room::None,
@@ -89,6 +93,10 @@ impl Transport {
 
     pub(super) fn target(&self) -> &Result<Target, String> {
         &self.handle.connections.dialler.target
+    }
+
+    pub(super) fn service(&self) -> Option<&ServiceKey> {
+        self.handle.service.as_ref()
     }
 
     /// Connects ahead of the first call. What goes wrong is for that call to find.
@@ -259,6 +267,7 @@ mod size {
         let plan = Plan {
             instance: "10.0.0.3:8080".parse().unwrap(),
             target: Err("nowhere".to_owned()),
+            service: None,
             settings: Arc::default(),
         };
         let connections = Arc::new(plan.connections());

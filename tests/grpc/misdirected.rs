@@ -11,7 +11,13 @@ use tower_nacos::{
     transport::{Idempotent, Retry, Transport},
 };
 
-use crate::{failure, greeter::greeter_client::GreeterClient, hello, provider::Provider, within};
+use crate::{
+    failure,
+    greeter::greeter_client::GreeterClient,
+    hello,
+    provider::{HANG, Provider},
+    within,
+};
 
 /// Somebody else: whatever comes is misdirected. Counts it.
 async fn somebody_else() -> (SocketAddr, watch::Receiver<usize>) {
@@ -61,6 +67,32 @@ async fn a_call_goes_elsewhere_from_somebody_else_whether_it_may_be_retried_or_n
         let refused = *misdirected.borrow() - before;
         assert!(refused > 0, "none went there");
     }
+}
+
+#[tokio::test]
+async fn a_channel_of_several_sources_goes_where_they_say_tier_by_tier() {
+    let mut providers = Provider::some::<2>().await;
+    let [near, far] = [&providers[0], &providers[1]].map(|p| listed([p.instance()]));
+    let both = Subscription::merge([(&far, 1), (&near, 0)]);
+    let mut client = GreeterClient::new(Channel::new(&both));
+    let mut hellos = async |times: usize| {
+        for _ in 0..times {
+            let reply = within(client.say_hello(hello("a moment"))).await;
+            reply.expect("no call fails");
+        }
+    };
+    let served = |provider: &Provider| *provider.served.borrow();
+    hellos(10).await;
+    assert_eq!([served(&providers[0]), served(&providers[1])], [10, 0]);
+    providers[0].stop();
+    let moves = async {
+        while served(&providers[1]) < 10 {
+            hellos(1).await;
+        }
+    };
+    tokio::time::timeout(HANG, moves)
+        .await
+        .expect("calls move on");
 }
 
 #[tokio::test]

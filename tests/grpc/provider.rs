@@ -162,6 +162,20 @@ impl Greeter for Polite {
             {
                 std::future::pending().await
             }
+            name if name.starts_with("fails first") => {
+                if !note(name, self.address, header("grpc-previous-rpc-attempts")) {
+                    return Ok(Response::new(self.reply("hello")));
+                }
+                let [_, code, pushback] = name.split(": ").collect::<Vec<_>>()[..] else {
+                    panic!("{name}");
+                };
+                let mut status = Status::new(code.parse::<i32>().unwrap().into(), "as asked");
+                if let Ok(pushback) = pushback.parse() {
+                    let metadata = status.metadata_mut();
+                    metadata.insert("grpc-retry-pushback-ms", pushback);
+                }
+                Err(status)
+            }
             "a moment" => {
                 tokio::time::sleep(Duration::from_millis(2)).await;
                 self.served.send_modify(|served| *served += 1);

@@ -7,8 +7,9 @@ use std::{net::SocketAddr, time::Duration};
 use futures_util::stream;
 use tonic::{Code, Request};
 use tower_nacos::{
-    grpc::Channel,
-    transport::{Idempotent, Retry, Transport},
+    grpc::{Channel, ChannelBuilder},
+    retry::{Hedge, Retry},
+    transport::{Idempotent, Transport},
 };
 
 use crate::{
@@ -149,4 +150,156 @@ async fn no_call_is_lost_when_one_after_the_other_dies() {
     for caller in callers {
         within(caller).await.unwrap().unwrap();
     }
+}
+
+fn channel(providers: &[Provider], set: impl Fn(ChannelBuilder) -> ChannelBuilder) -> Client {
+    GreeterClient::new(set(Channel::builder(&fixed(providers))).build())
+}
+
+/// gRPC A6: which statuses are tried again, what a pushback says, and what a further try carries.
+#[tokio::test]
+async fn a_status_is_tried_again_as_it_says_itself() {
+    let providers = Provider::some::<3>().await;
+    let mut client = channel(&providers, |channel| {
+        channel.retry(Retry::new().percent(100).every_request())
+    });
+    let mut table = vec![
+        // UNAVAILABLE, RESOURCE_EXHAUSTED; after how long.
+        ("14", "no", true),
+        ("14", "1", true),
+        ("14", "-1", false),
+        ("14", "31536000000", false),
+        ("8", "no", false),
+        ("8", "0", true),
+        ("8", "-1", false),
+    ];
+    let others = [
+        "1", "2", "3", "4", "5", "6", "7", "9", "10", "11", "12", "13", "15", "16",
+    ];
+    table.extend(others.map(|code| (code, "no", false)));
+    for (code, pushback, again) in table {
+        // A pushback that is not to be sent is no header at all.
+        let pushback = if pushback == "no" { "\n" } else { pushback };
+        let name = format!("fails first: {code}: {pushback}");
+        let said = within(client.say_hello(hello(&name))).await;
+        let at = arrivals(&name);
+        assert_eq!(said.is_ok(), again, "{name:?}: {said:?}");
+        match &at[..] {
+            [(_, previous)] if !again => assert_eq!(previous, "none"),
+            [(one, first), (other, second)] if again => {
+                assert_ne!(one, other, "{name:?}");
+                assert_eq!((&**first, &**second), ("none", "1"));
+            }
+            _ => panic!("{name:?}: {at:?}"),
+        }
+        if let Err(status) = said {
+            assert_eq!(status.code(), code.parse::<i32>().unwrap().into());
+            assert_eq!(status.message(), "as asked");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_status_of_a_call_that_is_not_marked_is_its_answer() {
+    let providers = Provider::some::<2>().await;
+    let mut client = channel(&providers, |channel| channel.retry(Retry::new()));
+    let name = "fails first, unmarked: 14: \n";
+    let status = failure(client.say_hello(hello(name))).await;
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(arrivals(name).len(), 1);
+    within(client.say_hello(idempotent(hello("fails first, marked: 14: 2"))))
+        .await
+        .unwrap();
+}
+
+fn micros(timeout: &str) -> u64 {
+    let ends = [("n", 1), ("u", 1_000), ("m", 1_000_000)];
+    let read = ends.into_iter().find_map(|(unit, nanos)| {
+        let amount = timeout.strip_suffix(unit)?;
+        Some(amount.parse::<u64>().unwrap() * nanos / 1_000)
+    });
+    read.unwrap_or_else(|| panic!("{timeout:?}"))
+}
+
+/// Each try says how long it may last: its own time, or what is left of the call's.
+#[tokio::test]
+async fn each_try_has_its_time_and_says_so() {
+    let providers = Provider::some::<2>().await;
+    let limit = Duration::from_secs(1);
+    let mut client = channel(&providers, |channel| channel.per_try_timeout(limit));
+    // Without a time of the call's.
+    let name = "first hangs: has its time";
+    within(client.say_hello(idempotent(hello(name))))
+        .await
+        .unwrap();
+    let at = arrivals(name);
+    let [(first, one), (second, other), ..] = &at[..] else {
+        panic!("{at:?}");
+    };
+    assert_ne!(first, second);
+    assert_eq!([one, other].map(|timeout| micros(timeout)), [1_000_000; 2]);
+    // Longer than a try's, and shorter.
+    for (total, most) in [
+        (Duration::from_secs(60), 1_000_000),
+        (Duration::from_millis(700), 700_000),
+    ] {
+        let name = format!("first hangs: of {total:?}");
+        let mut request = hello(&name);
+        request.name.clone_from(&name);
+        let mut request = idempotent(request);
+        request.set_timeout(total);
+        let said = within(client.say_hello(request)).await;
+        let at = arrivals(&name);
+        let told = micros(&at[0].1);
+        assert!(told <= most, "{name}: {at:?}");
+        if most == 1_000_000 {
+            said.unwrap();
+            assert!(at.len() > 1, "{name}: {at:?}");
+        } else {
+            assert_eq!(said.unwrap_err().code(), Code::DeadlineExceeded);
+        }
+    }
+    // Not marked: the try's end is the call's.
+    let status = failure(client.say_hello(hello("first hangs: once only"))).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert_eq!(arrivals("first hangs: once only").len(), 1);
+}
+
+#[tokio::test]
+async fn what_contradicts_itself_is_said() {
+    let providers = Provider::some::<1>().await;
+    let builder = || Channel::builder(&fixed(&providers));
+    let [short, long] = [2, 5].map(Duration::from_secs);
+    assert!(
+        builder()
+            .timeout(long)
+            .per_try_timeout(short)
+            .try_build()
+            .is_ok()
+    );
+    let never = builder().timeout(short).per_try_timeout(long).try_build();
+    let said = never.unwrap_err().to_string();
+    assert!(said.contains("5s") && said.contains("2s"), "{said}");
+    let nothing = builder().per_try_timeout(Duration::ZERO).try_build();
+    assert!(nothing.unwrap_err().to_string().contains("of 0"));
+    let shrinking = Retry::new().backoff_multiplier(-1.0);
+    let shrinking = builder().retry(shrinking).try_build().unwrap_err();
+    assert!(shrinking.to_string().contains("multiplier"), "{shrinking}");
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_is_made_beside_itself() {
+    let providers = Provider::some::<2>().await;
+    let soon = Hedge::after(Duration::from_millis(300));
+    let mut client = channel(&providers, |channel| channel.hedge(soon));
+    let name = "first hangs: hedged";
+    let reply = within(client.say_hello(idempotent(hello(name))))
+        .await
+        .unwrap();
+    let at = arrivals(name);
+    let [(first, _), (second, _)] = &at[..] else {
+        panic!("{at:?}");
+    };
+    assert_ne!(first, second);
+    assert_eq!(reply.into_inner().instance, second.to_string());
 }

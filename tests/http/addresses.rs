@@ -7,6 +7,7 @@ use tower_nacos::{ServiceKey, http::Body};
 use crate::{World, soon};
 
 const FORM: &str = "nacos://[group@]service/path";
+const FULL_FORM: &str = "nacos://[group]@service@registry/path";
 
 #[tokio::test]
 async fn a_malformed_address_says_what_to_write() {
@@ -43,7 +44,18 @@ async fn a_malformed_address_says_what_to_write() {
         ),
         (
             "nacos://G@@orders/".into(),
-            format!("the address has two '@': one stands between group and service, {FORM}"),
+            format!(
+                "the address has two '@' and no service between them, or more than two: one stands \
+                 between group and service, {FORM}, and one before the name of a registry, \
+                 {FULL_FORM}"
+            ),
+        ),
+        (
+            "nacos://G@orders@eu/".into(),
+            format!(
+                "the address names the registry \"eu\" after its second '@', and this client was \
+                 given none by name (HttpBuilder::registry): {FULL_FORM}"
+            ),
         ),
         (
             "nacos://a!b@orders/".into(),
@@ -79,7 +91,7 @@ async fn a_key_of_another_namespace_is_refused() {
     assert_eq!(
         error.to_string(),
         "the request is for a service in namespace dev, and this client's registry connection is \
-         in public: a client has one namespace, take another client for it"
+         in public: a client has one namespace, give another one with HttpBuilder::registry"
     );
 }
 

@@ -13,7 +13,9 @@ use tower_nacos::{
 };
 
 use crate::{
+    disk::Disk,
     gates::Gates,
+    lists::Listed,
     network::{MS, SEC, Wire},
 };
 
@@ -22,6 +24,10 @@ use crate::{
 pub(crate) enum Came {
     Stream(Link),
     Answer(Link, Call),
+    /// A list that waited for a file.
+    Late(Link),
+    /// What a file had.
+    File,
     Other,
 }
 
@@ -29,8 +35,9 @@ pub(crate) struct Client {
     pub(crate) unit: SimClient,
     pub(crate) wires: BTreeMap<Link, Wire>,
     pub(crate) subs: BTreeMap<usize, Watched>,
-    /// What is on disk of services, and since when.
-    pub(crate) disk: BTreeMap<usize, (Instant, Vec<Instance>)>,
+    /// The lists of services that it keeps, by filter.
+    pub(crate) lists: BTreeMap<usize, Listed>,
+    pub(crate) disk: Disk,
     /// What it wants published, by service.
     pub(crate) publishes: BTreeMap<usize, Vec<Instance>>,
     /// What of that a server confirmed last: it stands if what is asked for instead is refused.
@@ -109,9 +116,25 @@ pub(crate) struct Watched {
     /// The connection that the last list came on, when its first came, and who was listed on it.
     heard_on: Option<(Link, Instant)>,
     listed: BTreeSet<Address>,
+    /// Who is callable by what its file has.
+    found: Vec<Address>,
+}
+
+impl Came {
+    /// A list that came in this step on `link`, or before it.
+    const fn by(self, link: Link) -> Self {
+        match self {
+            Self::Stream(_) | Self::Answer(..) => self,
+            _ => Self::Late(link),
+        }
+    }
 }
 
 impl Watched {
+    pub(crate) fn found(&mut self, callable: Vec<Address>) {
+        self.found = callable;
+    }
+
     pub(crate) fn new(key: ServiceKey, sub: Subscription) -> Self {
         Self {
             key,
@@ -125,6 +148,7 @@ impl Watched {
             answered: None,
             heard_on: None,
             listed: BTreeSet::new(),
+            found: Vec::new(),
         }
     }
 
@@ -172,12 +196,13 @@ const LAG: Duration = Duration::from_secs(3);
 const READ_GUARD: Duration = Duration::from_secs(1);
 
 impl Client {
-    pub(crate) fn new(unit: SimClient, lag: Duration, now: Instant) -> Self {
+    pub(crate) fn new(unit: SimClient, lag: Duration, disk: Disk, now: Instant) -> Self {
         Self {
             unit,
             wires: BTreeMap::new(),
             subs: BTreeMap::new(),
-            disk: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            disk,
             publishes: BTreeMap::new(),
             confirmed: BTreeMap::new(),
             refused: false,
@@ -223,7 +248,10 @@ impl Client {
         self.one_transport_but_in_a_reset()?;
         for note in notes {
             match note {
-                Note::Listed { key, origin } => self.listed(came, key, *origin, now)?,
+                Note::Listed { key, origin, link } => {
+                    self.listed(came.by(*link), key, *origin, now)?;
+                }
+                Note::Restored { .. } => {}
                 Note::Done { ticket, result } => self.done(*ticket, result.is_ok(), now)?,
                 Note::Connected(_) => {
                     self.connected = true;
@@ -239,31 +267,42 @@ impl Client {
                     self.connected = false;
                     self.closed = true;
                 }
-                Note::Failed { retries, .. } => self.refused |= !retries,
+                Note::Failed { retries, .. } | Note::ServicesFailed { retries, .. } => {
+                    self.refused |= !retries;
+                }
             }
         }
         ensure(self.unit.subscribed() == self.subs.len(), || {
             format!("{} copies are open", self.unit.subscribed())
         })?;
         self.waits_are_bounded(now)?;
-        let listed: Vec<(ServiceKey, Origin)> = notes
-            .iter()
-            .filter_map(|note| match note {
-                Note::Listed { key, origin } => Some((key.clone(), *origin)),
-                _ => None,
-            })
-            .collect();
         for (service, watched) in &mut self.subs {
-            let origin = listed.iter().find(|(key, _)| *key == watched.key);
+            let listed: Vec<(Origin, Link)> = notes
+                .iter()
+                .filter_map(|note| match note {
+                    Note::Listed { key, origin, link } if *key == watched.key => {
+                        Some((*origin, *link))
+                    }
+                    _ => None,
+                })
+                .collect();
+            let restored =
+                |note| matches!(note, &Note::Restored { ref key } if *key == watched.key);
+            let came = match listed.first() {
+                Some((_, link)) => came.by(*link),
+                None if notes.iter().any(restored) => Came::File,
+                None => came,
+            };
             watched.check(
                 came,
-                origin.map(|(_, o)| *o),
+                &listed,
                 now,
                 || serving(*service),
                 |address| surely(*service, address),
             )?;
             let claims = matches!(watched.sub.status(), Status::Fresh | Status::Held { .. });
             let heard_on = watched.heard_on.map(|(link, _)| link);
+            self.disk.note(watched, now);
             ensure(
                 !claims || heard_on.is_some() && heard_on == self.current,
                 || {
@@ -315,7 +354,7 @@ impl Client {
         origin: Origin,
         now: Instant,
     ) -> Result<(), String> {
-        let (Came::Stream(link) | Came::Answer(link, _)) = came else {
+        let (Came::Stream(link) | Came::Answer(link, _) | Came::Late(link)) = came else {
             return Err(format!("a list of {key} came from nowhere"));
         };
         ensure(self.last_list.is_none_or(|last| last <= link), || {
@@ -389,15 +428,18 @@ impl Watched {
     fn check(
         &mut self,
         came: Came,
-        origin: Option<Origin>,
+        listed: &[(Origin, Link)],
         now: Instant,
         serving: impl Fn() -> BTreeSet<Address>,
         surely: impl Fn(&Address) -> bool,
     ) -> Result<(), String> {
+        let origin = listed.first().map(|(origin, _)| *origin);
         if origin.is_some() {
             self.heard = Some(now);
         }
-        if let (Came::Stream(link) | Came::Answer(link, _), Some(_)) = (came, origin)
+        self.nobody_in_the_file_is_evicted_by_a_first_list(listed)?;
+        if let (Came::Stream(link) | Came::Answer(link, _) | Came::Late(link), Some(_)) =
+            (came, origin)
             && self.heard_on.is_none_or(|(on, _)| on != link)
         {
             self.heard_on = Some((link, now));
@@ -493,6 +535,26 @@ impl Watched {
         }
         self.held = held;
         Ok(())
+    }
+
+    /// Whom the file has, and who is missing from the list that comes first, stays for a moment.
+    fn nobody_in_the_file_is_evicted_by_a_first_list(
+        &mut self,
+        listed: &[(Origin, Link)],
+    ) -> Result<(), String> {
+        // Of several that waited the last one counts, and who left between them has.
+        if self.heard_on.is_some() || listed.is_empty() {
+            return Ok(());
+        }
+        let found = std::mem::take(&mut self.found);
+        let next = self.sub.snapshot();
+        let gone = found.iter().find(|address| next.find(address).is_none());
+        ensure(listed.len() > 1 || gone.is_none(), || {
+            format!(
+                "{gone:?} is in the file, and evicted by the first list: {}",
+                self.tell()
+            )
+        })
     }
 
     /// Who was callable before this connection and is not listed on it yet stays for a moment.

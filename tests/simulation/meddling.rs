@@ -49,6 +49,8 @@ impl World {
             What::Protect => self.protect(),
             What::LeaveUnanswered => self.leave_unanswered()?,
             What::Persist => self.persist()?,
+            What::ChangeServices => self.change_services(),
+            What::ToggleList => self.toggle_list()?,
             What::MeddleTokens => {}
         }
         Ok(())
@@ -202,6 +204,11 @@ impl World {
             self.servers[n].machine.script(script);
             self.scripted(n, 5 * SEC);
         }
+        if self.calm_since.is_none() && self.rng.random_bool(0.5) {
+            // It knows some of its providers then.
+            let (client, after) = (self.some_client(), self.rng.random_range(500..5_000) * MS);
+            self.later(after, Event::Starts(client));
+        }
         for provider in 0..self.providers.len() {
             self.replicate_later(n, provider);
             if self.providers[provider].home == n {
@@ -228,7 +235,7 @@ impl World {
 
     pub(crate) fn script(&mut self) {
         let Some(n) = self.some_server() else { return };
-        const CALLS: [&str; 8] = [
+        const CALLS: [&str; 10] = [
             "ServerCheckRequest",
             "HealthCheckRequest",
             "SubscribeServiceRequest",
@@ -237,8 +244,15 @@ impl World {
             "PersistentInstanceRequest",
             "ServiceQueryRequest",
             "ConnectionSetupRequest",
+            "ServiceListRequest",
+            "NamingFuzzyWatchRequest",
         ];
-        const FRAMES: [&str; 2] = ["NotifySubscriberRequest", "SetupAckRequest"];
+        const FRAMES: [&str; 4] = [
+            "NotifySubscriberRequest",
+            "SetupAckRequest",
+            "NamingFuzzyWatchSyncRequest",
+            "NamingFuzzyWatchChangeNotifyRequest",
+        ];
         let times = self.rng.random_range(1..5);
         let script = if self.rng.random_bool(0.6) {
             let kind = *CALLS.choose(&mut self.rng).unwrap();

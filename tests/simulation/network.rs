@@ -7,7 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use tower_nacos::{
-    simulation::{Call, Link, Token},
+    model::ServiceKey,
+    simulation::{Call, Link, Token, Write},
     testing::{ConnId, StreamEnd},
 };
 
@@ -56,6 +57,17 @@ pub(crate) enum Event {
         link: Link,
         down: Down,
     },
+    /// The disk has read a file.
+    FileRead {
+        client: usize,
+        key: ServiceKey,
+        number: u64,
+    },
+    /// The disk comes to write a file.
+    FileWrite {
+        client: usize,
+        write: Write,
+    },
     ServerUp(usize),
     ClearScripts(usize),
     /// A provider that lost its server registers again.
@@ -68,6 +80,8 @@ pub(crate) enum Event {
     /// The servers give up the provider of a lost server.
     Forget(usize),
     Calmer(usize),
+    /// A client gives up every service and wants it again, as a process that starts.
+    Starts(usize),
     /// A provider that stopped starts again.
     Start(usize),
     /// A client's newest connection breaks.

@@ -46,10 +46,14 @@ pub(crate) enum What {
     /// A persistent instance comes or goes.
     Persist,
     MeddleTokens,
+    /// Services come and go.
+    ChangeServices,
+    /// A client gives up a list of services, or wants one.
+    ToggleList,
 }
 
 /// How often each happens, beside the others.
-const OFTEN: [(What, u32); 21] = [
+const OFTEN: [(What, u32); 23] = [
     (What::KillServer, 3),
     (What::LoseRack, 1),
     (What::Freeze, 1),
@@ -71,6 +75,8 @@ const OFTEN: [(What, u32); 21] = [
     (What::Protect, 1),
     (What::LeaveUnanswered, 2),
     (What::Persist, 1),
+    (What::ChangeServices, 4),
+    (What::ToggleList, 1),
 ];
 
 /// A life: its steps in order, and when the last fault ends.

@@ -25,7 +25,7 @@ impl World {
         }
     }
 
-    fn add_provider(&mut self, service: usize, instance: Instance, is_twin: bool) {
+    pub(crate) fn add_provider(&mut self, service: usize, instance: Instance, is_twin: bool) {
         let home = self.rng.random_range(0..self.servers.len());
         self.providers.push(Provider {
             service,
@@ -40,10 +40,12 @@ impl World {
     }
 
     pub(crate) fn change_provider(&mut self) {
-        if self.providers.is_empty() {
+        let own = self.providers.iter().filter(|p| p.service < SERVICES);
+        let own = own.count(); // they are the first
+        if own == 0 {
             return;
         }
-        let p = self.rng.random_range(0..self.providers.len());
+        let p = self.rng.random_range(0..own);
         let now = self.now;
         let home = &self.servers[self.providers[p].home];
         if home.frozen_until > now || self.providers[p].alive && !home.up {
@@ -191,6 +193,7 @@ impl World {
             None => {
                 server.lists.remove(&p);
                 server.listed_since.remove(&p);
+                server.emptied.insert(provider.service, self.now);
             }
         }
         self.disturbed = self.disturbed.max(self.now);

@@ -30,6 +30,8 @@ impl World {
         let denials = self.denials();
         self.run(calm + SEC * 200)?;
         self.all_is_well()?;
+        self.lists_are_well()?;
+        self.files_are_well()?;
         // Whatever tokens came to an end, new ones came before the next requests needed them.
         ensure(self.denials() == denials, || {
             "requests are denied in peace".to_owned()
@@ -188,6 +190,13 @@ impl World {
             })?;
             let left = client.unit.still_registered();
             ensure(left.is_empty(), || format!("client {n} left {left:?}"))?;
+        }
+        for client in &mut self.clients {
+            client.unit.close_all();
+            for listed in client.lists.values_mut() {
+                ensure(listed.read()?, || "a list has no end".to_owned())?;
+                ensure(!listed.is_fresh(), || "it claims to be fresh".to_owned())?;
+            }
         }
         for server in 0..self.servers.len() {
             let left = self.clients_of(server);

@@ -29,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) lists: BTreeMap<usize, Instance>,
     /// Since when it has listed each without a break.
     pub(crate) listed_since: BTreeMap<usize, Instant>,
+    /// When it last took somebody from each service, which it lists on for a minute.
+    pub(crate) emptied: BTreeMap<usize, Instant>,
     pub(crate) profile: Profile,
 }
 

@@ -14,12 +14,8 @@ use crate::{
 impl World {
     pub(crate) fn subscribe(&mut self, client: usize, service: usize) {
         let (now, key) = (self.now, self.keys[service].clone());
-        let c = &mut self.clients[client];
-        let sub = c.unit.subscribe(&key, now);
         // As a process that starts from its cache, perhaps long after the one before it.
-        if let Some((since, instances)) = c.disk.remove(&service) {
-            c.unit.restore(&key, instances, now - since, now);
-        }
+        let sub = self.clients[client].unit.subscribe(&key, now);
         let watched = Watched::new(key, sub);
         self.clients[client].subs.insert(service, watched);
     }
@@ -33,8 +29,7 @@ impl World {
         self.log(|| format!("client {client} toggles {key}, again: {again}"));
         let c = &mut self.clients[client];
         if let Some(watched) = c.subs.remove(&service) {
-            c.disk
-                .extend(watched.kept().map(|kept| (service, (now, kept))));
+            c.disk.note(&watched, now);
             self.clients[client].unit.unsubscribe(&key, now);
             self.after(client, Came::Other)?;
         }
@@ -42,6 +37,30 @@ impl World {
             self.subscribe(client, service);
         }
         self.after(client, Came::Other)
+    }
+
+    /// As a process that ends and the next one, which knows what is on disk.
+    pub(crate) fn starts(&mut self, client: usize) -> Checked {
+        if self.clients[client].closed || self.calm_since.is_some() {
+            return Ok(());
+        }
+        self.log(|| format!("client {client} starts"));
+        let now = self.now;
+        let services: Vec<usize> = self.clients[client].subs.keys().copied().collect();
+        for service in &services {
+            let c = &mut self.clients[client];
+            if let Some(watched) = c.subs.remove(service) {
+                c.disk.note(&watched, now);
+                c.unit.unsubscribe(&watched.key, now);
+            }
+            self.after(client, Came::Other)?;
+        }
+        for service in services {
+            self.subscribe(client, service);
+            self.after(client, Came::Other)?;
+        }
+        self.disturbed = self.disturbed.max(now);
+        Ok(())
     }
 
     pub(crate) fn toggle_publication(&mut self) -> Checked {

@@ -16,6 +16,8 @@ use tower_nacos::{
 
 use crate::{
     client::{Came, Client, FOUND, Watched, ensure},
+    disk::Disk,
+    lists::pool_name,
     network::{Down, Event, MS, SEC, Up, Wire},
     plan::Plan,
     tokens::Tokens,
@@ -60,8 +62,12 @@ pub(crate) struct World {
 pub(crate) const SERVICES: usize = 4;
 /// One more, of persistent instances, which nobody subscribes.
 pub(crate) const PERSISTENT: usize = SERVICES;
+/// And so many more, which come and go and which nobody subscribes: they are listed.
+pub(crate) const LISTED: usize = 14;
 /// How old what comes may be, slow networks and delayed pushes included.
 const STALE: Duration = Duration::from_secs(15);
+/// How old a list of services may be: two passes of pages, and what comes is not true any more.
+const LISTED_LATE: Duration = Duration::from_secs(40);
 /// How long it takes at most to be told of a provider when nothing is in the way: the push's delay,
 /// the scan for what is due, and the way there.
 const TOLD: Duration = Duration::from_millis(800);
@@ -97,11 +103,18 @@ impl World {
                     scripts_until: start,
                     lists: BTreeMap::new(),
                     listed_since: BTreeMap::new(),
+                    emptied: BTreeMap::new(),
                     profile,
                 }
             })
             .collect();
-        let key = |n| ServiceKey::new("public", format!("s{n}").parse().unwrap()).unwrap();
+        let key = |n| {
+            let name = match n {
+                ..=PERSISTENT => format!("s{n}"),
+                _ => pool_name(n),
+            };
+            ServiceKey::new("public", name.parse().unwrap()).unwrap()
+        };
         let mut world = Self {
             seed,
             start,
@@ -111,7 +124,7 @@ impl World {
             servers,
             clients: Vec::new(),
             providers: Vec::new(),
-            keys: (0..=PERSISTENT).map(key).collect(),
+            keys: (0..=PERSISTENT + LISTED).map(key).collect(),
             calls: BTreeMap::new(),
             last_call: 0,
             last_ticket: 0,
@@ -129,6 +142,7 @@ impl World {
             rng,
         };
         world.add_providers();
+        world.add_listed();
         for _ in 0..world.rng.random_range(1..=3) {
             world.add_client();
         }
@@ -157,10 +171,15 @@ impl World {
         };
         let unit = SimClient::new(servers, settings, self.rng.random(), self.now);
         let lag = self.rng.random_range(1..40) * MS;
-        self.clients.push(Client::new(unit, lag, self.now));
+        let disk = StdRng::seed_from_u64(self.seed ^ (self.clients.len() as u64) << 32);
+        let disk = Disk::new(disk, self.now);
+        self.clients.push(Client::new(unit, lag, disk, self.now));
         let client = self.clients.len() - 1;
         for service in 0..2 {
             self.subscribe(client, service);
+        }
+        for filter in 0..2 {
+            self.watch(client, filter);
         }
     }
 
@@ -280,6 +299,12 @@ impl World {
                     .handle_resolved(link, server, result, now);
                 self.after(client, Came::Other)?;
             }
+            Event::FileRead {
+                client,
+                key,
+                number,
+            } => self.file_read(client, &key, number)?,
+            Event::FileWrite { client, write } => self.file_written(client, &write)?,
             Event::ServerUp(server) => self.server_up(server),
             Event::ClearScripts(server) => {
                 self.disturbed = self.disturbed.max(now);
@@ -298,6 +323,7 @@ impl World {
                 self.clients[client].slow_until = now;
             }
             Event::Start(provider) => self.start(provider),
+            Event::Starts(client) => self.starts(client)?,
             Event::Break(client) => self.break_newest(client),
             Event::Step(step) => self.step(step)?,
             Event::EndOfFaults => self.end_of_faults(),
@@ -364,6 +390,8 @@ impl World {
                         },
                     );
                 }
+                Action::ReadFile { key, number } => self.reads_file(client, key, number)?,
+                Action::WriteFile(write) => self.writes_file(client, write),
                 Action::LogIn { link } => self.begins_login(client, link)?,
                 Action::Hangup { link } => {
                     if let Some(wire) = self.clients[client].wires.get_mut(&link) {
@@ -389,7 +417,9 @@ impl World {
                     self.disturbed = self.disturbed.max(now)
                 }
                 // What was denied is asked again after up to a minute.
-                Note::Failed { .. } => self.disturbed = now + 60 * SEC,
+                Note::Failed { .. } | Note::ServicesFailed { .. } => {
+                    self.disturbed = now + 60 * SEC
+                }
                 _ => {}
             }
             self.log(|| format!("client {client}: {came:?} {}", tell(note)));
@@ -424,6 +454,17 @@ impl World {
         self.clients[client]
             .check(came, &notes, now, elapsed, serving, surely)
             .map_err(|error| format!("client {client}: {error}"))?;
+        let connected = self.clients[client].connected;
+        let (providers, known) = (&self.providers, known.checked_sub(LISTED_LATE));
+        let known = known.unwrap_or(self.start);
+        let closed = self.clients[client].closed;
+        let lists = self.clients[client].lists.values_mut();
+        for listed in lists.filter(|_| !closed) {
+            let serves = |name: &_| Self::serves(providers, known, name);
+            listed
+                .check(connected, serves)
+                .map_err(|error| format!("client {client}: {error}"))?;
+        }
         for watched in self.clients[client].subs.values() {
             if let Some(trace) = &mut self.trace
                 && notes
@@ -446,8 +487,8 @@ impl World {
     fn listed_to(&self, client: usize, came: Came) -> (BTreeMap<usize, Instant>, Instant) {
         let c = &self.clients[client];
         let link = match came {
-            Came::Stream(link) | Came::Answer(link, _) => Some(link),
-            Came::Other => c.open_links().last().map(|(link, _)| *link),
+            Came::Stream(link) | Came::Answer(link, _) | Came::Late(link) => Some(link),
+            Came::Other | Came::File => c.open_links().last().map(|(link, _)| *link),
         };
         let wire = link.map(|link| &c.wires[&link]);
         let wire = wire.filter(|wire| !wire.cut); // nothing comes any more
@@ -643,7 +684,7 @@ pub(crate) fn contains(payload: &Bytes, text: &[u8]) -> bool {
 
 fn tell(note: &Note) -> String {
     match note {
-        Note::Listed { key, origin } => format!("{origin:?} {}", key.name()),
+        Note::Listed { key, origin, .. } => format!("{origin:?} {}", key.name()),
         Note::Failed { key, what, retries } => format!("{} {what}, retries: {retries}", key.name()),
         other => format!("{other:?}"),
     }

@@ -5,11 +5,15 @@ use std::time::Instant;
 
 use tokio::time::timeout_at;
 
-use super::{Cause, Driver, now};
+use super::{Cause, Driver, Service, now};
 use crate::{
     cache::{Event, Found, Keeper, Problem, Seen},
-    client::{RequestError, cached::Cached, start_from::OFFLINE},
-    directory::{Entry, Status, Subscription},
+    client::{
+        RequestError,
+        cached::{Cached, Look, look},
+        start_from::OFFLINE,
+    },
+    directory::Subscription,
     logs,
     model::ServiceKey,
 };
@@ -20,35 +24,25 @@ impl Driver {
         self.cached.as_ref().is_some_and(|c| !c.start_from.asks())
     }
 
-    /// A service is subscribed for the first time. A registry that is there knows better than a file,
-    /// and nearly as soon.
-    pub(super) fn look_up(&self, key: &ServiceKey) {
-        if !self.state.borrow().is_connected() {
-            self.load(key);
+    /// A service is subscribed for the first time: what its file has is read, also while there is a
+    /// connection. A registry that has just come back lists some, and is judged by who was there.
+    pub(super) fn look_up(&mut self, key: &ServiceKey, now: Instant) {
+        if self.load(key) {
+            self.core.await_file(key.clone(), now);
         }
     }
 
-    /// A registry that is there does not say what it knows of a service.
-    pub(super) fn look_up_failed(&self, key: &ServiceKey) {
-        if self.services.get(key).is_some_and(|s| !s.answered) {
-            self.load(key);
-        }
-    }
-
-    fn load(&self, key: &ServiceKey) {
-        let reads = |cached: &&Cached| cached.start_from.reads();
-        if let Some(cached) = self.cached.as_ref().filter(reads) {
-            cached.cache.load(key.clone());
-        }
-    }
-
-    /// The connection is lost: who waited for its answer need not wait for the next.
-    pub(super) fn look_up_unanswered(&self) {
-        for (key, service) in &self.services {
-            if !service.answered {
-                self.look_up(key);
-            }
-        }
+    /// Reads the file of a service, if files are read at all.
+    pub(super) fn load(&mut self, key: &ServiceKey) -> bool {
+        let reads = |cached: &&mut Cached| cached.start_from.reads();
+        let cached = self.cached.as_mut().filter(reads);
+        let (Some(cached), Some(service)) = (cached, self.services.get_mut(key)) else {
+            return false;
+        };
+        cached.reads += 1;
+        service.read = cached.reads;
+        cached.cache.load(key.clone(), cached.reads);
+        true
     }
 
     /// The set of a service may be another.
@@ -105,31 +99,29 @@ impl Driver {
         let Some(cached) = &mut self.cached else {
             return;
         };
-        let set = subscription.snapshot();
-        let seen = Seen {
-            revision: set.revision(),
-            known: set.is_known(),
-            fresh: subscription.status() == Status::Fresh,
-            holds: set.entries().iter().any(Entry::is_held),
-        };
+        let Look { seen, set, age } = look(subscription, now);
         if see(&mut cached.keeper, key, seen, now) {
-            // While the connection stands, what came last is what the registry says.
-            let age = subscription.age(now).filter(|_| !seen.fresh);
-            cached.cache.save(key.clone(), set, age.unwrap_or_default());
+            cached.cache.save(key.clone(), set, age);
         }
     }
 
     pub(super) fn cache_event(&mut self, event: Event) {
         let now = now();
         match event {
-            Event::Loaded { key, found } => match found {
-                Ok(Some(found)) => self.found(&key, found, now),
-                Ok(None) => self.not_found(&key, "the cache has no instances of it"),
-                Err(problem) => {
-                    self.warn_of_file(Cause::CacheRead, &key, &problem, now);
-                    self.not_found(&key, &format!("the cache cannot be used: {problem}"));
+            Event::Loaded { key, number, found } => {
+                if self.services.get(&key).is_none_or(|s| s.read != number) {
+                    return; // it was given up since, and perhaps written and asked for again
                 }
-            },
+                match found {
+                    Ok(Some(found)) => self.found(&key, found, now),
+                    Ok(None) => self.not_found(&key, "the cache has no instances of it", now),
+                    Err(problem) => {
+                        self.warn_of_file(Cause::CacheRead, &key, &problem, now);
+                        let why = format!("the cache cannot be used: {problem}");
+                        self.not_found(&key, &why, now);
+                    }
+                }
+            }
             Event::Saved { key, result } => {
                 if let Some(cached) = &mut self.cached {
                     cached.keeper.done(&key, result.is_ok(), now);
@@ -146,17 +138,26 @@ impl Driver {
             let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
             tracing::warn!(target: logs::REGISTRY, client = self.owner.name(), namespace, group, service, "the set on disk is dated in the time to come; a clock jumped? It is used all the same");
         }
-        self.core.restore(key, found.listing, found.age, now);
-        if let Some(cached) = &mut self.cached {
-            cached.serves = true;
-        }
-        if let Some(service) = self.services.get_mut(key) {
-            service.waiting.clear(); // whoever waits sees it in the subscription
-        }
+        let set = (found.listing, found.age);
+        self.core.file_read(key, Some(set), now);
+    }
+
+    /// What a file had was passed to the copy, which takes it if the registry has not answered.
+    pub(super) fn restored(&mut self, key: &ServiceKey) {
+        let waits = |service: &&mut Service| !service.answered;
+        let (Some(service), Some(cached)) = (
+            self.services.get_mut(key).filter(waits),
+            self.cached.as_mut(),
+        ) else {
+            return;
+        };
+        cached.serves = true;
+        service.waiting.clear(); // whoever waits sees it in the subscription
     }
 
     /// Nothing will ever come of a service, if the registry is not asked.
-    fn not_found(&mut self, key: &ServiceKey, why: &str) {
+    fn not_found(&mut self, key: &ServiceKey, why: &str, now: Instant) {
+        self.core.file_read(key, None, now);
         if !self.is_offline() {
             return;
         }

@@ -124,6 +124,8 @@ struct Service {
     trouble: Option<String>,
     /// Whether a list has come.
     answered: bool,
+    /// Which reading of its file counts.
+    read: u64,
     /// When an explanation last had the details of it asked for.
     details_asked: Option<Instant>,
 }
@@ -341,8 +343,8 @@ impl Driver {
         let command = match operation {
             Operation::Subscribe { key, writer } => {
                 self.services.insert(key.clone(), Service::default());
-                self.look_up(&key);
-                return self.core.subscribe(key, writer, now);
+                self.core.subscribe(key.clone(), writer, now);
+                return self.look_up(&key, now);
             }
             Operation::Release(key, slot) => {
                 let last = self.subscriptions.peek(&key);
@@ -356,7 +358,7 @@ impl Driver {
                 return self.core.unsubscribe(key, now);
             }
             Operation::Details { key, asker } => return self.ask_for_details(key, asker, now),
-            Operation::Watch { filter, writer } => return self.watch(filter, writer, now),
+            Operation::Watch { filter, writer } => return self.watch(filter, *writer, now),
             Operation::Unwatch(filter, slot) => {
                 if !self.lists.release(&filter, slot) {
                     return; // somebody holds it again
@@ -386,7 +388,8 @@ impl Driver {
                     return;
                 }
                 if self.is_offline() {
-                    return self.look_up(&key);
+                    self.load(&key);
+                    return;
                 }
                 Command::Refresh(key) // somebody asks again: so do we
             }
@@ -524,8 +527,13 @@ impl Driver {
                     origin,
                     nothing,
                     unusable,
+                    ..
                 } => {
                     self.listed(&key, origin, nothing, unusable);
+                    continue;
+                }
+                News::Restored { key } => {
+                    self.restored(&key);
                     continue;
                 }
                 News::Services { filter, all } => {

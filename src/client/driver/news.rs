@@ -47,9 +47,6 @@ impl Driver {
         let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
         tracing::debug!(target: logs::REGISTRY, client = self.owner.name(), namespace, group, service, ?operation, cause = %error, retries, "request failed");
         self.hint_failure(key, operation, &error);
-        if operation == session::Operation::Subscribe {
-            self.look_up_failed(key);
-        }
         if error.is_denied() {
             return self.denied(key, operation, error);
         }
@@ -128,11 +125,7 @@ impl Driver {
             }
             ConnectionState::Closed => None,
         };
-        let lost = was_connected && matches!(state, ConnectionState::Connecting { .. });
         self.state.send_replace(state);
-        if lost {
-            self.look_up_unanswered();
-        }
         if let Some(line) = line {
             self.tell(&line);
         }

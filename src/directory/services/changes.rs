@@ -102,7 +102,7 @@ impl ServiceChanges {
         let closed = shared.is_closed();
         let names = shared.names();
         if names.revision != self.seen.revision {
-            between(&self.seen.names, &names.names, &mut self.pending);
+            self.pending.extend(between(&self.seen.names, &names.names));
             self.seen = names;
         }
         match self.pending.pop_front() {
@@ -114,8 +114,8 @@ impl ServiceChanges {
 }
 
 /// What became of `before`, both sorted: what went, then what came.
-fn between(before: &[ServiceName], after: &[ServiceName], changes: &mut VecDeque<ServiceChange>) {
-    let mut added = Vec::new();
+pub(super) fn between(before: &[ServiceName], after: &[ServiceName]) -> Vec<ServiceChange> {
+    let (mut changes, mut added) = (Vec::new(), Vec::new());
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
     loop {
         let order = match (before.peek(), after.peek()) {
@@ -127,12 +127,13 @@ fn between(before: &[ServiceName], after: &[ServiceName], changes: &mut VecDeque
         let old = before.next_if(|_| order.is_le());
         let new = after.next_if(|_| order.is_ge());
         match (old, new) {
-            (Some(old), None) => changes.push_back(ServiceChange::Removed(old.clone())),
+            (Some(old), None) => changes.push(ServiceChange::Removed(old.clone())),
             (None, Some(new)) => added.push(ServiceChange::Added(new.clone())),
             _ => {} // it stayed
         }
     }
-    changes.extend(added);
+    changes.append(&mut added);
+    changes
 }
 
 impl Stream for ServiceChanges {

@@ -5,14 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{directory::Options, model::ServiceName};
+use crate::{
+    directory::Options,
+    model::{MOST_SERVICES, ServiceName},
+};
 
 /// A list read in pages may miss a service that moved to a page that was read already: it is gone
 /// when two complete ones in a row miss it.
 const MISSES: u8 = 2;
 
 /// What is there, and what is held although the registry does not list it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Presence {
     names: BTreeMap<ServiceName, Seen>,
     /// The number of the connection, if there is one.
@@ -22,6 +25,10 @@ pub(super) struct Presence {
     /// Whether everything was told, ever.
     known: bool,
     holding: usize,
+    /// No hold began before this.
+    held_since: Option<Instant>,
+    /// Names beyond so many are left out.
+    most: usize,
     /// When the list last grew, or the connection first told everything.
     grown_at: Option<Instant>,
     /// How long after that the holds end.
@@ -32,7 +39,7 @@ pub(super) struct Presence {
 struct Seen {
     /// The connection that it was told on last.
     on: u64,
-    /// Complete lists in a row that missed it.
+    /// Complete lists of this connection in a row that missed it.
     missed: u8,
     /// Since when it is held, if it is.
     held: Option<Instant>,
@@ -47,11 +54,41 @@ pub(super) struct Difference {
     pub(super) hold: Option<(usize, Duration)>,
     /// Whether what was removed had been held until now.
     pub(super) hold_ended: bool,
+    /// Whether who is held are others.
+    pub(super) held_changed: bool,
+    /// So many were left out, since there are too many.
+    pub(super) left_out: usize,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self {
+            names: BTreeMap::new(),
+            connection: None,
+            listed: false,
+            known: false,
+            holding: 0,
+            held_since: None,
+            most: MOST_SERVICES,
+            grown_at: None,
+            idle: Duration::ZERO,
+        }
+    }
 }
 
 impl Presence {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &ServiceName> {
         self.names.keys()
+    }
+
+    #[cfg(test)]
+    pub(super) const fn limit(&mut self, most: usize) {
+        self.most = most;
     }
 
     /// Those that are held.
@@ -119,6 +156,9 @@ impl Presence {
             if names.contains(name) {
                 continue;
             }
+            if first {
+                seen.missed = 0; // what a connection before missed may be what a restart forgot
+            }
             seen.missed = seen.missed.saturating_add(misses);
             // What was told on this connection, and then is missing, has really gone.
             if first && seen.on != connection {
@@ -126,6 +166,8 @@ impl Presence {
                 if seen.held.is_none() {
                     seen.held = Some(now);
                     self.holding += 1;
+                    self.held_since = self.held_since.or(Some(now));
+                    difference.held_changed = true;
                 }
             }
         }
@@ -169,7 +211,7 @@ impl Presence {
             return None; // while nobody tells, nothing ends
         }
         let idle = self.grown_at.and_then(|at| at.checked_add(self.idle));
-        let began = self.names.values().filter_map(|seen| seen.held).min();
+        let began = self.held_since;
         let limit = began.and_then(|began| began.checked_add(options.hold_limit));
         idle.into_iter().chain(limit).min()
     }
@@ -195,13 +237,24 @@ impl Presence {
         if let Some(known) = self.names.get_mut(&name) {
             let former = std::mem::replace(known, seen);
             if former.held.is_some() {
-                self.holding -= 1;
+                self.let_go(difference);
                 self.grown_at = Some(now);
             }
+        } else if self.names.len() >= self.most {
+            difference.left_out += 1;
         } else {
             difference.added.push(name.clone());
             self.names.insert(name, seen);
             self.grown_at = Some(now);
+        }
+    }
+
+    /// One less is held.
+    fn let_go(&mut self, difference: &mut Difference) {
+        self.holding -= 1;
+        difference.held_changed = true;
+        if self.holding == 0 {
+            self.held_since = None;
         }
     }
 
@@ -222,13 +275,20 @@ impl Presence {
         }
         let lasted = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
         let idle = self.grown_at.is_some_and(|at| lasted(at, self.idle));
+        let mut ended = 0;
+        self.held_since = None;
         for seen in self.names.values_mut() {
-            if let Some(began) = seen.held
-                && (idle || lasted(began, options.hold_limit))
-            {
+            let Some(began) = seen.held else { continue };
+            if idle || lasted(began, options.hold_limit) {
                 seen.held = None;
-                self.holding -= 1;
+                ended += 1;
+            } else {
+                let since = self.held_since.map_or(began, |since| since.min(began));
+                self.held_since = Some(since);
             }
+        }
+        for _ in 0..ended {
+            self.let_go(difference);
         }
         let before = difference.removed.len();
         self.drop_missed(difference);

@@ -34,8 +34,8 @@ impl Shared {
         self.names.load_full().unwrap_or_default()
     }
 
-    pub(super) fn publish(&self, names: ServiceNames) {
-        self.names.store(Arc::new(names));
+    pub(super) fn publish(&self, names: Arc<ServiceNames>) {
+        self.names.store(names);
         self.waiting.wake_all();
     }
 

@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::support::{Script, a, all};
 use crate::{
-    directory::Origin,
+    directory::{Origin, Subscription},
     model::{Listing, Rejected},
 };
 
@@ -51,6 +51,28 @@ fn lines(run: impl FnOnce()) -> Vec<String> {
     let bytes = lines.0.lock().unwrap().clone();
     let text = String::from_utf8(bytes).unwrap();
     text.lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn a_merged_set_says_nothing_that_its_sources_have_said() {
+    let mut near = Script::listing(all([1, 2]));
+    let mut far = Script::listing(all([2]));
+    let both = Subscription::merge([(&near.sub, 0), (&far.sub, 1)]);
+    let lines = lines(|| {
+        near.push(all([2, 3]));
+        far.push(all([]));
+        near.push(all([]));
+        drop(near);
+        drop(far);
+    });
+    assert_eq!(both.snapshot().entries().len(), 0);
+    let of = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(
+        [of("instance added"), of("instance removed")],
+        [1, 4],
+        "{lines:#?}"
+    );
+    assert_eq!(of("subscription closed"), 2, "{lines:#?}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod identity;
 mod ladder;
 mod logs;
 mod marks;
+mod merge;
+mod merge_random;
 mod ordering;
 mod random;
 mod restore;

@@ -10,14 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
-
 use crate::{
     directory::{
         Cause, Change, ChangeKind, Changes, Consumer, Generation, Options, Origin, Revision,
         Snapshot, Subscription, Transition, TransitionKind, Writer, channel,
     },
     model::{Address, Instance, Listing, Metadata, ServiceKey},
+    sync::Bell,
 };
 
 pub(super) fn key() -> ServiceKey {
@@ -201,7 +200,7 @@ pub(super) fn fold(set: &mut BTreeMap<Address, (Generation, Arc<Instance>)>, cha
 /// A consumer that keeps gates as transitions say and notes what it was called with.
 pub(super) struct Recorder {
     pub(super) state: Mutex<Recorded>,
-    pub(super) notify: Arc<Notify>,
+    pub(super) notify: Arc<Bell>,
     pub(super) subscription: Mutex<Option<Subscription>>,
 }
 
@@ -216,7 +215,7 @@ pub(super) struct Recorded {
 }
 
 impl Recorder {
-    pub(super) fn new(snapshot: Arc<Snapshot>, notify: Arc<Notify>) -> Arc<Self> {
+    pub(super) fn new(snapshot: Arc<Snapshot>, notify: Arc<Bell>) -> Arc<Self> {
         let gates = snapshot
             .entries()
             .iter()
@@ -244,7 +243,7 @@ impl Recorder {
 
     pub(super) fn become_quiet(&self, revision: Revision) {
         self.state.lock().unwrap().quiet = revision;
-        self.notify.notify_waiters();
+        self.notify.ring();
     }
 
     pub(super) fn take_calls(&self) -> Vec<String> {

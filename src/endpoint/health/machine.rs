@@ -441,12 +441,12 @@ impl Health {
         }
     }
 
-    /// The rest is longer each time. For each `longest` that it was back since, one time is
-    /// forgotten.
+    /// The rest is longer each time. For each interval that it was back since, one time is forgotten,
+    /// as in gRPC's A50 (step 5 of its timer), which follows Envoy.
     fn condemn(&mut self, now: Instant, outliers: &Outliers) {
         if let Some(back) = self.back.take() {
             let well = now.saturating_duration_since(back).as_secs_f64();
-            let forgotten = well / outliers.longest.as_secs_f64().max(f64::MIN_POSITIVE);
+            let forgotten = well / outliers.interval.as_secs_f64().max(f64::MIN_POSITIVE);
             self.times = self.times.saturating_sub(forgotten as u32);
         }
         self.times = self.times.saturating_add(1);

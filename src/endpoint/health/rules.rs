@@ -24,6 +24,36 @@ pub(crate) struct Outliers {
     pub(crate) most: f64,
     /// When a larger part is out for any reason, outliers are let back in.
     pub(crate) panic: f64,
+    /// How often rates are looked at, and how long an instance has to be in for one ejection of its to
+    /// be forgotten.
+    pub(crate) interval: Duration,
+    pub(crate) success_rate: Option<SuccessRate>,
+    pub(crate) failure_percentage: Option<FailurePercentage>,
+}
+
+/// Who succeeds less often than the others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct SuccessRate {
+    /// How many standard deviations below the mean.
+    pub(crate) deviations: f64,
+    /// And by how much at least, of 1.
+    pub(crate) margin: f64,
+    /// With so many instances that had enough calls.
+    pub(crate) instances: usize,
+    /// So many are enough.
+    pub(crate) calls: u32,
+    /// What part of those found so is ejected.
+    pub(crate) enforced: f64,
+}
+
+/// Who fails too often, whatever the others do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct FailurePercentage {
+    /// What part of its calls, of 1.
+    pub(crate) threshold: f64,
+    pub(crate) instances: usize,
+    pub(crate) calls: u32,
+    pub(crate) enforced: f64,
 }
 
 impl HealthRules {
@@ -46,6 +76,15 @@ impl Outliers {
             longest: Duration::from_secs(300),
             most: 0.5,
             panic: 0.5,
+            interval: Duration::from_secs(10),
+            success_rate: None,
+            failure_percentage: None,
         }
+    }
+
+    /// Whether calls have to be counted.
+    #[inline]
+    pub(crate) const fn looks_at_rates(&self) -> bool {
+        self.success_rate.is_some() || self.failure_percentage.is_some()
     }
 }

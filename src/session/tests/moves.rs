@@ -58,6 +58,50 @@ fn a_connection_whose_server_is_no_longer_listed_is_left_without_a_gap() {
     assert_eq!(world.open_links(), 1);
 }
 
+/// An address server that leaves a server out once costs nobody a connection, however far the move got.
+#[test]
+fn a_server_that_is_listed_again_before_the_move_is_over_is_not_left() {
+    for wait in [0, 1, 40, 400] {
+        let mut world = World::connected();
+        world.subscribe("orders");
+        world.run(SEC);
+        let link = world.link();
+        world.script.black_holes.insert(address(2)); // the attempt takes a while
+        told(&mut world, servers([2]));
+        world.run(wait * MS);
+        told(&mut world, servers([2, 1]));
+        world.script.black_holes.clear();
+        world.run(10 * SEC);
+        assert_eq!(world.link(), link, "after {wait} ms");
+        assert_eq!((world.open_links(), world.is_connected()), (1, true));
+        // Whoever is left out for good is left.
+        told(&mut world, servers([2]));
+        told(&mut world, servers([2, 3]));
+        world.run(SEC);
+        assert_ne!(world.link(), link);
+    }
+}
+
+/// Who was asked to move moves, whatever is listed meanwhile.
+#[test]
+fn a_server_that_asked_us_to_move_is_left_though_it_is_listed_again() {
+    for first in [true, false] {
+        let mut world = World::connected();
+        let link = world.link();
+        let reset = |world: &mut World| world.stream(link, "ConnectResetRequest", "{}");
+        if first {
+            reset(&mut world);
+        }
+        told(&mut world, servers([2]));
+        if !first {
+            reset(&mut world);
+        }
+        told(&mut world, servers([2, 1]));
+        world.run(SEC);
+        assert_ne!(world.link(), link, "asked first: {first}");
+    }
+}
+
 #[test]
 fn an_attempt_goes_on_with_the_servers_that_there_are() {
     let mut world = World::with(config(1), 1);

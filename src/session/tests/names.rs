@@ -248,6 +248,32 @@ fn a_sync_that_comes_twice_says_nothing_new() {
     assert_eq!(world.said(), ["+order-a", "=order-a", "=order-a"]);
 }
 
+/// A batch does not say what it answers: of one that was asked for before the last ask, what has gone
+/// since is not there again.
+#[test]
+fn a_batch_that_was_asked_for_before_the_last_ask_brings_nothing_back() {
+    let mut world = watching(true);
+    world.batch(&["order-a"]);
+    world.change("order-b", "ADD_SERVICE");
+    world.change("order-b", "DELETE_SERVICE");
+    world.run_until("it is asked again", |world| world.sent_of(WATCH).len() == 2);
+    world.change("order-c", "ADD_SERVICE");
+    world.change("order-c", "DELETE_SERVICE");
+    world.batch(&["order-b", "order-a"]); // of the first ask
+    world.finish();
+    assert_eq!(world.said().last().unwrap(), "=order-a");
+    world.change("order-a", "DELETE_SERVICE");
+    world.batch(&["order-a", "order-c"]); // of the second
+    world.finish();
+    assert_eq!(world.said().last().unwrap(), "=");
+    // What is asked for later says more.
+    world.run(140 * SEC);
+    world.run_until("it is asked anew", |world| world.sent_of(WATCH).len() == 3);
+    world.batch(&["order-a"]);
+    world.finish();
+    assert_eq!(world.said().last().unwrap(), "=order-a");
+}
+
 #[test]
 fn what_is_about_something_else_is_passed_over() {
     let mut world = watching(true);

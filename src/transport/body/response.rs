@@ -39,7 +39,23 @@ struct With {
 enum Kind {
     Http1(Incoming, Lease),
     Http2(RecvStream, Held),
+    /// No instance's.
+    Own(Bytes),
     Ended,
+}
+
+/// The body of a response that no instance gave: what is answered from a cache, say, while there is none
+/// ([`Balance::on_no_instance`](crate::Balance::on_no_instance)).
+impl From<Bytes> for ResponseBody {
+    fn from(bytes: Bytes) -> Self {
+        Self {
+            kind: match bytes.is_empty() {
+                true => Kind::Ended,
+                false => Kind::Own(bytes),
+            },
+            with: With::default(),
+        }
+    }
 }
 
 impl ResponseBody {
@@ -86,7 +102,7 @@ impl ResponseBody {
         match std::mem::replace(&mut self.kind, Kind::Ended) {
             Kind::Http1(_, lease) => lease.give_back(),
             Kind::Http2(_, held) => held.end(),
-            Kind::Ended => {}
+            Kind::Own(_) | Kind::Ended => {}
         }
         self.with = With::default();
     }
@@ -108,6 +124,7 @@ impl Kind {
         match self {
             Self::Http1(incoming, _) => incoming.is_end_stream(),
             Self::Http2(stream, _) => stream.is_end_stream(),
+            Self::Own(bytes) => bytes.is_empty(),
             Self::Ended => true,
         }
     }
@@ -116,7 +133,7 @@ impl Kind {
         match self {
             Self::Http1(_, lease) => Some(&lease.pool.peer),
             Self::Http2(_, held) => Some(&held.place().pool().peer),
-            Self::Ended => None,
+            Self::Own(_) | Self::Ended => None,
         }
     }
 
@@ -164,6 +181,7 @@ impl Kind {
                 let broken = broken(&place.pool().peer, silent, error);
                 Poll::Ready(Some(Err(if lost { broken.losing() } else { broken })))
             }
+            Self::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Ended => Poll::Ready(None),
         }
     }
@@ -220,6 +238,7 @@ impl HttpBody for ResponseBody {
         match &self.kind {
             Kind::Http1(incoming, _) => incoming.size_hint(),
             Kind::Http2(..) => SizeHint::default(),
+            Kind::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Ended => SizeHint::with_exact(0),
         }
     }

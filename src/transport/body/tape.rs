@@ -69,6 +69,15 @@ impl Tape {
         Arc::new(Self { state, size })
     }
 
+    /// Whether there is one to play from its beginning.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be repeated.
+    pub(in crate::transport) fn can_play(&self) -> Result<(), &'static str> {
+        self.lock().can_play()
+    }
+
     /// The body from its beginning. Whoever sent it before cannot go on.
     ///
     /// # Errors
@@ -76,16 +85,7 @@ impl Tape {
     /// Why it cannot be repeated.
     pub(in crate::transport) fn play(self: &Arc<Self>) -> Result<Body, &'static str> {
         let mut state = self.lock();
-        if state.rest.is_none() {
-            return Err("its body panicked");
-        }
-        match state.keeping {
-            Keeping::Yes => {}
-            Keeping::TooMuch => {
-                return Err("more of its body was sent than the 64 KiB that are kept");
-            }
-            Keeping::No => return Err("its response had begun"),
-        }
+        state.can_play()?;
         state.turn = state.turn.wrapping_add(1);
         let playback = Playback {
             tape: Arc::clone(self),
@@ -94,6 +94,20 @@ impl Tape {
             trailed: false,
         };
         Ok(Body(Kind::Stream(Box::pin(playback))))
+    }
+
+    /// All of it in one piece, if all of it was yielded and is kept, and there are no trailers.
+    pub(in crate::transport) fn whole(&self) -> Option<Bytes> {
+        let state = self.lock();
+        let rest = state.rest.as_ref();
+        let ended = state.ended || rest.is_some_and(|rest| rest.is_end_stream());
+        if !ended || state.keeping != Keeping::Yes || state.trailers.is_some() {
+            return None;
+        }
+        Some(match &state.frames[..] {
+            [one] => one.clone(),
+            several => several.concat().into(),
+        })
     }
 
     /// Response headers came: it will not be sent again.
@@ -110,6 +124,17 @@ impl Tape {
 }
 
 impl State {
+    const fn can_play(&self) -> Result<(), &'static str> {
+        if self.rest.is_none() {
+            return Err("its body panicked");
+        }
+        match self.keeping {
+            Keeping::Yes => Ok(()),
+            Keeping::TooMuch => Err("more of its body was sent than the 64 KiB that are kept"),
+            Keeping::No => Err("its response had begun"),
+        }
+    }
+
     fn keep(&mut self, frame: &Frame<Bytes>) {
         if self.keeping != Keeping::Yes {
             return;

@@ -1,11 +1,8 @@
-//! One client without sockets, tasks and clock: for `tests/simulation.rs` only.
-//!
-//! The session's machine and the local copies, wired as the driver wires them.
+//! The client that the simulation drives.
 
 use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,145 +10,19 @@ use bytes::Bytes;
 use prost::Message;
 use rand::{SeedableRng, rngs::StdRng};
 
+use super::{Action, Call, Failure, Link, Note, Settings, Token, files::Filing};
 use crate::{
     client::{
         auth::{self, Auth, Denied, Failed, Subject},
         core::{Core, News},
     },
-    directory::{self, Options, Subscription},
-    model::{Host, Instance, Listing, Origin, ServiceKey},
+    directory::{self, Options, ServiceList, Subscription, service_list},
+    model::{Host, Instance, Listing, ServiceFilter, ServiceKey},
     session::{
-        self, CallFailure, Command, Config, DialError, Operation, Output, Server, State, Ticket,
+        CallFailure, Command, Config, DialError, Operation, Output, Server, State, Ticket, Trouble,
     },
     wire::Payload,
 };
-
-/// A connection, from the look for addresses on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Link(session::LinkId);
-
-/// A unary call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Call(session::CallId);
-
-/// What the network is to do, in this order.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_enums, reason = "not for users")]
-pub enum Action {
-    /// Resolve a name.
-    Resolve {
-        /// For this attempt.
-        link: Link,
-        /// Which of the configured servers.
-        server: usize,
-        /// Its name.
-        name: Arc<str>,
-        /// The port of all its addresses.
-        port: u16,
-    },
-    /// Dial.
-    Dial {
-        /// What the connection will be called.
-        link: Link,
-        /// Whom.
-        addr: SocketAddr,
-    },
-    /// Open the stream, with this first message.
-    OpenStream {
-        /// On which connection.
-        link: Link,
-        /// The message.
-        payload: Bytes,
-    },
-    /// Send on the stream.
-    Send {
-        /// On which connection.
-        link: Link,
-        /// The message.
-        payload: Bytes,
-    },
-    /// Make a unary call.
-    Call {
-        /// On which connection.
-        link: Link,
-        /// What its answer is to be called.
-        call: Call,
-        /// The request.
-        payload: Bytes,
-        /// The driver's own limit, after which it reports a timeout.
-        timeout: Duration,
-    },
-    /// Log in once more at the server of this connection.
-    LogIn {
-        /// Which.
-        link: Link,
-    },
-    /// Close the connection or stop dialling.
-    Hangup {
-        /// Which.
-        link: Link,
-    },
-}
-
-/// What the client did with what came.
-#[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::exhaustive_enums, reason = "not for users")]
-pub enum Note {
-    /// A list went to a service's copy.
-    Listed {
-        /// Of which service.
-        key: ServiceKey,
-        /// How the session said that it came.
-        origin: Origin,
-    },
-    /// An operation ended.
-    Done {
-        /// Which.
-        ticket: u64,
-        /// Or why not.
-        result: Result<(), String>,
-    },
-    /// A request for a service was refused or failed.
-    Failed {
-        /// Of which service.
-        key: ServiceKey,
-        /// What for, and why.
-        what: String,
-        /// Whether it will be sent again on this connection.
-        retries: bool,
-    },
-    /// Connected to this server.
-    Connected(SocketAddr),
-    /// Not connected, and why.
-    Connecting(String),
-    /// Closed for good.
-    Closed,
-}
-
-/// How a call failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "not for users")]
-pub enum Failure {
-    /// Nothing came in time.
-    Timeout,
-    /// The connection broke.
-    Lost,
-    /// A gRPC status came.
-    Status(i32),
-}
-
-/// How a client differs from the default.
-#[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "not for users")]
-pub struct Settings {
-    /// How often a service is read when no push comes.
-    pub safety_read: Option<Duration>,
-    /// Whether there is a user to log in as.
-    pub login: bool,
-}
-
-/// What a login brings: the token, and how long it lives.
-pub type Token = (String, Duration);
 
 /// One client: call the `handle_` methods with what happens, then
 /// [`poll_action`](Self::poll_action) and [`poll_note`](Self::poll_note) until they are empty.
@@ -162,6 +33,7 @@ pub struct SimClient {
     actions: VecDeque<Action>,
     notes: VecDeque<Note>,
     connected: bool,
+    files: Option<Filing>,
 }
 
 impl SimClient {
@@ -181,6 +53,7 @@ impl SimClient {
             actions: VecDeque::new(),
             notes: VecDeque::new(),
             connected: false,
+            files: Some(Filing::new(now)),
         };
         client.pump(now);
         client
@@ -190,26 +63,65 @@ impl SimClient {
     pub fn subscribe(&mut self, key: &ServiceKey, now: Instant) -> Subscription {
         let (writer, subscription) = directory::channel(key.clone(), Options::default());
         self.core.subscribe(key.clone(), writer, now);
+        if let Some(files) = &mut self.files {
+            let number = files.subscribed(key, subscription.clone());
+            self.core.await_file(key.clone(), now);
+            let key = key.clone();
+            self.actions.push_back(Action::ReadFile { key, number });
+        }
         self.pump(now);
         subscription
     }
 
-    /// What a process before this one kept of a service, `age` old, was found on disk.
-    pub fn restore(
+    /// The file of a service was read: there is this, so old, or nothing.
+    pub fn handle_file_read(
         &mut self,
         key: &ServiceKey,
-        instances: Vec<Instance>,
-        age: Duration,
+        number: u64,
+        found: Option<(Vec<Instance>, Duration)>,
         now: Instant,
     ) {
-        self.core.restore(key, Listing::new(instances), age, now);
+        if self.files.as_ref().is_some_and(|f| f.counts(key, number)) {
+            let found = found.map(|(instances, age)| (Listing::new(instances), age));
+            self.core.file_read(key, found, now);
+        }
+        self.pump(now);
+    }
+
+    /// A file was written, or not.
+    pub fn handle_file_written(&mut self, key: &ServiceKey, well: bool, now: Instant) {
+        if let Some(files) = &mut self.files {
+            files.written(key, well, now);
+        }
         self.pump(now);
     }
 
     /// The last handle on a service was dropped.
     pub fn unsubscribe(&mut self, key: &ServiceKey, now: Instant) {
+        if let Some(files) = &mut self.files {
+            files.unsubscribed(key, now);
+        }
         self.core.unsubscribe(key.clone(), now);
         self.pump(now);
+    }
+
+    /// The first handle on a list of services.
+    pub fn watch(&mut self, filter: &ServiceFilter, now: Instant) -> ServiceList {
+        let (writer, list) = service_list(filter.clone(), Options::default());
+        self.core.watch(filter.clone(), writer, now);
+        self.pump(now);
+        list
+    }
+
+    /// The last handle on it was dropped.
+    pub fn unwatch(&mut self, filter: &ServiceFilter, now: Instant) {
+        self.core.unwatch(filter.clone(), now);
+        self.pump(now);
+    }
+
+    /// The end: every copy and every list closes.
+    pub fn close_all(&mut self) {
+        self.core.close_all();
     }
 
     /// How many services' copies there are.
@@ -390,6 +302,7 @@ impl SimClient {
         [
             self.core.poll_timeout(),
             self.auth.as_ref().and_then(Auth::poll_timeout),
+            self.files.as_ref().and_then(Filing::poll_timeout),
         ]
         .into_iter()
         .flatten()
@@ -435,14 +348,33 @@ impl SimClient {
         while let Some(news) = self.core.poll(now, now) {
             let output = match news {
                 News::Output(output) => output,
-                News::Listed { key, origin, .. } => {
+                News::Listed {
+                    key,
+                    origin,
+                    link,
+                    unusable,
+                    ..
+                } => {
                     if let Some(auth) = &mut self.auth {
                         auth.accepted();
                     }
-                    self.notes.push_back(Note::Listed { key, origin });
+                    if let Some(files) = self.files.as_mut().filter(|_| !unusable) {
+                        files.changed(&key, now);
+                    }
+                    let link = Link(link);
+                    self.notes.push_back(Note::Listed { key, origin, link });
                     continue;
                 }
-                News::Services { .. } => continue, // nobody asks for any here
+                News::Restored { key } => {
+                    self.notes.push_back(Note::Restored { key });
+                    continue;
+                }
+                News::Services { all, .. } => {
+                    if let Some(auth) = self.auth.as_mut().filter(|_| all) {
+                        auth.accepted();
+                    }
+                    continue;
+                }
             };
             match output {
                 Output::Resolve {
@@ -485,11 +417,21 @@ impl SimClient {
                 Output::Hangup { link } => {
                     self.actions.push_back(Action::Hangup { link: Link(link) });
                 }
-                // The core's, and what nobody asks for here.
-                Output::Listing { .. }
-                | Output::Undecodable { .. }
-                | Output::Services { .. }
-                | Output::ServicesTrouble { .. } => {}
+                // The core's.
+                Output::Listing { .. } | Output::Undecodable { .. } | Output::Services { .. } => {}
+                Output::ServicesTrouble { filter, trouble } => {
+                    let mut asked_again = true; // as pages, if not as before
+                    if let Trouble::Failed { error, retries } = &trouble {
+                        asked_again = *retries;
+                        if error.is_denied() {
+                            self.denied(&Subject::List(filter.to_string().into()), now);
+                        }
+                    }
+                    self.notes.push_back(Note::ServicesFailed {
+                        what: format!("{filter}: {trouble:?}"),
+                        retries: asked_again,
+                    });
+                }
                 Output::Failed {
                     key,
                     operation,
@@ -519,6 +461,16 @@ impl SimClient {
                 Output::Placed { .. } => {}
                 Output::State(state) => self.state(state, now),
             }
+        }
+        self.write(now);
+    }
+
+    /// Wants written what is due.
+    fn write(&mut self, now: Instant) {
+        if let Some(files) = &mut self.files {
+            files.handle_timeout(now);
+            let writes = files.take_writes().into_iter();
+            self.actions.extend(writes.map(Action::WriteFile));
         }
     }
 
@@ -559,6 +511,7 @@ impl SimClient {
             }
             State::Closed => {
                 self.auth = None;
+                self.files = None;
                 Note::Closed
             }
         });
