@@ -1,0 +1,343 @@
+//! The way out: what has become of the instance's answer, and what becomes of the call then.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+};
+
+use tower::{BoxError, Service, load::completion::TrackCompletion};
+
+use super::{Call, Parts, Step, Then};
+use crate::{
+    endpoint::{
+        abort::Abort,
+        admission::{Admitted, InFlight},
+        error::CallError,
+        pick::Pick,
+        rules::{Judge, Outcome, Recover, Recovered, Verdict},
+        set::EndpointSet,
+        tries::{Further, Refused},
+    },
+    retry::Again,
+    sync::poll_budget,
+};
+
+impl<P, S, Req, R, C, V> Call<P, S, Req, R, C, V>
+where
+    P: Pick<S, R, C, V>,
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    R: Recover<Req, S::Error>,
+    C: TrackCompletion<InFlight, S::Response>,
+    V: Judge<S::Response, S::Error>,
+{
+    /// Waits for the service's answer, if it was called.
+    #[inline]
+    pub(super) fn poll_answer(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Step<S::Response, S::Error>> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            return Poll::Ready(Step::Enter);
+        };
+        let step = match future.poll(cx) {
+            Poll::Ready(Ok(response)) => Step::Answered(response),
+            Poll::Ready(Err(error)) => Step::Failed(error),
+            Poll::Pending => {
+                if let Some(admitted) = this.admitted {
+                    admitted.begin_waiting();
+                }
+                if this.tries.poll_late(cx).is_ready() {
+                    this.future.set(None);
+                    return Poll::Ready(Step::Late);
+                }
+                let set = this.pick.shared().set();
+                let error = ready!(poll_abort(this.abort, this.admitted, set, cx));
+                this.future.set(None);
+                drop(this.leave());
+                return Poll::Ready(Step::Aborted(error));
+            }
+        };
+        this.future.set(None);
+        Poll::Ready(step)
+    }
+}
+
+impl<P, S, Req, R, C, V> Parts<'_, P, S, Req, R, C, V>
+where
+    P: Pick<S, R, C, V>,
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    R: Recover<Req, S::Error>,
+    C: TrackCompletion<InFlight, S::Response>,
+    V: Judge<S::Response, S::Error>,
+{
+    /// It is over. One that has not waited lets others work before it says so, now and then.
+    #[cold]
+    pub(super) fn end(
+        self,
+        error: Box<CallError>,
+        polled: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<C::Output, CallError>> {
+        if let Some((in_flight, response)) = self.tries.take_held() {
+            // There is nobody to send it to again: that is the answer, then.
+            let completion = &self.pick.shared().completion;
+            return Poll::Ready(Ok(completion.track_completion(in_flight, response)));
+        }
+        if !polled && poll_budget(cx).is_pending() {
+            *self.failure = Some(error);
+            *self.over = true;
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(*error))
+    }
+
+    /// The admission of a call whose future is gone.
+    #[inline]
+    pub(super) fn leave(&mut self) -> Admitted<S> {
+        let admitted = self.admitted.take();
+        let admitted = admitted.expect("stands beside the future from admission to answer");
+        self.abort.leave(admitted.endpoint());
+        admitted
+    }
+
+    /// The service has answered.
+    #[inline]
+    pub(super) fn answered(self, response: S::Response) -> C::Output {
+        // Taken apart where it is: as a whole it would be copied in other widths than it was written
+        // in, which costs more than all of this.
+        let admitted = self.admitted.as_mut();
+        let admitted = admitted.expect("stands beside the future from admission to answer");
+        self.abort.leave(admitted.endpoint());
+        let shared = self.pick.shared();
+        let outcome = shared.classify.outcome(Ok(&response));
+        admitted.observe_usual();
+        let probe = admitted.judged();
+        shared.set().answered(admitted.endpoint(), probe, outcome);
+        let handle = admitted.hand_over();
+        *self.admitted = None;
+        shared.completion.track_completion(handle, response)
+    }
+
+    /// The response, unless that is to be tried again: then it is held until the next try begins. A second
+    /// call fails with it.
+    #[cold]
+    pub(super) fn weigh(
+        &mut self,
+        response: S::Response,
+    ) -> Result<Option<S::Response>, Box<CallError>> {
+        let shared = self.pick.shared();
+        let Some(rules) = shared.set().settings().tries() else {
+            return Ok(Some(response));
+        };
+        let again = shared.classify.again(Ok(&response), &rules.retry);
+        if !*self.second {
+            self.tries.learn(rules);
+        } else if again != Again::No {
+            return Err(self.second_best(&response));
+        }
+        let asked = again != Again::No;
+        let again = self.tries.further(rules, again, 1, *self.until, None);
+        let Some(request) = self.is_further(again) else {
+            if asked && self.tries.are_hedged() {
+                return Err(self.last_but_one(response)); // the second may do better
+            }
+            self.tries.end();
+            return Ok(Some(response));
+        };
+        let admitted = self.admitted.as_mut();
+        let admitted = admitted.expect("stands beside the future from admission to answer");
+        let endpoint = Arc::clone(admitted.endpoint());
+        self.abort.leave(&endpoint);
+        let outcome = shared.classify.outcome(Ok(&response));
+        admitted.observe_usual();
+        let probe = admitted.judged();
+        shared.set().answered(&endpoint, probe, outcome);
+        let in_flight = admitted.hand_over();
+        *self.admitted = None;
+        self.tries.hold(in_flight, response);
+        self.tried.push(endpoint.generation());
+        *self.request = Some(request);
+        Ok(None)
+    }
+
+    /// The last answer to a first call is held for as long as there is a second.
+    fn last_but_one(&mut self, response: S::Response) -> Box<CallError> {
+        let mut admitted = self.leave();
+        let shared = self.pick.shared();
+        let outcome = shared.classify.outcome(Ok(&response));
+        let probe = admitted.judged();
+        let endpoint = Arc::clone(admitted.endpoint());
+        shared.set().answered(&endpoint, probe, outcome);
+        self.tries.hold(admitted.hand_over(), response);
+        let service = shared.set().service();
+        let text = "its answer was one to be tried again";
+        Box::new(CallError::inner_of(service, endpoint.address(), text))
+    }
+
+    /// The answer to the second call is none yet, and there is the first to wait for.
+    fn second_best(&mut self, response: &S::Response) -> Box<CallError> {
+        let mut admitted = self.leave();
+        let shared = self.pick.shared();
+        let outcome = shared.classify.outcome(Ok(response));
+        let probe = admitted.judged();
+        let endpoint = Arc::clone(admitted.endpoint());
+        shared.set().answered(&endpoint, probe, outcome);
+        let service = shared.set().service();
+        let text = "its answer was one to be tried again";
+        Box::new(CallError::inner_of(service, endpoint.address(), text))
+    }
+
+    /// The try is out of time, and its future gone.
+    #[cold]
+    pub(super) fn late(self, mut admitted: Admitted<S>) -> Then {
+        let shared = self.pick.shared();
+        let set = shared.set();
+        let endpoint = Arc::clone(admitted.endpoint());
+        let probe = admitted.judged();
+        endpoint.count_failure();
+        set.failed(&endpoint, probe, Outcome::Failure);
+        drop(admitted);
+        set.hub.late_tries.fetch_add(1, Ordering::Relaxed);
+        let rules = set.settings().tries();
+        let error = Box::new(CallError::TryTimedOut {
+            service: set.service().clone(),
+            instance: endpoint.address(),
+            after: rules.and_then(|rules| rules.per_try).unwrap_or_default(),
+        });
+        let again = rules.map(|rules| {
+            let again = match rules.retry.takes_late() {
+                true => Again::Yes,
+                false => Again::No,
+            };
+            self.tries.further(rules, again, 1, *self.until, None)
+        });
+        let Some(request) = again.and_then(|again| self.is_further(again)) else {
+            return Then::Ends(error);
+        };
+        self.tried.push(endpoint.generation());
+        *self.request = Some(request);
+        *self.failure = Some(error);
+        Then::Moves
+    }
+
+    /// The request, if there is a further try; counted either way.
+    fn is_further(&self, again: Result<Further<Req>, Refused>) -> Option<Req> {
+        let hub = self.pick.shared().set().hub();
+        match again {
+            Ok(Further { request }) => {
+                hub.retries.fetch_add(1, Ordering::Relaxed);
+                Some(request)
+            }
+            Err(Refused::Budget) => {
+                hub.over_budget.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Err(Refused::Over) => None,
+        }
+    }
+
+    /// What the policy says of a failure of which the request did not come back.
+    #[cold]
+    fn despite(&mut self, error: &mut S::Error) -> Option<Req> {
+        let shared = self.pick.shared();
+        let rules = shared.set().settings().tries()?;
+        let cost = shared.recover.doubtful(error);
+        let again = match shared.classify.again(Err(error), &rules.retry) {
+            Again::No if cost > 0 && rules.retry.takes_lost() => Again::Yes,
+            again => again,
+        };
+        let again = self
+            .tries
+            .further(rules, again, cost.max(1), *self.until, Some(error));
+        self.is_further(again)
+    }
+
+    /// The service has failed.
+    #[inline(never)]
+    pub(super) fn failed(mut self, mut error: S::Error) -> Then {
+        let mut admitted = self.leave();
+        let shared = self.pick.shared();
+        let recovered = shared.recover.recover(&mut error);
+        if let Some(Recovered::Full(request)) = recovered {
+            // Nobody was asked: nothing is held against the instance, nor is it an answer of its.
+            admitted.forget_time();
+            *self.request = Some(request);
+            return Then::FoundFull;
+        }
+        let verdict = shared.classify.classify(&error);
+        if recovered.is_none() && verdict == Verdict::Reachable && self.tries.are_out_of_time() {
+            return self.late(admitted); // the instance knew when, and was a moment faster than our timer
+        }
+        let outcome = match verdict {
+            Verdict::Reachable => shared.classify.outcome(Err(&error)),
+            Verdict::Unreachable(_) | Verdict::Lost(_) => Outcome::Ignored,
+        };
+        let probe = admitted.judged();
+        admitted.failed();
+        let endpoint = Arc::clone(admitted.endpoint());
+        shared.judged(&endpoint, probe, &verdict, outcome);
+        drop(admitted);
+        let mut again = None;
+        if self.tries.are_watched() {
+            match &recovered {
+                Some(Recovered::Unsent(request) | Recovered::Refused(request)) => {
+                    let cost = shared.recover.doubtful(&error);
+                    self.tries.came_back(request, cost);
+                }
+                Some(Recovered::Full(_)) => {}
+                None => again = self.despite(&mut error),
+            }
+        }
+        let shared = self.pick.shared();
+        let error = Box::new(CallError::inner_of(
+            shared.set().service(),
+            endpoint.address(),
+            error,
+        ));
+        if let Some(request) = again {
+            self.tried.push(endpoint.generation());
+            *self.request = Some(request);
+            *self.failure = Some(error);
+            return Then::Moves;
+        }
+        let request = match recovered {
+            Some(Recovered::Unsent(request)) => request,
+            Some(Recovered::Refused(request)) if *self.refusals < MOST_REFUSALS => {
+                *self.refusals += 1;
+                request
+            }
+            _ => return Then::Ends(error),
+        };
+        shared.set().hub.moved.fetch_add(1, Ordering::Relaxed);
+        self.tried.push(endpoint.generation());
+        *self.request = Some(request);
+        *self.failure = Some(error);
+        Then::Moves
+    }
+}
+
+/// Ready with the error once a call in flight is to be cut, if ever.
+fn poll_abort<S>(
+    abort: &mut Abort,
+    admitted: &Option<Admitted<S>>,
+    set: &EndpointSet<S>,
+    cx: &mut Context<'_>,
+) -> Poll<Box<CallError>> {
+    let (Some(after), Some(admitted)) = (set.settings().aborts_after(), admitted) else {
+        return Poll::Pending;
+    };
+    let endpoint = admitted.endpoint();
+    ready!(abort.poll(endpoint, after, cx));
+    Poll::Ready(Box::new(CallError::Aborted {
+        service: set.service().clone(),
+        instance: endpoint.address(),
+        after,
+    }))
+}
+
+/// How often a request moves on after an instance said that it did not process it.
+const MOST_REFUSALS: u8 = 3;
