@@ -9,7 +9,31 @@ use crate::{model::Instance, retry::Retry};
 /// `poll_ready`). It should return at once and leave dialling to the service; calls to the same
 /// instance wait for it meanwhile, calls to others do not. A panic in it marks that instance as
 /// unusable until its attributes change, and nothing else. Every closure
-/// `Fn(&Instance) -> S` is one.
+/// `Fn(&Instance) -> S` is one, and so is a function; one that returns `impl Service` has to say that it
+/// keeps nothing of the reference, by `+ use<>`, since edition 2024 takes it for kept otherwise:
+///
+/// ```
+/// use tower::Service;
+/// use tower_nacos::{Balance, Instance, Subscription};
+///
+/// type Response = Result<String, std::io::Error>;
+///
+/// fn client_of(
+///     instance: &Instance,
+/// ) -> impl Service<u32, Response = String, Error = std::io::Error, Future: Send> + Clone + Send + Sync + use<>
+/// {
+///     let address = instance.address().to_string();
+///     tower::service_fn(move |item: u32| std::future::ready(Response::Ok(format!("{item} of {address}"))))
+/// }
+///
+/// let orders = Subscription::fixed([Instance::parse("10.0.0.3:8080")?]);
+/// let balance = Balance::builder(&orders).build(client_of);
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # use tower::ServiceExt;
+/// assert_eq!(balance.oneshot(7).await.unwrap(), "7 of 10.0.0.3:8080");
+/// # });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// For an eviction to close connections the service must own them: one that is a clone of a shared
 /// pooled client cannot close anything by being dropped.
