@@ -402,6 +402,29 @@ fn what_providers_and_connections_say_reaches_every_source_that_lists_it() {
     assert_eq!(near.callable(), addresses([2]), "held there yet");
 }
 
+/// The registry of the last one is away, and another has others.
+#[test]
+fn the_last_one_of_a_source_that_is_away_may_go_while_another_source_has_somebody() {
+    let mut near = Script::listing(all([1]));
+    let mut far = Script::listing(all([2, 3]));
+    let inner = merged(&[(&near, 0)]);
+    let both = Subscription::merge([(&inner, 0), (&far.sub, 0)]);
+    near.writer.handle_disconnected(near.now);
+    let mark = |n| {
+        let generation = both.snapshot().find(&at(n)).unwrap().generation();
+        both.marks().going_offline(&at(n), generation, far.now);
+    };
+    mark(1);
+    assert_eq!(callable(&both), addresses([2, 3]));
+    near.after(1.0).pass(60.0);
+    assert_eq!(callable(&both), addresses([1, 2, 3]), "a mark lapses");
+    far.after(62.0).push(all([]));
+    assert_eq!(callable(&both), addresses([1]));
+    let generation = both.snapshot().find(&at(1)).unwrap().generation();
+    both.marks().going_offline(&at(1), generation, far.now);
+    assert_eq!(callable(&both), addresses([1]), "better than nobody");
+}
+
 #[test]
 fn it_explains_source_and_tier() {
     let mut near = Script::listing(all([1, 2]));
