@@ -196,6 +196,37 @@ fn it_is_known_once_somebody_may_be_called_or_all_have_answered() {
     assert_eq!(callable(&both), addresses([3]));
 }
 
+/// While a service moves: the registry that it moves to has not answered yet, and lists it.
+#[test]
+fn who_is_not_listed_is_gone_once_every_source_has_answered() {
+    let old = Script::listing(all([1]));
+    let (mut new, closed) = (Script::new(), Script::new());
+    let inner = merged(&[(&new, 0), (&closed, 0)]);
+    let both = Subscription::merge([(&old.sub, 0), (&inner, 1)]);
+    let (sub, second, third) = (both.clone(), at(2), at(3));
+    let mut gone = Box::pin(sub.wait_gone(&second));
+    assert!(
+        now_or_never(gone.as_mut()).is_pending(),
+        "two have not answered"
+    );
+    new.first(all([2]));
+    assert!(
+        now_or_never(gone.as_mut()).is_pending(),
+        "it is listed, and another has not answered"
+    );
+    let mut never = Box::pin(sub.wait_gone(&third));
+    assert!(now_or_never(never.as_mut()).is_pending());
+    closed.writer.close();
+    assert_eq!(now_or_never(never.as_mut()), Poll::Ready(Ok(())));
+    assert!(now_or_never(gone.as_mut()).is_pending());
+    new.after(1.0).push(all([]));
+    assert_eq!(now_or_never(gone.as_mut()), Poll::Ready(Ok(())));
+    // Who is there is there whoever has not answered.
+    let half = merged(&[(&old, 0), (&Script::new(), 0)]);
+    let listed = |snapshot: &Snapshot| snapshot.find(&at(1)).is_some();
+    assert!(now_or_never(half.wait_until(listed)).is_ready());
+}
+
 #[test]
 fn all_empty_is_known_to_be_empty() {
     let (mut near, mut far) = (Script::new(), Script::new());
