@@ -58,14 +58,19 @@ struct Running {
 
 /// Mirrors the group `shop`. Pages are read often enough for a test.
 async fn mirror(from: &str, to: &str, origin: &str) -> Running {
-    let connect = async |server: &str| {
+    mirror_within(HANG, from, to, origin).await
+}
+
+/// One whose target has to answer within `patience`.
+async fn mirror_within(patience: Duration, from: &str, to: &str, origin: &str) -> Running {
+    let connect = async |server: &str, patience: Duration| {
         let builder = Client::builder()
             .servers(server)
-            .request_timeout(HANG)
+            .request_timeout(patience)
             .services_interval(Duration::from_secs(1));
         soon("connect", builder.connect()).await.unwrap()
     };
-    let (from, to) = (connect(from).await, connect(to).await);
+    let (from, to) = (connect(from, HANG).await, connect(to, patience).await);
     let (stop, stopped) = oneshot::channel();
     let mirror = Mirror::new(from.clone(), to.clone(), origin, Duration::from_millis(100));
     let task = tokio::spawn(async move {
@@ -389,6 +394,36 @@ async fn what_the_target_refuses_is_told_again() {
     soon("both at last", listed).await;
     mirror.end().await;
     assert!(target.inspect(|view| view.addresses("shop@@orders").is_empty()));
+}
+
+/// The mirror's own client goes on with what timed out: what is wanted by then has to be told, though
+/// it be what was told before that.
+#[tokio::test]
+async fn what_timed_out_is_told_again() {
+    let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
+    let impatient = Duration::from_millis(200);
+    let mirror = mirror_within(impatient, &source.addr(), &target.addr(), "here").await;
+    let lists = async |what: &str, wanted: &[&str]| {
+        let listed = target.wait_until(|view| view.addresses("shop@@orders") == wanted);
+        soon(what, listed).await;
+    };
+    let ours = ["127.0.0.1:1001"];
+    // It is done, and nobody is told.
+    target.script(Script::every("InstanceRequest", Fault::Drop));
+    source.register("shop@@orders", &instance(1001));
+    lists("a registration without an answer", &ours).await;
+    source.deregister("shop@@orders", ours[0]);
+    target.clear_scripts();
+    lists("it left while that timed out", &[]).await;
+    source.register("shop@@orders", &instance(1001));
+    lists("it is back", &ours).await;
+    target.script(Script::every("InstanceRequest", Fault::Drop));
+    source.deregister("shop@@orders", ours[0]);
+    lists("a withdrawal without an answer", &[]).await;
+    source.register("shop@@orders", &instance(1001));
+    target.clear_scripts();
+    lists("it came back while that timed out", &ours).await;
+    mirror.end().await;
 }
 
 /// Many services that change all the time: in the end the two are equal, whatever was seen between.

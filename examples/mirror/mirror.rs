@@ -173,7 +173,7 @@ impl Mirror {
             return; // it is looked at again once that is done
         }
         let instances = service.wanted(&self.origin);
-        if instances == service.published {
+        if service.published.as_ref() == Some(&instances) {
             if service.is_over() {
                 self.services.remove(&name);
             }
@@ -212,11 +212,12 @@ impl Mirror {
             Ok(()) | Err(RequestError::NotRegistered | RequestError::Unconfirmed { .. }) => {
                 let count = instances.len();
                 info!(service = %name, instances = count, "mirrored");
-                service.published = instances;
+                service.published = Some(instances);
                 self.changed.insert(name); // for what came meanwhile
             }
             Err(error) if error.is_closed() => return Err(error),
             Err(error) => {
+                service.published = None;
                 let after = self.retry;
                 warn!(service = %name, ?after, "the target does not take it, and is told again: {error}");
                 self.retries.push_back((Instant::now() + after, name));

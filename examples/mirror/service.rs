@@ -16,7 +16,7 @@ use tower_nacos::{
 pub(crate) const MIRRORED_FROM: &str = "mirrored-from";
 
 /// What is known of a service, and what was done about it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Service {
     /// The instances that may be called in the source, but for those of mirrors.
     here: BTreeMap<Address, Arc<Instance>>,
@@ -24,10 +24,24 @@ pub(crate) struct Service {
     there: BTreeSet<Address>,
     /// Ends the watch of the target.
     pub(crate) watch: Option<AbortHandle>,
-    /// What the target was told last and confirmed; by address.
-    pub(crate) published: Vec<Instance>,
+    /// What the target was told last and confirmed; by address. Not known after a failure: a
+    /// registration that timed out stays wanted, and a withdrawal withdrawn.
+    pub(crate) published: Option<Vec<Instance>>,
     /// Whether the target is being told something.
     pub(crate) busy: bool,
+}
+
+impl Default for Service {
+    /// Nothing is known of it, and the target was told nothing.
+    fn default() -> Self {
+        Self {
+            here: BTreeMap::new(),
+            there: BTreeSet::new(),
+            watch: None,
+            published: Some(Vec::new()),
+            busy: false,
+        }
+    }
 }
 
 impl Service {
@@ -76,7 +90,8 @@ impl Service {
 
     /// Whether nothing is left to remember.
     pub(crate) fn is_over(&self) -> bool {
-        self.watch.is_none() && self.published.is_empty() && !self.busy
+        let lists_none = self.published.as_ref().is_some_and(Vec::is_empty);
+        self.watch.is_none() && lists_none && !self.busy
     }
 }
 
