@@ -11,6 +11,8 @@ mod arguments;
 #[path = "../examples/mirror/mirror.rs"]
 #[allow(dead_code, reason = "the program's; this uses a part")]
 mod mirror;
+#[path = "../examples/mirror/retries.rs"]
+mod retries;
 #[path = "conformance/server.rs"]
 #[allow(dead_code, reason = "the conformance suite's; this one uses a part")]
 mod server;
@@ -20,7 +22,7 @@ mod service;
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt, future::try_join_all};
@@ -394,6 +396,32 @@ async fn what_the_target_refuses_is_told_again() {
     soon("both at last", listed).await;
     mirror.end().await;
     assert!(target.inspect(|view| view.addresses("shop@@orders").is_empty()));
+}
+
+/// Each change is told at once, also to a target that refuses; what is told again is so once.
+#[tokio::test]
+async fn a_target_that_refuses_is_not_asked_more_the_more_changes() {
+    let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
+    let mirror = mirror(&source.addr(), &target.addr(), "here").await;
+    let asked = || target.inspect(|view| view.count("InstanceRequest"));
+    target.script(Script::every("InstanceRequest", Fault::Refuse(400)));
+    for n in 0..20 {
+        let before = asked();
+        let it = instance(1001).with_weight(Weight::new(f64::from(n + 1)));
+        source.register("shop@@orders", &it);
+        let told = target.wait_until(|view| view.count("InstanceRequest") > before);
+        soon("told", told).await;
+    }
+    // Twenty retries at a time would come as fast as twenty answers; one comes each 100 ms.
+    let (before, start) = (asked(), Instant::now());
+    let rounds = target.wait_until(|view| view.count("InstanceRequest") >= before + 20);
+    soon("rounds", rounds).await;
+    let most = start.elapsed().as_millis() / 100 + 2;
+    assert!(most >= 20, "20 times in {most} retries' time");
+    target.clear_scripts();
+    let listed = target.wait_until(|view| view.addresses("shop@@orders").len() == 1);
+    soon("listed", listed).await;
+    mirror.end().await;
 }
 
 /// The mirror's own client goes on with what timed out: what is wanted by then has to be told, though

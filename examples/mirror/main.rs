@@ -28,6 +28,7 @@
 mod arguments;
 mod demonstration;
 mod mirror;
+mod retries;
 mod service;
 
 use std::{env, future::Future, time::Duration};

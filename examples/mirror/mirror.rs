@@ -1,7 +1,7 @@
 //! Keeps the services of one registry in another in step, one way.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     future::{Future, pending, ready},
     pin::pin,
     time::Duration,
@@ -21,7 +21,7 @@ use tower_nacos::{
 };
 use tracing::{info, warn};
 
-use crate::service::Service;
+use crate::{retries::Retries, service::Service};
 
 /// How many services are mirrored at most: each is a subscription in both registries.
 const SERVICES: usize = 10_000;
@@ -41,8 +41,7 @@ pub(crate) struct Mirror {
     targets: SelectAll<Abortable<BoxStream<'static, (ServiceName, Change)>>>,
     publishing: FuturesUnordered<BoxFuture<'static, Published>>,
     retry: Duration,
-    /// To be told again, the first first.
-    retries: VecDeque<(Instant, ServiceName)>,
+    retries: Retries,
 }
 
 /// What became of an attempt to tell the target.
@@ -70,7 +69,7 @@ impl Mirror {
             targets: SelectAll::new(),
             publishing: FuturesUnordered::new(),
             retry,
-            retries: VecDeque::new(),
+            retries: Retries::default(),
         }
     }
 
@@ -92,7 +91,7 @@ impl Mirror {
         }
         let mut stop = pin!(stop);
         loop {
-            let retry = self.retries.front().map(|(at, _)| *at);
+            let retry = self.retries.due();
             let retry = async {
                 match retry {
                     Some(at) => sleep_until(at).await,
@@ -113,7 +112,7 @@ impl Mirror {
                 Some(published) = self.publishing.next() => self.published(published)?,
                 // After all that is there to be heard: a list is many changes, and one batch.
                 () = ready(()), if may_publish => self.publish(),
-                () = retry => self.changed.extend(self.retries.pop_front().map(|(_, name)| name)),
+                () = retry => self.changed.extend(self.retries.pop()),
             }
         }
     }
@@ -220,7 +219,7 @@ impl Mirror {
                 service.published = None;
                 let after = self.retry;
                 warn!(service = %name, ?after, "the target does not take it, and is told again: {error}");
-                self.retries.push_back((Instant::now() + after, name));
+                self.retries.push(Instant::now() + after, name);
             }
         }
         Ok(())
