@@ -398,6 +398,69 @@ async fn what_the_target_refuses_is_told_again() {
     assert!(target.inspect(|view| view.addresses("shop@@orders").is_empty()));
 }
 
+/// A registration refuses an address that nobody can call; those beside it are not held up by that.
+#[tokio::test]
+async fn who_cannot_be_registered_holds_nobody_up() {
+    let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
+    let lists = async |what: &str, wanted: &[&str]| {
+        let listed = target.wait_until(|view| view.addresses("shop@@orders") == wanted);
+        soon(what, listed).await;
+    };
+    let unfit = ["169.254.3.4:1", "0.0.0.0:1", "224.0.0.1:1", "[fe80::1]:1"];
+    for address in unfit {
+        let it = Instance::parse(address).unwrap();
+        source.register("shop@@orders", &it);
+        source.register("shop@@nobody", &it);
+    }
+    source.register("shop@@orders", &instance(1001));
+    let mirror = mirror(&source.addr(), &target.addr(), "here").await;
+    let both = ["127.0.0.1:1001", "127.0.0.1:1002"];
+    lists("one", &both[..1]).await;
+    source.register("shop@@orders", &instance(1002));
+    lists("both", &both).await;
+    source.deregister("shop@@orders", both[0]);
+    lists("one left", &both[1..]).await;
+    for address in unfit {
+        source.deregister("shop@@orders", address);
+    }
+    source.deregister("shop@@orders", both[1]);
+    lists("none", &[]).await;
+    source.register("shop@@orders", &Instance::parse(unfit[0]).unwrap());
+    source.register("shop@@orders", &instance(1001));
+    lists("again", &both[..1]).await;
+    assert!(target.inspect(|view| view.addresses("shop@@nobody").is_empty()));
+    mirror.end().await;
+}
+
+/// A target that will not have one more is told who left all the same.
+#[tokio::test]
+async fn who_left_is_withdrawn_whatever_else_is_refused() {
+    let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
+    let mirror = mirror(&source.addr(), &target.addr(), "here").await;
+    let lists = async |what: &str, wanted: &[&str]| {
+        let listed = target.wait_until(|view| view.addresses("shop@@orders") == wanted);
+        soon(what, listed).await;
+    };
+    let all = ["127.0.0.1:1001", "127.0.0.1:1002", "127.0.0.1:1003"];
+    source.register("shop@@orders", &instance(1001));
+    source.register("shop@@orders", &instance(1002));
+    lists("two", &all[..2]).await;
+    // Of one it is another request.
+    target.script(Script::every("BatchInstanceRequest", Fault::Refuse(400)));
+    source.register("shop@@orders", &instance(1003));
+    source.register("shop@@orders", &instance(1004));
+    let asked = target.inspect(|view| view.count("BatchInstanceRequest"));
+    let refused = target.wait_until(|view| view.count("BatchInstanceRequest") > asked);
+    soon("refused", refused).await;
+    source.deregister("shop@@orders", all[0]);
+    lists("one left", &all[1..2]).await;
+    source.deregister("shop@@orders", all[1]);
+    lists("and the other", &[]).await;
+    target.clear_scripts();
+    lists("what was refused", &["127.0.0.1:1003", "127.0.0.1:1004"]).await;
+    mirror.end().await;
+}
+
 /// Each change is told at once, also to a target that refuses; what is told again is so once.
 #[tokio::test]
 async fn a_target_that_refuses_is_not_asked_more_the_more_changes() {

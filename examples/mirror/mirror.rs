@@ -17,7 +17,7 @@ use tower_nacos::{
     Client,
     client::{RequestError, Watched},
     directory::Change,
-    model::{Instance, ServiceFilter, ServiceName},
+    model::{Address, Instance, ServiceFilter, ServiceName},
 };
 use tracing::{info, warn};
 
@@ -48,6 +48,8 @@ pub(crate) struct Mirror {
 struct Published {
     service: ServiceName,
     instances: Vec<Instance>,
+    /// Whether more is wanted, which the target refused.
+    retreats: bool,
     result: Result<(), RequestError>,
 }
 
@@ -169,9 +171,18 @@ impl Mirror {
             return;
         };
         if service.busy {
-            return; // it is looked at again once that is done
+            service.missed = true; // it is looked at again once that is done
+            return;
         }
-        let instances = service.wanted(&self.origin);
+        let retreats = std::mem::take(&mut service.retreats);
+        let instances = if retreats {
+            match service.left() {
+                Some(left) => left,
+                None => return self.retry(name),
+            }
+        } else {
+            service.wanted(&self.origin)
+        };
         if service.published.as_ref() == Some(&instances) {
             if service.is_over() {
                 self.services.remove(&name);
@@ -190,6 +201,7 @@ impl Mirror {
             Published {
                 service: name,
                 instances,
+                retreats,
                 result,
             }
         };
@@ -200,28 +212,62 @@ impl Mirror {
         let Published {
             service: name,
             instances,
+            retreats,
             result,
         } = published;
         let Some(service) = self.services.get_mut(&name) else {
             return Ok(());
         };
         service.busy = false;
+        let missed = std::mem::take(&mut service.missed);
         match result {
             // It lists none of ours, or will not for long.
             Ok(()) | Err(RequestError::NotRegistered | RequestError::Unconfirmed { .. }) => {
                 let count = instances.len();
                 info!(service = %name, instances = count, "mirrored");
-                service.published = Some(instances);
-                self.changed.insert(name); // for what came meanwhile
+                service.confirmed(instances);
+                if missed || !retreats {
+                    self.changed.insert(name.clone()); // for what came meanwhile
+                }
+                if retreats {
+                    self.retry(name); // the rest
+                }
             }
             Err(error) if error.is_closed() => return Err(error),
             Err(error) => {
-                service.published = None;
+                if let Some(address) = unfit(&error)
+                    && service.is_unfit(address.clone())
+                {
+                    warn!(service = %name, "one is left out: {error}");
+                    self.changed.insert(name); // without it
+                    return Ok(());
+                }
+                service.failed();
+                if !retreats && !error.is_timeout() {
+                    service.retreats = true;
+                    self.changed.insert(name.clone());
+                }
                 let after = self.retry;
                 warn!(service = %name, ?after, "the target does not take it, and is told again: {error}");
-                self.retries.push(Instant::now() + after, name);
+                self.retry(name);
             }
         }
         Ok(())
+    }
+
+    fn retry(&mut self, name: ServiceName) {
+        self.retries.push(Instant::now() + self.retry, name);
+    }
+}
+
+/// Whom it is about, if nothing was sent because nobody could call it.
+fn unfit(error: &RequestError) -> Option<&Address> {
+    match error {
+        RequestError::Uncallable { address, .. }
+        | RequestError::NoPort(address)
+        | RequestError::NoOwnAddress {
+            instance: address, ..
+        } => Some(address),
+        _ => None,
     }
 }
