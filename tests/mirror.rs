@@ -11,6 +11,8 @@ mod arguments;
 #[path = "../examples/mirror/mirror.rs"]
 #[allow(dead_code, reason = "the program's; this uses a part")]
 mod mirror;
+#[path = "../examples/mirror/retries.rs"]
+mod retries;
 #[path = "conformance/server.rs"]
 #[allow(dead_code, reason = "the conformance suite's; this one uses a part")]
 mod server;
@@ -20,7 +22,7 @@ mod service;
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt, future::try_join_all};
@@ -58,14 +60,19 @@ struct Running {
 
 /// Mirrors the group `shop`. Pages are read often enough for a test.
 async fn mirror(from: &str, to: &str, origin: &str) -> Running {
-    let connect = async |server: &str| {
+    mirror_within(HANG, from, to, origin).await
+}
+
+/// One whose target has to answer within `patience`.
+async fn mirror_within(patience: Duration, from: &str, to: &str, origin: &str) -> Running {
+    let connect = async |server: &str, patience: Duration| {
         let builder = Client::builder()
             .servers(server)
-            .request_timeout(HANG)
+            .request_timeout(patience)
             .services_interval(Duration::from_secs(1));
         soon("connect", builder.connect()).await.unwrap()
     };
-    let (from, to) = (connect(from).await, connect(to).await);
+    let (from, to) = (connect(from, HANG).await, connect(to, patience).await);
     let (stop, stopped) = oneshot::channel();
     let mirror = Mirror::new(from.clone(), to.clone(), origin, Duration::from_millis(100));
     let task = tokio::spawn(async move {
@@ -389,6 +396,125 @@ async fn what_the_target_refuses_is_told_again() {
     soon("both at last", listed).await;
     mirror.end().await;
     assert!(target.inspect(|view| view.addresses("shop@@orders").is_empty()));
+}
+
+/// A registration refuses an address that nobody can call; those beside it are not held up by that.
+#[tokio::test]
+async fn who_cannot_be_registered_holds_nobody_up() {
+    let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
+    let lists = async |what: &str, wanted: &[&str]| {
+        let listed = target.wait_until(|view| view.addresses("shop@@orders") == wanted);
+        soon(what, listed).await;
+    };
+    let unfit = ["169.254.3.4:1", "0.0.0.0:1", "224.0.0.1:1", "[fe80::1]:1"];
+    for address in unfit {
+        let it = Instance::parse(address).unwrap();
+        source.register("shop@@orders", &it);
+        source.register("shop@@nobody", &it);
+    }
+    source.register("shop@@orders", &instance(1001));
+    let mirror = mirror(&source.addr(), &target.addr(), "here").await;
+    let both = ["127.0.0.1:1001", "127.0.0.1:1002"];
+    lists("one", &both[..1]).await;
+    source.register("shop@@orders", &instance(1002));
+    lists("both", &both).await;
+    source.deregister("shop@@orders", both[0]);
+    lists("one left", &both[1..]).await;
+    for address in unfit {
+        source.deregister("shop@@orders", address);
+    }
+    source.deregister("shop@@orders", both[1]);
+    lists("none", &[]).await;
+    source.register("shop@@orders", &Instance::parse(unfit[0]).unwrap());
+    source.register("shop@@orders", &instance(1001));
+    lists("again", &both[..1]).await;
+    assert!(target.inspect(|view| view.addresses("shop@@nobody").is_empty()));
+    mirror.end().await;
+}
+
+/// A target that will not have one more is told who left all the same.
+#[tokio::test]
+async fn who_left_is_withdrawn_whatever_else_is_refused() {
+    let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
+    let mirror = mirror(&source.addr(), &target.addr(), "here").await;
+    let lists = async |what: &str, wanted: &[&str]| {
+        let listed = target.wait_until(|view| view.addresses("shop@@orders") == wanted);
+        soon(what, listed).await;
+    };
+    let all = ["127.0.0.1:1001", "127.0.0.1:1002", "127.0.0.1:1003"];
+    source.register("shop@@orders", &instance(1001));
+    source.register("shop@@orders", &instance(1002));
+    lists("two", &all[..2]).await;
+    // Of one it is another request.
+    target.script(Script::every("BatchInstanceRequest", Fault::Refuse(400)));
+    source.register("shop@@orders", &instance(1003));
+    source.register("shop@@orders", &instance(1004));
+    let asked = target.inspect(|view| view.count("BatchInstanceRequest"));
+    let refused = target.wait_until(|view| view.count("BatchInstanceRequest") > asked);
+    soon("refused", refused).await;
+    source.deregister("shop@@orders", all[0]);
+    lists("one left", &all[1..2]).await;
+    source.deregister("shop@@orders", all[1]);
+    lists("and the other", &[]).await;
+    target.clear_scripts();
+    lists("what was refused", &["127.0.0.1:1003", "127.0.0.1:1004"]).await;
+    mirror.end().await;
+}
+
+/// Each change is told at once, also to a target that refuses; what is told again is so once.
+#[tokio::test]
+async fn a_target_that_refuses_is_not_asked_more_the_more_changes() {
+    let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
+    let mirror = mirror(&source.addr(), &target.addr(), "here").await;
+    let asked = || target.inspect(|view| view.count("InstanceRequest"));
+    target.script(Script::every("InstanceRequest", Fault::Refuse(400)));
+    for n in 0..20 {
+        let before = asked();
+        let it = instance(1001).with_weight(Weight::new(f64::from(n + 1)));
+        source.register("shop@@orders", &it);
+        let told = target.wait_until(|view| view.count("InstanceRequest") > before);
+        soon("told", told).await;
+    }
+    // Twenty retries at a time would come as fast as twenty answers; one comes each 100 ms.
+    let (before, start) = (asked(), Instant::now());
+    let rounds = target.wait_until(|view| view.count("InstanceRequest") >= before + 20);
+    soon("rounds", rounds).await;
+    let most = start.elapsed().as_millis() / 100 + 2;
+    assert!(most >= 20, "20 times in {most} retries' time");
+    target.clear_scripts();
+    let listed = target.wait_until(|view| view.addresses("shop@@orders").len() == 1);
+    soon("listed", listed).await;
+    mirror.end().await;
+}
+
+/// The mirror's own client goes on with what timed out: what is wanted by then has to be told, though
+/// it be what was told before that.
+#[tokio::test]
+async fn what_timed_out_is_told_again() {
+    let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
+    let impatient = Duration::from_millis(200);
+    let mirror = mirror_within(impatient, &source.addr(), &target.addr(), "here").await;
+    let lists = async |what: &str, wanted: &[&str]| {
+        let listed = target.wait_until(|view| view.addresses("shop@@orders") == wanted);
+        soon(what, listed).await;
+    };
+    let ours = ["127.0.0.1:1001"];
+    // It is done, and nobody is told.
+    target.script(Script::every("InstanceRequest", Fault::Drop));
+    source.register("shop@@orders", &instance(1001));
+    lists("a registration without an answer", &ours).await;
+    source.deregister("shop@@orders", ours[0]);
+    target.clear_scripts();
+    lists("it left while that timed out", &[]).await;
+    source.register("shop@@orders", &instance(1001));
+    lists("it is back", &ours).await;
+    target.script(Script::every("InstanceRequest", Fault::Drop));
+    source.deregister("shop@@orders", ours[0]);
+    lists("a withdrawal without an answer", &[]).await;
+    source.register("shop@@orders", &instance(1001));
+    target.clear_scripts();
+    lists("it came back while that timed out", &ours).await;
+    mirror.end().await;
 }
 
 /// Many services that change all the time: in the end the two are equal, whatever was seen between.

@@ -14,7 +14,9 @@
 //! every subscriber: 3 s if it is little, else for a minute. Mirrored instances have the metadata
 //! `mirrored-from`; nothing that has it is mirrored, so mirrors in opposite directions do no harm,
 //! and a chain has to be made of mirrors from the one source. Who is registered in both registries
-//! by itself is not mirrored.
+//! by itself is not mirrored. Left out with a warning is who has an address that nobody can call,
+//! link-local say. While the target refuses a service's list, those who left are withdrawn all the
+//! same; the rest is told again each 10 s.
 //!
 //! What is mirrored lives as long as the mirror: it takes everything back as it ends, since nobody
 //! would look after it. Two mirrors beside each other publish the same twice, and Nacos lists it
@@ -28,6 +30,7 @@
 mod arguments;
 mod demonstration;
 mod mirror;
+mod retries;
 mod service;
 
 use std::{env, future::Future, time::Duration};

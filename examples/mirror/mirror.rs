@@ -1,7 +1,7 @@
 //! Keeps the services of one registry in another in step, one way.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     future::{Future, pending, ready},
     pin::pin,
     time::Duration,
@@ -17,11 +17,11 @@ use tower_nacos::{
     Client,
     client::{RequestError, Watched},
     directory::Change,
-    model::{Instance, ServiceFilter, ServiceName},
+    model::{Address, Instance, ServiceFilter, ServiceName},
 };
 use tracing::{info, warn};
 
-use crate::service::Service;
+use crate::{retries::Retries, service::Service};
 
 /// How many services are mirrored at most: each is a subscription in both registries.
 const SERVICES: usize = 10_000;
@@ -41,14 +41,15 @@ pub(crate) struct Mirror {
     targets: SelectAll<Abortable<BoxStream<'static, (ServiceName, Change)>>>,
     publishing: FuturesUnordered<BoxFuture<'static, Published>>,
     retry: Duration,
-    /// To be told again, the first first.
-    retries: VecDeque<(Instant, ServiceName)>,
+    retries: Retries,
 }
 
 /// What became of an attempt to tell the target.
 struct Published {
     service: ServiceName,
     instances: Vec<Instance>,
+    /// Whether more is wanted, which the target refused.
+    retreats: bool,
     result: Result<(), RequestError>,
 }
 
@@ -70,7 +71,7 @@ impl Mirror {
             targets: SelectAll::new(),
             publishing: FuturesUnordered::new(),
             retry,
-            retries: VecDeque::new(),
+            retries: Retries::default(),
         }
     }
 
@@ -92,7 +93,7 @@ impl Mirror {
         }
         let mut stop = pin!(stop);
         loop {
-            let retry = self.retries.front().map(|(at, _)| *at);
+            let retry = self.retries.due();
             let retry = async {
                 match retry {
                     Some(at) => sleep_until(at).await,
@@ -113,7 +114,7 @@ impl Mirror {
                 Some(published) = self.publishing.next() => self.published(published)?,
                 // After all that is there to be heard: a list is many changes, and one batch.
                 () = ready(()), if may_publish => self.publish(),
-                () = retry => self.changed.extend(self.retries.pop_front().map(|(_, name)| name)),
+                () = retry => self.changed.extend(self.retries.pop()),
             }
         }
     }
@@ -170,10 +171,19 @@ impl Mirror {
             return;
         };
         if service.busy {
-            return; // it is looked at again once that is done
+            service.missed = true; // it is looked at again once that is done
+            return;
         }
-        let instances = service.wanted(&self.origin);
-        if instances == service.published {
+        let retreats = std::mem::take(&mut service.retreats);
+        let instances = if retreats {
+            match service.left() {
+                Some(left) => left,
+                None => return self.retry(name),
+            }
+        } else {
+            service.wanted(&self.origin)
+        };
+        if service.published.as_ref() == Some(&instances) {
             if service.is_over() {
                 self.services.remove(&name);
             }
@@ -191,6 +201,7 @@ impl Mirror {
             Published {
                 service: name,
                 instances,
+                retreats,
                 result,
             }
         };
@@ -201,27 +212,62 @@ impl Mirror {
         let Published {
             service: name,
             instances,
+            retreats,
             result,
         } = published;
         let Some(service) = self.services.get_mut(&name) else {
             return Ok(());
         };
         service.busy = false;
+        let missed = std::mem::take(&mut service.missed);
         match result {
             // It lists none of ours, or will not for long.
             Ok(()) | Err(RequestError::NotRegistered | RequestError::Unconfirmed { .. }) => {
                 let count = instances.len();
                 info!(service = %name, instances = count, "mirrored");
-                service.published = instances;
-                self.changed.insert(name); // for what came meanwhile
+                service.confirmed(instances);
+                if missed || !retreats {
+                    self.changed.insert(name.clone()); // for what came meanwhile
+                }
+                if retreats {
+                    self.retry(name); // the rest
+                }
             }
             Err(error) if error.is_closed() => return Err(error),
             Err(error) => {
+                if let Some(address) = unfit(&error)
+                    && service.is_unfit(address.clone())
+                {
+                    warn!(service = %name, "one is left out: {error}");
+                    self.changed.insert(name); // without it
+                    return Ok(());
+                }
+                service.failed();
+                if !retreats && !error.is_timeout() {
+                    service.retreats = true;
+                    self.changed.insert(name.clone());
+                }
                 let after = self.retry;
                 warn!(service = %name, ?after, "the target does not take it, and is told again: {error}");
-                self.retries.push_back((Instant::now() + after, name));
+                self.retry(name);
             }
         }
         Ok(())
+    }
+
+    fn retry(&mut self, name: ServiceName) {
+        self.retries.push(Instant::now() + self.retry, name);
+    }
+}
+
+/// Whom it is about, if nothing was sent because nobody could call it.
+fn unfit(error: &RequestError) -> Option<&Address> {
+    match error {
+        RequestError::Uncallable { address, .. }
+        | RequestError::NoPort(address)
+        | RequestError::NoOwnAddress {
+            instance: address, ..
+        } => Some(address),
+        _ => None,
     }
 }

@@ -16,7 +16,7 @@ use tower_nacos::{
 pub(crate) const MIRRORED_FROM: &str = "mirrored-from";
 
 /// What is known of a service, and what was done about it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Service {
     /// The instances that may be called in the source, but for those of mirrors.
     here: BTreeMap<Address, Arc<Instance>>,
@@ -24,10 +24,36 @@ pub(crate) struct Service {
     there: BTreeSet<Address>,
     /// Ends the watch of the target.
     pub(crate) watch: Option<AbortHandle>,
-    /// What the target was told last and confirmed; by address.
-    pub(crate) published: Vec<Instance>,
+    /// What the target was told last and confirmed; by address. Not known after a failure: a
+    /// registration that timed out stays wanted, and a withdrawal withdrawn.
+    pub(crate) published: Option<Vec<Instance>>,
+    /// What it confirmed last, while nothing is known.
+    confirmed: Vec<Instance>,
+    /// Of those here, whom nobody can register.
+    unfit: BTreeSet<Address>,
+    /// Whether it refused all that is wanted, so that less is next.
+    pub(crate) retreats: bool,
     /// Whether the target is being told something.
     pub(crate) busy: bool,
+    /// Whether there is news since.
+    pub(crate) missed: bool,
+}
+
+impl Default for Service {
+    /// Nothing is known of it, and the target was told nothing.
+    fn default() -> Self {
+        Self {
+            here: BTreeMap::new(),
+            there: BTreeSet::new(),
+            watch: None,
+            published: Some(Vec::new()),
+            confirmed: Vec::new(),
+            unfit: BTreeSet::new(),
+            retreats: false,
+            busy: false,
+            missed: false,
+        }
+    }
 }
 
 impl Service {
@@ -38,6 +64,7 @@ impl Service {
     pub(crate) fn changed_here(&mut self, change: &Change) -> bool {
         let address = change.instance.address();
         if matches!(change.kind, ChangeKind::Removed { .. }) || is_mirrored(&change.instance) {
+            self.unfit.remove(address);
             return self.here.remove(address).is_some();
         }
         let new = Arc::clone(&change.instance);
@@ -59,24 +86,55 @@ impl Service {
     pub(crate) fn removed_here(&mut self) {
         self.here.clear();
         self.there.clear();
+        self.unfit.clear();
         if let Some(watch) = self.watch.take() {
             watch.abort();
         }
     }
 
     /// What the target is to list, by address. Who registered in the target by itself, on its way
-    /// from one registry to the other say, is left to itself.
+    /// from one registry to the other say, is left to itself; whom nobody can register is left out.
     pub(crate) fn wanted(&self, origin: &str) -> Vec<Instance> {
-        let mirrored = self.here.values().filter(|instance| {
-            let itself = self.there.contains(instance.address());
-            !itself
-        });
+        let mirrored = self.here.values().filter(|i| self.is_wanted(i.address()));
         mirrored.map(|instance| mark(instance, origin)).collect()
+    }
+
+    fn is_wanted(&self, address: &Address) -> bool {
+        let elsewhere = self.there.contains(address) || self.unfit.contains(address);
+        self.here.contains_key(address) && !elsewhere
+    }
+
+    /// What the target confirmed before it refused more, but for who left since; `None` if nobody did.
+    /// One that it will not have keeps nobody else in its list.
+    pub(crate) fn left(&self) -> Option<Vec<Instance>> {
+        let stay = |instance: &&Instance| self.is_wanted(instance.address());
+        let left: Vec<Instance> = self.confirmed.iter().filter(stay).cloned().collect();
+        (left.len() < self.confirmed.len()).then_some(left)
+    }
+
+    /// The target confirmed this.
+    pub(crate) fn confirmed(&mut self, instances: Vec<Instance>) {
+        self.published = Some(instances);
+        self.confirmed = Vec::new();
+        self.retreats = false;
+    }
+
+    /// It did not confirm what it was told, or nobody knows.
+    pub(crate) fn failed(&mut self) {
+        if let Some(confirmed) = self.published.take() {
+            self.confirmed = confirmed;
+        }
+    }
+
+    /// Nobody can register this one. Whether that is new.
+    pub(crate) fn is_unfit(&mut self, address: Address) -> bool {
+        self.here.contains_key(&address) && self.unfit.insert(address)
     }
 
     /// Whether nothing is left to remember.
     pub(crate) fn is_over(&self) -> bool {
-        self.watch.is_none() && self.published.is_empty() && !self.busy
+        let lists_none = self.published.as_ref().is_some_and(Vec::is_empty);
+        self.watch.is_none() && lists_none && !self.busy
     }
 }
 
