@@ -188,14 +188,14 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         }
     }
 
-    /// Holds an answer until the next try begins.
+    /// Holds an answer until the next try begins, or waits for room.
     pub(crate) fn hold(&mut self, in_flight: InFlight, response: Res) {
         if let Some(trying) = &mut self.0 {
             *trying.as_mut().project().held = Some((in_flight, response));
         }
     }
 
-    /// The answer that is held: there is no further try.
+    /// The answer that is held: there is no further try, or what it holds may be what that waits for.
     pub(crate) fn take_held(&mut self) -> Option<(InFlight, Res)> {
         let trying = self.0.as_mut()?;
         trying.as_mut().project().held.take()

@@ -159,6 +159,9 @@ where
         let in_flight = admitted.hand_over();
         *self.admitted = None;
         self.tries.hold(in_flight, response);
+        let service = shared.set().service();
+        let error = CallError::inner_of(service, endpoint.address(), NO_ANSWER_YET);
+        *self.failure = Some(Box::new(error));
         self.tried.push(endpoint.generation());
         *self.request = Some(request);
         Ok(None)
@@ -174,8 +177,11 @@ where
         shared.set().answered(&endpoint, probe, outcome);
         self.tries.hold(admitted.hand_over(), response);
         let service = shared.set().service();
-        let text = "its answer was one to be tried again";
-        Box::new(CallError::inner_of(service, endpoint.address(), text))
+        Box::new(CallError::inner_of(
+            service,
+            endpoint.address(),
+            NO_ANSWER_YET,
+        ))
     }
 
     /// The answer to the second call is none yet, and there is the first to wait for.
@@ -187,8 +193,11 @@ where
         let endpoint = Arc::clone(admitted.endpoint());
         shared.set().answered(&endpoint, probe, outcome);
         let service = shared.set().service();
-        let text = "its answer was one to be tried again";
-        Box::new(CallError::inner_of(service, endpoint.address(), text))
+        Box::new(CallError::inner_of(
+            service,
+            endpoint.address(),
+            NO_ANSWER_YET,
+        ))
     }
 
     /// The try is out of time, and its future gone.
@@ -338,6 +347,9 @@ fn poll_abort<S>(
         after,
     }))
 }
+
+/// What is said of an instance whose answer is none yet, where there is no better one.
+const NO_ANSWER_YET: &str = "its answer was one to be tried again";
 
 /// How often a request moves on after an instance said that it did not process it.
 const MOST_REFUSALS: u8 = 3;
