@@ -192,3 +192,30 @@ async fn no_try_waits_for_room_that_the_answer_before_it_has() {
     }
     assert_eq!(balance.counts(), [0; 3]);
 }
+
+/// When the next try has to wait for the registry or a probe, and may not, the call ends with what came of the
+/// try before it.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_comes_to_nothing_ends_with_what_there_was() {
+    let (half, whole) = (Duration::from_millis(2_500), Duration::from_secs(3));
+    for answers in [true, false] {
+        let script = move |_, request: u32| match request {
+            2 if answers => 429,
+            2 => 0,
+            _ => 1,
+        };
+        let balance = builder(1, Retry::new().percent(100))
+            .per_try_timeout(whole)
+            .max_waiting(0)
+            .build(One::maker(9, script));
+        let call = tokio::spawn(balance.clone().oneshot(2));
+        tokio::time::sleep(half).await;
+        // Now there is no connection, and who comes half a second later waits for a probe.
+        soon(balance.clone().oneshot(3)).await.unwrap_err();
+        match soon(call).await.unwrap() {
+            Ok(answer) => assert!(answers && answer.0 == 429),
+            Err(error) => assert!(!answers && error.is_try_timed_out(), "{error}"),
+        }
+        assert_eq!(balance.counts(), [0; 3]);
+    }
+}

@@ -294,7 +294,16 @@ where
             Poll::Pending if this.call.waits_for_instances() => {
                 let error = ready!(this.passage.poll_wait(core, cx));
                 ready!(poll_budget(cx));
-                error
+                // What came of the try before says more than that nobody else is known.
+                if let Some(response) = this.call.as_mut().last_answer() {
+                    let core = &*this.call.picker().stripe.0;
+                    this.passage.stop_waiting(core);
+                    this.passage.exit(core);
+                    return Poll::Ready(Ok(response));
+                }
+                let failure = this.call.as_mut().take_failure();
+                core = &*this.call.picker().stripe.0;
+                failure.unwrap_or(error)
             }
             Poll::Pending => {
                 this.passage.stop_waiting(core);

@@ -231,6 +231,11 @@ where
         self.project().request.take()
     }
 
+    /// What the try before failed with, of a call that does not wait for another.
+    pub(crate) fn take_failure(self: Pin<&mut Self>) -> Option<CallError> {
+        self.project().failure.take().map(|failure| *failure)
+    }
+
     /// A deadline that is ours has passed: gives the call up, which counts against the instance
     /// that has not answered it.
     pub(crate) fn expire(self: Pin<&mut Self>) {
