@@ -193,6 +193,24 @@ async fn no_try_waits_for_room_that_the_answer_before_it_has() {
     assert_eq!(balance.counts(), [0; 3]);
 }
 
+/// A rest that a peer asks for is not begun if the time for tries is over with it.
+#[tokio::test(start_paused = true)]
+async fn no_rest_ends_when_no_try_begins_any_more() {
+    for (within, tries) in [(2, 1), (4, 2)] {
+        let script = |_, _| 429;
+        let retry = Retry::new()
+            .percent(100)
+            .within(Duration::from_secs(within));
+        let maker = One::maker(9, script);
+        let balance = builder(1, retry).build(maker);
+        let began = tokio::time::Instant::now();
+        assert_eq!(soon(balance.clone().oneshot(2)).await.unwrap().0, 429);
+        assert_eq!(balance.counters().retries, tries - 1, "{within} s");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(within), "{within} s: {took:?}");
+    }
+}
+
 /// When the next try has to wait for the registry or a probe, and may not, the call ends with what came of the
 /// try before it.
 #[tokio::test(start_paused = true)]

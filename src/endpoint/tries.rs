@@ -162,6 +162,10 @@ impl<Req, Res, E> Tries<Req, Res, E> {
             return Err(Refused::Over);
         }
         let rest = retry.rest(nth, again);
+        // A peer may ask for a longer one than is left.
+        if !retry.has_more(nth.saturating_sub(1), age.saturating_add(rest)) {
+            return Err(Refused::Over);
+        }
         // What is longer than anybody's life is too long, too.
         let rested = now.checked_add(rest).ok_or(Refused::Over)?;
         if until.is_some_and(|until| until <= rested) {
