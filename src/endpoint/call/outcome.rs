@@ -291,15 +291,14 @@ where
         shared.judged(&endpoint, probe, &verdict, outcome);
         drop(admitted);
         let mut again = None;
-        if self.tries.are_watched() {
-            match &recovered {
-                Some(Recovered::Unsent(request) | Recovered::Refused(request)) => {
-                    let cost = shared.recover.doubtful(&error);
-                    self.tries.came_back(request, cost);
-                }
-                Some(Recovered::Full(_)) => {}
-                None => again = self.despite(&mut error),
+        match &recovered {
+            Some(Recovered::Unsent(request) | Recovered::Refused(request)) => {
+                let cost = shared.recover.doubtful(&error);
+                *self.doubtful |= cost > 0;
+                self.tries.came_back(request, cost);
             }
+            None if self.tries.are_watched() => again = self.despite(&mut error),
+            _ => {}
         }
         let shared = self.pick.shared();
         let error = Box::new(CallError::inner_of(
