@@ -208,6 +208,21 @@ where
     }
 }
 
+impl<S, Req, P, R, C, V> ResponseFuture<S, Req, P, R, C, V>
+where
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    P: Policy,
+    R: Recover<Req, S::Error>,
+    C: TrackCompletion<InFlight, S::Response>,
+    V: Judge<S::Response, S::Error>,
+{
+    /// The answer that is held for want of a better one, of a call that is not waited for any more.
+    pub(crate) fn last_answer(self: Pin<&mut Self>) -> Option<C::Output> {
+        self.project().call.last_answer()
+    }
+}
+
 impl<S, P: Policy, R, C, V, K> Clone for Balance<S, P, R, C, V, K> {
     fn clone(&self) -> Self {
         Self {

@@ -205,6 +205,12 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         trying.as_mut().project().held.take()
     }
 
+    /// Whether one is held.
+    pub(crate) fn hold_answer(&self) -> bool {
+        let trying = self.0.as_ref();
+        trying.is_some_and(|trying| trying.held.is_some())
+    }
+
     /// Nobody is left whom the call has not tried. Whether those may be asked again: once, since a service of
     /// one instance has tries, too.
     pub(crate) fn may_repeat(&mut self) -> bool {

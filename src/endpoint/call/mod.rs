@@ -181,6 +181,11 @@ where
         }
     }
 
+    /// Whether it has failed for want of a better answer than it has.
+    pub(crate) fn holds_answer(&self) -> bool {
+        self.tries.hold_answer()
+    }
+
     /// Whether an instance has it now.
     pub(crate) const fn has_entered(&self) -> bool {
         self.future.is_some()

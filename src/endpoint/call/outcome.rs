@@ -142,8 +142,9 @@ where
         let asked = again != Again::No;
         let again = self.tries.further(rules, again, 1, *self.until, None);
         let Some(request) = self.is_further(again) else {
-            if asked && self.tries.are_hedged() {
-                return Err(self.last_but_one(response)); // the second may do better
+            let ends = rules.per_try.is_some() || self.until.is_some();
+            if asked && ends && self.tries.are_hedged() {
+                return Err(self.last_but_one(response)); // the second may do better, and comes to an end
             }
             self.tries.end();
             return Ok(Some(response));
