@@ -203,7 +203,7 @@ fn who_is_not_listed_is_gone_once_every_source_has_answered() {
     let (mut new, closed) = (Script::new(), Script::new());
     let inner = merged(&[(&new, 0), (&closed, 0)]);
     let both = Subscription::merge([(&old.sub, 0), (&inner, 1)]);
-    let (sub, second, third) = (both.clone(), at(2), at(3));
+    let (sub, second, third) = (both, at(2), at(3));
     let mut gone = Box::pin(sub.wait_gone(&second));
     assert!(
         now_or_never(gone.as_mut()).is_pending(),
