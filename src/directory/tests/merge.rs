@@ -203,8 +203,8 @@ fn who_is_not_listed_is_gone_once_every_source_has_answered() {
     let (mut new, closed) = (Script::new(), Script::new());
     let inner = merged(&[(&new, 0), (&closed, 0)]);
     let both = Subscription::merge([(&old.sub, 0), (&inner, 1)]);
-    let (sub, second, third) = (both, at(2), at(3));
-    let mut gone = Box::pin(sub.wait_gone(&second));
+    let (second, third) = (at(2), at(3));
+    let mut gone = Box::pin(both.wait_gone(&second));
     assert!(
         now_or_never(gone.as_mut()).is_pending(),
         "two have not answered"
@@ -214,9 +214,12 @@ fn who_is_not_listed_is_gone_once_every_source_has_answered() {
         now_or_never(gone.as_mut()).is_pending(),
         "it is listed, and another has not answered"
     );
-    let mut never = Box::pin(sub.wait_gone(&third));
+    let mut never = Box::pin(both.wait_gone(&third));
     assert!(now_or_never(never.as_mut()).is_pending());
+    let mut rung = Box::pin(both.handle.shared.changed.rung());
+    rung.as_mut().enable();
     closed.writer.close();
+    assert!(now_or_never(rung).is_ready(), "who waits for it looks");
     assert_eq!(now_or_never(never.as_mut()), Poll::Ready(Ok(())));
     assert!(now_or_never(gone.as_mut()).is_pending());
     new.after(1.0).push(all([]));
