@@ -252,6 +252,7 @@ impl MainPort {
             may_answer: Arc::new(Semaphore::new(0)),
         };
         let (asked, may_answer) = (Arc::clone(&started.asked), Arc::clone(&started.may_answer));
+        #[expect(clippy::disallowed_methods, reason = "the scripted peer of a test")]
         tokio::spawn(async move {
             loop {
                 let (mut socket, _) = listener.accept().await.unwrap();
