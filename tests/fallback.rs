@@ -269,3 +269,67 @@ async fn a_request_that_no_connection_took_is_answered_where_it_may_be_tried_aga
     let body = http_body_util::BodyExt::collect(answered.into_body()).await;
     assert_eq!(body.unwrap().to_bytes(), "/v1/items/7".as_bytes());
 }
+
+/// Nor is one that came back though it may have been seen: whoever gives it back says so.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_came_back_doubtful_is_not_answered() {
+    struct Doubtful(u32);
+    impl Recover<Order, Refused> for Doubtful {
+        fn recover(&self, error: &mut Refused) -> Option<Recovered<Order>> {
+            error.0.take().map(Recovered::Unsent)
+        }
+        fn doubtful(&self, _: &Refused) -> u32 {
+            self.0
+        }
+    }
+    let (_writer, orders) = of(&[A, "10.0.0.2:80"]);
+    for times in [0, 1] {
+        let balance = builder(&orders)
+            .recover(Doubtful(times))
+            .classify(|error: &Refused| Verdict::unreachable(error))
+            .build(|_: &Instance| {
+                service_fn(|order: Order| ready(Err::<String, _>(Refused(Some(order)))))
+            })
+            .on_no_instance(cached);
+        let answered = balance.oneshot(Order("7")).await;
+        assert_eq!(answered.is_ok(), times == 0, "{answered:?}");
+    }
+}
+
+/// A kept connection ends with a safe request on it, and no other can be had: it was sent, and may have been seen.
+#[tokio::test]
+async fn a_request_that_was_to_be_sent_once_more_is_not_answered() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tower_nacos::{
+        http::BuildHttp,
+        transport::{Body, Protocol, ResponseBody, Transport},
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let orders = Subscription::fixed([Instance::from(listener.local_addr().unwrap())]);
+    let peer = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        drop(listener);
+        let mut read = [0; 4_096];
+        assert!(socket.read(&mut read).await.unwrap() > 0);
+        let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        socket.write_all(ok).await.unwrap();
+        assert!(socket.read(&mut read).await.unwrap() > 0);
+    });
+    let mut balance = builder(&orders)
+        .build_http(Transport::builder().protocol(Protocol::Http1).build())
+        .on_no_instance(|_: http::Request<Body>, _: CallError| {
+            let nothing = ResponseBody::from(bytes::Bytes::new());
+            ready(Ok(http::Response::new(nothing)))
+        });
+    let mut get = async || {
+        let request = http::Request::get("/v1/items/7").body(Body::empty());
+        let called = balance.call(request.unwrap());
+        let ended = tokio::time::timeout(Duration::from_secs(60), called);
+        ended.await.expect("it hangs")
+    };
+    drop(get().await.unwrap());
+    let error = get().await.unwrap_err();
+    let inner = error.inner::<tower_nacos::transport::Error>().unwrap();
+    assert!(inner.is_connect() && !inner.is_unprocessed(), "{error}");
+    peer.await.unwrap();
+}

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tower_nacos::{
     Balance, Instance, Subscription,
-    balance::WeightedRandom,
+    balance::{BalanceBuilder, WeightedRandom},
     endpoint::{NeverRecover, Replaying, Unclassified, WithAgain},
     retry::{Again, Hedge, Retry},
 };
@@ -103,13 +103,10 @@ impl Service<u32> for One {
     }
 }
 
-type Hedged = Balance<
-    One,
-    WeightedRandom,
-    Replaying<NeverRecover, fn(&u32) -> Option<u32>>,
-    tower::load::CompleteOnResponse,
-    WithAgain<Unclassified, fn(Result<&u16, &Infallible>) -> Again>,
->;
+type Twice = Replaying<NeverRecover, fn(&u32) -> Option<u32>>;
+type Judge = WithAgain<Unclassified, fn(Result<&u16, &Infallible>) -> Again>;
+type Hedged = Balance<One, WeightedRandom, Twice, tower::load::CompleteOnResponse, Judge>;
+type Builder = BalanceBuilder<WeightedRandom, Twice, tower::load::CompleteOnResponse, Judge>;
 
 /// Odd requests may be processed once only.
 fn replay(request: &u32) -> Option<u32> {
@@ -124,6 +121,10 @@ fn again(result: Result<&u16, &Infallible>) -> Again {
 }
 
 fn balance(instances: &Instances, count: usize, hedge: Hedge, retry: Retry) -> Hedged {
+    builder(count, hedge, retry).build(instances.maker())
+}
+
+fn builder(count: usize, hedge: Hedge, retry: Retry) -> Builder {
     let all = (1..=count).map(|n| Instance::parse(&format!("10.0.0.{n}:80")).unwrap());
     Balance::builder(&Subscription::fixed(all))
         .policy(WeightedRandom::default())
@@ -131,7 +132,6 @@ fn balance(instances: &Instances, count: usize, hedge: Hedge, retry: Retry) -> H
         .hedge(hedge)
         .replay(replay as fn(&u32) -> Option<u32>)
         .again(again as fn(Result<&u16, &Infallible>) -> Again)
-        .build(instances.maker())
 }
 
 fn at_10_ms() -> Hedge {
@@ -206,13 +206,36 @@ async fn an_answer_that_is_none_yet_does_not_win() {
     ] {
         let instances = Instances::new(move |number, _| script[number - 1]);
         let two = enough().max_attempts(2);
-        let balance = balance(&instances, 3, at_10_ms(), two);
+        let balance = builder(3, at_10_ms(), two)
+            .per_try_timeout(Duration::from_secs(1))
+            .build(instances.maker());
         assert_eq!(
             balance.clone().oneshot(2).await.unwrap(),
             answer,
             "{script:?}"
         );
         assert_eq!(instances.tries().len(), tries, "{script:?}");
+        assert_eq!(balance.counts(), [0; 3]);
+    }
+}
+
+/// The last answer to the first waits for the second's, but not for ever: that has to have an end.
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_not_hidden_by_a_second_that_hangs() {
+    for limit in [None, Some(Duration::from_secs(1))] {
+        let instances = Instances::new(|number, _| [(20, 503), (HOUR, 200)][number - 1]);
+        let two = builder(3, at_10_ms(), enough().max_attempts(2));
+        let two = match limit {
+            Some(limit) => two.per_try_timeout(limit),
+            None => two,
+        };
+        let balance = two.build(instances.maker());
+        let began = Instant::now();
+        assert_eq!(balance.clone().oneshot(2).await.unwrap(), 503);
+        let took = began.elapsed();
+        assert!(took < Duration::from_millis(1_020), "{limit:?}: {took:?}");
+        assert_eq!(balance.counters().hedges, 1);
+        assert_eq!(instances.given_up(), instances.tries()[1..]);
         assert_eq!(balance.counts(), [0; 3]);
     }
 }

@@ -336,6 +336,44 @@ async fn the_loser_of_a_hedge_may_stop() {
     }
 }
 
+/// An answer that was held for a second that never came is the answer when the deadline passes.
+#[tokio::test]
+async fn a_deadline_does_not_hide_an_answer_that_is_there() {
+    let registry = Registry::start().await.unwrap();
+    // Says 503 to the first once the second is there, which is never answered.
+    let arrived = Arc::new(tokio::sync::Semaphore::new(0));
+    for _ in 0..2 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap();
+        registry.register("orders", &own.into());
+        let arrived = Arc::clone(&arrived);
+        let handler = async move |headers: HeaderMap| {
+            if headers["x-envoy-attempt-count"] != "1" {
+                arrived.add_permits(1);
+                pending::<()>().await;
+            }
+            arrived.acquire().await.unwrap().forget();
+            http::StatusCode::SERVICE_UNAVAILABLE
+        };
+        let app = Router::new().route("/", any(handler));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+    }
+    let nacos = Client::connect(registry.addr()).await.unwrap();
+    let orders = nacos.subscribe("orders").await.unwrap();
+    orders.wait_for(2, Duration::from_secs(20)).await.unwrap();
+    let retry = Retry::new()
+        .percent(100)
+        .max_attempts(2)
+        .attempt_header("x-envoy-attempt-count".parse().unwrap());
+    let http = nacos_http::Client::builder(&nacos)
+        .retry(retry)
+        .hedge(Hedge::after(Duration::from_millis(1)))
+        .build();
+    let sent = http.get("nacos://orders/").timeout(SHORT * 6).send();
+    let answered = within(sent).await.unwrap();
+    assert_eq!(answered.status(), 503);
+}
+
 /// A server that nobody here wrote: it is told how long a try may last, is left in time, and serves on over
 /// the same connections.
 #[tokio::test]

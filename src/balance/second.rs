@@ -136,6 +136,10 @@ where
             Poll::Pending => {
                 if call.has_entered() {
                     first.avoid(&call);
+                } else if first.holds_answer()
+                    && let Some(failed) = this.failed.take()
+                {
+                    return Poll::Ready(Err(failed)); // nor is an answer held for what waits for room
                 }
                 Poll::Pending
             }

@@ -208,6 +208,21 @@ where
     }
 }
 
+impl<S, Req, P, R, C, V> ResponseFuture<S, Req, P, R, C, V>
+where
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    P: Policy,
+    R: Recover<Req, S::Error>,
+    C: TrackCompletion<InFlight, S::Response>,
+    V: Judge<S::Response, S::Error>,
+{
+    /// The answer that is held for want of a better one, of a call that is not waited for any more.
+    pub(crate) fn last_answer(self: Pin<&mut Self>) -> Option<C::Output> {
+        self.project().call.last_answer()
+    }
+}
+
 impl<S, P: Policy, R, C, V, K> Clone for Balance<S, P, R, C, V, K> {
     fn clone(&self) -> Self {
         Self {
@@ -294,7 +309,16 @@ where
             Poll::Pending if this.call.waits_for_instances() => {
                 let error = ready!(this.passage.poll_wait(core, cx));
                 ready!(poll_budget(cx));
-                error
+                // What came of the try before says more than that nobody else is known.
+                if let Some(response) = this.call.as_mut().last_answer() {
+                    let core = &*this.call.picker().stripe.0;
+                    this.passage.stop_waiting(core);
+                    this.passage.exit(core);
+                    return Poll::Ready(Ok(response));
+                }
+                let failure = this.call.as_mut().take_failure();
+                core = &*this.call.picker().stripe.0;
+                failure.unwrap_or(error)
             }
             Poll::Pending => {
                 this.passage.stop_waiting(core);

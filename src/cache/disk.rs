@@ -3,11 +3,8 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    path::PathBuf,
 };
-
-use super::name::{is_file_name, is_temporary};
 
 /// A folder. Names have no slash in them.
 pub(crate) trait Disk {
@@ -25,12 +22,6 @@ pub(crate) trait Disk {
 
 /// More than 100,000 instances with metadata; who finds more finds something else.
 const MOST: u64 = 256 << 20;
-/// A file that is being written is not so old.
-const LEFT: Duration = Duration::from_secs(3600);
-
-/// What is wanted is not so old; see [`Folder::sweep`].
-const UNWANTED: Duration = Duration::from_secs(30 * 24 * 3600);
-
 /// A folder of this machine, made when the first file is.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -40,50 +31,6 @@ pub(crate) struct Folder {
 impl Folder {
     pub(super) const fn new(path: PathBuf) -> Self {
         Self { path }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Takes away what writers left that were killed, and the files of services that nobody has wanted
-    /// for long.
-    ///
-    /// Whoever wants a service and has a connection writes its file once an hour. A process that has had
-    /// none for longer may still start with it, if it believes older files than we do; so what is not
-    /// of use to us stays for as long again, and for a month at least. How long that is says the newest
-    /// file of the folder, too: a clock that is ahead of time takes nothing away. If somebody writes a
-    /// file as it is taken away, it is there again with his next write.
-    pub(super) fn sweep(&self, max_age: Duration, now: SystemTime) {
-        let Ok(files) = fs::read_dir(&self.path) else {
-            return; // it is not there yet, or saving will tell
-        };
-        let mut kept = Vec::new();
-        for file in files.flatten() {
-            let name = file.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let temporary = is_temporary(name);
-            if !temporary && !is_file_name(name) {
-                continue;
-            }
-            let Ok(written) = file.metadata().and_then(|data| data.modified()) else {
-                continue;
-            };
-            if !temporary {
-                kept.push((written, file.path()));
-            } else if is_older(written, LEFT, now) {
-                let _ = fs::remove_file(file.path()); // another process may have been faster
-            }
-        }
-        let Some(newest) = kept.iter().map(|(written, _)| *written).max() else {
-            return;
-        };
-        let limit = max_age.saturating_mul(2).max(UNWANTED);
-        for (written, path) in kept {
-            if is_older(written, limit, now.min(newest)) {
-                let _ = fs::remove_file(path);
-            }
-        }
     }
 
     fn make(&self) -> io::Result<()> {
@@ -149,8 +96,4 @@ impl Disk for Folder {
         }
         Ok(bytes)
     }
-}
-
-fn is_older(written: SystemTime, age: Duration, now: SystemTime) -> bool {
-    now.duration_since(written).is_ok_and(|is| is > age)
 }

@@ -14,6 +14,7 @@ mod name;
 mod queue;
 mod record;
 mod store;
+mod sweep;
 mod worker;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::{
     disk::{Disk, Folder},
     name::{file_name, temporary_name},
     record::{self, Unusable},
+    sweep::Sweep,
 };
 use crate::{
     directory::Snapshot,
@@ -59,9 +60,8 @@ impl Store {
         Self::on(Folder::new(folder.clone()), folder, salt)
     }
 
-    pub(crate) fn sweep(&self, max_age: Duration, now: SystemTime) {
-        debug_assert_eq!(self.disk.path(), self.folder);
-        self.disk.sweep(max_age, now);
+    pub(super) fn sweep(&self, max_age: Duration, now: SystemTime) -> Sweep {
+        Sweep::new(&self.folder, max_age, now)
     }
 }
 

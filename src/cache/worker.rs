@@ -13,6 +13,7 @@ use tokio::sync::{mpsc as events, oneshot};
 use super::{
     queue::{Job, Queue, Save},
     store::{Found, Problem, Store},
+    sweep::Sweep,
 };
 use crate::{directory::Snapshot, model::ServiceKey};
 
@@ -54,6 +55,23 @@ struct Todo {
     over: bool,
 }
 
+/// What the thread does. Whoever starts waits for what is read, and only so long: of a volume where
+/// to look at every file takes a second a first list that lacks instances would be believed meanwhile,
+/// and be written over the file. So the folder is swept after the first job, and never while there
+/// is another one.
+struct Tending {
+    store: Store,
+    max_age: Duration,
+    done: events::UnboundedSender<Event>,
+    swept: Swept,
+}
+
+enum Swept {
+    No,
+    Now(Sweep),
+    Done,
+}
+
 /// At most 15 bytes, which is what Linux shows.
 const THREAD: &str = "nacos-cache";
 
@@ -64,7 +82,8 @@ impl Cache {
         let (done, events) = events::unbounded_channel();
         let store = Store::new(folder, salt);
         let todo = Arc::clone(&shared);
-        let tend = move || tend(store, max_age, &todo, &done);
+        let mut tending = Tending::new(store, max_age, done);
+        let tend = move || while tending.turn(&todo) {};
         thread::Builder::new().name(THREAD.to_owned()).spawn(tend)?;
         Ok(Self { shared, events })
     }
@@ -125,22 +144,56 @@ impl Shared {
         }
     }
 
+    /// The next job, if there is one now.
+    fn take_now(&self) -> Option<Job> {
+        self.lock().queue.next()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Todo> {
         self.todo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn tend(mut store: Store, max_age: Duration, todo: &Shared, done: &events::UnboundedSender<Event>) {
-    store.sweep(max_age, wall_clock());
-    while let Some(job) = todo.take() {
+impl Tending {
+    fn new(store: Store, max_age: Duration, done: events::UnboundedSender<Event>) -> Self {
+        Self {
+            store,
+            max_age,
+            done,
+            swept: Swept::No,
+        }
+    }
+
+    /// Does one thing, which is waited for where nothing is to be done. False when nothing comes any
+    /// more.
+    fn turn(&mut self, shared: &Shared) -> bool {
+        if let Swept::Now(sweep) = &mut self.swept {
+            match shared.take_now() {
+                Some(job) => self.run(job),
+                None if sweep.step() => {}
+                None => self.swept = Swept::Done,
+            }
+            return true;
+        }
+        let Some(job) = shared.take() else {
+            return false;
+        };
+        self.run(job);
+        if matches!(self.swept, Swept::No) {
+            self.swept = Swept::Now(self.store.sweep(self.max_age, wall_clock()));
+        }
+        true
+    }
+
+    fn run(&mut self, job: Job) {
         match job {
             Job::Load(key, number) => {
-                let found = store.load(&key, max_age, wall_clock());
-                let _ = done.send(Event::Loaded { key, number, found });
+                let found = self.store.load(&key, self.max_age, wall_clock());
+                let _ = self.done.send(Event::Loaded { key, number, found });
             }
             Job::Save(key, Save { set, age, now }) => {
-                let result = store.save(&key, &set, age, now);
-                let _ = done.send(Event::Saved { key, result });
+                let result = self.store.save(&key, &set, age, now);
+                let _ = self.done.send(Event::Saved { key, result });
             }
             Job::Flush(flushed) => {
                 let _ = flushed.send(());
@@ -157,3 +210,7 @@ pub(super) fn wall_clock() -> SystemTime {
     )]
     SystemTime::now()
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -466,7 +466,7 @@ impl Builder {
     /// minute, and no more.
     ///
     /// What a service has had no file written of for twice [`cache_max_age`](Self::cache_max_age), and for
-    /// 30 days at least, is taken away when a process starts.
+    /// 30 days at least, is taken away when a process has started: after what it reads first.
     ///
     /// Several processes may share a folder; the last to write a service counts. Give each *registry*
     /// a folder of its own: files are told apart by namespace, group and name, and whoever can write

@@ -30,8 +30,13 @@ struct Copy {
 
 /// A server tells of its services ten at a time, and of each that comes or goes. To publish costs as
 /// much as the list is long, so what follows closely is seen together: in a list that is quiet a change
-/// is seen at once, and in one that is not this much later at most.
+/// is seen at once, and in one that is not this much later at most, and [`PER_NAME`] more for each name.
 const PACE: Duration = Duration::from_millis(50);
+
+/// A publication of a million names takes longer than [`PACE`], and pushes wait for the driver
+/// meanwhile. With this the driver has the most of its time for them, however long a list is; what comes
+/// or goes in one of a million names is seen 10 s later at most.
+const PER_NAME: Duration = Duration::from_micros(10);
 
 impl ListCopies {
     pub(super) fn open(&mut self, filter: ServiceFilter, mut writer: ListWriter) {
@@ -128,7 +133,8 @@ impl ListCopies {
 impl Copy {
     /// Publishes what is new, or says when that is to be done.
     fn publish_in_time(&mut self, now: Instant) -> Option<Instant> {
-        let again = self.published.map(|at| at + PACE).filter(|at| *at > now);
+        let pace = PACE + PER_NAME * u32::try_from(self.writer.len()).unwrap_or(u32::MAX);
+        let again = self.published.map(|at| at + pace).filter(|at| *at > now);
         match again {
             Some(again) if !self.writer.is_turning() => self.writer.has_news().then_some(again),
             _ => {
@@ -141,6 +147,88 @@ impl Copy {
     fn publish(&mut self, now: Instant) {
         if self.writer.publish() {
             self.published = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        directory::{Options, ServiceList, service_list},
+        model::ServiceName,
+    };
+
+    const LINK: LinkId = LinkId::of(1);
+
+    struct World {
+        lists: ListCopies,
+        list: ServiceList,
+        filter: ServiceFilter,
+        now: Instant,
+    }
+
+    impl World {
+        /// A connection that has told of so many services, just now.
+        fn of(names: usize) -> Self {
+            #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+            let now = Instant::now();
+            let filter = ServiceFilter::group("G");
+            let (writer, list) = service_list(filter.clone(), Options::default());
+            let mut lists = ListCopies::default();
+            lists.open(filter.clone(), writer);
+            lists.handle_connected(LINK, now);
+            let names = Names::All {
+                names: (0..names).map(|n| service(&format!("s-{n}"))).collect(),
+                certain: true,
+            };
+            lists.apply(LINK, &filter, names, now);
+            Self {
+                lists,
+                list,
+                filter,
+                now,
+            }
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now += time;
+            self.lists.handle_timeout(self.now);
+        }
+
+        fn comes(&mut self, name: &str) {
+            let names = Names::Some(vec![service(name)]);
+            self.lists.apply(LINK, &self.filter, names, self.now);
+        }
+    }
+
+    fn service(name: &str) -> ServiceName {
+        ServiceName::new("G", name).unwrap()
+    }
+
+    #[test]
+    fn the_longer_a_list_the_rarer_it_is_published() {
+        for (names, pace) in [(100, 51), (100_000, 1050)] {
+            let mut world = World::of(names);
+            assert_eq!(
+                world.list.snapshot().len(),
+                names,
+                "the first is seen at once"
+            );
+            let seen = world.now;
+            world.pass(Duration::from_millis(1));
+            world.comes("new");
+            world.pass(Duration::from_millis(pace) - Duration::from_millis(2));
+            assert_eq!(world.list.snapshot().len(), names, "of {names}: too soon");
+            let due = world.lists.poll_timeout().unwrap();
+            assert!(due - seen <= Duration::from_millis(pace + 1));
+            world.now = due;
+            world.pass(Duration::ZERO);
+            assert_eq!(world.list.snapshot().len(), names + 1);
+            // After as long a rest a change is seen at once.
+            world.pass(Duration::from_millis(pace + 1));
+            world.comes("newer");
+            assert_eq!(world.list.snapshot().len(), names + 2);
         }
     }
 }

@@ -41,7 +41,8 @@ impl Client {
     /// the next page, and what goes when two complete readings miss it. Such servers list a service
     /// on for 60 to 100 s after its last instance left, and one group at a time.
     ///
-    /// What a server tells closely one after the other is seen together, up to 50 ms later. More than
+    /// What a server tells closely one after the other is seen together, up to 50 ms later, and
+    /// 10 µs more for each service of the list. More than
     /// 1,000,000 services are left out, with a warning.
     ///
     /// Services that are missing after a reconnect are held as instances are

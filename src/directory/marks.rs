@@ -19,6 +19,7 @@ impl State {
         &mut self,
         address: &Address,
         generation: Generation,
+        others: bool,
         options: &Options,
         now: Instant,
         out: &mut Outbox,
@@ -29,8 +30,8 @@ impl State {
             return;
         };
         // Who came in its place the registry would say, and it cannot: better one that leaves and serves
-        // yet than nobody.
-        let is_last = listed.callable == 1 && entry.standing.is_callable();
+        // yet than nobody. Who calls may have others, of other sources.
+        let is_last = !others && listed.callable == 1 && entry.standing.is_callable();
         if is_last && self.link.stale_since.is_some() {
             return;
         }
@@ -68,27 +69,31 @@ impl Marks {
     /// A response of this presence of the instance carried its mark.
     ///
     /// Nothing happens where no registry was heard, since nothing would end it then; nor to the last callable
-    /// instance while the registry is away. Publishes on the
+    /// instance while the registry is away: that of all sources, where several are one. Publishes on the
     /// caller's thread: hold no lock that a [`Consumer`](crate::directory::Consumer) takes.
     pub(crate) fn going_offline(&self, address: &Address, generation: Generation, now: Instant) {
+        self.obey(address, generation, false, now);
+    }
+
+    /// The same; `others` says whether who was told has somebody else to call, whom we do not list.
+    fn obey(&self, address: &Address, generation: Generation, others: bool, now: Instant) {
         let shared = &self.0;
         let snapshot = shared.root.snapshot();
-        let news = snapshot
-            .find(address)
-            .is_some_and(|entry| entry.generation == generation && !entry.leaving);
-        if !news {
-            return;
-        }
+        let entry = snapshot.find(address);
+        let news = entry.filter(|entry| entry.generation == generation && !entry.leaving);
+        let Some(entry) = news else { return };
         if shared.sources.is_some() {
+            let own = usize::from(entry.standing.is_callable());
+            let others = others || snapshot.callable > own;
             for (upstream, generation) in shared.listed_by(address, generation) {
-                Self(Arc::clone(&upstream.shared)).going_offline(address, generation, now);
+                Self(Arc::clone(&upstream.shared)).obey(address, generation, others, now);
             }
             return;
         }
         let marked = shared.update(|state, out| {
             let obeyed = !state.closed && state.heard_at.is_some();
             if obeyed {
-                state.mark(address, generation, &shared.options, now, out);
+                state.mark(address, generation, others, &shared.options, now, out);
             }
             obeyed
         });

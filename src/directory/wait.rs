@@ -137,6 +137,11 @@ impl Subscription {
     /// newest alone.
     /// Without limit: put a timeout around it.
     ///
+    /// Of [several](Self::merge) the snapshot is asked of once one source has answered, so that one
+    /// which never does stops nobody. What only the others list is not in it yet: who waits for an
+    /// instance to be absent takes [`wait_gone`](Self::wait_gone), or asks besides that
+    /// [`status`](Self::status) is not [`Unknown`](Status::Unknown).
+    ///
     /// ```
     /// # use tower_nacos::{Instance, Subscription};
     /// # async fn example(orders: Subscription) -> Result<(), Box<dyn std::error::Error>> {
@@ -152,13 +157,23 @@ impl Subscription {
         &self,
         wanted: impl Fn(&Snapshot) -> bool,
     ) -> Result<Arc<Snapshot>, WaitUntilError> {
+        self.wait_once(|_| true, wanted).await
+    }
+
+    /// The same, but nothing is asked before it is `time`.
+    async fn wait_once(
+        &self,
+        time: impl Fn(&Self) -> bool,
+        wanted: impl Fn(&Snapshot) -> bool,
+    ) -> Result<Arc<Snapshot>, WaitUntilError> {
         consume_budget().await;
         self.until(|subscription| {
-            // Closed is read first: what is published comes before it.
+            // The snapshot is read last: what is published comes before the others.
             let closed = subscription.status() == Status::Closed;
+            let time = time(subscription);
             let snapshot = subscription.snapshot();
             let known = snapshot.is_known() || snapshot.revision() > Revision::default();
-            if known && wanted(&snapshot) {
+            if known && time && wanted(&snapshot) {
                 Some(Ok(snapshot))
             } else {
                 closed.then(|| {
@@ -174,6 +189,10 @@ impl Subscription {
     /// listed (which is so at once for one that never was), and all consumers are quiet.
     /// Without limit: put a timeout around it.
     ///
+    /// Of [several](Self::merge) it is believed to be gone once every source that is open has answered,
+    /// or was found on disk: one that has not may list it. A registry that never answers makes this
+    /// wait.
+    ///
     /// # Errors
     ///
     /// When the subscription is closed while it may be called.
@@ -182,7 +201,10 @@ impl Subscription {
             let entry = snapshot.find(address);
             entry.is_some_and(|entry| entry.standing().is_callable())
         };
-        let gone = self.wait_until(|snapshot| !callable(snapshot)).await?;
+        let all_heard = |subscription: &Self| subscription.handle.shared.has_begun_whole();
+        let gone = self
+            .wait_once(all_heard, |snapshot| !callable(snapshot))
+            .await?;
         let applied = self.applied(gone.revision()).await;
         applied.map_err(|AppliedError { service, .. }| WaitUntilError { service })
     }

@@ -17,7 +17,9 @@ pub trait Recover<Req, E> {
     }
 
     /// How often the request went out to the instance so that nobody knows whether it was processed, if
-    /// that is why it failed: a policy may send it again. Default: 0, which says that it failed otherwise.
+    /// that is why it failed: a policy may send it again. Asked of requests that come back, too: one that may
+    /// have been seen goes elsewhere, and is never taken for one that nobody saw. Default: 0, which says that
+    /// it failed otherwise.
     fn doubtful(&self, error: &E) -> u32 {
         let _ = error;
         0

@@ -162,6 +162,10 @@ impl<Req, Res, E> Tries<Req, Res, E> {
             return Err(Refused::Over);
         }
         let rest = retry.rest(nth, again);
+        // A peer may ask for a longer one than is left.
+        if !retry.has_more(nth.saturating_sub(1), age.saturating_add(rest)) {
+            return Err(Refused::Over);
+        }
         // What is longer than anybody's life is too long, too.
         let rested = now.checked_add(rest).ok_or(Refused::Over)?;
         if until.is_some_and(|until| until <= rested) {
@@ -188,17 +192,23 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         }
     }
 
-    /// Holds an answer until the next try begins.
+    /// Holds an answer until the next try begins, or waits for room.
     pub(crate) fn hold(&mut self, in_flight: InFlight, response: Res) {
         if let Some(trying) = &mut self.0 {
             *trying.as_mut().project().held = Some((in_flight, response));
         }
     }
 
-    /// The answer that is held: there is no further try.
+    /// The answer that is held: there is no further try, or what it holds may be what that waits for.
     pub(crate) fn take_held(&mut self) -> Option<(InFlight, Res)> {
         let trying = self.0.as_mut()?;
         trying.as_mut().project().held.take()
+    }
+
+    /// Whether one is held.
+    pub(crate) fn hold_answer(&self) -> bool {
+        let trying = self.0.as_ref();
+        trying.is_some_and(|trying| trying.held.is_some())
     }
 
     /// Nobody is left whom the call has not tried. Whether those may be asked again: once, since a service of

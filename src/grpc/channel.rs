@@ -301,11 +301,14 @@ impl<P: Policy> Future for ResponseFuture<P> {
             let late = Error::deadline(Duration::ZERO, &this.call.progress());
             return Poll::Ready(Err(late));
         }
+        let service = this.service;
+        let within = |response: Response<transport::ResponseBody>, deadline| {
+            response.map(|body| ResponseBody::new(body, deadline, Arc::clone(service)))
+        };
         if let Poll::Ready(result) = this.call.as_mut().poll(cx) {
             let deadline = this.deadline.take();
             return Poll::Ready(match result {
-                Ok(response) => Ok(response
-                    .map(|body| ResponseBody::new(body, deadline, Arc::clone(this.service)))),
+                Ok(response) => Ok(within(response, deadline)),
                 // The instance knew when, and was a moment faster than our timer.
                 Err(error) => match deadline.and_then(|deadline| deadline.passed()) {
                     Some(timeout) if is_reset(&error) => Err(Error::late(timeout, &error)),
@@ -315,8 +318,10 @@ impl<P: Policy> Future for ResponseFuture<P> {
         }
         let timeout = ready!(this.deadline.poll_passed(cx));
         let error = Error::deadline(timeout, &this.call.progress());
+        let answer = this.call.as_mut().last_answer();
         this.call.expire();
-        Poll::Ready(Err(error))
+        let answer = answer.map(|response| within(response, this.deadline.take()));
+        Poll::Ready(answer.ok_or(error))
     }
 }
 

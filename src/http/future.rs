@@ -83,8 +83,9 @@ impl<P: Policy> Future for ResponseFuture<P> {
                 }
                 let after = ready!(timer.poll_passed(cx));
                 let error = Error::deadline(after, &call.progress());
+                let answer = call.as_mut().last_answer();
                 call.expire();
-                Poll::Ready(Err(error))
+                Poll::Ready(answer.ok_or(error))
             }
         }
     }

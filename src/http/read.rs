@@ -4,12 +4,13 @@ use std::{
     error::Error as StdError,
     fmt,
     future::Future,
+    mem,
     sync::{Mutex, PoisonError},
 };
 
 use ::http::{Response, StatusCode};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use crate::transport::{self, ResponseBody};
@@ -134,15 +135,29 @@ impl StatusError {
 
 impl ResponseExt for Response<ResponseBody> {
     async fn bytes_within(self, most: usize) -> Result<Bytes, ReadError> {
-        let collected = Limited::new(self.into_body(), most).collect().await;
-        collected.map(|body| body.to_bytes()).map_err(|error| {
-            match error.downcast::<transport::Error>() {
-                Ok(error) => ReadError(Kind::Body(*error)),
-                Err(error) => {
-                    debug_assert!(error.is::<LengthLimitError>(), "{error}");
-                    ReadError(Kind::TooLong(most))
-                }
+        let mut body = self.into_body();
+        let mut first = Bytes::new();
+        // In one piece: each of many small ones would cost more than its bytes.
+        let mut rest = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| ReadError(Kind::Body(error)))?;
+            let Ok(data) = frame.into_data() else {
+                continue; // trailers
+            };
+            if data.len() > most - first.len() - rest.len() {
+                return Err(ReadError(Kind::TooLong(most)));
             }
+            if first.is_empty() && rest.is_empty() {
+                first = data; // often the only one, and not copied
+            } else {
+                rest.extend_from_slice(&mem::take(&mut first));
+                rest.extend_from_slice(&data);
+            }
+        }
+        Ok(if rest.is_empty() {
+            first
+        } else {
+            rest.freeze()
         })
     }
 

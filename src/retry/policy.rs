@@ -110,8 +110,8 @@ impl Retry {
         self.tries(attempts.saturating_sub(1))
     }
 
-    /// For how long after a call's beginning further tries begin. Default: 10 s. A rest that a call's
-    /// own deadline would cut is not begun: the call ends with what came of its last try.
+    /// For how long after a call's beginning further tries begin. Default: 10 s. A rest that ends later, or
+    /// that a call's own deadline would cut, is not begun: the call ends with what came of its last try.
     #[must_use]
     pub const fn within(mut self, within: Duration) -> Self {
         self.within = within;

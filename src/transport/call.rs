@@ -174,7 +174,7 @@ fn not_connected(
         error.ejecting()
     };
     if once_more {
-        error.retried_with(request)
+        error.of_the_second_time().retried_with(request)
     } else {
         error.with_request(Some(request))
     }

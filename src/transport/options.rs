@@ -134,7 +134,7 @@ impl TransportBuilder {
     /// most.
     #[must_use]
     pub const fn idle_timeout(mut self, idle: Duration) -> Self {
-        self.settings.http1.idle_timeout = idle;
+        self.settings.http1.idle_timeout = bounded(idle);
         self
     }
 
@@ -202,7 +202,7 @@ impl TransportBuilder {
     /// call no dial. Set it below what a firewall or balancer between allows.
     #[must_use]
     pub fn http2_idle_timeout(mut self, idle: impl Into<Option<Duration>>) -> Self {
-        self.settings.http2.idle_timeout = idle.into();
+        self.settings.http2.idle_timeout = idle.into().map(bounded);
         self
     }
 
@@ -210,7 +210,7 @@ impl TransportBuilder {
     /// end. Set it where what is behind an address changes unseen.
     #[must_use]
     pub fn http2_max_age(mut self, age: impl Into<Option<Duration>>) -> Self {
-        self.settings.http2.max_age = age.into();
+        self.settings.http2.max_age = age.into().map(bounded);
         self
     }
 
@@ -238,7 +238,7 @@ impl TransportBuilder {
     /// nevertheless (`too_many_pings`) is asked after twice `after` from then on.
     #[must_use]
     pub const fn ping(mut self, after: Duration, within: Duration) -> Self {
-        self.settings.http2.ping = Some((after, within));
+        self.settings.http2.ping = Some((bounded(after), bounded(within)));
         self
     }
 
@@ -478,5 +478,16 @@ const fn clamped(bytes: u32) -> u32 {
         0 => 1,
         more if more > MAX_WINDOW => MAX_WINDOW,
         within => within,
+    }
+}
+
+/// For ever, as a clock can count it.
+const ENDLESS: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+const fn bounded(time: Duration) -> Duration {
+    if time.as_secs() < ENDLESS.as_secs() {
+        time
+    } else {
+        ENDLESS
     }
 }

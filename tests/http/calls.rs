@@ -10,7 +10,7 @@ use tower_nacos::{
     ServiceKey,
     balance::{Hints, WeightedRoundRobin},
     http::{self, Body},
-    transport::Transport,
+    transport::{Protocol, Transport},
 };
 
 use crate::{
@@ -72,6 +72,27 @@ async fn two_groups_are_two_services() {
     assert_eq!(text(billing).await, "billing");
     let other = http.get("nacos://DEFAULT_GROUP@orders/").await.unwrap();
     assert_eq!(text(other).await, "default");
+}
+
+#[tokio::test]
+async fn for_ever_is_a_time_like_any_other() {
+    let world = World::new().await;
+    let _provider = world.provider("orders", "one").await;
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let transport = Transport::builder()
+            .protocol(protocol)
+            .idle_timeout(Duration::MAX)
+            .http2_idle_timeout(Duration::MAX)
+            .http2_max_age(Duration::MAX)
+            .ping(Duration::MAX, Duration::MAX);
+        let http = http::Client::builder(&world.nacos)
+            .transport(transport)
+            .build();
+        for _ in 0..2 {
+            let response = soon("an answer", http.get("nacos://orders/").send()).await;
+            assert_eq!(text(response.unwrap()).await, "one", "{protocol:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -62,6 +62,27 @@ async fn a_body_that_is_too_long_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_body_in_many_pieces_is_one() {
+    let world = World::new().await;
+    let pieces = peer(async |mut stream| {
+        let _ = stream.read(&mut [0; 1024]).await;
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let body = "1\r\na\r\n2\r\nbc\r\n".repeat(100) + "0\r\n\r\n";
+        let _ = stream.write_all((head.to_owned() + &body).as_bytes()).await;
+    })
+    .await;
+    world.registry.register("orders", &Instance::from(pieces));
+    for (most, fits) in [(300, true), (299, false)] {
+        let response = soon("its head", world.http.get("nacos://orders/").send()).await;
+        let read = soon("its end", response.unwrap().bytes_within(most)).await;
+        match read {
+            Ok(body) => assert!(fits && body == "abc".repeat(100)),
+            Err(error) => assert!(!fits && error.is_too_long(), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_names_its_instance() {
     let world = World::new().await;
     let cut = peer(async |mut stream| {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     directory::{
-        Counters, Generation, Origin, Status,
+        Counters, Generation, Origin, Revision, Status,
         shared::{Shared, Upstream},
     },
     model::Address,
@@ -28,6 +28,15 @@ impl Shared {
         let all = self.upstreams().iter().map(|u| u.shared.status());
         let open = all.filter(|status| *status != Status::Closed);
         open.reduce(worse).unwrap_or(own)
+    }
+
+    /// Whether what is not there is believed to be nowhere: each source, but for those that have ended,
+    /// has answered or has a set from disk. What it showed then is in the merged set already.
+    pub(in crate::directory) fn has_begun_whole(&self) -> bool {
+        if self.sources.is_some() {
+            return self.upstreams().iter().all(|u| u.shared.has_begun_whole());
+        }
+        self.revision() > Revision::default() || self.lock().closed
     }
 
     pub(in crate::directory) fn heard_at(&self) -> Option<Instant> {

@@ -104,6 +104,11 @@ impl ListWriter {
         self.note(&difference, now);
     }
 
+    /// How many services there are.
+    pub(crate) fn len(&self) -> usize {
+        self.presence.len()
+    }
+
     #[cfg(test)]
     pub(super) const fn limit(&mut self, most: usize) {
         self.presence.limit(most);
@@ -181,6 +186,10 @@ impl ListWriter {
     }
 
     fn tell(&self, before: &ServiceNames, names: &ServiceNames) {
+        // What nobody reads is not looked for on the way of a push: it takes the longer, the longer the list is.
+        if !tracing::enabled!(target: logs::DIRECTORY, tracing::Level::INFO) {
+            return;
+        }
         let client = self.options.owner.as_deref().map_or("", Owner::name);
         let (filter, total) = (&self.shared.filter, names.len());
         if names.known && !before.known {

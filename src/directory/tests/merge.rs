@@ -196,6 +196,37 @@ fn it_is_known_once_somebody_may_be_called_or_all_have_answered() {
     assert_eq!(callable(&both), addresses([3]));
 }
 
+/// While a service moves: the registry that it moves to has not answered yet, and lists it.
+#[test]
+fn who_is_not_listed_is_gone_once_every_source_has_answered() {
+    let old = Script::listing(all([1]));
+    let (mut new, closed) = (Script::new(), Script::new());
+    let inner = merged(&[(&new, 0), (&closed, 0)]);
+    let both = Subscription::merge([(&old.sub, 0), (&inner, 1)]);
+    let (sub, second, third) = (both, at(2), at(3));
+    let mut gone = Box::pin(sub.wait_gone(&second));
+    assert!(
+        now_or_never(gone.as_mut()).is_pending(),
+        "two have not answered"
+    );
+    new.first(all([2]));
+    assert!(
+        now_or_never(gone.as_mut()).is_pending(),
+        "it is listed, and another has not answered"
+    );
+    let mut never = Box::pin(sub.wait_gone(&third));
+    assert!(now_or_never(never.as_mut()).is_pending());
+    closed.writer.close();
+    assert_eq!(now_or_never(never.as_mut()), Poll::Ready(Ok(())));
+    assert!(now_or_never(gone.as_mut()).is_pending());
+    new.after(1.0).push(all([]));
+    assert_eq!(now_or_never(gone.as_mut()), Poll::Ready(Ok(())));
+    // Who is there is there whoever has not answered.
+    let half = merged(&[(&old, 0), (&Script::new(), 0)]);
+    let listed = |snapshot: &Snapshot| snapshot.find(&at(1)).is_some();
+    assert!(now_or_never(half.wait_until(listed)).is_ready());
+}
+
 #[test]
 fn all_empty_is_known_to_be_empty() {
     let (mut near, mut far) = (Script::new(), Script::new());
@@ -400,6 +431,29 @@ fn what_providers_and_connections_say_reaches_every_source_that_lists_it() {
     both.report_unreachable(&at(1), held, near.now);
     assert_eq!(callable(&both), addresses([2]));
     assert_eq!(near.callable(), addresses([2]), "held there yet");
+}
+
+/// The registry of the last one is away, and another has others.
+#[test]
+fn the_last_one_of_a_source_that_is_away_may_go_while_another_source_has_somebody() {
+    let mut near = Script::listing(all([1]));
+    let mut far = Script::listing(all([2, 3]));
+    let inner = merged(&[(&near, 0)]);
+    let both = Subscription::merge([(&inner, 0), (&far.sub, 0)]);
+    near.writer.handle_disconnected(near.now);
+    let mark = |n| {
+        let generation = both.snapshot().find(&at(n)).unwrap().generation();
+        both.marks().going_offline(&at(n), generation, far.now);
+    };
+    mark(1);
+    assert_eq!(callable(&both), addresses([2, 3]));
+    near.after(1.0).pass(60.0);
+    assert_eq!(callable(&both), addresses([1, 2, 3]), "a mark lapses");
+    far.after(62.0).push(all([]));
+    assert_eq!(callable(&both), addresses([1]));
+    let generation = both.snapshot().find(&at(1)).unwrap().generation();
+    both.marks().going_offline(&at(1), generation, far.now);
+    assert_eq!(callable(&both), addresses([1]), "better than nobody");
 }
 
 #[test]

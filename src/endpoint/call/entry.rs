@@ -205,6 +205,9 @@ where
     #[cold]
     fn wait_at(self: Pin<&mut Self>, room: Room<S>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
+        // Somebody is there to be asked. What the answer before holds may be the very room that is waited
+        // for, here or by a call that holds what this one waits for; what is said of it stays.
+        drop(this.tries.take_held());
         let more = this.tried.push_full(room.place.endpoint().generation());
         this.rooms.push(room);
         // What was looked at before has this task's waker; what is new has it through the set.

@@ -60,6 +60,8 @@ where
     waiter: Waiter,
     tried: Tried,
     refusals: u8,
+    /// Whether it came back though an instance may have processed it.
+    doubtful: bool,
     /// What else it may do after an instance had it: nothing, unless that was set.
     tries: Tries<Req, S::Response, S::Error>,
     /// Whether it is the second for its request, beside a first.
@@ -118,6 +120,7 @@ where
             waiter: Waiter::default(),
             tried: Tried::default(),
             refusals: 0,
+            doubtful: false,
             tries: Tries::NONE,
             second: false,
             until: None,
@@ -178,6 +181,11 @@ where
         }
     }
 
+    /// Whether it has failed for want of a better answer than it has.
+    pub(crate) fn holds_answer(&self) -> bool {
+        self.tries.hold_answer()
+    }
+
     /// Whether an instance has it now.
     pub(crate) const fn has_entered(&self) -> bool {
         self.future.is_some()
@@ -211,7 +219,7 @@ where
             service: self.pick.shared().set().service(),
             instance: endpoint.map(|endpoint| endpoint.address()),
             entered: self.future.is_some(),
-            doubtful: self.future.is_some() || self.tries.have_been(),
+            doubtful: self.future.is_some() || self.may_have_been_seen(),
             failure: self.failure.as_deref().map(CallError::in_full),
         }
     }
@@ -225,10 +233,20 @@ where
     /// The request of a call that has failed, if nobody has seen it: one that goes out again though it may
     /// have been seen is none of these.
     pub(crate) fn take_request(self: Pin<&mut Self>) -> Option<Req> {
-        if self.tries.have_been() {
+        if self.may_have_been_seen() {
             return None;
         }
         self.project().request.take()
+    }
+
+    /// Whether an instance that has it no more may have processed it.
+    fn may_have_been_seen(&self) -> bool {
+        self.doubtful || self.tries.have_been()
+    }
+
+    /// What the try before failed with, of a call that does not wait for another.
+    pub(crate) fn take_failure(self: Pin<&mut Self>) -> Option<CallError> {
+        self.project().failure.take().map(|failure| *failure)
     }
 
     /// A deadline that is ours has passed: gives the call up, which counts against the instance

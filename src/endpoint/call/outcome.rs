@@ -142,8 +142,9 @@ where
         let asked = again != Again::No;
         let again = self.tries.further(rules, again, 1, *self.until, None);
         let Some(request) = self.is_further(again) else {
-            if asked && self.tries.are_hedged() {
-                return Err(self.last_but_one(response)); // the second may do better
+            let ends = rules.per_try.is_some() || self.until.is_some();
+            if asked && ends && self.tries.are_hedged() {
+                return Err(self.last_but_one(response)); // the second may do better, and comes to an end
             }
             self.tries.end();
             return Ok(Some(response));
@@ -159,6 +160,9 @@ where
         let in_flight = admitted.hand_over();
         *self.admitted = None;
         self.tries.hold(in_flight, response);
+        let service = shared.set().service();
+        let error = CallError::inner_of(service, endpoint.address(), NO_ANSWER_YET);
+        *self.failure = Some(Box::new(error));
         self.tried.push(endpoint.generation());
         *self.request = Some(request);
         Ok(None)
@@ -174,8 +178,11 @@ where
         shared.set().answered(&endpoint, probe, outcome);
         self.tries.hold(admitted.hand_over(), response);
         let service = shared.set().service();
-        let text = "its answer was one to be tried again";
-        Box::new(CallError::inner_of(service, endpoint.address(), text))
+        Box::new(CallError::inner_of(
+            service,
+            endpoint.address(),
+            NO_ANSWER_YET,
+        ))
     }
 
     /// The answer to the second call is none yet, and there is the first to wait for.
@@ -187,8 +194,11 @@ where
         let endpoint = Arc::clone(admitted.endpoint());
         shared.set().answered(&endpoint, probe, outcome);
         let service = shared.set().service();
-        let text = "its answer was one to be tried again";
-        Box::new(CallError::inner_of(service, endpoint.address(), text))
+        Box::new(CallError::inner_of(
+            service,
+            endpoint.address(),
+            NO_ANSWER_YET,
+        ))
     }
 
     /// The try is out of time, and its future gone.
@@ -282,15 +292,14 @@ where
         shared.judged(&endpoint, probe, &verdict, outcome);
         drop(admitted);
         let mut again = None;
-        if self.tries.are_watched() {
-            match &recovered {
-                Some(Recovered::Unsent(request) | Recovered::Refused(request)) => {
-                    let cost = shared.recover.doubtful(&error);
-                    self.tries.came_back(request, cost);
-                }
-                Some(Recovered::Full(_)) => {}
-                None => again = self.despite(&mut error),
+        match &recovered {
+            Some(Recovered::Unsent(request) | Recovered::Refused(request)) => {
+                let cost = shared.recover.doubtful(&error);
+                *self.doubtful |= cost > 0;
+                self.tries.came_back(request, cost);
             }
+            None if self.tries.are_watched() => again = self.despite(&mut error),
+            _ => {}
         }
         let shared = self.pick.shared();
         let error = Box::new(CallError::inner_of(
@@ -338,6 +347,9 @@ fn poll_abort<S>(
         after,
     }))
 }
+
+/// What is said of an instance whose answer is none yet, where there is no better one.
+const NO_ANSWER_YET: &str = "its answer was one to be tried again";
 
 /// How often a request moves on after an instance said that it did not process it.
 const MOST_REFUSALS: u8 = 3;

@@ -295,7 +295,7 @@ impl Health {
         match (self.standing, self.probe) {
             (Standing::Open, _) | (_, Probe::Own) => None,
             (Standing::Suspect, Probe::Offered(since) | Probe::Call(since)) => {
-                Some(since + rules.redial_after)
+                since.checked_add(rules.redial_after)
             }
             (Standing::Ejected, Probe::Call(since)) => since.checked_add(rules.probe_timeout),
             (_, Probe::Offered(_) | Probe::Call(_)) => None,

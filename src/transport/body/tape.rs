@@ -43,6 +43,8 @@ enum Keeping {
     TooMuch,
     /// There is nothing to keep it for.
     No,
+    /// The stream failed. What it says after that, its end even, is not to be taken for the body's.
+    Failed,
 }
 
 /// The body of one attempt.
@@ -132,6 +134,7 @@ impl State {
             Keeping::Yes => Ok(()),
             Keeping::TooMuch => Err("more of its body was sent than the 64 KiB that are kept"),
             Keeping::No => Err("its response had begun"),
+            Keeping::Failed => Err("its body failed"),
         }
     }
 
@@ -203,7 +206,7 @@ impl HttpBody for Playback {
                 self.next = state.frames.len();
                 self.trailed |= frame.is_trailers();
             }
-            Some(Err(_)) => {}
+            Some(Err(_)) => state.keeping = Keeping::Failed,
         }
         if state.keeping != Keeping::Yes {
             state.frames = Vec::new();
@@ -355,6 +358,16 @@ mod tests {
         let tape = Tape::new(Box::pin(Pieces(Some(failing))));
         let failed = step(&mut tape.play().unwrap()).unwrap().unwrap_err();
         assert_eq!(failed.to_string(), "no disk");
+        assert_eq!(tape.play().unwrap_err(), "its body failed");
+        // Half of it and an end is no body.
+        let half = Ok(Frame::data(Bytes::from_static(b"half")));
+        let cut = [half, Err("no disk".into())].into();
+        let tape = Tape::new(Box::pin(Pieces(Some(cut))));
+        let mut body = tape.play().unwrap();
+        assert!(step(&mut body).unwrap().is_ok() && step(&mut body).unwrap().is_err());
+        assert!(step(&mut body).is_none(), "as many streams do");
+        assert_eq!(tape.play().unwrap_err(), "its body failed");
+        assert_eq!(tape.whole(), None);
         let panicking = Tape::new(Box::pin(Pieces(None)));
         let mut body = panicking.play().unwrap();
         let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(&mut body)));
