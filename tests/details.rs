@@ -5,10 +5,19 @@
 #[allow(dead_code, reason = "the conformance suite's; this one uses a part")]
 mod server;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::Semaphore,
+    time::timeout,
+};
 use tower_nacos::{
     Client,
     directory::{Explanation, Subscription},
@@ -225,4 +234,110 @@ async fn a_main_port_that_is_shut_costs_an_explanation_nothing() {
     soon("resume", registry.resume()).await.unwrap();
     let answered = soon("after the reconnect", client.service_details("detailed")).await;
     assert!(!answered.unwrap_err().is_timeout(), "the next is asked");
+}
+
+/// A main port that answers when it may, one at a time, and keeps which service each was about.
+struct MainPort {
+    port: u16,
+    asked: Arc<Mutex<Vec<String>>>,
+    may_answer: Arc<Semaphore>,
+}
+
+impl MainPort {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let started = Self {
+            port: listener.local_addr().unwrap().port(),
+            asked: Arc::default(),
+            may_answer: Arc::new(Semaphore::new(0)),
+        };
+        let (asked, may_answer) = (Arc::clone(&started.asked), Arc::clone(&started.may_answer));
+        #[expect(clippy::disallowed_methods, reason = "the scripted peer of a test")]
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut text = Vec::new();
+                while !text.ends_with(b"\r\n\r\n") {
+                    if socket.read_buf(&mut text).await.unwrap() == 0 {
+                        break;
+                    }
+                }
+                let text = String::from_utf8(text).unwrap();
+                let (_, name) = text.split_once("serviceName=").unwrap();
+                let (name, _) = name.split_once(' ').unwrap();
+                asked.lock().unwrap().push(name.to_owned());
+                may_answer.acquire().await.unwrap().forget();
+                let body = r#"{"data":{"protectThreshold":0.5}}"#;
+                let length = body.len();
+                let answer = format!("HTTP/1.1 200 \r\ncontent-length: {length}\r\n\r\n{body}");
+                let _ = socket.write_all(answer.as_bytes()).await; // it may have gone
+            }
+        });
+        started
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    async fn asked_times(&self, times: usize) {
+        while self.asked().len() < times {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Explanations of many services ask one after the other. Who asks outright does not wait for them,
+/// and neither a service that was asked about meanwhile nor one that was left is asked about.
+#[tokio::test]
+async fn who_asks_outright_does_not_wait_for_explanations() {
+    let registry = soon("start", Registry::start()).await.unwrap();
+    let main = MainPort::start().await;
+    let server = format!("127.0.0.1:{}/{}", main.port, registry.grpc_addr().port());
+    let client = soon("connect", Client::connect(server)).await.unwrap();
+    let mut all = Vec::new();
+    for n in 0..10 {
+        registry.register(format!("service-{n}"), &instance());
+        let one = client.subscribe(format!("service-{n}"));
+        all.push(soon("subscribe", one).await.unwrap());
+    }
+    for service in &all {
+        explain(service);
+    }
+    soon("the first", main.asked_times(1)).await;
+    let outright = client.service_details("service-9");
+    let mut outright = std::pin::pin!(outright);
+    assert!(outright.as_mut().now_or_never().is_none());
+    drop(all.remove(5));
+    // When this is done, so is all that came before: the client has one queue.
+    let behind = client.register("behind", instance());
+    soon("behind", behind).await.unwrap();
+    main.may_answer.add_permits(100);
+    soon("outright", outright).await.unwrap();
+    for service in &all {
+        explained(service).await;
+    }
+    let wanted = [0, 9, 1, 2, 3, 4, 6, 7, 8].map(|n| format!("service-{n}"));
+    assert_eq!(main.asked(), wanted);
+}
+
+/// What was under way when the connection was lost is asked on the next one.
+#[tokio::test]
+async fn an_explanation_that_lost_its_connection_is_asked_for_on_the_next() {
+    let registry = soon("start", Registry::start()).await.unwrap();
+    let main = MainPort::start().await;
+    let server = format!("127.0.0.1:{}/{}", main.port, registry.grpc_addr().port());
+    let client = soon("connect", Client::connect(server)).await.unwrap();
+    registry.register("detailed", &instance());
+    let orders = soon("subscribe", client.subscribe("detailed")).await;
+    let orders = orders.unwrap();
+    explain(&orders);
+    soon("asked", main.asked_times(1)).await;
+    registry.kill_all();
+    let moved = registry.wait_until(|view| view.count("SubscribeServiceRequest") == 2);
+    soon("moved", moved).await;
+    main.may_answer.add_permits(1); // into the void
+    soon("asked again", main.asked_times(2)).await;
+    main.may_answer.add_permits(100);
+    explained(&orders).await;
 }

@@ -126,7 +126,7 @@ struct Service {
     answered: bool,
     /// Which reading of its file counts.
     read: u64,
-    /// When an explanation last had the details of it asked for.
+    /// When the details of it were last asked for, by whomever.
     details_asked: Option<Instant>,
 }
 
@@ -355,6 +355,7 @@ impl Driver {
                     self.keep_last(&key, &last, now);
                 }
                 self.services.remove(&key);
+                self.questions.forget(&key);
                 return self.core.unsubscribe(key, now);
             }
             Operation::Details { key, asker } => return self.ask_for_details(key, asker, now),
