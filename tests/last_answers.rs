@@ -24,7 +24,7 @@ use tower_nacos::{
     Balance, Instance, Subscription,
     balance::{BalanceBuilder, WeightedRoundRobin},
     endpoint::{NeverRecover, Replaying, Verdict, WithAgain},
-    retry::{Again, Retry},
+    retry::{Again, Hedge, Retry},
 };
 
 /// A status; as long as it lives its instance has less room.
@@ -128,7 +128,7 @@ impl Service<u32> for Shared {
         };
         let answer = (one.script)(number, request);
         Box::pin(async move {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
             match answer {
                 0 => pending().await,
                 1 => Err(Failed(Verdict::Unreachable("refused".into()))),
@@ -236,4 +236,64 @@ async fn a_wait_that_comes_to_nothing_ends_with_what_there_was() {
         }
         assert_eq!(balance.counts(), [0; 3]);
     }
+}
+
+/// A second try that waits for room and comes to nobody was no load: the budget has what was in it.
+#[tokio::test(start_paused = true)]
+async fn a_second_that_finds_no_room_costs_nothing() {
+    let script = |_, request| if request == 2 { 200 } else { 0 };
+    let balance = builder(2, Retry::new().percent(0))
+        .hedge(Hedge::after(Duration::from_millis(5)))
+        .build(One::maker(1, script));
+    let full = tokio::spawn(balance.clone().oneshot(3));
+    for _ in 0..100 {
+        assert_eq!(soon(balance.clone().oneshot(2)).await.unwrap().0, 200);
+    }
+    let counters = balance.counters();
+    assert_eq!((counters.hedges, counters.retries_over_budget), (0, 0));
+    full.abort();
+    full.await.unwrap_err();
+    assert_eq!(balance.counts(), [0; 3]);
+}
+
+/// Nor was it a try: the first has all of its own, and no more.
+#[tokio::test(start_paused = true)]
+async fn a_second_that_finds_no_room_is_no_try() {
+    for attempts in [2, 3] {
+        let script = move |number, request| match (number, request) {
+            (2, 2) => 503,
+            (_, 2) => 200,
+            _ => 0,
+        };
+        let retry = Retry::new().percent(100).max_attempts(attempts);
+        let balance = builder(2, retry)
+            .hedge(Hedge::after(Duration::from_millis(5)))
+            .build(One::maker(1, script));
+        let full = tokio::spawn(balance.clone().oneshot(3));
+        tokio::task::yield_now().await;
+        let called = tokio::spawn(balance.clone().oneshot(2));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        full.abort();
+        assert_eq!(soon(called).await.unwrap().unwrap().0, 200);
+        let counters = balance.counters();
+        assert_eq!((counters.hedges, counters.retries), (0, 1), "{attempts}");
+        assert_eq!(balance.counts(), [0; 3]);
+    }
+}
+
+/// Nor is an answer held for it, also where a try has an end: a wait for room has none.
+#[tokio::test(start_paused = true)]
+async fn no_answer_waits_for_a_second_that_finds_no_room() {
+    let script = |_, request| if request == 2 { 503 } else { 0 };
+    // The second begins in time for that, and no further try of the first.
+    let retry = Retry::new().within(Duration::from_millis(10));
+    let balance = builder(2, retry)
+        .hedge(Hedge::after(Duration::from_millis(5)))
+        .per_try_timeout(Duration::from_secs(100 * 3_600))
+        .build(One::maker(1, script));
+    let full = tokio::spawn(balance.clone().oneshot(3));
+    tokio::task::yield_now().await;
+    assert_eq!(soon(balance.clone().oneshot(2)).await.unwrap().0, 503);
+    assert_eq!(balance.counters().hedges, 0);
+    full.abort();
 }

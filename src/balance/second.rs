@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use pin_project::pin_project;
+use pin_project::{pin_project, pinned_drop};
 use tokio::time::Instant;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
@@ -17,7 +17,7 @@ use crate::{
 pub(super) type ChosenCall<S, Req, P, R, C, V> = Call<Chosen<S, P, R, C, V>, S, Req, R, C, V>;
 
 /// A second call for one request beside the first, if that is not answered in time: a hedge.
-#[pin_project]
+#[pin_project(PinnedDrop)]
 pub(super) struct Second<S, Req, P, R, C, V>
 where
     S: Service<Req>,
@@ -92,6 +92,15 @@ where
         if *this.over {
             return Poll::Pending;
         }
+        if !*this.placed && this.failed.is_none() && first.is_sent_again() {
+            // It has found no room so far, and that try of the first takes its place.
+            if let Some(call) = this.call.as_ref().as_pin_ref() {
+                refund(&call);
+                this.call.set(None);
+                *this.over = true;
+                return Poll::Pending;
+            }
+        }
         if this.call.is_none() {
             ready!(this.timer.poll(*this.at, cx));
             let still = first.second_at().is_some();
@@ -110,18 +119,20 @@ where
             return Poll::Pending;
         };
         let polled = call.as_mut().poll(cx);
-        let set = first.picker().stripe.0.set();
         if !*this.placed && (polled.is_ready() || call.has_entered()) {
             *this.placed = true;
             if call.has_gone_out() {
-                set.hub().hedges.fetch_add(1, Ordering::Relaxed);
-            } else if let Some(rules) = set.settings().tries() {
-                rules.retry.refund(); // there is nobody else
+                let hub = first.picker().stripe.0.set().hub();
+                hub.hedges.fetch_add(1, Ordering::Relaxed);
+                first.as_mut().second_went_out();
+            } else {
+                refund(&call); // there is nobody else
             }
         }
         match polled {
             Poll::Ready(Ok(response)) => {
-                set.hub().hedges_won.fetch_add(1, Ordering::Relaxed);
+                let hub = first.picker().stripe.0.set().hub();
+                hub.hedges_won.fetch_add(1, Ordering::Relaxed);
                 first.give_up();
                 Poll::Ready(Ok(response))
             }
@@ -143,6 +154,33 @@ where
                 }
                 Poll::Pending
             }
+        }
+    }
+}
+
+/// It came to nobody: that was no load.
+fn refund<S, Req, P, R, C, V>(call: &ChosenCall<S, Req, P, R, C, V>)
+where
+    S: Service<Req>,
+    P: Policy,
+{
+    let set = call.picker().stripe.0.set();
+    if let Some(rules) = set.settings().tries() {
+        rules.retry.refund();
+    }
+}
+
+#[pinned_drop]
+impl<S, Req, P, R, C, V> PinnedDrop for Second<S, Req, P, R, C, V>
+where
+    S: Service<Req>,
+    P: Policy,
+{
+    fn drop(self: Pin<&mut Self>) {
+        if !self.placed
+            && let Some(call) = &self.call
+        {
+            refund(call);
         }
     }
 }

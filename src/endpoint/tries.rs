@@ -253,8 +253,15 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         if !rules.retry.afford() {
             return Err(Refused::Budget);
         }
-        *trying.used = trying.used.saturating_add(1);
         Ok(request)
+    }
+
+    /// The second one has gone out.
+    pub(crate) fn count_second(&mut self) {
+        if let Some(trying) = &mut self.0 {
+            let used = trying.as_mut().project().used;
+            *used = used.saturating_add(1);
+        }
     }
 
     /// The answer to the try that is under way has come.

@@ -157,7 +157,8 @@ where
         self.tries.hedge_at(rules)
     }
 
-    /// The request for it, if there may be one. What is paid for that is given back if it comes to nobody.
+    /// The request for it, if there may be one. What is paid for that its owner gives back if it comes to
+    /// nobody; if it does not, [`second_went_out`](Self::second_went_out).
     pub(crate) fn hedge(self: Pin<&mut Self>) -> Option<Req> {
         let this = self.project();
         let set = this.pick.shared().set();
@@ -169,6 +170,16 @@ where
             }
             Err(Refused::Over) => None,
         }
+    }
+
+    /// The second has come to an instance: that was one of the call's tries.
+    pub(crate) fn second_went_out(self: Pin<&mut Self>) {
+        self.project().tries.count_second();
+    }
+
+    /// Whether it was sent again, or is to be.
+    pub(crate) fn is_sent_again(&self) -> bool {
+        self.tries.have_been()
     }
 
     /// Does not go where the second is.
