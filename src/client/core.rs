@@ -13,7 +13,7 @@ use super::{
 use crate::{
     directory::{ListWriter, Writer},
     model::{Listing, Origin, ServiceFilter, ServiceKey},
-    session::{Command, Config, LinkId, Names, Operation, Output, Session, State},
+    session::{Command, Config, Names, Operation, Output, Session, State},
 };
 
 /// Feed [`session`](Self::session) with what happens, and call [`poll`](Self::poll) until it is
@@ -33,8 +33,9 @@ pub(crate) enum News {
     Listed {
         key: ServiceKey,
         origin: Origin,
-        /// The connection that it came on.
-        link: LinkId,
+        /// The connection that it came on, which simulations look at.
+        #[cfg(feature = "testing")]
+        link: crate::session::LinkId,
         /// Whether nobody stands in it.
         nothing: bool,
         /// Whether none of what stands in it can be used.
@@ -238,6 +239,7 @@ impl Core {
         News::Listed {
             key,
             origin,
+            #[cfg(feature = "testing")]
             link,
             nothing,
             unusable,
