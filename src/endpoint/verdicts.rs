@@ -63,6 +63,19 @@ impl<S> EndpointSet<S> {
         }
     }
 
+    /// A try was out of time, and nothing has answered it: who is late has not answered.
+    pub(crate) fn late(&self, endpoint: &Arc<Endpoint<S>>, probe: bool) {
+        if probe {
+            let reason = "its probe, a call, was out of time (per_try_timeout)";
+            match self.note(endpoint, Event::ProbeLate, reason).to {
+                Standing::Outlier => return self.hub.notify_janitor(), // it is to be probed again
+                Standing::Ejected => self.refused(endpoint, reason),
+                Standing::Suspect | Standing::Open => {}
+            }
+        }
+        self.judge(endpoint, false, Outcome::Failure, false);
+    }
+
     /// Its caller gave a call up, so long after it had begun.
     pub(crate) fn given_up(&self, endpoint: &Arc<Endpoint<S>>, age: Duration) {
         self.judge(endpoint, false, Outcome::Abandoned(age), false);

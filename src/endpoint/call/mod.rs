@@ -319,7 +319,7 @@ where
                 Step::Late => {
                     let mut this = self.as_mut().project();
                     let admitted = this.leave();
-                    if let Then::Ends(error) = this.late(admitted) {
+                    if let Then::Ends(error) = this.late(admitted, false) {
                         return self.project().end(error, polled, cx);
                     }
                 }

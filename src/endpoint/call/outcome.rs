@@ -201,15 +201,19 @@ where
         ))
     }
 
-    /// The try is out of time, and its future gone.
+    /// The try is out of time, and its future gone. `reached` says whether the instance itself said so.
     #[cold]
-    pub(super) fn late(self, mut admitted: Admitted<S>) -> Then {
+    pub(super) fn late(self, mut admitted: Admitted<S>, reached: bool) -> Then {
         let shared = self.pick.shared();
         let set = shared.set();
         let endpoint = Arc::clone(admitted.endpoint());
         let probe = admitted.judged();
         endpoint.count_failure();
-        set.failed(&endpoint, probe, Outcome::Failure);
+        if reached {
+            set.failed(&endpoint, probe, Outcome::Failure);
+        } else {
+            set.late(&endpoint, probe);
+        }
         drop(admitted);
         set.hub.late_tries.fetch_add(1, Ordering::Relaxed);
         let rules = set.settings().tries();
@@ -280,7 +284,7 @@ where
         }
         let verdict = shared.classify.classify(&error);
         if recovered.is_none() && verdict == Verdict::Reachable && self.tries.are_out_of_time() {
-            return self.late(admitted); // the instance knew when, and was a moment faster than our timer
+            return self.late(admitted, true); // the instance knew when, and was a moment faster than our timer
         }
         let outcome = match verdict {
             Verdict::Reachable => shared.classify.outcome(Err(&error)),

@@ -106,6 +106,8 @@ pub(crate) enum Event {
     ProbeTaken,
     /// That call ended without having learnt anything.
     ProbeGivenUp,
+    /// That call was out of time, and nothing has answered it.
+    ProbeLate,
     /// The maker's own probe has begun.
     ProbeBegan,
     ProbeSucceeded,
@@ -205,6 +207,16 @@ impl Health {
             Event::ProbeGivenUp => {
                 if self.ends_probe(true) {
                     self.rest_briefly(now);
+                }
+            }
+            // As one that takes longer than a probe may: no connection, for all that anybody knows.
+            Event::ProbeLate => {
+                if self.ends_probe(true) {
+                    match from {
+                        Standing::Outlier => self.condemn(now, outliers),
+                        Standing::Suspect | Standing::Ejected => self.dial_failed(now, rules),
+                        Standing::Open => {}
+                    }
                 }
             }
             Event::ProbeDropped => {

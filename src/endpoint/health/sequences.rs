@@ -62,7 +62,7 @@ const fn answered(probe: bool, how: Answer) -> Step {
     Step::Happens(Event::Answered { probe, how })
 }
 
-const STEPS: [Step; 30] = [
+const STEPS: [Step; 31] = [
     Step::Happens(Event::Unreachable { probe: false }),
     Step::Happens(Event::Unreachable { probe: true }),
     Step::Happens(Event::Lost { probe: false }),
@@ -82,6 +82,7 @@ const STEPS: [Step; 30] = [
     Step::Happens(Event::ProbeOffered),
     Step::Happens(Event::ProbeTaken),
     Step::Happens(Event::ProbeGivenUp),
+    Step::Happens(Event::ProbeLate),
     Step::Happens(Event::ProbeBegan),
     Step::Happens(Event::ProbeSucceeded),
     Step::Happens(Event::ProbeFailed),
@@ -146,7 +147,10 @@ impl World {
         let lost_by_probe = event == Event::Lost { probe: true };
         match (from, to) {
             (_, Standing::Ejected) => {
-                let may = matches!(event, Event::Unreachable { .. } | Event::ProbeFailed);
+                let may = matches!(
+                    event,
+                    Event::Unreachable { .. } | Event::ProbeFailed | Event::ProbeLate
+                );
                 (!may).then_some("only a failed dial and silence eject")
             }
             (Standing::Ejected, Standing::Outlier) => Some("who cannot be reached is no outlier"),
@@ -196,7 +200,8 @@ impl World {
         if begins && self.prober == Prober::Nobody && before.wants_probe(self.now) {
             return Some("a dial that is due begins");
         }
-        let told = event == Event::Unreachable { probe: true } && self.prober == Prober::Call;
+        let tells = matches!(event, Event::Unreachable { probe: true } | Event::ProbeLate);
+        let told = tells && self.prober == Prober::Call;
         if told || is_ejected(before, &self.health) {
             self.dialled = Some(self.now);
         }
@@ -205,6 +210,7 @@ impl World {
             | (
                 Prober::Call,
                 Event::ProbeGivenUp
+                | Event::ProbeLate
                 | Event::Answered { probe: true, .. }
                 | Event::Lost { probe: true }
                 | Event::Unreachable { probe: true },
@@ -234,7 +240,11 @@ impl World {
             return news.then_some("an answer makes it whole");
         }
         let timed_out = event == Event::Time && from == Standing::Ejected;
-        let failing = matches!(event, Event::Unreachable { .. } | Event::ProbeFailed) || timed_out;
+        let failing = timed_out
+            || matches!(
+                event,
+                Event::Unreachable { .. } | Event::ProbeFailed | Event::ProbeLate
+            );
         if to == Standing::Ejected && failing {
             let due = self.health.probe_due().map(|due| due - self.now);
             let doubled = (2 * self.rest).clamp(Duration::from_secs(1), Duration::from_secs(30));
@@ -261,7 +271,9 @@ impl World {
         let (from, to) = (before.standing(), self.health.standing());
         match event {
             Event::Unreachable { .. } => self.failed = Some(self.now),
-            Event::ProbeFailed if to == Standing::Ejected && *before != self.health => {
+            Event::ProbeFailed | Event::ProbeLate
+                if to == Standing::Ejected && *before != self.health =>
+            {
                 self.failed = Some(self.now);
                 self.dialled = self.failed;
             }
