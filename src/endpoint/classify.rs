@@ -14,7 +14,7 @@
 //!
 //! let discover = orders
 //!     .discover_with()
-//!     .classify(classify::error)
+//!     .classify(classify::error::<hyper_util::client::legacy::Error>)
 //!     .build(|instance: &Instance| {
 //!         let http = Http::builder(TokioExecutor::new()).build_http::<String>();
 //!         let address = instance.address().to_string();
