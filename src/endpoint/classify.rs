@@ -18,7 +18,7 @@
 //!     .build(|instance: &Instance| {
 //!         let http = Http::builder(TokioExecutor::new()).build_http::<String>();
 //!         let address = instance.address().to_string();
-//!         tower::service_fn(move |path| http.get(format!("http://{address}{path}").parse().unwrap()))
+//!         tower::service_fn(move |path: String| http.get(format!("http://{address}{path}").parse().unwrap()))
 //!     });
 //! # drop(discover);
 //! # }
