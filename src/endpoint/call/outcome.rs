@@ -137,68 +137,42 @@ where
         if !*self.second {
             self.tries.learn(rules);
         } else if again != Again::No {
-            return Err(self.second_best(&response));
+            return Err(self.no_answer_yet(&response).1); // there is the first to wait for
         }
         let asked = again != Again::No;
         let again = self.tries.further(rules, again, 1, *self.until, None);
         let Some(request) = self.is_further(again) else {
             let ends = rules.per_try.is_some() || self.until.is_some();
             if asked && ends && self.tries.are_hedged() {
-                return Err(self.last_but_one(response)); // the second may do better, and comes to an end
+                // The second may do better, and comes to an end. Until then this is held.
+                let (mut admitted, error) = self.no_answer_yet(&response);
+                self.tries.hold(admitted.hand_over(), response);
+                return Err(error);
             }
             self.tries.end();
             return Ok(Some(response));
         };
-        let admitted = self.admitted.as_mut();
-        let admitted = admitted.expect("stands beside the future from admission to answer");
-        let endpoint = Arc::clone(admitted.endpoint());
-        self.abort.leave(&endpoint);
-        let outcome = shared.classify.outcome(Ok(&response));
-        admitted.observe_usual();
-        let probe = admitted.judged();
-        shared.set().answered(&endpoint, probe, outcome);
-        let in_flight = admitted.hand_over();
-        *self.admitted = None;
-        self.tries.hold(in_flight, response);
-        let service = shared.set().service();
-        let error = CallError::inner_of(service, endpoint.address(), NO_ANSWER_YET);
-        *self.failure = Some(Box::new(error));
-        self.tried.push(endpoint.generation());
+        let (mut admitted, error) = self.no_answer_yet(&response);
+        self.tried.push(admitted.endpoint().generation());
+        self.tries.hold(admitted.hand_over(), response);
+        *self.failure = Some(error);
         *self.request = Some(request);
         Ok(None)
     }
 
-    /// The last answer to a first call is held for as long as there is a second.
-    fn last_but_one(&mut self, response: S::Response) -> Box<CallError> {
-        let mut admitted = self.leave();
-        let shared = self.pick.shared();
-        let outcome = shared.classify.outcome(Ok(&response));
-        let probe = admitted.judged();
-        let endpoint = Arc::clone(admitted.endpoint());
-        shared.set().answered(&endpoint, probe, outcome);
-        self.tries.hold(admitted.hand_over(), response);
-        let service = shared.set().service();
-        Box::new(CallError::inner_of(
-            service,
-            endpoint.address(),
-            NO_ANSWER_YET,
-        ))
-    }
-
-    /// The answer to the second call is none yet, and there is the first to wait for.
-    fn second_best(&mut self, response: &S::Response) -> Box<CallError> {
+    /// The instance has answered with what is to be tried again: what still counts the call, and what
+    /// it fails with if nothing better comes.
+    fn no_answer_yet(&mut self, response: &S::Response) -> (Admitted<S>, Box<CallError>) {
         let mut admitted = self.leave();
         let shared = self.pick.shared();
         let outcome = shared.classify.outcome(Ok(response));
+        admitted.observe_usual();
         let probe = admitted.judged();
         let endpoint = Arc::clone(admitted.endpoint());
         shared.set().answered(&endpoint, probe, outcome);
         let service = shared.set().service();
-        Box::new(CallError::inner_of(
-            service,
-            endpoint.address(),
-            NO_ANSWER_YET,
-        ))
+        let error = CallError::inner_of(service, endpoint.address(), NO_ANSWER_YET);
+        (admitted, Box::new(error))
     }
 
     /// The try is out of time, and its future gone. `reached` says whether the instance itself said so.
