@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use discover_support::{Book, Echo, idle_context, instance, now, registry};
+use discover_support::{Book, Echo, idle_context, instance, logs::Logs, now, registry};
 use tower::Service;
 use tower::load::CompleteOnResponse;
 use tower_nacos::{
@@ -29,34 +29,6 @@ use tower_nacos::{
 };
 
 type Hinted = Balance<Echo, P2c, NeverRecover, CompleteOnResponse, Unclassified, fn(&u32) -> Hints>;
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Logs(Arc<Mutex<Vec<u8>>>);
-
-impl Logs {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl io::Write for Logs {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Logs {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use discover_support::{instance, now, registry};
+use discover_support::{instance, logs::Logs, now, registry};
 use tower::{ServiceExt, load::CompleteOnResponse, service_fn, util::BoxCloneSyncService};
 use tower_nacos::{
     Balance, Instance,
@@ -54,46 +54,6 @@ enum Request {
     Poison,
     /// The same, and it says whose fault it is.
     Wrong,
-}
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Logs(Arc<Mutex<Vec<u8>>>);
-
-impl Logs {
-    /// Takes what this thread logs from here on, until the guard is dropped.
-    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
-        let logs = Self::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(logs.clone())
-            .with_ansi(false)
-            .finish();
-        (logs, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn lines(&self, with: &str) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let lines = text.lines().filter(|line| line.contains(with));
-        lines.map(ToOwned::to_owned).collect()
-    }
-}
-
-impl io::Write for Logs {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Logs {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
 }
 
 type Boxed = BoxCloneSyncService<Request, u16, io::Error>;

@@ -2,17 +2,9 @@
 
 mod discover_support;
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    io,
-    pin::pin,
-    sync::{Arc, Mutex},
-    task::Poll,
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::Future, pin::pin, task::Poll, time::Duration};
 
-use discover_support::{Book, Echo, idle_context, instance, now, registry};
+use discover_support::{Book, Echo, idle_context, instance, logs::Logs, now, registry};
 use tower::{Service, load::CompleteOnResponse};
 use tower_nacos::{
     Balance, Instance,
@@ -20,46 +12,6 @@ use tower_nacos::{
     directory::{Subscription, Writer},
     endpoint::{NeverRecover, Unclassified},
 };
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Logs(Arc<Mutex<Vec<u8>>>);
-
-impl Logs {
-    /// Takes what this thread logs from here on, until the guard is dropped.
-    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
-        let logs = Self::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(logs.clone())
-            .with_ansi(false)
-            .finish();
-        (logs, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn lines(&self, with: &str) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let lines = text.lines().filter(|line| line.contains(with));
-        lines.map(ToOwned::to_owned).collect()
-    }
-}
-
-impl io::Write for Logs {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Logs {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
 
 type Hinted<P> =
     Balance<Echo, P, NeverRecover, CompleteOnResponse, Unclassified, fn(&u32) -> Hints>;

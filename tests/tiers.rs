@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use discover_support::{idle_context, instance, now, registry};
+use discover_support::{idle_context, instance, logs::Logs, now, registry};
 use tower::{Service, service_fn};
 use tower_nacos::{
     Balance, Instance,
@@ -424,35 +424,6 @@ fn a_home_that_was_there_and_died_is_no_unknown_cluster() {
         "{}",
         logs.text()
     );
-}
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Logs(Arc<Mutex<Vec<u8>>>);
-
-impl Logs {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl io::Write for Logs {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Logs {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }
 
 #[test]

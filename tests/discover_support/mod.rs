@@ -7,6 +7,8 @@
     reason = "a module of test crates, which nobody reaches into"
 )]
 
+pub(crate) mod logs;
+
 use std::{
     collections::HashMap,
     future::{Ready, ready},
