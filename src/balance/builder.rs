@@ -15,7 +15,7 @@ use crate::{
         Unclassified, Verdict, WithAgain, WithOutcomes,
     },
     model::Instance,
-    retry::{Again, Hedge, InvalidRetry, Retry},
+    retry::{Again, Hedge, InvalidRetry, Retry, check_times},
 };
 
 /// A [`Balance`] to be, and its options.
@@ -536,10 +536,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     ///
     /// The first that cannot.
     pub fn check(&self) -> Result<(), InvalidRetry> {
-        if self.per_try.is_some_and(|within| within.is_zero()) {
-            let text = "a per_try_timeout of 0 lets nothing through";
-            return Err(InvalidRetry::new(text));
-        }
+        check_times(self.per_try, None)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)
     }
 

@@ -17,7 +17,7 @@ use crate::{
 /// those that wait to know whom to call.
 ///
 /// Holds no reference to the balancer, which its owner does: give back what it took with
-/// [`stop_waiting`](Self::stop_waiting) and [`exit`](Self::exit).
+/// [`exit`](Self::exit).
 #[derive(Default)]
 pub(super) struct Passage {
     /// While it waits for the registry's first answer.
@@ -65,9 +65,10 @@ impl Passage {
         Ok(())
     }
 
-    /// No longer in flight.
+    /// No longer in flight, nor among those that wait.
     #[inline]
     pub(super) fn exit<S, P: Policy, R, C, V>(&mut self, core: &Core<S, P, R, C, V>) {
+        self.stop_waiting(core);
         if self.hand_over() {
             core.in_flight.fetch_sub(1, Ordering::Relaxed);
         }

@@ -221,7 +221,6 @@ impl<P: Policy> Picking<P> {
     fn leave(&mut self) {
         let core = &*self.chosen.stripe.0;
         self.waiter.leave(core.set());
-        self.passage.stop_waiting(core);
         self.passage.exit(core);
     }
 }

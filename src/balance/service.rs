@@ -283,7 +283,6 @@ where
                     *this.second = None; // it is given up
                 }
                 // Alone, and not beside the room for an error, which would be copied too.
-                this.passage.stop_waiting(core);
                 this.passage.exit(core);
                 return Poll::Ready(Ok(response));
             }
@@ -296,7 +295,6 @@ where
             failed = match polled {
                 Poll::Ready(Ok(response)) => {
                     *this.second = None;
-                    this.passage.stop_waiting(core);
                     this.passage.exit(core);
                     return Poll::Ready(Ok(response));
                 }
@@ -312,7 +310,6 @@ where
                 // What came of the try before says more than that nobody else is known.
                 if let Some(response) = this.call.as_mut().last_answer() {
                     let core = &*this.call.picker().stripe.0;
-                    this.passage.stop_waiting(core);
                     this.passage.exit(core);
                     return Poll::Ready(Ok(response));
                 }
@@ -325,7 +322,6 @@ where
                 return Poll::Pending;
             }
         };
-        this.passage.stop_waiting(core);
         this.passage.exit(core);
         Poll::Ready(Err(error))
     }
@@ -380,7 +376,6 @@ where
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         let core = &*this.call.picker().stripe.0;
-        this.passage.stop_waiting(core);
         this.passage.exit(core);
     }
 }

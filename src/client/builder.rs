@@ -281,10 +281,10 @@ impl Builder {
     ///
     /// ```
     /// use tower_nacos::client::{Client, RamCredentials};
-    /// # async fn fetch() -> std::io::Result<(String, String, String)> { unimplemented!() }
+    /// # async fn fetch() -> std::io::Result<[String; 3]> { Ok(["LTAI", "secret", "token"].map(String::from)) }
     ///
     /// let builder = Client::builder().login_ram_with(|| async {
-    ///     let (access_key, secret, token) = fetch().await?;
+    ///     let [access_key, secret, token] = fetch().await?;
     ///     Ok::<_, std::io::Error>(RamCredentials::new(access_key, secret).with_security_token(token))
     /// });
     /// ```

@@ -1,52 +1,17 @@
 use std::sync::{Arc, Mutex};
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use tokio::net::TcpListener;
 
 use super::*;
-use crate::model::Host;
+use crate::{client::scripted, model::Host};
 
-/// A server that answers the connections it gets with these texts, one each, and keeps the requests.
+/// A server that answers the connections it gets with these statuses and bodies, one each.
 async fn server(answers: &[(&'static str, &str)]) -> (Target, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let requests = Arc::new(Mutex::new(Vec::new()));
-    let seen = requests.clone();
-    let answers: Vec<String> = answers
-        .iter()
-        .map(|(status, body)| {
-            let length = body.len();
-            format!("HTTP/1.1 {status} \r\ncontent-length: {length}\r\n\r\n{body}")
-        })
-        .collect();
-    #[expect(clippy::disallowed_methods, reason = "the scripted peer of a test")]
-    tokio::spawn(async move {
-        let mut open = Vec::new();
-        for answer in answers {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut text = Vec::new();
-            while !text.ends_with(b"\r\n\r\n") {
-                let mut buf = [0; 1024];
-                let n = socket.read(&mut buf).await.unwrap();
-                if n == 0 {
-                    break;
-                }
-                text.extend_from_slice(&buf[..n]);
-            }
-            seen.lock().unwrap().push(String::from_utf8(text).unwrap());
-            let _ = socket.write_all(answer.as_bytes()).await;
-            open.push(socket);
-        }
-        std::future::pending::<()>().await;
-    });
-    let target = Target {
-        addr,
-        host: Host::Ip(addr.ip()),
-        authority: addr.to_string(),
+    let answer = |(status, body): &(&str, &str)| {
+        let length = body.len();
+        format!("HTTP/1.1 {status} \r\ncontent-length: {length}\r\n\r\n{body}")
     };
-    (target, requests)
+    scripted::server(answers.iter().map(answer).collect(), "\r\n\r\n").await
 }
 
 fn http() -> Http {

@@ -1,48 +1,17 @@
 use std::sync::Mutex;
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use tokio::net::TcpListener;
 
 use super::*;
+use crate::client::scripted;
 
 const PASSWORD: &str = "s3cret & more";
 
-/// A server that answers the connections it gets with these texts, one each, and keeps the
-/// requests. A text that does not end the answer leaves the connection open.
-async fn server(answers: &'static [&'static str]) -> (Target, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let requests = Arc::new(Mutex::new(Vec::new()));
-    let seen = requests.clone();
-    #[expect(clippy::disallowed_methods, reason = "the scripted peer of a test")]
-    tokio::spawn(async move {
-        let mut open = Vec::new();
-        for answer in answers {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut text = Vec::new();
-            while !text.ends_with(b"more") {
-                let mut buf = [0; 1024];
-                let n = socket.read(&mut buf).await.unwrap();
-                if n == 0 {
-                    break;
-                }
-                text.extend_from_slice(&buf[..n]);
-            }
-            let text = String::from_utf8(text).unwrap();
-            seen.lock().unwrap().push(text);
-            let _ = socket.write_all(answer.as_bytes()).await;
-            open.push(socket);
-        }
-        std::future::pending::<()>().await;
-    });
-    let target = Target {
-        addr,
-        host: Host::Ip(addr.ip()),
-        authority: addr.to_string(),
-    };
-    (target, requests)
+/// A server that answers the connections it gets with these texts, one each. A text that does not end
+/// the answer leaves the connection open.
+async fn server(answers: &[&str]) -> (Target, Arc<Mutex<Vec<String>>>) {
+    let answers = answers.iter().map(|answer| (*answer).to_owned());
+    scripted::server(answers.collect(), "more").await // as the password ends
 }
 
 fn login() -> Arc<Login> {
@@ -118,7 +87,7 @@ async fn a_refusal_quotes_status_and_body_and_never_the_password() {
             "bad {\"p\":\"<secret>\", \"q\":\"x\"}",
         ),
     ] {
-        let (target, _) = server(Box::leak(Box::new([answer]))).await;
+        let (target, _) = server(&[answer]).await;
         let error = login().at(target).await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains(status) && text.contains(quoted), "{text}");
@@ -193,7 +162,7 @@ fn a_quote_is_short_and_moves_no_cursor() {
 #[tokio::test]
 async fn an_answer_without_a_token_says_what_came() {
     let rubbish = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n<html>hi</html>";
-    let (target, _) = server(Box::leak(Box::new([rubbish]))).await;
+    let (target, _) = server(&[rubbish]).await;
     let error = login().at(target).await.unwrap_err().to_string();
     assert!(error.contains("<html>hi</html>"), "{error}");
 }
@@ -221,7 +190,7 @@ async fn what_is_no_http_is_told() {
 #[tokio::test]
 async fn a_server_that_answers_rubbish_slowly_is_given_up_in_time() {
     let slow = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{";
-    let (target, _) = server(Box::leak(Box::new([slow]))).await;
+    let (target, _) = server(&[slow]).await;
     let login = Login {
         timeout: Duration::from_millis(200),
         ..(*login()).clone()
@@ -236,7 +205,7 @@ async fn an_endless_answer_is_not_read_to_its_end() {
         "HTTP/1.1 200 OK\r\ncontent-length: 900000\r\n\r\n{}",
         "x".repeat(900_000)
     );
-    let (target, _) = server(Box::leak(Box::new([&*long.leak()]))).await;
+    let (target, _) = server(&[&long]).await;
     let error = login().at(target).await.unwrap_err().to_string();
     assert!(error.contains("length limit exceeded"), "{error}");
 }

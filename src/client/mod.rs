@@ -38,6 +38,8 @@ mod ram;
 #[cfg(feature = "ram")]
 mod ram_source;
 mod registered;
+#[cfg(test)]
+mod scripted;
 mod secret;
 mod server_address;
 mod services;

@@ -1,6 +1,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll},
 };
 
@@ -49,17 +50,21 @@ pub(crate) struct Timer {
     sleep: Option<Sleep>,
 }
 
-/// A further try.
-pub(crate) struct Further<Req> {
-    pub(crate) request: Req,
-}
-
-/// Why there is none.
+/// Why there is no further try.
 pub(crate) enum Refused {
     /// The policy says so, or the request cannot be sent again.
     Over,
     /// It might be, but for the budget.
     Budget,
+}
+
+impl Refused {
+    /// Counts it, if it was for the budget.
+    pub(crate) fn count(self, over_budget: &AtomicU64) {
+        if matches!(self, Self::Budget) {
+            over_budget.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<Req, Res, E> Tries<Req, Res, E> {
@@ -143,7 +148,7 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         cost: u32,
         until: Option<Instant>,
         failed: Option<&mut E>,
-    ) -> Result<Further<Req>, Refused> {
+    ) -> Result<Req, Refused> {
         let trying = self.0.as_mut().ok_or(Refused::Over)?.as_mut().project();
         let nth = trying.used.saturating_add(cost);
         *trying.used = nth;
@@ -177,7 +182,7 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         let request = kept.again(nth.saturating_add(1)).ok_or(Refused::Over)?;
         *trying.resting = true;
         *trying.until = (!rest.is_zero()).then_some(rested);
-        Ok(Further { request })
+        Ok(request)
     }
 
     /// The request came back, and is on its way again; what went out before that counts as `cost` tries.

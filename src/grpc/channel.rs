@@ -25,7 +25,7 @@ use crate::{
         error::Error,
     },
     model::{Address, ServiceKey},
-    retry::{Hedge, InvalidRetry, Retry},
+    retry::{Hedge, InvalidRetry, Retry, check_times},
     sync::poll_budget,
     transport::{
         self, Body, ErrorKind, Purpose, Rules, TimeLeft, Transport, TransportBuilder, TryLimit,
@@ -218,13 +218,7 @@ impl<P: Policy> ChannelBuilder<P> {
     /// [`BalanceBuilder::check`].
     pub fn try_build(self) -> Result<Channel<P>, InvalidRetry> {
         self.balance.check()?;
-        if let (Some(per_try), Some(timeout)) = (self.balance.try_limit(), self.timeout)
-            && per_try > timeout
-        {
-            return Err(InvalidRetry::new(format!(
-                "a per_try_timeout of {per_try:?} is never reached in a timeout of {timeout:?}"
-            )));
-        }
+        check_times(self.balance.try_limit(), self.timeout)?;
         Ok(self.build())
     }
 

@@ -11,7 +11,7 @@ use crate::{
         services::Limits,
     },
     model::ServiceKey,
-    retry::{Hedge, InvalidRetry, Retry},
+    retry::{Hedge, InvalidRetry, Retry, check_times},
     transport::{MakeTransport, TransportBuilder},
 };
 
@@ -197,10 +197,7 @@ impl<P: Policy> HttpBuilder<P> {
     ///
     /// If nothing can be meant by the options of tries; see [`Retry::check`].
     pub fn try_build(self) -> Result<Client<P>, InvalidRetry> {
-        if self.per_try.is_some_and(|within| within.is_zero()) {
-            let text = "a per_try_timeout of 0 lets nothing through";
-            return Err(InvalidRetry::new(text));
-        }
+        check_times(self.per_try, None)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)?;
         Ok(self.build())
     }

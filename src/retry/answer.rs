@@ -4,6 +4,7 @@ use http::{
     HeaderMap, HeaderName, StatusCode,
     header::{DATE, RETRY_AFTER},
 };
+use tonic::Code;
 
 use crate::retry::{again::Again, policy::Retry};
 
@@ -30,7 +31,7 @@ impl Retry {
             return Again::No;
         }
         match headers.get(&PUSHBACK) {
-            None if code == RESOURCE_EXHAUSTED && self.wants_pushback() => Again::No,
+            None if code == Code::ResourceExhausted as u8 && self.wants_pushback() => Again::No,
             None => Again::Yes,
             Some(pushback) => {
                 let ms = pushback.to_str().ok().and_then(|ms| ms.parse().ok());
@@ -61,8 +62,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
-/// [gRPC's status codes](https://grpc.io/docs/guides/status-codes/).
-const RESOURCE_EXHAUSTED: u8 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -170,7 +169,7 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(http.read(status, &head([])), again, "{status}");
         }
-        let grpc = Retry::new().retryable_status_codes([tonic::Code::ResourceExhausted]);
+        let grpc = Retry::new().retryable_status_codes([Code::ResourceExhausted]);
         for (code, again) in [("8", Again::Yes), ("14", Again::No)] {
             let headers = head([("grpc-status", code)]);
             assert_eq!(grpc.read(StatusCode::OK, &headers), again, "{code}");

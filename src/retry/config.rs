@@ -103,6 +103,22 @@ impl Retry {
     }
 }
 
+/// Whether tries may last so long, in calls that may last so long.
+pub(crate) fn check_times(
+    per_try: Option<Duration>,
+    timeout: Option<Duration>,
+) -> Result<(), InvalidRetry> {
+    match (per_try, timeout) {
+        (Some(Duration::ZERO), _) => Err(InvalidRetry::new(
+            "a per_try_timeout of 0 lets nothing through",
+        )),
+        (Some(per_try), Some(timeout)) if per_try > timeout => Err(InvalidRetry(format!(
+            "a per_try_timeout of {per_try:?} is never reached in a timeout of {timeout:?}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 impl Named {
     fn code(&self) -> Result<Code, InvalidRetry> {
         let known = match self {

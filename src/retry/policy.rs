@@ -6,6 +6,7 @@ use std::{
 };
 
 use http::{HeaderName, StatusCode};
+use tonic::Code;
 
 use crate::retry::{
     again::Again,
@@ -80,7 +81,7 @@ impl Retry {
             every_request: false,
             statuses: Arc::new([429, 502, 503, 504]),
             paced: true,
-            codes: 1 << RESOURCE_EXHAUSTED | 1 << UNAVAILABLE,
+            codes: bit(Code::ResourceExhausted) | bit(Code::Unavailable),
             pushed: true,
             attempt_header: None,
         }
@@ -188,9 +189,9 @@ impl Retry {
     /// says `grpc-retry-pushback-ms`; what is named here needs no header. OK is never among them. Only a
     /// status without a response's head before it counts: after that the call is committed (A6).
     #[must_use]
-    pub fn retryable_status_codes(mut self, codes: impl IntoIterator<Item = tonic::Code>) -> Self {
-        let bits = codes.into_iter().map(|code| 1_u32 << (code as u32 & 31));
-        self.codes = bits.fold(0, |all, bit| all | bit) & !1;
+    pub fn retryable_status_codes(mut self, codes: impl IntoIterator<Item = Code>) -> Self {
+        let all = codes.into_iter().fold(0, |all, code| all | bit(code));
+        self.codes = all & !bit(Code::Ok);
         self.pushed = false;
         self
     }
@@ -221,7 +222,7 @@ impl Retry {
     /// is no answer but a try that was out of time.
     pub(crate) const fn with_late_answers(mut self) -> Self {
         if self.late {
-            self.codes |= 1 << DEADLINE_EXCEEDED;
+            self.codes |= bit(Code::DeadlineExceeded);
         }
         self
     }
@@ -312,6 +313,7 @@ impl Default for Retry {
     }
 }
 
-const DEADLINE_EXCEEDED: u32 = 4;
-const RESOURCE_EXHAUSTED: u32 = 8;
-const UNAVAILABLE: u32 = 14;
+/// All 17 of them fit.
+const fn bit(code: Code) -> u32 {
+    1 << code as u32
+}

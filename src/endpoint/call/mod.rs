@@ -7,7 +7,6 @@ use std::{
     marker::PhantomData,
     mem,
     pin::Pin,
-    sync::atomic::Ordering,
     task::{Context, Poll, ready},
 };
 
@@ -26,7 +25,7 @@ use crate::{
         rules::{Judge, Recover},
         set::EndpointSet,
         tried::Tried,
-        tries::{Refused, Tries},
+        tries::Tries,
         waiter::Waiter,
     },
     sync::poll_budget,
@@ -162,14 +161,10 @@ where
     pub(crate) fn hedge(self: Pin<&mut Self>) -> Option<Req> {
         let this = self.project();
         let set = this.pick.shared().set();
-        match this.tries.hedge(set.settings().tries()?) {
-            Ok(request) => Some(request),
-            Err(Refused::Budget) => {
-                set.hub.over_budget.fetch_add(1, Ordering::Relaxed);
-                None
-            }
-            Err(Refused::Over) => None,
-        }
+        let second = this.tries.hedge(set.settings().tries()?);
+        second
+            .map_err(|refused| refused.count(&set.hub().over_budget))
+            .ok()
     }
 
     /// The second has come to an instance: that was one of the call's tries.
@@ -339,24 +334,6 @@ where
                 return self.project().end(error, polled, cx);
             }
         }
-    }
-}
-
-impl<P, S, Req, R, C, V> Call<P, S, Req, R, C, V>
-where
-    P: Pick<S, R, C, V>,
-    S: Service<Req> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    R: Recover<Req, S::Error>,
-    C: TrackCompletion<InFlight, S::Response>,
-    V: Judge<S::Response, S::Error>,
-{
-    /// The answer that is held, of a call that failed for want of a better one.
-    pub(crate) fn last_answer(self: Pin<&mut Self>) -> Option<C::Output> {
-        let this = self.project();
-        let (in_flight, response) = this.tries.take_held()?;
-        let completion = &this.pick.shared().completion;
-        Some(completion.track_completion(in_flight, response))
     }
 }
 

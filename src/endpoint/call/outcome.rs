@@ -17,7 +17,7 @@ use crate::{
         pick::Pick,
         rules::{Judge, Outcome, Recover, Recovered, Verdict},
         set::EndpointSet,
-        tries::{Further, Refused},
+        tries::Refused,
     },
     retry::Again,
     sync::poll_budget,
@@ -32,6 +32,11 @@ where
     C: TrackCompletion<InFlight, S::Response>,
     V: Judge<S::Response, S::Error>,
 {
+    /// The answer that is held, of a call that failed for want of a better one.
+    pub(crate) fn last_answer(self: Pin<&mut Self>) -> Option<C::Output> {
+        self.project().last_answer()
+    }
+
     /// Waits for the service's answer, if it was called.
     #[inline]
     pub(super) fn poll_answer(
@@ -77,15 +82,13 @@ where
     /// It is over. One that has not waited lets others work before it says so, now and then.
     #[cold]
     pub(super) fn end(
-        self,
+        mut self,
         error: Box<CallError>,
         polled: bool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<C::Output, CallError>> {
-        if let Some((in_flight, response)) = self.tries.take_held() {
-            // There is nobody to send it to again: that is the answer, then.
-            let completion = &self.pick.shared().completion;
-            return Poll::Ready(Ok(completion.track_completion(in_flight, response)));
+        if let Some(answer) = self.last_answer() {
+            return Poll::Ready(Ok(answer)); // there is nobody to send it to again
         }
         if !polled && poll_budget(cx).is_pending() {
             *self.failure = Some(error);
@@ -212,20 +215,20 @@ where
         Then::Moves
     }
 
+    /// The answer that is held, if there is one.
+    fn last_answer(&mut self) -> Option<C::Output> {
+        let (in_flight, response) = self.tries.take_held()?;
+        let completion = &self.pick.shared().completion;
+        Some(completion.track_completion(in_flight, response))
+    }
+
     /// The request, if there is a further try; counted either way.
-    fn is_further(&self, again: Result<Further<Req>, Refused>) -> Option<Req> {
+    fn is_further(&self, again: Result<Req, Refused>) -> Option<Req> {
         let hub = self.pick.shared().set().hub();
-        match again {
-            Ok(Further { request }) => {
-                hub.retries.fetch_add(1, Ordering::Relaxed);
-                Some(request)
-            }
-            Err(Refused::Budget) => {
-                hub.over_budget.fetch_add(1, Ordering::Relaxed);
-                None
-            }
-            Err(Refused::Over) => None,
-        }
+        let request = again.map_err(|refused| refused.count(&hub.over_budget));
+        let request = request.ok()?;
+        hub.retries.fetch_add(1, Ordering::Relaxed);
+        Some(request)
     }
 
     /// What the policy says of a failure of which the request did not come back.
