@@ -124,6 +124,20 @@ async fn is(orders: &Subscription, wanted: impl Fn(Status) -> bool) {
     .await;
 }
 
+/// A registry that tells at once.
+async fn registry() -> Registry {
+    let registry = Registry::builder().push_delay(None);
+    within(registry.start()).await.unwrap()
+}
+
+/// A registry that lists so many, and the folder of a process that knew them.
+async fn known(last: u8) -> (Folder, Registry) {
+    let (folder, registry) = (Folder::new(), registry().await);
+    registry.register_as("p", "orders", &instances(1..=last));
+    a_process_before(&registry, &folder, &["orders"]).await;
+    (folder, registry)
+}
+
 /// A process before: it learns of `services` and ends.
 async fn a_process_before(registry: &Registry, folder: &Folder, services: &[&str]) {
     let client = within(builder(registry, folder, StartFrom::Registry).connect())
@@ -150,9 +164,7 @@ async fn provider() -> SocketAddr {
 #[tokio::test]
 async fn calls_are_served_from_the_cache_until_the_registry_is_there() {
     let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
+    let registry = registry().await;
     let (here, gone, later) = (
         provider().await,
         Instance::parse("127.0.0.1:1").unwrap(),
@@ -211,9 +223,7 @@ async fn calls_are_served_from_the_cache_until_the_registry_is_there() {
 #[tokio::test]
 async fn a_registry_that_hangs_holds_nobody_up_who_is_on_disk() {
     let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
+    let registry = registry().await;
     registry.register_as("p", "orders", &instances(1..=3));
     registry.register_as("p", "billing", &instances(4..=5));
     a_process_before(&registry, &folder, &["orders"]).await;
@@ -236,9 +246,7 @@ async fn a_registry_that_hangs_holds_nobody_up_who_is_on_disk() {
 #[tokio::test]
 async fn while_there_is_a_connection_the_registry_is_asked() {
     let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
+    let registry = registry().await;
     registry.register_as("p", "orders", &instances(1..=3));
     registry.register_as("p", "billing", &instances(4..=5));
     a_process_before(&registry, &folder, &["orders", "billing"]).await;
@@ -266,12 +274,7 @@ async fn while_there_is_a_connection_the_registry_is_asked() {
 /// file who else is there, and the file stays what it was.
 #[tokio::test]
 async fn a_first_list_that_is_not_whole_is_not_believed_though_there_is_a_connection() {
-    let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
-    registry.register_as("p", "orders", &instances(1..=10));
-    a_process_before(&registry, &folder, &["orders"]).await;
+    let (folder, registry) = known(10).await;
     let before = fs::read(folder.file()).unwrap();
     registry.register_as("p", "orders", &instances(1..=2));
     let client = builder(&registry, &folder, StartFrom::CacheThenRegistry);
@@ -293,12 +296,7 @@ async fn a_first_list_that_is_not_whole_is_not_believed_though_there_is_a_connec
 /// It is there, and does not say what it knows.
 #[tokio::test]
 async fn a_registry_that_refuses_for_now_holds_nobody_up_who_is_on_disk() {
-    let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
-    registry.register_as("p", "orders", &instances(1..=3));
-    a_process_before(&registry, &folder, &["orders"]).await;
+    let (folder, registry) = known(3).await;
     registry.script(Script::every(
         "SubscribeServiceRequest",
         Fault::RefuseAsError(500),
@@ -321,32 +319,32 @@ async fn a_registry_that_refuses_for_now_holds_nobody_up_who_is_on_disk() {
 /// A client that starts from the registry writes, and does not read.
 #[tokio::test]
 async fn by_default_nothing_is_read() {
-    let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
-    registry.register_as("p", "orders", &instances(1..=3));
-    a_process_before(&registry, &folder, &["orders"]).await;
-    registry.freeze();
-    let client = builder(&registry, &folder, StartFrom::Registry)
+    let (folder, registry) = known(3).await;
+    within(registry.stop()).await;
+    let client = Client::builder()
+        .servers(registry.addr())
+        .cache_dir(folder.cache())
         .connect_lazy()
         .unwrap();
     let orders = client.subscribe_lazy("orders").unwrap();
-    let (_, cached) = (client.clone(), client.subscribe_lazy("orders").unwrap());
-    assert_eq!((orders.status(), cached.origin()), (Status::Unknown, None));
-    registry.thaw();
+    // It had the time to read what there is.
+    let mut states = client.watch_state();
+    let away = |state: &ConnectionState| matches!(state, ConnectionState::Connecting { attempt, .. } if *attempt > 4);
+    within(async {
+        while !away(&states.borrow_and_update()) {
+            states.changed().await.unwrap();
+        }
+    })
+    .await;
+    assert_eq!((orders.status(), orders.origin()), (Status::Unknown, None));
+    within(registry.resume()).await.unwrap();
     within(orders.ready()).await.unwrap();
     assert!(of_registry(&orders));
 }
 
 #[tokio::test]
 async fn from_the_cache_alone_no_registry_is_asked() {
-    let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
-    registry.register_as("p", "orders", &instances(1..=3));
-    a_process_before(&registry, &folder, &["orders"]).await;
+    let (folder, registry) = known(3).await;
     let before = fs::read(folder.file()).unwrap();
     within(registry.wait_until(|view| view.registered().is_empty())).await;
 
@@ -385,9 +383,7 @@ async fn from_the_cache_alone_no_registry_is_asked() {
 #[tokio::test]
 async fn what_came_last_is_on_disk() {
     let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
+    let registry = registry().await;
     let cached = async |wanted: usize| {
         let offline = Client::builder()
             .cache_dir(folder.cache())
@@ -420,12 +416,7 @@ async fn what_came_last_is_on_disk() {
 /// What writers left that were killed goes an hour later, and nothing else.
 #[tokio::test]
 async fn what_was_left_half_written_is_taken_away() {
-    let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
-    registry.register_as("p", "orders", &instances(1..=1));
-    a_process_before(&registry, &folder, &["orders"]).await;
+    let (folder, registry) = known(1).await;
     let left = |salt: &str| PathBuf::from(format!("{}.{salt}.tmp", folder.file().display()));
     let (old, young) = (left("0123456789abcdef"), left("fedcba9876543210"));
     let foreign = folder.cache().join("somebody.tmp");
@@ -458,12 +449,7 @@ async fn what_was_left_half_written_is_taken_away() {
 /// and nothing that is not ours.
 #[tokio::test]
 async fn the_file_of_a_service_that_nobody_wants_any_more_is_taken_away() {
-    let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
-    registry.register_as("p", "orders", &instances(1..=1));
-    a_process_before(&registry, &folder, &["orders"]).await;
+    let (folder, registry) = known(1).await;
     let orders = folder.file();
     let named = |name: &str| folder.cache().join(name);
     let sum = "0123456789abcdef0123456789abcdef";
@@ -499,9 +485,7 @@ async fn the_file_of_a_service_that_nobody_wants_any_more_is_taken_away() {
 #[tokio::test]
 async fn close_waits_for_the_disk() {
     let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
+    let registry = registry().await;
     let names: Vec<String> = (0..100).map(|n| format!("service-{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for name in &names {
@@ -526,9 +510,7 @@ async fn close_waits_for_the_disk() {
 #[tokio::test]
 async fn who_has_nobody_has_no_file() {
     let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
+    let registry = registry().await;
     registry.register_as("p", "orders", &instances(1..=1));
     a_process_before(&registry, &folder, &["orders", "a", "b", "c"]).await;
     assert_eq!(folder.files().len(), 1);
@@ -548,9 +530,7 @@ async fn who_has_nobody_has_no_file() {
 #[tokio::test]
 async fn every_name_is_one_file_in_the_folder_for_this_user_alone() {
     let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
+    let registry = registry().await;
     let (long, wide) = ("x".repeat(512), "ж".repeat(512));
     let names = [
         "../../up",
@@ -634,12 +614,7 @@ impl Warnings {
 /// Whatever is wrong with a file makes a line, and the registry serves as ever.
 #[tokio::test]
 async fn a_file_that_cannot_be_used_is_a_warning_and_no_more() {
-    let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
-    registry.register_as("p", "orders", &instances(1..=3));
-    a_process_before(&registry, &folder, &["orders"]).await;
+    let (folder, registry) = known(3).await;
     let (file, whole) = (folder.file(), fs::read(folder.file()).unwrap());
     let newer = String::from_utf8(whole.clone())
         .unwrap()
@@ -684,12 +659,7 @@ async fn a_file_that_cannot_be_used_is_a_warning_and_no_more() {
 /// A folder that is a file, and a file that is a folder.
 #[tokio::test]
 async fn a_folder_that_cannot_be_written_is_a_warning_and_no_more() {
-    let folder = Folder::new();
-    let registry = within(Registry::builder().push_delay(None).start())
-        .await
-        .unwrap();
-    registry.register_as("p", "orders", &instances(1..=3));
-    a_process_before(&registry, &folder, &["orders"]).await;
+    let (folder, registry) = known(3).await;
     let file = folder.file();
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
@@ -719,9 +689,7 @@ async fn two_clients_in_one_folder_do_no_harm() {
     let names: Vec<String> = (0..20).map(|n| format!("service-{n}")).collect();
     let mut pair = Vec::new();
     for last in [3, 7] {
-        let registry = within(Registry::builder().push_delay(None).start())
-            .await
-            .unwrap();
+        let registry = registry().await;
         for name in &names {
             registry.register_as("p", name.as_str(), &instances(1..=last));
         }

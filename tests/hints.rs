@@ -214,22 +214,16 @@ fn pick(picker: &Picker<Counting>, hints: Hints) -> String {
 
 #[test]
 fn what_requests_make_up_costs_few_tables_and_few_warnings() {
-    let logs = Logs::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(logs.clone())
-        .with_ansi(false)
-        .finish();
-    let tables = tracing::subscriber::with_default(subscriber, || {
-        let (_writer, orders) = three();
-        let (picker, counting) = counted(&orders);
-        let known = Hints::new().only(("version", "1"));
-        for made_up in 0..5_000 {
-            pick(&picker, Hints::new().cluster(format!("c{made_up}")));
-            pick(&picker, Hints::new().prefer(("user", made_up.to_string())));
-            assert_eq!(pick(&picker, known.clone()), A);
-        }
-        counting.0.load(Ordering::SeqCst)
-    });
+    let (logs, _guard) = Logs::begin();
+    let (_writer, orders) = three();
+    let (picker, counting) = counted(&orders);
+    let known = Hints::new().only(("version", "1"));
+    for made_up in 0..5_000 {
+        pick(&picker, Hints::new().cluster(format!("c{made_up}")));
+        pick(&picker, Hints::new().prefer(("user", made_up.to_string())));
+        assert_eq!(pick(&picker, known.clone()), A);
+    }
+    let tables = counting.0.load(Ordering::SeqCst);
     assert!(tables <= 1 + 64, "{tables} tables");
     let text = logs.text();
     let warned = text.matches(" WARN ").count();

@@ -46,6 +46,12 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("hangs: {what}"))
 }
 
+/// Waits until that is what the target lists of the service that is mirrored.
+async fn lists(target: &Registry, what: &str, wanted: &[&str]) {
+    let listed = target.wait_until(|view| view.addresses("shop@@orders") == wanted);
+    soon(what, listed).await;
+}
+
 fn instance(port: u16) -> Instance {
     Instance::parse(&format!("127.0.0.1:{port}")).unwrap()
 }
@@ -224,18 +230,14 @@ async fn who_may_not_be_called_is_not_mirrored() {
     source.register("shop@@orders", &instance(1001));
     source.register("shop@@orders", &instance(1002));
     let mirror = mirror(&source.addr(), &target.addr(), "here").await;
-    let lists = async |what: &str, wanted: &[&str]| {
-        let listed = target.wait_until(|view| view.addresses("shop@@orders") == wanted);
-        soon(what, listed).await;
-    };
     let both = ["127.0.0.1:1001", "127.0.0.1:1002"];
-    lists("both", &both).await;
+    lists(&target, "both", &both).await;
     source.set_healthy("shop@@orders", both[0], false);
-    lists("one is unhealthy", &both[1..]).await;
+    lists(&target, "one is unhealthy", &both[1..]).await;
     source.set_healthy("shop@@orders", both[0], true);
-    lists("it is well", &both).await;
+    lists(&target, "it is well", &both).await;
     source.set_weight("shop@@orders", both[1], 0.0);
-    lists("one is drained", &both[..1]).await;
+    lists(&target, "one is drained", &both[..1]).await;
     // Nobody is well: all are called all the same, in the target, too.
     source.set_healthy("shop@@orders", both[0], false);
     let caller = Client::connect(target.addr()).await.unwrap();
@@ -402,10 +404,6 @@ async fn what_the_target_refuses_is_told_again() {
 #[tokio::test]
 async fn who_cannot_be_registered_holds_nobody_up() {
     let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
-    let lists = async |what: &str, wanted: &[&str]| {
-        let listed = target.wait_until(|view| view.addresses("shop@@orders") == wanted);
-        soon(what, listed).await;
-    };
     let unfit = ["169.254.3.4:1", "0.0.0.0:1", "224.0.0.1:1", "[fe80::1]:1"];
     for address in unfit {
         let it = Instance::parse(address).unwrap();
@@ -415,19 +413,19 @@ async fn who_cannot_be_registered_holds_nobody_up() {
     source.register("shop@@orders", &instance(1001));
     let mirror = mirror(&source.addr(), &target.addr(), "here").await;
     let both = ["127.0.0.1:1001", "127.0.0.1:1002"];
-    lists("one", &both[..1]).await;
+    lists(&target, "one", &both[..1]).await;
     source.register("shop@@orders", &instance(1002));
-    lists("both", &both).await;
+    lists(&target, "both", &both).await;
     source.deregister("shop@@orders", both[0]);
-    lists("one left", &both[1..]).await;
+    lists(&target, "one left", &both[1..]).await;
     for address in unfit {
         source.deregister("shop@@orders", address);
     }
     source.deregister("shop@@orders", both[1]);
-    lists("none", &[]).await;
+    lists(&target, "none", &[]).await;
     source.register("shop@@orders", &Instance::parse(unfit[0]).unwrap());
     source.register("shop@@orders", &instance(1001));
-    lists("again", &both[..1]).await;
+    lists(&target, "again", &both[..1]).await;
     assert!(target.inspect(|view| view.addresses("shop@@nobody").is_empty()));
     mirror.end().await;
 }
@@ -437,14 +435,10 @@ async fn who_cannot_be_registered_holds_nobody_up() {
 async fn who_left_is_withdrawn_whatever_else_is_refused() {
     let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
     let mirror = mirror(&source.addr(), &target.addr(), "here").await;
-    let lists = async |what: &str, wanted: &[&str]| {
-        let listed = target.wait_until(|view| view.addresses("shop@@orders") == wanted);
-        soon(what, listed).await;
-    };
     let all = ["127.0.0.1:1001", "127.0.0.1:1002", "127.0.0.1:1003"];
     source.register("shop@@orders", &instance(1001));
     source.register("shop@@orders", &instance(1002));
-    lists("two", &all[..2]).await;
+    lists(&target, "two", &all[..2]).await;
     // Of one it is another request.
     target.script(Script::every("BatchInstanceRequest", Fault::Refuse(400)));
     source.register("shop@@orders", &instance(1003));
@@ -453,11 +447,16 @@ async fn who_left_is_withdrawn_whatever_else_is_refused() {
     let refused = target.wait_until(|view| view.count("BatchInstanceRequest") > asked);
     soon("refused", refused).await;
     source.deregister("shop@@orders", all[0]);
-    lists("one left", &all[1..2]).await;
+    lists(&target, "one left", &all[1..2]).await;
     source.deregister("shop@@orders", all[1]);
-    lists("and the other", &[]).await;
+    lists(&target, "and the other", &[]).await;
     target.clear_scripts();
-    lists("what was refused", &["127.0.0.1:1003", "127.0.0.1:1004"]).await;
+    lists(
+        &target,
+        "what was refused",
+        &["127.0.0.1:1003", "127.0.0.1:1004"],
+    )
+    .await;
     mirror.end().await;
 }
 
@@ -494,26 +493,22 @@ async fn what_timed_out_is_told_again() {
     let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
     let impatient = Duration::from_millis(200);
     let mirror = mirror_within(impatient, &source.addr(), &target.addr(), "here").await;
-    let lists = async |what: &str, wanted: &[&str]| {
-        let listed = target.wait_until(|view| view.addresses("shop@@orders") == wanted);
-        soon(what, listed).await;
-    };
     let ours = ["127.0.0.1:1001"];
     // It is done, and nobody is told.
     target.script(Script::every("InstanceRequest", Fault::Drop));
     source.register("shop@@orders", &instance(1001));
-    lists("a registration without an answer", &ours).await;
+    lists(&target, "a registration without an answer", &ours).await;
     source.deregister("shop@@orders", ours[0]);
     target.clear_scripts();
-    lists("it left while that timed out", &[]).await;
+    lists(&target, "it left while that timed out", &[]).await;
     source.register("shop@@orders", &instance(1001));
-    lists("it is back", &ours).await;
+    lists(&target, "it is back", &ours).await;
     target.script(Script::every("InstanceRequest", Fault::Drop));
     source.deregister("shop@@orders", ours[0]);
-    lists("a withdrawal without an answer", &[]).await;
+    lists(&target, "a withdrawal without an answer", &[]).await;
     source.register("shop@@orders", &instance(1001));
     target.clear_scripts();
-    lists("it came back while that timed out", &ours).await;
+    lists(&target, "it came back while that timed out", &ours).await;
     mirror.end().await;
 }
 

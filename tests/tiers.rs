@@ -358,21 +358,15 @@ fn tables_are_built_for_candidates_of_one_cluster_each() {
 
 #[test]
 fn a_cluster_that_nobody_is_in_is_warned_of_once() {
-    let logs = Logs::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(logs.clone())
-        .with_ansi(false)
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let (mut writer, orders) = registry_of(cluster(2, 2).chain(cluster(3, 1)));
-        let builder = Balance::builder(&orders)
-            .prefer_cluster("Hangzhou")
-            .expected_weight(-1.0);
-        let balance = start(builder, alive);
-        shares(&balance, 10);
-        writer.publish(cluster(2, 3).chain(cluster(3, 1)), now());
-        shares(&balance, 10);
-    });
+    let (logs, _guard) = Logs::begin();
+    let (mut writer, orders) = registry_of(cluster(2, 2).chain(cluster(3, 1)));
+    let builder = Balance::builder(&orders)
+        .prefer_cluster("Hangzhou")
+        .expected_weight(-1.0);
+    let balance = start(builder, alive);
+    shares(&balance, 10);
+    writer.publish(cluster(2, 3).chain(cluster(3, 1)), now());
+    shares(&balance, 10);
     let text = logs.text();
     let warned = text
         .matches("no instance is in the preferred cluster")
@@ -384,22 +378,16 @@ fn a_cluster_that_nobody_is_in_is_warned_of_once() {
 
 #[test]
 fn a_selector_that_nobody_matches_and_a_cluster_that_is_asked_for_in_vain_are_warned_of_once() {
-    let logs = Logs::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(logs.clone())
-        .with_ansi(false)
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let (mut writer, orders) = registry_of(cluster(2, 2));
-        let builder = Balance::builder(&orders).hints(|request: &u32| match request % 2 {
-            0 => Hints::new().prefer(("version", "gray")),
-            _ => Hints::new().cluster("Mars"),
-        });
-        let balance = start(builder, alive);
-        assert_shares(&shares(&balance, 1_000), &[("SH", 1.0)]);
-        writer.publish(cluster(2, 3), now());
-        shares(&balance, 100);
+    let (logs, _guard) = Logs::begin();
+    let (mut writer, orders) = registry_of(cluster(2, 2));
+    let builder = Balance::builder(&orders).hints(|request: &u32| match request % 2 {
+        0 => Hints::new().prefer(("version", "gray")),
+        _ => Hints::new().cluster("Mars"),
     });
+    let balance = start(builder, alive);
+    assert_shares(&shares(&balance, 1_000), &[("SH", 1.0)]);
+    writer.publish(cluster(2, 3), now());
+    shares(&balance, 100);
     let text = logs.text();
     assert_eq!(text.matches("version=gray").count(), 1, "{text}");
     assert_eq!(text.matches("Mars").count(), 1, "{text}");
@@ -407,18 +395,12 @@ fn a_selector_that_nobody_matches_and_a_cluster_that_is_asked_for_in_vain_are_wa
 
 #[test]
 fn a_home_that_was_there_and_died_is_no_unknown_cluster() {
-    let logs = Logs::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(logs.clone())
-        .with_ansi(false)
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let (mut writer, orders) = registry_of(cluster(1, 2).chain(cluster(2, 1)));
-        let balance = start(Balance::builder(&orders).prefer_cluster("HZ"), alive);
-        shares(&balance, 10);
-        writer.publish(cluster(2, 3), now());
-        shares(&balance, 10);
-    });
+    let (logs, _guard) = Logs::begin();
+    let (mut writer, orders) = registry_of(cluster(1, 2).chain(cluster(2, 1)));
+    let balance = start(Balance::builder(&orders).prefer_cluster("HZ"), alive);
+    shares(&balance, 10);
+    writer.publish(cluster(2, 3), now());
+    shares(&balance, 10);
     assert!(
         !logs.text().contains("preferred cluster"),
         "{}",

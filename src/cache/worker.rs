@@ -83,7 +83,10 @@ impl Cache {
         let store = Store::new(folder, salt);
         let todo = Arc::clone(&shared);
         let mut tending = Tending::new(store, max_age, done);
-        let tend = move || while tending.turn(&todo) {};
+        let tend = move || {
+            let end = End(todo);
+            while tending.turn(&end.0) {}
+        };
         thread::Builder::new().name(THREAD.to_owned()).spawn(tend)?;
         Ok(Self { shared, events })
     }
@@ -124,9 +127,24 @@ impl Drop for Cache {
     }
 }
 
+/// The thread's own: with it nothing is done any more, also where it panicked, and nobody waits for that.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut todo = self.0.lock();
+        todo.over = true;
+        todo.queue = Queue::default();
+    }
+}
+
 impl Shared {
     fn put(&self, put: impl FnOnce(&mut Queue)) {
-        put(&mut self.lock().queue);
+        let mut todo = self.lock();
+        if !todo.over {
+            put(&mut todo.queue);
+        }
+        drop(todo);
         self.more.notify_one();
     }
 

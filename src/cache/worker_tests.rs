@@ -131,3 +131,20 @@ fn nothing_is_swept_by_a_clock_that_is_ahead() {
     world.end();
     assert!(folder.file("orders").exists() && folder.file("old").exists());
 }
+
+/// What the thread would have done nobody waits for when it is gone.
+#[test]
+fn a_flush_ends_with_the_thread() {
+    let cache = Cache {
+        shared: Arc::default(),
+        events: events::unbounded_channel().1,
+    };
+    let mut before = cache.flush();
+    drop(End(Arc::clone(&cache.shared)));
+    for flushed in [&mut before, &mut cache.flush()] {
+        assert_eq!(
+            flushed.try_recv(),
+            Err(oneshot::error::TryRecvError::Closed)
+        );
+    }
+}

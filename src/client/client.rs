@@ -365,10 +365,7 @@ impl Client {
         self.handle.asks()?;
         let (reply, placed) = oneshot::channel();
         self.handle.send(Operation::Place(address.clone(), reply))?;
-        match timeout(self.handle.patience, placed).await {
-            Ok(placed) => placed.unwrap_or_else(|_| Err(self.handle.gone())),
-            Err(_) => Err(self.handle.timed_out()),
-        }
+        self.handle.reply(placed).await
     }
 
     /// Subscribes to exactly this service, of this client's namespace.

@@ -15,7 +15,7 @@ use tokio::{net::TcpStream, sync::oneshot, task::coop::consume_budget, time::tim
 use super::{
     client::Client,
     error::RequestError,
-    exchange::{Answer, exchange},
+    exchange::{Answer, exchange, quote},
     login::{Target, encode, tries_older},
     operations::{Asker, Operation},
     secret::Secret,
@@ -28,8 +28,6 @@ use crate::{
 /// Where operators ask, the newest first: Nacos 3, and everybody before it as well as rnacos (3.1.0
 /// answers 410 to the older, 2.2.4 and rnacos 0.8.8 answer 404 to the newer).
 const PATHS: [&str; 2] = ["/v3/admin/ns/service", "/v1/ns/service"];
-/// More of a server's words is not quoted.
-const LONGEST_QUOTE: usize = 200;
 /// More metadata is not kept: explanations are read by people.
 const MOST_PAIRS: usize = 64;
 
@@ -85,10 +83,7 @@ impl Client {
         let (reply, told) = oneshot::channel();
         let asker = Asker::Caller(reply);
         self.handle.send(Operation::Details { key, asker })?;
-        match timeout(self.handle.patience, told).await {
-            Ok(told) => told.unwrap_or_else(|_| Err(self.handle.gone())),
-            Err(_) => Err(self.handle.timed_out()),
-        }
+        self.handle.reply(told).await
     }
 }
 
@@ -191,7 +186,7 @@ impl Http {
             Some(token) => token.strike_out(&answer.body),
             None => answer.body.clone(),
         };
-        let text: String = text.chars().take(LONGEST_QUOTE).collect();
+        let text = quote(&text);
         match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(RequestError::Denied { message: text });

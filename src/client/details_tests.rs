@@ -38,6 +38,7 @@ async fn the_newer_path_is_tried_first_and_no_name_leads_out_of_the_query() {
     assert_eq!(details.protection_threshold, Some(0.25));
     assert!(details.metadata.is_empty() && details.ephemeral.is_none());
     let query = "?namespaceId=dev&groupName=G&serviceName=or%2Fders%3Fx%3D1 HTTP/1.1\r\n";
+    assert_eq!(requests.lock().unwrap().len(), PATHS.len());
     for (request, path) in requests.lock().unwrap().iter().zip(PATHS) {
         let line = format!("GET /nacos{path}{query}");
         assert!(request.starts_with(&line), "{request}");
@@ -70,6 +71,7 @@ async fn an_answer_that_says_nothing_is_an_error_without_the_token() {
         ("200", r#"{"data":null}"#, "says nothing"),
         ("200", r#"{"protectThreshold":"a lot"}"#, "says nothing"),
         ("200", &long, "length limit exceeded"),
+        ("502", "a\u{1b}[2J\r\nb", "status 502: a?[2J b"),
         ("404", "", "no path for that"),
     ] {
         let (target, _) = server(&[(status, body), (status, body)]).await;

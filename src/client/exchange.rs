@@ -17,6 +17,19 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
+/// At most so many characters of what a server said stand in an error.
+pub(super) const LONGEST_QUOTE: usize = 200;
+
+/// What a server said, fit for an error: short, in one line, and moving no cursor.
+pub(super) fn quote(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.replace(char::is_control, "?");
+    match line.char_indices().nth(LONGEST_QUOTE) {
+        None => line,
+        Some((end, _)) => format!("{}…", &line[..end]),
+    }
+}
+
 /// Sends `request` and reads the answer. Without limit of time; dropping the future closes the socket.
 pub(super) async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,

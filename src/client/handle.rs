@@ -223,6 +223,19 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// The reply to something that needs no taking back, within the patience.
+    pub(super) async fn reply<T>(
+        &self,
+        reply: oneshot::Receiver<Result<T, RequestError>>,
+    ) -> Result<T, RequestError> {
+        match timeout(self.patience, reply).await {
+            Ok(reply) => reply.unwrap_or_else(|_| Err(self.gone())),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         let _ = self.operations.send(Operation::Withdraw);

@@ -13,7 +13,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     auth::Token,
-    exchange::{Answer, exchange},
+    exchange::{Answer, exchange, quote},
     secret::Secret,
 };
 use crate::{
@@ -27,8 +27,6 @@ use crate::{
 const PATHS: [&str; 2] = ["/v3/auth/user/login", "/v1/auth/login"];
 /// What a token lives for when a server does not say: Nacos's default of five hours.
 const DEFAULT_TTL: u64 = 18_000;
-/// More of an answer is not quoted.
-const LONGEST_QUOTE: usize = 200;
 
 /// Who logs in, and how.
 #[derive(Clone, Debug)]
@@ -225,18 +223,13 @@ impl Login {
         }
     }
 
-    /// What a server said, fit for an error: short, in one line, without the password.
+    /// The same without the password.
     fn quote(&self, text: &str) -> String {
         let text = self.password.strike_out(text);
         let mut encoded = String::new();
         encode(self.password.reveal(), &mut encoded);
         let text = Secret::from(encoded).strike_out(&text);
-        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let line = line.replace(char::is_control, "?");
-        match line.char_indices().nth(LONGEST_QUOTE) {
-            None => line,
-            Some((end, _)) => format!("{}…", &line[..end]),
-        }
+        quote(&text)
     }
 
     fn url(&self, target: &Target, path: &str) -> String {

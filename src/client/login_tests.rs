@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::client::scripted;
+use crate::client::{exchange::LONGEST_QUOTE, scripted};
 
 const PASSWORD: &str = "s3cret & more";
 

@@ -7,8 +7,8 @@ use tokio::{sync::oneshot, task::coop::consume_budget, time::timeout};
 use super::{client::Client, error::RequestError, operations::Operation};
 use crate::{
     directory::ServiceList,
-    model::{MOST_SERVICES, ServiceFilter, ServiceName},
-    session::Outcome,
+    model::{ServiceFilter, ServiceName},
+    session::{Outcome, is_over},
 };
 
 impl Client {
@@ -157,18 +157,16 @@ struct Names(BTreeSet<String>);
 impl Names {
     /// Takes a page of at most `size` names in, of `count` in all. True if there are more.
     fn take(&mut self, names: Vec<String>, size: u32, count: u64) -> bool {
-        let (last, before) = (names.len() < size as usize, self.0.len());
+        let (page, before) = (names.len(), self.0.len());
         self.0.extend(names);
-        let all = self.0.len();
-        // A server that has nothing new to say has said everything, whatever it counts; and one that
-        // goes on without end is none.
-        !(last || all as u64 >= count || all == before || all >= MOST_SERVICES)
+        !is_over(page, size, before, self.0.len(), count)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::MOST_SERVICES;
 
     fn page(number: usize, size: usize) -> Vec<String> {
         let names = number * size..(number + 1) * size;

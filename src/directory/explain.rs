@@ -103,6 +103,8 @@ pub(super) fn explain(shared: &Shared, view: &View, address: &Address) -> Explan
     } else {
         Finding::Unknown
     };
+    let details = state.details.clone();
+    drop(state); // hints of sources are put together, and these have locks of their own
     Explanation {
         service: shared.key.clone(),
         address: address.clone(),
@@ -110,8 +112,8 @@ pub(super) fn explain(shared: &Shared, view: &View, address: &Address) -> Explan
         status,
         finding,
         nobody: snapshot.callable_len() == 0,
-        hint: state.hint.get(),
-        details: state.details.clone(),
+        hint: snapshot.hint(),
+        details,
         as_of,
         sources,
     }

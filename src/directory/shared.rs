@@ -44,6 +44,16 @@ pub(super) struct Upstream {
     pub(super) view: Arc<View>,
 }
 
+/// Each service once, of which there may be several parts.
+pub(super) fn services(all: &[Upstream]) -> impl Iterator<Item = &Arc<Shared>> {
+    let is_first = |(at, upstream): &(usize, &Upstream)| {
+        let mut before = all[..*at].iter();
+        !before.any(|other| Arc::ptr_eq(&other.shared, &upstream.shared))
+    };
+    let first = all.iter().enumerate().filter(is_first);
+    first.map(|(_, upstream)| &upstream.shared)
+}
+
 /// The tasks that poll a stream of changes, by stream.
 #[derive(Default)]
 struct Wakers {
@@ -64,8 +74,8 @@ impl Shared {
         let shared = Self::build(key, options, Hint::merged(hints), Some(sources));
         let parts = Parts::new(shared.upstreams().iter().map(|u| Arc::clone(&u.source)));
         shared.lock().parts = Some(Box::new(parts));
-        for upstream in shared.upstreams() {
-            let mut heirs = upstream.shared.heirs();
+        for source in services(shared.upstreams()) {
+            let mut heirs = source.heirs();
             heirs.retain(|heir| heir.strong_count() > 0);
             heirs.push(Arc::downgrade(&shared));
         }
@@ -78,11 +88,8 @@ impl Shared {
         hint: Hint,
         sources: Option<Box<[Upstream]>>,
     ) -> Arc<Self> {
-        let above = sources
-            .iter()
-            .flatten()
-            .map(|u| Arc::clone(&u.shared.changed));
-        let changed = Arc::new(Bell::below(above));
+        let above = services(sources.as_deref().unwrap_or_default());
+        let changed = Arc::new(Bell::below(above.map(|s| Arc::clone(&s.changed))));
         let first = Snapshot {
             hint: hint.clone(),
             ..Snapshot::default()

@@ -101,7 +101,7 @@ impl Subscription {
     /// answered with an empty list, and again at each safety read while it stays empty, so it is
     /// up to a minute old. The errors that the absence of instances leads to show it too.
     pub fn hint(&self) -> Option<Arc<str>> {
-        self.handle.shared.lock().hint.get()
+        self.handle.snapshot().hint()
     }
 
     /// How long ago the newest list came, changed or not; `None` before the first. Lists come when

@@ -63,6 +63,7 @@ pub(crate) use self::{
         Ticket, Trouble,
     },
     machine::Session,
+    pages::is_over,
     timers::Timers,
 };
 

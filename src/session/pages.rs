@@ -10,6 +10,19 @@ use crate::model::{MOST_SERVICES, ServiceFilter, ServiceName};
 /// How many names a page has: what servers were seen to give at once, in 60 kB or so.
 pub(super) const PAGE: u32 = 1_000;
 
+/// Whether a page of `names` was the last, of `size` at most each: `before` it so many had come, `came` with
+/// it, and the server counts `count` in all. A server that has nothing new to say has said everything,
+/// whatever it counts; and one that goes on without end is none.
+pub(crate) const fn is_over(
+    names: usize,
+    size: u32,
+    before: usize,
+    came: usize,
+    count: u64,
+) -> bool {
+    names < size as usize || came as u64 >= count || came == before || came >= MOST_SERVICES
+}
+
 /// Pages that are being read.
 #[derive(Debug, Default)]
 pub(super) struct Pass {
@@ -66,10 +79,7 @@ impl Pass {
     /// server counts `count` in all.
     pub(super) fn end(&mut self, names: usize, before: usize, count: u64) -> Option<Reading> {
         let came = self.len();
-        let is_last = names < PAGE as usize || came as u64 >= count;
-        // The same page again and again, or pages without end.
-        let is_nonsense = came == before || came >= MOST_SERVICES;
-        if !is_last && !is_nonsense {
+        if !is_over(names, PAGE, before, came, count) {
             return None;
         }
         let pass = std::mem::take(self);

@@ -311,7 +311,7 @@ impl Publication {
         cx: &Context<'_>,
     ) -> Then {
         match verdict {
-            Err(error) if !cx.closing && !error.is_permanent() && !error.is_denied() => {
+            Err(error) if !cx.closing && !Self::is_final(&error, cx) => {
                 if self.next() == Next::Ask(Asked::TakeBack(version)) {
                     Then::Failed(error)
                 } else {
@@ -325,14 +325,19 @@ impl Publication {
         }
     }
 
+    /// Whether it would be the same the next time: a first denial may be answered by a login.
+    fn is_final(error: &OperationError, cx: &Context<'_>) -> bool {
+        let may_be_answered = cx.config.credentials && cx.failures == 0;
+        error.is_permanent() || (error.is_denied() && !may_be_answered)
+    }
+
     fn failed(
         &mut self,
         version: Option<u64>,
         error: OperationError,
         cx: &mut Context<'_>,
     ) -> Then {
-        let may_be_answered = cx.config.credentials && cx.failures == 0;
-        let is_final = error.is_permanent() || (error.is_denied() && !may_be_answered);
+        let is_final = Self::is_final(&error, cx);
         let waiting = match version {
             _ if !is_final => Vec::new(),
             Some(_) => self.joining.drain(..).map(|(_, ticket)| ticket).collect(),

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 /// What was logged.
@@ -12,6 +12,10 @@ pub(crate) struct Logs(Arc<Mutex<Vec<u8>>>);
 impl Logs {
     /// Takes what this thread logs from here on, until the guard is dropped.
     pub(crate) fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        // With one subscriber alive, a line that another test's thread reaches first, which has none, counts
+        // as wanted by nobody from then on. With two, all are asked.
+        static ANOTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
         let logs = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(logs.clone())

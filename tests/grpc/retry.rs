@@ -303,3 +303,22 @@ async fn a_call_that_hangs_is_made_beside_itself() {
     assert_ne!(first, second);
     assert_eq!(reply.into_inner().instance, second.to_string());
 }
+
+/// Nobody rests beyond the end of its call, which is far beyond what is waited for here.
+#[tokio::test]
+async fn a_wait_that_its_deadline_would_cut_is_none() {
+    let providers = Provider::some::<2>().await;
+    let hour = Duration::from_secs(3_600);
+    let patient = Retry::new()
+        .every_request()
+        .longest_wait(3 * hour)
+        .within(3 * hour);
+    let channel = Channel::builder(&fixed(&providers)).retry(patient);
+    let mut client = GreeterClient::new(channel.build());
+    let name = "fails first: 14: 7200000";
+    let mut request = Request::new(hello(name));
+    request.set_timeout(hour);
+    let status = failure(async move { client.say_hello(request).await }).await;
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(arrivals(name).len(), 1);
+}

@@ -249,8 +249,7 @@ async fn one_goes_and_comes(mut first: Site, second: Site) {
     until_status(&orders, "fresh", |s| s == Status::Fresh).await;
     settles(&orders, &all).await;
     callers.go_on().await;
-    let answered = callers.done().await;
-    assert!(answered >= 800, "{answered}");
+    callers.done().await;
     let mut left = Vec::new();
     while let Some(Some(change)) = changes.next().now_or_never() {
         left.extend(change.cause());

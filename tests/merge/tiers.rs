@@ -105,6 +105,11 @@ fn the_lower_tier_takes_all_until_more_than_28_percent_are_gone() {
     );
     list(&mut near, 1, 8);
     assert_shares(&shares(balance.clone()), &[("2 DEFAULT", 1.0)]);
+    list(&mut near, 1, 7);
+    assert_shares(
+        &shares(balance.clone()),
+        &[("2 DEFAULT", 0.98), ("5 DEFAULT", 0.02)],
+    );
     list(&mut near, 1, 1);
     assert_shares(
         &shares(balance.clone()),

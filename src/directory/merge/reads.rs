@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{
     directory::{
         Counters, Generation, Origin, Revision, Status,
-        shared::{Shared, Upstream},
+        shared::{Shared, Upstream, services},
     },
     model::Address,
 };
@@ -25,7 +25,7 @@ impl Shared {
         if self.sources.is_none() || own == Status::Closed {
             return own;
         }
-        let all = self.upstreams().iter().map(|u| u.shared.status());
+        let all = services(self.upstreams()).map(|shared| shared.status());
         let open = all.filter(|status| *status != Status::Closed);
         open.reduce(worse).unwrap_or(own)
     }
@@ -55,8 +55,8 @@ impl Shared {
 
     pub(in crate::directory) fn counters(&self) -> Counters {
         let mut sum = self.lock().counters;
-        for upstream in self.upstreams() {
-            sum.add(&upstream.shared.counters());
+        for shared in services(self.upstreams()) {
+            sum.add(&shared.counters());
         }
         sum
     }

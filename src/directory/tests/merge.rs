@@ -575,6 +575,20 @@ fn what_is_old_is_told_by_the_oldest() {
 }
 
 #[test]
+fn two_parts_of_one_service_count_once() {
+    let mut near = Script::listing(all([1, 2, 3]));
+    let [x, y] = ["X", "Y"].map(|cluster| near.sub.only_cluster(cluster));
+    let both = Subscription::merge([(&x, 0), (&y, 1)]);
+    assert_eq!(both.counters(), near.sub.counters());
+    near.writer.handle_disconnected(near.now);
+    near.pass(1.0);
+    near.writer.handle_connected(near.now);
+    near.first(all([]));
+    assert_eq!(both.status(), near.sub.status());
+    assert_eq!(both.status(), Status::Held { instances: 3 });
+}
+
+#[test]
 fn instances_that_have_not_changed_are_not_made_again() {
     let mut near = Script::listing(all([1, 2]));
     let far = Script::listing(all([3]));

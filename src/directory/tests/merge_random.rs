@@ -191,10 +191,11 @@ fn merged_sets_come_and_go_while_their_sources_publish() {
                 }
             });
         }
-        for writer in writers {
-            writer.join().unwrap();
+        let ended = writers.map(|writer| writer.join());
+        done.store(true, SeqCst); // before a writer's panic goes on, or the readers would never end
+        for end in ended {
+            end.unwrap();
         }
-        done.store(true, SeqCst);
     });
     for source in [&near.sub, &far.sub] {
         assert!(source.handle.shared.root.consumers().is_empty());

@@ -1,6 +1,6 @@
 //! Batches on servers that put one in the place of the one before, and on those that add it up.
 
-use super::world::{SEC, World, key};
+use super::world::{SEC, World, config, key};
 use crate::{
     model::Instance,
     session::{Command, OperationError, Outcome, Ticket},
@@ -124,6 +124,33 @@ fn what_cannot_be_taken_back_now_is_later() {
     world.run(10 * SEC);
     assert_eq!(world.take_backs(), 3, "two in vain");
     assert_eq!(world.ports(), [2]);
+}
+
+/// A token may have run out just then.
+#[test]
+fn a_denial_that_a_login_answers_leaves_nothing_behind() {
+    for (ports, left) in [(&[2_u16][..], &[2_u16][..]), (&[], &[])] {
+        let mut config = config(1);
+        config.credentials = true;
+        let mut world = World::with(config, 1);
+        world.script.negotiates = false;
+        world.script.adds_up = true;
+        world.run(SEC);
+        world.register_ports(1, &[1, 2, 3]);
+        world.run(SEC);
+        world.script.refuse.insert("BatchInstanceRequest", (403, 1));
+        if ports.is_empty() {
+            world.deregister(2, "web");
+        } else {
+            world.register_ports(2, ports); // one is an ordinary registration
+        }
+        world.run(SEC);
+        let headers = [("accessToken".to_owned(), "new".to_owned())];
+        world.session.handle_headers(headers.into(), world.now);
+        world.run(10 * SEC);
+        assert_eq!(world.done[&2].1, Ok(Outcome::Done));
+        assert_eq!(world.ports(), left);
+    }
 }
 
 #[test]
