@@ -25,11 +25,11 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_nacos::{
     Balance, Instance, Subscription,
     balance::{
-        Candidate, Loads, Maglev, P2c, PeakEwma, PickContext, Pickable, Policy, Random,
-        WeightedRandom, WeightedRoundRobin, stable_hash,
+        BoxBalance, Candidate, Loads, Maglev, Outliers, P2c, PeakEwma, PickContext, Pickable,
+        Policy, Random, WeightedRandom, WeightedRoundRobin, stable_hash,
     },
     directory::Writer,
-    endpoint::{CallError, Verdict},
+    endpoint::{CallError, Outcome, Verdict},
     model::Address,
 };
 
@@ -100,6 +100,35 @@ async fn it_and_its_future_can_be_shared() {
     let mut balance = world.balance();
     shareable(&balance);
     sendable(&balance.call(1));
+}
+
+#[tokio::test]
+async fn boxed_it_has_a_name_and_does_the_same() {
+    struct Holder {
+        orders: BoxBalance<u32, Address>,
+    }
+    let mut world = World::new();
+    let well = |_: Result<&Address, &io::Error>| Outcome::Success;
+    let balance = Balance::builder(&world.orders)
+        .classify(|_: &io::Error| Verdict::Reachable)
+        .outliers(Outliers::new(), well)
+        .build(world.book.maker());
+    let mut holder = Holder {
+        orders: balance.clone().boxed(),
+    };
+    shareable(&holder.orders);
+    sendable(&holder.orders.call(1));
+    let built = holder.orders.clone().call(1);
+    world.list(&[A]);
+    let before = world.left_calls();
+    assert_eq!(built.await.unwrap().to_string(), A);
+    assert_eq!(world.left_calls(), before);
+    assert_eq!(holder.orders.counters(), balance.counters());
+    let explained = holder.orders.explain(&B.parse().unwrap());
+    assert_ne!(explained.verdict, Pickable::Yes);
+    world.list(&[]);
+    let error = holder.orders.call(1).await.unwrap_err();
+    assert!(error.is_no_instances(), "{error}");
 }
 
 // The traps of stock balancers, by their names in `tower_traps.rs`.

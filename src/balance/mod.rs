@@ -56,6 +56,7 @@
 
 mod alias;
 mod bounded;
+mod boxed;
 mod builder;
 mod choose;
 mod core;
@@ -91,6 +92,7 @@ mod tests;
 pub use self::{
     alias::Alias,
     bounded::{BoundedMaglev, BoundedSlots},
+    boxed::BoxBalance,
     builder::{BalanceBuilder, BalanceLayer},
     counters::Counters,
     ewma::PeakEwma,
