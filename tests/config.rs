@@ -126,6 +126,7 @@ fn every_option_is_read_from_each_source() {
         ("idle_check", "1s"),
         ("tries", "2"),
         ("first_retry", "1s"),
+        ("reconnect_spread", "1s"),
         ("retry_cap", "1s"),
         ("services_interval", "1s"),
         ("safety_read", "1m"),
@@ -249,7 +250,7 @@ fn options_that_contradict_each_other_are_refused() {
         ("nacos://h1?call_timeout=0s", "call_timeout: it is zero"),
         (
             "nacos://h1?first_retry=2s",
-            "first_retry (2s) is longer than retry_cap (1s)",
+            "first_retry (2s) is longer than retry_cap (1.5s)",
         ),
         (
             "nacos://h1?safety_read=10ms",

@@ -64,6 +64,7 @@ pub struct Builder {
     check_timeout: Duration,
     ready_timeout: Duration,
     first_retry: Duration,
+    reconnect_spread: Duration,
     retry_cap: Duration,
     safety_read: Option<Duration>,
     max_connection_age: Option<Duration>,
@@ -370,18 +371,27 @@ impl Builder {
         self
     }
 
-    /// The first retry of a connection waits a random time up to this. Default 300 ms: the clients
-    /// of a server that was restarted shall not return all at once. Shorter finds a server that is
-    /// back sooner, and costs it more at that moment.
+    /// After a first attempt to connect that failed, the next waits a random time up to this. Default 300 ms.
+    /// Shorter finds a server that is back sooner, and costs it more at that moment.
     #[must_use]
     pub const fn first_retry(mut self, wait: Duration) -> Self {
         self.first_retry = wait;
         self
     }
 
-    /// Later retries wait a random time up to a bound that doubles up to this cap. Default 1 s:
-    /// changes are missed for as long as nobody connects. A longer one spares servers that are
-    /// down for hours.
+    /// After a connection was lost, or the server asked to leave it, the next attempt waits a random time up to
+    /// this. Default 1.2 s: all clients of a server that dies lose it in the same moment, and so the others
+    /// get them over more than a second. It costs 0.6 s in the mean until changes are heard again;
+    /// calls are not held up, since the last set serves. Zero reconnects at once: for a registry with few clients.
+    #[must_use]
+    pub const fn reconnect_spread(mut self, spread: Duration) -> Self {
+        self.reconnect_spread = spread;
+        self
+    }
+
+    /// Later retries wait a random time up to a bound that doubles up to this cap. Default 1.5 s:
+    /// changes are missed for as long as nobody connects, and clients of a server that comes back come
+    /// over that time. A longer one spares servers that are down for hours.
     #[must_use]
     pub const fn retry_cap(mut self, cap: Duration) -> Self {
         self.retry_cap = cap;
@@ -677,6 +687,7 @@ impl Builder {
         config.check_timeout = self.check_timeout.min(ENDLESS);
         config.ready_timeout = self.ready_timeout.min(ENDLESS);
         config.first_retry = self.first_retry.min(ENDLESS);
+        config.reconnect_spread = self.reconnect_spread.min(ENDLESS);
         config.retry_cap = self.retry_cap.min(ENDLESS);
         config.safety_read = self
             .safety_read
@@ -805,7 +816,8 @@ impl Default for Builder {
             check_timeout: Duration::from_secs(3),
             ready_timeout: Duration::from_secs(5),
             first_retry: Duration::from_millis(300),
-            retry_cap: Duration::from_secs(1),
+            reconnect_spread: Duration::from_millis(1_200),
+            retry_cap: Duration::from_millis(1_500),
             safety_read: Some(Duration::from_secs(60)),
             max_connection_age: None,
             services_interval: Duration::from_secs(10),

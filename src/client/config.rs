@@ -30,7 +30,7 @@ macro_rules! options {
         /// | `servers` | one address, several with commas or spaces between them, or a list; see [`ServerAddress`](super::ServerAddress) |
         /// | `namespace`, `group`, `app_name`, `client_name`, `username`, `password`, `context_path` | texts |
         /// | `access_key`, `secret_key`, `security_token`, `signature_region` | texts, with feature `ram`; see [`Builder::login_ram`] |
-        /// | `connect_timeout`, `request_timeout`, `resolve_timeout`, `dial_timeout`, `check_timeout`, `ready_timeout`, `call_timeout`, `login_timeout`, `idle_check`, `first_retry`, `retry_cap`, `services_interval` | times with their unit: `500ms`, `10s`, `1m30s` |
+        /// | `connect_timeout`, `request_timeout`, `resolve_timeout`, `dial_timeout`, `check_timeout`, `ready_timeout`, `call_timeout`, `login_timeout`, `idle_check`, `first_retry`, `reconnect_spread`, `retry_cap`, `services_interval` | times with their unit: `500ms`, `10s`, `1m30s` |
         /// | `safety_read`, `max_connection_age` | a time, or `off` |
         /// | `tries` | a number |
         /// | `grpc_port` | a port |
@@ -96,6 +96,7 @@ options! {
     idle_check: Time,
     tries: Number<u32>,
     first_retry: Time,
+    reconnect_spread: Time,
     retry_cap: Time,
     services_interval: Time,
     safety_read: TimeOrOff,
@@ -301,6 +302,7 @@ impl Config {
             idle_check,
             tries,
             first_retry,
+            reconnect_spread,
             retry_cap,
             services_interval,
             safety_read,

@@ -40,9 +40,11 @@ pub(crate) struct Config {
     pub(crate) call_timeout: Duration,
     /// Unary calls for items that run at once; health checks come on top. Default 64.
     pub(crate) concurrent_calls: usize,
-    /// The longest random wait before the first retry of a connection. Default 300 ms.
+    /// The longest random wait after a first attempt that failed. Default 300 ms.
     pub(crate) first_retry: Duration,
-    /// The cap of the random wait before later retries. Default 1 s.
+    /// The longest random wait after a connection that stood is lost or is to be left. Default 1.2 s.
+    pub(crate) reconnect_spread: Duration,
+    /// The cap of the random wait before later retries. Default 1.5 s.
     pub(crate) retry_cap: Duration,
     /// A health check is sent when for so long nothing was sent or no unary answer came. Must
     /// stay well below the 20 s after which servers ask a silent client, and drop one in ten of
@@ -97,7 +99,8 @@ impl Config {
             call_timeout: Duration::from_secs(3),
             concurrent_calls: 64,
             first_retry: Duration::from_millis(300),
-            retry_cap: Duration::from_secs(1),
+            reconnect_spread: Duration::from_millis(1_200),
+            retry_cap: Duration::from_millis(1_500),
             idle: Duration::from_secs(5),
             tries: 3,
             read_guard: Duration::from_secs(1),

@@ -118,17 +118,24 @@ impl Dialer {
 
     /// Counts a failure and says how long to wait: random up to a bound that doubles to the cap.
     pub(super) fn back_off(&mut self, config: &Config, rng: &mut StdRng) -> Duration {
+        full_jitter(self.next_bound(config), rng)
+    }
+
+    /// The same where a connection that stood is left: all clients of its server may have lost theirs in the
+    /// same moment, and shall not come to the next one together.
+    pub(super) fn come_back(&mut self, config: &Config, rng: &mut StdRng) -> Duration {
+        let bound = self.next_bound(config).max(config.reconnect_spread);
+        full_jitter(bound, rng)
+    }
+
+    fn next_bound(&mut self, config: &Config) -> Duration {
         let doublings = self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
-        let bound = if doublings == 0 {
-            config.first_retry
-        } else {
-            config
-                .first_retry
-                .saturating_mul(1 << doublings)
-                .min(config.retry_cap)
-        };
-        full_jitter(bound, rng)
+        if doublings == 0 {
+            return config.first_retry;
+        }
+        let bound = config.first_retry.saturating_mul(1 << doublings);
+        bound.min(config.retry_cap)
     }
 
     /// Chooses among `found`: the recommended server if it is there, else a random one but the
@@ -283,13 +290,19 @@ mod tests {
                 *longest = dialer.back_off(&config, &mut rng).max(*longest);
             }
         }
-        for (longest, bound) in longest.into_iter().zip([300, 600, 1_000, 1_000, 1_000]) {
+        for (longest, bound) in longest.into_iter().zip([300, 600, 1_200, 1_500, 1_500]) {
             let bound = Duration::from_millis(bound);
             assert!(
                 longest <= bound && longest > bound.mul_f64(0.9),
                 "{longest:?}"
             );
         }
+        let mut longest = Duration::ZERO;
+        for _ in 0..500 {
+            longest = Dialer::default().come_back(&config, &mut rng).max(longest);
+        }
+        let spread = config.reconnect_spread;
+        assert!(longest <= spread && longest > spread.mul_f64(0.9));
         let mut dialer = Dialer {
             failures: u32::MAX,
             ..Dialer::default()

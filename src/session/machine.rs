@@ -355,7 +355,7 @@ impl Session {
         if self.life == Life::Open {
             self.say_connecting();
             if self.attempt.is_none() && !self.timers.is_running(&Timer::Redial) {
-                let wait = self.dialer.back_off(&self.config, &mut self.rng);
+                let wait = self.dialer.come_back(&self.config, &mut self.rng);
                 self.timers.set(Timer::Redial, now + wait);
             }
         }
@@ -376,7 +376,7 @@ impl Session {
                 self.dialer.held();
             }
             // Many clients are told at once; they shall not arrive at once, nor again and again.
-            let wait = self.dialer.back_off(&self.config, &mut self.rng);
+            let wait = self.dialer.come_back(&self.config, &mut self.rng);
             self.timers.set(Timer::Redial, now + wait);
         }
     }

@@ -94,24 +94,24 @@ fn r6_the_lost_server_is_not_the_next_if_there_is_another() {
 }
 
 #[test]
-fn r6_the_first_retry_comes_within_300_ms_and_clients_do_not_come_together() {
+fn r6_a_lost_connection_is_followed_within_1200_ms_and_clients_do_not_come_together() {
     let mut waits = Vec::new();
     for seed in 0..40 {
         let mut world = World::with(config(1), seed);
         world.run(5 * SEC);
         let end = world.at();
         world.end_stream("UNAVAILABLE");
-        world.run(SEC);
+        world.run(2 * SEC);
         waits.push(world.dials[1].0 - end);
     }
-    assert!(waits.iter().all(|wait| *wait <= 300 * MS), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= 1_200 * MS), "{waits:?}");
     assert!(
         waits
             .iter()
             .max()
             .unwrap()
             .saturating_sub(*waits.iter().min().unwrap())
-            > 200 * MS
+            > SEC
     );
 }
 
