@@ -69,7 +69,8 @@
 //! registry, [`discover`] the stream of changes that tower's balancers take, [`balance`] our own
 //! balancer, [`endpoint`] one instance as a caller holds it, [`model`] the plain values that all of
 //! them share. [`http`] and [`grpc`] call services by name over connections of their own
-//! ([`transport`]), and [`retry`] says when they are sent again.
+//! ([`transport`]), and [`retry`] says when they are sent again. [`prelude`] has what most programs need under
+//! names that do not collide.
 //!
 //! # Features
 //!
@@ -100,6 +101,7 @@ pub mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod model;
+pub mod prelude;
 pub mod provider;
 pub mod retry;
 mod session;

@@ -6,6 +6,15 @@
 //! A list goes through: admission (order, twins, identity), what the collapse guard holds, then
 //! per distinct selection the health ladder, a snapshot, the difference to the one before, and
 //! publication: gates close, the snapshot is published, gates open, tasks are woken.
+//!
+//! # Who needs what
+//!
+//! | you | take |
+//! |---|---|
+//! | call services | [`Subscription`], and of it [`Snapshot`], [`Change`], [`Status`], [`Explanation`]; [`Options`] when the defaults do not fit |
+//! | test without a registry | [`channel`] and its [`Writer`], which is fed by hand; or [`Subscription::fixed`] |
+//! | write a balancer that keeps something for each instance | [`Snapshot`], and [`Generation`], which tells a restarted instance from the one before at the same address |
+//! | write one that must stop calls at the very moment of an eviction, as [`Balance`](crate::Balance) does | [`Consumer`] and [`Transition`], which are called while a list is published. Nobody else needs them |
 
 mod admit;
 mod apply;

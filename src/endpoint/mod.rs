@@ -5,6 +5,18 @@
 //! callable. `Call` takes one request through it: pick, admission, `Service::call` and first
 //! poll happen in one poll of its future, so that nothing can come in between unseen. What is known
 //! of an instance's health, and what follows from it, is `health`.
+//!
+//! # Who needs what
+//!
+//! | you | take |
+//! |---|---|
+//! | call through a [`Balance`](crate::Balance) or `discover` | [`CallError`], and a closure as a [`MakeEndpoint`] |
+//! | want instances left out for errors of your own client | [`classify`](mod@classify), ready for hyper, hyper-util, reqwest and tonic, or a closure that returns a [`Verdict`] |
+//! | want them left out for what they answer | a closure that returns an [`Outcome`] |
+//! | have a client of your own that can hand back what was not sent, as our transports do | [`Recover`] and [`Recovered`] |
+//! | count a call until its body has ended | [`InFlight`], which a [`TrackCompletion`](tower::load::completion::TrackCompletion) of yours gets |
+//! | name the type of a balancer | [`NeverRecover`], [`Unclassified`], [`WithOutcomes`], [`WithAgain`], [`Replaying`]: what the parameters are where nothing was said, and where a method was called. Or call [`Balance::boxed`](crate::Balance::boxed), and name none |
+//! | write a judge that is reused | [`Judge`], which is [`Classify`] with an opinion of answers |
 
 mod abort;
 mod admission;
