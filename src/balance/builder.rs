@@ -11,8 +11,8 @@ use crate::{
     },
     directory::Subscription,
     endpoint::{
-        EndpointSet, HealthRules, MakeEndpoint, NeverRecover, Outcome, Replaying, Shared, TryRules,
-        Unclassified, Verdict, WithAgain, WithOutcomes,
+        EndpointSet, HealthCheck, HealthRules, MakeEndpoint, NeverRecover, Outcome, Replaying,
+        Shared, TryRules, Unclassified, Verdict, WithAgain, WithOutcomes,
     },
     model::Instance,
     retry::{Again, Hedge, InvalidRetry, Retry, check_times},
@@ -36,6 +36,7 @@ pub struct BalanceBuilder<
     per_try: Option<Duration>,
     retry: Option<Retry>,
     hedge: Option<Hedge>,
+    health_check: Option<HealthCheck>,
     rules: Rules<P, R, C, V, K>,
 }
 
@@ -81,6 +82,7 @@ impl BalanceBuilder {
             per_try: None,
             retry: None,
             hedge: None,
+            health_check: None,
             rules: Rules {
                 policy: P2c::default(),
                 recover: NeverRecover::default(),
@@ -107,6 +109,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             per_try: self.per_try,
             retry: self.retry,
             hedge: self.hedge,
+            health_check: self.health_check,
             rules: change(self.rules),
         }
     }
@@ -204,6 +207,29 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     #[must_use]
     pub const fn eject_outliers(mut self, outliers: Outliers) -> Self {
         self.options.outliers = Some(outliers);
+        self
+    }
+
+    /// Asks each callable instance every few seconds whether it is well, and keeps calls from those that say no;
+    /// [`HealthCheck`] says all of it. Over our transports ([`MakeTransport`](crate::transport::MakeTransport))
+    /// checks by HTTP and gRPC dial as calls do, and speak TLS where those do; beside other makers in clear, or as
+    /// metadata says. Needs a runtime to be built on, or calls on one. Default: nobody is asked.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use tower_nacos::{Balance, Instance, Subscription, endpoint::HealthCheck};
+    /// # let orders = Subscription::fixed([Instance::parse("10.0.0.1:80")?]);
+    /// # let make = |_: &Instance| tower::service_fn(async |n: u32| Ok::<_, Infallible>(n));
+    /// let balance = Balance::builder(&orders)
+    ///     .health_check(HealthCheck::http("/health"))
+    ///     .build(make);
+    /// # let _ = balance.clone().oneshot(7);
+    /// # use tower::ServiceExt;
+    /// # Ok::<(), tower_nacos::model::InvalidAddress>(())
+    /// ```
+    #[must_use]
+    pub fn health_check(mut self, check: HealthCheck) -> Self {
+        self.health_check = Some(check);
         self
     }
 
@@ -571,6 +597,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             attached.consumer().settings().watch_tries(rules);
         }
         let rules = self.rules;
+        let health_check = self.health_check.map(|check| check.over(make.asker()));
         let shared = Shared::new(
             attached,
             make,
@@ -581,6 +608,12 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         let core = Core::new(shared, rules.policy, self.options, self.limits);
         if let Err(invalid) = checked {
             core.warn(format_args!("ignored: {invalid}"));
+        }
+        if let Some(check) = health_check {
+            match check.check() {
+                Ok(()) => core.set().check_by(check),
+                Err(invalid) => core.warn(format_args!("ignored: {invalid}")),
+            }
         }
         Balance::new(&core, rules.hints)
     }

@@ -494,6 +494,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             hedges_won,
             ejections: self.set().hub().ejections(),
             outlier_ejections: self.set().hub().outlier_ejections(),
+            refusals: self.set().hub().refusals(),
             panics: self.set().hub().panics(),
             restorations: self.set().hub().restorations(),
         }

@@ -28,7 +28,9 @@ pub struct Counters {
     pub ejections: u64,
     /// How many of these were for its answers.
     pub outlier_ejections: u64,
-    /// Times that ejections for answers were lifted because more than the
+    /// Times that an instance was refused by its [`HealthCheck`](crate::endpoint::HealthCheck).
+    pub refusals: u64,
+    /// Times that ejections for answers, or what health checks refuse, were lifted because more than the
     /// [`panic_threshold`](crate::balance::Outliers::panic_threshold) was out, connections included.
     pub panics: u64,
     /// Times that an ejected instance was let back in: it was reached, did well, or too many were

@@ -32,7 +32,11 @@ pub struct Explanation {
     /// Whether it can be reached again but has not answered yet: if it cannot be reached once more
     /// before that, it rests longer than the last time.
     pub on_probation: bool,
-    /// Whether so many instances are out that nobody is ejected for what calls tell.
+    /// Why its [`HealthCheck`](crate::endpoint::HealthCheck) refuses it, if it does: also while that is not
+    /// obeyed, since too many are out.
+    pub refusal: Option<Arc<str>>,
+    /// Whether so many instances are out that nobody is ejected for what calls tell, nor for what health checks
+    /// say.
     pub panic: Option<Panic>,
     /// What it is doing, if this balancer has looked at it.
     pub activity: Option<Activity>,
@@ -44,7 +48,8 @@ pub struct Explanation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Panic {
-    /// How many callable instances are out, which now means: cannot be reached.
+    /// How many callable instances are out, which now means: cannot be reached, or are refused by health
+    /// checks that are not obeyed.
     pub out: usize,
     /// How many callable instances there are.
     pub callable: usize,
@@ -88,6 +93,13 @@ pub enum Pickable {
     Outlier {
         /// When the probe is due; `None` while one is on offer or on its way.
         probe_in: Option<Duration>,
+    },
+    /// Its [`HealthCheck`](crate::endpoint::HealthCheck) refuses it. It gets no call until that passes, but
+    /// of those that have nobody else, or until too many others are out.
+    #[non_exhaustive]
+    Refused {
+        /// What the check found.
+        reason: Arc<str>,
     },
     /// Making its service panicked.
     #[non_exhaustive]
@@ -147,6 +159,8 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
     let registry = subscription.explain(address);
     let endpoint = core.set().find_endpoint(address);
     let callable = registry.is_callable();
+    let refusal = endpoint.as_ref();
+    let refusal = refusal.and_then(|endpoint| core.set().refusal(endpoint.generation()));
     let mut verdict = if callable {
         Pickable::Yes
     } else {
@@ -167,6 +181,9 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
             } else {
                 Pickable::Ejected { probe_in }
             };
+        } else if let (true, Some(reason)) = (gate.is_refused(), &refusal) {
+            let reason = Arc::clone(reason);
+            verdict = Pickable::Refused { reason };
         } else if !gate.is_open() {
             verdict = Pickable::NotCallable; // its closing is just being published
         }
@@ -174,6 +191,7 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
     let crowd = core.set().crowd();
     let outliers = core.set().settings().outcomes();
     let panic = outliers.is_some_and(|rules| crowd.is_panic(rules));
+    let panic = panic || core.set().lifts_refusals();
     let standing = callable.then(|| standing(core, address)).flatten();
     let mut explanation = Explanation {
         registry,
@@ -182,6 +200,7 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         tier: None,
         warmth: None,
         on_probation: endpoint.as_ref().is_some_and(|e| e.is_on_probation()),
+        refusal,
         panic: panic.then_some(Panic {
             out: crowd.out,
             callable: crowd.callable,
@@ -368,6 +387,9 @@ impl fmt::Display for Explanation {
                 f.write_str("not picked: it answered badly too often")?;
                 write_probe(f, *probe_in)?;
             }
+            Pickable::Refused { reason } => {
+                write!(f, "not picked: its health check refuses it: {reason}")?;
+            }
             Pickable::Unusable { reason } => {
                 write!(f, "not picked: making its service panicked: {reason}")?;
             }
@@ -390,11 +412,20 @@ impl fmt::Display for Explanation {
         if self.on_probation {
             f.write_str("; on probation until it answers")?;
         }
+        if let (Some(reason), false) = (
+            &self.refusal,
+            matches!(self.verdict, Pickable::Refused { .. }),
+        ) {
+            write!(f, "; its health check refuses it: {reason}")?;
+        }
         if let Some(Panic { out, callable }) = self.panic {
             write!(
                 f,
                 "; panic: {out} of {callable} are out, so nobody is ejected for answers"
             )?;
+            if self.refusal.is_some() {
+                f.write_str(" or for what its health check says")?;
+            }
         }
         if let Some(activity) = &self.activity {
             if self.verdict == Pickable::NotCallable && activity.in_flight > 0 {

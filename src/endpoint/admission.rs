@@ -31,6 +31,8 @@ pub(crate) struct Place<S> {
     /// `None` once the admitted call has taken over.
     endpoint: Option<Arc<Endpoint<S>>>,
     probe: bool,
+    /// Whether its health check may refuse the instance: there is nobody else.
+    despite: bool,
     waiting: bool,
     ticket: Option<Ticket>,
 }
@@ -57,8 +59,9 @@ trait Finish: Send + Sync {
 impl<S> Endpoint<S> {
     /// Lets one call in, counted as entering and in flight, or refuses it.
     #[inline(always)]
-    fn admit(&self, probe: bool, gated: bool) -> bool {
+    fn admit(&self, probe: bool, despite: bool, gated: bool) -> bool {
         let admitted = match (gated, probe) {
+            (true, false) if despite => self.gate.admit_refused(),
             (true, false) => self.gate.admit(),
             (true, true) => self.gate.admit_probe(),
             #[cfg(feature = "testing")]
@@ -125,9 +128,17 @@ impl<S> Place<S> {
         Self {
             endpoint: Some(endpoint),
             probe,
+            despite: false,
             waiting: false,
             ticket: None,
         }
+    }
+
+    /// The place of a call that has nobody else to go to than one whose health check refuses it.
+    pub(crate) fn despite_refusal(endpoint: Arc<Endpoint<S>>) -> Self {
+        let mut place = Self::new(endpoint, false);
+        place.despite = true;
+        place
     }
 
     #[inline]
@@ -142,6 +153,8 @@ impl<S> Place<S> {
         let state = self.endpoint().gate.state();
         if self.probe {
             state.admits_probe()
+        } else if self.despite {
+            state.admits_refused()
         } else {
             state.is_open()
         }
@@ -163,7 +176,10 @@ impl<S> Place<S> {
     /// this.
     #[inline(always)] // what it returns would go through memory twice
     pub(crate) fn admit(&mut self, set: &EndpointSet<S>) -> Option<Admitted<S>> {
-        if !self.endpoint().admit(self.probe, set.is_gated()) {
+        if !self
+            .endpoint()
+            .admit(self.probe, self.despite, set.is_gated())
+        {
             return None;
         }
         self.stop_waiting();

@@ -39,7 +39,13 @@ impl<S> EndpointSet<S> {
             let roster = self.roster(true);
             // Asked before who is open, lest somebody is let back in between.
             let awaited = self.ask(&roster, tried, left);
-            match self.find(&roster, tried, &allow) {
+            let found = self.find(&roster, tried, &allow);
+            if let Found::Nobody = found
+                && let Some(endpoint) = roster.find_refused(tried, &allow)
+            {
+                return Picked::Place(Place::despite_refusal(endpoint));
+            }
+            match found {
                 Found::One(endpoint, probe) => {
                     return Picked::Place(Place::new(endpoint, probe));
                 }

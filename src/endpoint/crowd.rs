@@ -6,10 +6,12 @@ use crate::endpoint::health::rules::Outliers;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Crowd {
     pub(crate) callable: usize,
-    /// Ejected for any reason, or unusable.
+    /// Ejected for any reason, refused by their health checks (obeyed or not), or unusable.
     pub(crate) out: usize,
     /// Of these: for what they do with calls.
     pub(crate) outliers: usize,
+    /// Out of those that are out: who gets no call.
+    pub(crate) shut: usize,
 }
 
 impl Crowd {
@@ -40,6 +42,7 @@ mod tests {
             callable,
             out,
             outliers,
+            shut: out,
         }
     }
 

@@ -53,6 +53,11 @@ impl Gate {
         self.admit_unless(BARRED)
     }
 
+    /// The same for a call that has nobody else to go to: its health check may refuse the instance.
+    pub(crate) fn admit_refused(&self) -> Result<(), Refused> {
+        self.admit_unless(SHUT & !REFUSED)
+    }
+
     #[inline]
     fn admit_unless(&self, shut: u64) -> Result<(), Refused> {
         let before = State(self.word.fetch_add(ENTER + 1, Ordering::Acquire));
@@ -123,6 +128,17 @@ impl Gate {
             .fetch_and(!(EJECTED | SUSPECT | PROBE), Ordering::Relaxed);
     }
 
+    /// Keeps all out but who has nobody else, until [`accept`](Self::accept): its health check refuses
+    /// the instance.
+    pub(crate) fn refuse(&self) {
+        self.word.fetch_or(REFUSED, Ordering::Relaxed);
+    }
+
+    /// Takes back a [`refuse`](Self::refuse).
+    pub(crate) fn accept(&self) {
+        self.word.fetch_and(!REFUSED, Ordering::Relaxed);
+    }
+
     /// Keeps all out, since there is no service to call. Holds until [`usable`](Self::usable).
     pub(crate) fn unusable(&self) {
         self.word.fetch_or(UNUSABLE, Ordering::Relaxed);
@@ -166,6 +182,16 @@ impl State {
     /// Whether a probe is offered and would be let in.
     pub(crate) const fn offers_probe(self) -> bool {
         self.0 & PROBE != 0 && self.admits_probe()
+    }
+
+    /// Whether a call that has nobody else would be let in.
+    pub(crate) const fn admits_refused(self) -> bool {
+        self.0 & (SHUT & !REFUSED) == 0
+    }
+
+    /// Whether its health check refuses it.
+    pub(crate) const fn is_refused(self) -> bool {
+        self.0 & REFUSED != 0
     }
 
     /// Whether it closed for good.
@@ -226,6 +252,7 @@ impl fmt::Debug for State {
             .field("closed", &self.is_closed())
             .field("ejected", &self.is_ejected())
             .field("suspect", &self.is_suspect())
+            .field("refused", &self.is_refused())
             .field("unusable", &self.is_unusable())
             .field("entering", &self.entering())
             .field("in_flight", &self.in_flight())
@@ -239,14 +266,15 @@ const EJECTED: u64 = 1 << 61;
 const UNUSABLE: u64 = 1 << 60;
 const PROBE: u64 = 1 << 59;
 const SUSPECT: u64 = 1 << 58;
+const REFUSED: u64 = 1 << 57;
 /// What keeps a probe out.
-const BARRED: u64 = EVICTED | CLOSED | UNUSABLE;
+const BARRED: u64 = EVICTED | CLOSED | UNUSABLE | REFUSED;
 /// What keeps a call out.
 const SHUT: u64 = BARRED | EJECTED | SUSPECT;
-/// One in ENTERING: bits 40 to 57, as many threads as may be inside of `Service::call` at once.
+/// One in ENTERING: bits 40 to 56, as many threads as may be inside of `Service::call` at once.
 const ENTER: u64 = 1 << 40;
 const IN_FLIGHT: u64 = ENTER - 1;
-const ENTERING: u64 = (SUSPECT - 1) & !IN_FLIGHT;
+const ENTERING: u64 = (REFUSED - 1) & !IN_FLIGHT;
 
 #[cfg(test)]
 mod tests {
@@ -255,7 +283,7 @@ mod tests {
     #[test]
     fn whatever_shuts_a_gate_refuses_at_admission_and_leaves_no_count() {
         type Change = fn(&Gate);
-        let shut: [(Change, Change); 4] = [
+        let shut: [(Change, Change); 5] = [
             (
                 |gate| {
                     gate.close();
@@ -265,6 +293,7 @@ mod tests {
             (Gate::eject, Gate::restore),
             (Gate::suspect, Gate::restore),
             (Gate::unusable, Gate::usable),
+            (Gate::refuse, Gate::accept),
         ];
         for (at, (shut, open)) in shut.into_iter().enumerate() {
             let gate = Gate::new(true);
@@ -294,5 +323,19 @@ mod tests {
         );
         let _ = gate.close();
         assert!(gate.admit_probe().is_err());
+    }
+
+    #[test]
+    fn who_has_nobody_else_is_let_in_by_a_refusal_and_by_nothing_else() {
+        let gate = Gate::new(true);
+        gate.refuse();
+        assert!(gate.admit().is_err() && gate.admit_probe().is_err());
+        assert!(gate.state().admits_refused() && gate.admit_refused().is_ok());
+        for shut in [Gate::eject, Gate::suspect, Gate::unusable] {
+            let gate = Gate::new(true);
+            gate.refuse();
+            shut(&gate);
+            assert!(!gate.state().admits_refused() && gate.admit_refused().is_err());
+        }
     }
 }

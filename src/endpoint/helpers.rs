@@ -3,14 +3,18 @@ use std::sync::{Arc, OnceLock, Weak};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::{endpoint::make::MakeEndpoint, model::Instance};
+use crate::{
+    endpoint::{checks::config::HealthCheck, make::MakeEndpoint},
+    model::Instance,
+};
 
-/// What the janitor of a set calls on. It is the users' and the balancers', so held weakly; each is
-/// set once.
+/// What the janitor of a set calls on. It is the users' and the balancers', so held weakly (but for a
+/// health check, which holds nothing of a balancer's); each is set once.
 pub(crate) struct Helpers<S> {
     upkeep: OnceLock<Weak<dyn Upkeep>>,
     prober: OnceLock<Weak<dyn Prober>>,
     maker: OnceLock<Weak<dyn MakeEndpoint<Service = S>>>,
+    health_check: OnceLock<Box<HealthCheck>>,
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
@@ -43,6 +47,7 @@ impl<S> Helpers<S> {
             upkeep: OnceLock::new(),
             prober: OnceLock::new(),
             maker: OnceLock::new(),
+            health_check: OnceLock::new(),
         }
     }
 
@@ -57,6 +62,16 @@ impl<S> Helpers<S> {
         let _ = self.prober.set(prober);
         let maker: Weak<M> = Arc::downgrade(make);
         let _ = self.maker.set(maker);
+    }
+
+    /// Has instances asked whether they are well.
+    pub(super) fn check_by(&self, check: HealthCheck) {
+        let _ = self.health_check.set(Box::new(check));
+    }
+
+    /// How they are, if they are.
+    pub(super) fn health_check(&self) -> Option<&HealthCheck> {
+        self.health_check.get().map(|check| &**check)
     }
 
     pub(super) fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {

@@ -27,6 +27,8 @@ pub(crate) struct Hub {
     epoch: Instant,
     /// Whether a probe may be on offer.
     pub(crate) probes: AtomicBool,
+    /// Whether there is news of a health check.
+    pub(crate) checked: AtomicBool,
     /// What was set.
     pub(crate) settings: Settings,
     /// The set's version at which an outlier was spared for being one too many.
@@ -35,6 +37,8 @@ pub(crate) struct Hub {
     ejections: AtomicU64,
     outlier_ejections: AtomicU64,
     restorations: AtomicU64,
+    /// Times that a health check took one out.
+    refusals: AtomicU64,
     /// Times that outliers were let back in because too many were out.
     panics: AtomicU64,
     /// Set once, by the set that this is of.
@@ -74,11 +78,13 @@ impl Hub {
             due: AtomicU64::new(NEVER),
             epoch: clock::now(),
             probes: AtomicBool::new(false),
+            checked: AtomicBool::new(false),
             settings: Settings::default(),
             spared: AtomicU64::new(0),
             ejections: AtomicU64::new(0),
             outlier_ejections: AtomicU64::new(0),
             restorations: AtomicU64::new(0),
+            refusals: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             reports: OnceLock::new(),
             marks: OnceLock::new(),
@@ -105,6 +111,16 @@ impl Hub {
     /// One that had been ejected was restored.
     pub(crate) fn count_restoration(&self) {
         self.restorations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A health check took one out.
+    pub(crate) fn count_refusal(&self) {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often one did.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
     }
 
     /// Too many were out for ejections for answers to stand.

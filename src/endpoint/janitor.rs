@@ -12,8 +12,8 @@ use crate::endpoint::telling;
 use crate::{
     directory::Snapshot,
     endpoint::{
-        clock, health::machine::Event, hub::Hub, make::MakeEndpoint, member::Endpoint,
-        probes::Probes, set::EndpointSet, slot::Obtained,
+        checks::watch::Watch, clock, health::machine::Event, hub::Hub, make::MakeEndpoint,
+        member::Endpoint, probes::Probes, set::EndpointSet, slot::Obtained,
     },
     logs,
     model::ServiceKey,
@@ -76,6 +76,7 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
 async fn work<S: Send + Sync + 'static>(on_duty: OnDuty<S>, hub: Arc<Hub>) {
     let mut probes = Probes::new();
     let mut prepared = 0;
+    let mut checks = Watch::default();
     loop {
         let next = match on_duty.0.upgrade() {
             Some(set) if !set.is_abandoned() => {
@@ -83,6 +84,7 @@ async fn work<S: Send + Sync + 'static>(on_duty: OnDuty<S>, hub: Arc<Hub>) {
                 let upkeep = set.helpers.upkeep();
                 let upkeep = upkeep.and_then(|upkeep| upkeep.upkeep(now));
                 set.prepare(&mut prepared);
+                checks.keep(&set);
                 let swept = set.sweep(now, Some(&mut probes));
                 [upkeep, swept].into_iter().flatten().min()
             }
@@ -114,6 +116,7 @@ struct OnDuty<S>(Weak<EndpointSet<S>>);
 impl<S> Drop for OnDuty<S> {
     fn drop(&mut self) {
         if let Some(set) = self.0.upgrade() {
+            set.forget_checks();
             set.hub.dismiss(thread::panicking());
             set.waiters.wake_all();
         }
@@ -202,6 +205,7 @@ impl<S> EndpointSet<S> {
             }
         }
         self.lift_outliers(|_| true);
+        self.settle_refusals();
         let (evicted, ailing, expiry) = {
             let mut state = self.lock();
             state.draining.retain(|gone| {

@@ -1,6 +1,6 @@
 use futures_util::future::BoxFuture;
 
-use crate::{model::Instance, retry::Retry};
+use crate::{endpoint::checks::question::Asker, model::Instance, retry::Retry};
 
 /// Makes the service that calls one instance.
 ///
@@ -69,6 +69,14 @@ pub trait MakeEndpoint: Send + Sync + 'static {
     /// a failure; so does a panic in it.
     fn probe(&self, instance: &Instance) -> Option<BoxFuture<'static, Result<(), String>>> {
         let _ = instance;
+        None
+    }
+
+    /// How a [`HealthCheck`](crate::endpoint::HealthCheck) by HTTP or gRPC reaches the instances that this
+    /// makes services for. Default: as [`Transport::builder`](crate::transport::Transport::builder) does with
+    /// its defaults; [`MakeTransport`](crate::transport::MakeTransport) says how it does itself, and a maker
+    /// around one hands that on.
+    fn asker(&self) -> Option<Asker> {
         None
     }
 

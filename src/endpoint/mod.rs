@@ -23,6 +23,7 @@ mod admission;
 #[cfg(feature = "testing")]
 mod bare;
 mod call;
+mod checks;
 mod choice;
 pub mod classify;
 mod clock;
@@ -44,6 +45,7 @@ mod pick;
 mod probes;
 mod progress;
 mod rates;
+mod refusals;
 mod room;
 mod roster;
 mod rules;
@@ -67,6 +69,10 @@ mod waiter;
 pub use self::bare::Bare;
 pub use self::{
     admission::InFlight,
+    checks::{
+        config::{HealthCheck, InvalidHealthCheck},
+        question::Asker,
+    },
     error::CallError,
     make::MakeEndpoint,
     rules::{
@@ -77,6 +83,7 @@ pub use self::{
 pub(crate) use self::{
     admission::{Admitted, Place},
     call::Call,
+    checks::question::{Asking, Asks, Failure, Question},
     choice::Picked,
     clock::now,
     health::{

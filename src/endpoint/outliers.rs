@@ -100,7 +100,7 @@ impl<S> EndpointSet<S> {
             let crowd = state.crowd(|_| true);
             let lifted = state.lift_outliers(rules, clock::now(), &allow);
             let left = state.crowd(&allow);
-            (crowd, lifted, left.out < left.callable)
+            (crowd, lifted, left.shut < left.callable)
         };
         // Not for what a single request may not use: one could ask for that again and again.
         if !lifted.is_empty() && crowd.is_panic(rules) {

@@ -108,6 +108,24 @@ impl<S> Roster<S> {
         probed.map(Arc::clone)
     }
 
+    /// One that was not tried, that `allow` says yes to, and that nothing but its health check keeps out.
+    pub(crate) fn find_refused(
+        &self,
+        tried: &Tried,
+        allow: impl Fn(&Endpoint<S>) -> bool,
+    ) -> Option<Arc<Endpoint<S>>> {
+        let start = self.cursor.fetch_add(1, Ordering::Relaxed) % self.endpoints.len().max(1);
+        let (tail, head) = self.endpoints.split_at(start);
+        let found = head.iter().chain(tail).find(|endpoint| {
+            let gate = endpoint.gate.state();
+            gate.is_refused()
+                && gate.admits_refused()
+                && !tried.contains(endpoint.generation())
+                && allow(endpoint)
+        });
+        found.map(Arc::clone)
+    }
+
     /// Of the next two open ones the less loaded.
     fn choose<'a>(
         &self,

@@ -11,6 +11,7 @@ use futures_util::task::AtomicWaker;
 use crate::{
     directory::Snapshot,
     endpoint::{
+        checks::config::HealthCheck,
         helpers::{Helpers, Upkeep},
         hub::Hub,
         legacy::Legacies,
@@ -138,6 +139,12 @@ impl<S> EndpointSet<S> {
     /// Has instances probed by it, if it can, and services made by it off the way of calls; once.
     pub(super) fn make_by<M: MakeEndpoint<Service = S>>(&self, make: &Arc<M>) {
         self.helpers.make_by(make);
+        self.hub.notify_janitor();
+    }
+
+    /// Has instances asked whether they are well; once.
+    pub(crate) fn check_by(&self, check: HealthCheck) {
+        self.helpers.check_by(check);
         self.hub.notify_janitor();
     }
 

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::{
     directory::{Entry, Revision, Snapshot, Transition},
     endpoint::{
-        crowd::Crowd, gate::State as GateState, health::machine::Standing, legacy::Legacies,
-        member::Endpoint,
+        checks::refused::Refusals, crowd::Crowd, gate::State as GateState,
+        health::machine::Standing, legacy::Legacies, member::Endpoint,
     },
     model::Address,
 };
@@ -41,6 +41,8 @@ pub(super) struct State<S> {
     #[cfg(feature = "metrics")]
     pub(super) gone: [u64; 2],
     pub(super) last_error: Option<Arc<str>>,
+    /// Whom health checks refuse, if there are any.
+    pub(super) refusals: Refusals,
     /// When rates are looked at next, if they are.
     pub(super) rates_due: Option<Instant>,
     pub(super) abandoned: bool,
@@ -63,6 +65,7 @@ impl<S> State<S> {
             #[cfg(feature = "metrics")]
             gone: [0; 2],
             last_error: None,
+            refusals: Refusals::default(),
             rates_due: None,
             abandoned: false,
         }
@@ -83,6 +86,7 @@ impl<S> State<S> {
             callable: 0,
             out: 0,
             outliers: 0,
+            shut: 0,
         };
         for entry in self.latest.callable() {
             // What was never looked at is not out.
@@ -90,7 +94,9 @@ impl<S> State<S> {
                 None => crowd.callable += 1,
                 Some(endpoint) if allow(endpoint) => {
                     crowd.callable += 1;
-                    if is_out(endpoint) {
+                    let shut = is_out(endpoint);
+                    crowd.shut += usize::from(shut);
+                    if shut || self.refusals.refuse(entry.generation()) {
                         crowd.out += 1;
                         let outlier = endpoint.standing() == Standing::Outlier;
                         crowd.outliers += usize::from(outlier);
@@ -175,7 +181,7 @@ impl<S> State<S> {
 
 fn is_out<S>(endpoint: &Endpoint<S>) -> bool {
     let gate = endpoint.gate.state();
-    gate.is_ejected() || gate.is_unusable()
+    gate.is_ejected() || gate.is_unusable() || gate.is_refused()
 }
 
 fn ails_still<S>(endpoint: &Endpoint<S>) -> bool {

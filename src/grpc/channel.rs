@@ -18,7 +18,7 @@ use tower::Service;
 use crate::{
     balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy},
     directory::Subscription,
-    endpoint::{self, CallError},
+    endpoint::{self, CallError, HealthCheck},
     grpc::{
         body::{Deadline, ResponseBody},
         deadline,
@@ -184,6 +184,23 @@ impl<P: Policy> ChannelBuilder<P> {
     /// Default: none. [`Hedge`] says all of it.
     pub fn hedge(mut self, hedge: Hedge) -> Self {
         self.balance = self.balance.hedge(hedge);
+        self
+    }
+
+    /// Asks the instances every few seconds whether they are well, over the transport's kind of connections, and
+    /// keeps calls from those that say no. Default: nobody is asked. [`HealthCheck`] says all of it.
+    ///
+    /// ```
+    /// # use tower_nacos::{Subscription, endpoint::HealthCheck, grpc::Channel};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # let greeter = Subscription::fixed([]);
+    /// let channel = Channel::builder(&greeter)
+    ///     .health_check(HealthCheck::grpc("helloworld.Greeter"))
+    ///     .build();
+    /// # }
+    /// ```
+    pub fn health_check(mut self, check: HealthCheck) -> Self {
+        self.balance = self.balance.health_check(check);
         self
     }
 

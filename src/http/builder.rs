@@ -4,6 +4,7 @@ use crate::{
     balance::{Balance, BalanceBuilder, P2c, Policy},
     client,
     directory::Subscription,
+    endpoint::HealthCheck,
     http::{
         balanced::BuildHttp,
         client::Client,
@@ -24,6 +25,7 @@ pub struct HttpBuilder<P: Policy = P2c> {
     per_try: Option<Duration>,
     retry: Option<Retry>,
     hedge: Option<Hedge>,
+    health_check: Option<HealthCheck>,
     balance: Tune<P>,
 }
 
@@ -52,6 +54,7 @@ impl HttpBuilder {
             per_try: None,
             retry: None,
             hedge: None,
+            health_check: None,
             balance: Box::new(|builder| builder),
         }
     }
@@ -82,6 +85,7 @@ impl<P: Policy> HttpBuilder<P> {
             per_try: self.per_try,
             retry: self.retry,
             hedge: self.hedge,
+            health_check: self.health_check,
             balance: Box::new(tune),
         }
     }
@@ -174,6 +178,24 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
+    /// Asks the instances of each service every few seconds whether they are well, over the transport's kind of
+    /// connections, and keeps calls from those that say no. Default: nobody is asked. [`HealthCheck`] says all
+    /// of it.
+    ///
+    /// ```
+    /// # fn example(nacos: &tower_nacos::Client) {
+    /// use tower_nacos::{endpoint::HealthCheck, http};
+    ///
+    /// let http = http::Client::builder(nacos)
+    ///     .health_check(HealthCheck::http("/health"))
+    ///     .build();
+    /// # }
+    /// ```
+    pub fn health_check(mut self, check: HealthCheck) -> Self {
+        self.health_check = Some(check);
+        self
+    }
+
     /// For how long a service stays subscribed to that is not called, has no call in flight and no
     /// [`ServiceClient`](crate::http::ServiceClient). Default: 5 minutes; the next call after that
     /// waits for the registry again. Kept to within a sixty-fourth of it, 1 s at most.
@@ -206,6 +228,7 @@ impl<P: Policy> HttpBuilder<P> {
     pub fn build(self) -> Client<P> {
         let (transport, tune) = (self.transport, self.balance);
         let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
+        let health_check = self.health_check;
         let pool = Pool::new(self.registries, self.limits, move |subscription| {
             let mut builder = tune(Balance::builder(&subscription));
             if let Some(within) = per_try {
@@ -213,6 +236,9 @@ impl<P: Policy> HttpBuilder<P> {
             }
             if let Some(hedge) = hedge {
                 builder = builder.hedge(hedge);
+            }
+            if let Some(check) = &health_check {
+                builder = builder.health_check(check.clone());
             }
             if let Some(retry) = &retry {
                 builder = builder.retry(retry.with_own_budget());

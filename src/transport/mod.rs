@@ -34,6 +34,7 @@
 //! at most once; (b) at most three times. [`Evidence`] is the row of an [`Error`]. What is unknown
 //! moves only if it is idempotent and [`Retry`] is given.
 
+mod ask;
 mod attempt;
 mod body;
 mod call;

@@ -3,11 +3,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 
 use crate::{
-    endpoint::MakeEndpoint,
+    endpoint::{Asker, MakeEndpoint},
     model::{Instance, ServiceKey, Source},
     retry::Retry,
     transport::{
         dial::{
+            options::DialOptions,
             resolve::Resolve,
             target::{Protocol, Purpose, Target},
         },
@@ -392,17 +393,25 @@ impl MakeTransport {
         self
     }
 
-    fn plan(&self, instance: &Instance) -> Plan {
-        let mut target = (self.rule)(instance, self.purpose);
-        if let Ok(target) = &mut target {
-            target.tls |= self.secure;
-            if let Some(protocol) = self.protocol {
-                target.protocol = protocol;
-            }
+    /// Where and how an instance is called for that.
+    pub(super) fn target(&self, instance: &Instance, purpose: Purpose) -> Result<Target, String> {
+        let mut target = (self.rule)(instance, purpose)?;
+        target.tls |= self.secure;
+        if let Some(protocol) = self.protocol {
+            target.protocol = protocol;
         }
+        Ok(target)
+    }
+
+    /// How connections are had.
+    pub(super) fn dial_options(&self) -> &DialOptions {
+        &self.settings.dial
+    }
+
+    fn plan(&self, instance: &Instance) -> Plan {
         Plan {
             instance: instance.address().clone(),
-            target,
+            target: self.target(instance, self.purpose),
             service: self.service_of(instance),
             settings: Arc::clone(&self.settings),
         }
@@ -433,6 +442,10 @@ impl MakeEndpoint for MakeTransport {
 
     fn is_eager(&self) -> bool {
         self.warm
+    }
+
+    fn asker(&self) -> Option<Asker> {
+        Some(Asker::of(self.clone()))
     }
 
     fn retry(&self) -> Option<Retry> {
