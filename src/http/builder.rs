@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    balance::{Balance, BalanceBuilder, P2c, Policy},
+    balance::{Balance, BalanceBuilder, P2c, Policy, Subset},
     client,
     directory::Subscription,
     http::{
@@ -24,6 +24,7 @@ pub struct HttpBuilder<P: Policy = P2c> {
     per_try: Option<Duration>,
     retry: Option<Retry>,
     hedge: Option<Hedge>,
+    subset: Option<Subset>,
     balance: Tune<P>,
 }
 
@@ -52,6 +53,7 @@ impl HttpBuilder {
             per_try: None,
             retry: None,
             hedge: None,
+            subset: None,
             balance: Box::new(|builder| builder),
         }
     }
@@ -82,6 +84,7 @@ impl<P: Policy> HttpBuilder<P> {
             per_try: self.per_try,
             retry: self.retry,
             hedge: self.hedge,
+            subset: self.subset,
             balance: Box::new(tune),
         }
     }
@@ -174,6 +177,13 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
+    /// Has this process call a part of each service's instances only, and connect to no others. Default: all of
+    /// them. [`Subset`] says which part, and what it costs; as in `balance(|b| b.subset(..))`, which it goes before.
+    pub fn subset(mut self, subset: Subset) -> Self {
+        self.subset = Some(subset);
+        self
+    }
+
     /// For how long a service stays subscribed to that is not called, has no call in flight and no
     /// [`ServiceClient`](crate::http::ServiceClient). Default: 5 minutes; the next call after that
     /// waits for the registry again. Kept to within a sixty-fourth of it, 1 s at most.
@@ -206,10 +216,14 @@ impl<P: Policy> HttpBuilder<P> {
     pub fn build(self) -> Client<P> {
         let (transport, tune) = (self.transport, self.balance);
         let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
+        let subset = self.subset;
         let pool = Pool::new(self.registries, self.limits, move |subscription| {
             let mut builder = tune(Balance::builder(&subscription));
             if let Some(within) = per_try {
                 builder = builder.per_try_timeout(within);
+            }
+            if let Some(subset) = &subset {
+                builder = builder.subset(subset.clone());
             }
             if let Some(hedge) = hedge {
                 builder = builder.hedge(hedge);
