@@ -13,6 +13,7 @@ mod transport {
     mod probes;
     mod promises;
     mod quiet;
+    mod subset;
     mod support;
     mod tls;
     mod uploads;

@@ -5,7 +5,7 @@ use tower::{Layer, load::CompleteOnResponse};
 use crate::{
     balance::{
         Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker, Policy, SlowStart,
-        TrafficSplit,
+        Subset, TrafficSplit,
         core::{Core, Limits, Options},
         lease::Outside,
     },
@@ -335,6 +335,15 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     #[must_use]
     pub const fn slow_start(mut self, slow_start: SlowStart) -> Self {
         self.options.slow_start = Some(slow_start);
+        self
+    }
+
+    /// Has this caller call a part of the instances only, and connect to no others: for services of so many
+    /// instances and callers that each cannot know every other. [`Subset`] says which part, and what it costs.
+    /// Default: all of them.
+    #[must_use]
+    pub fn subset(mut self, subset: Subset) -> Self {
+        self.options.subset = Some(subset);
         self
     }
 

@@ -67,7 +67,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         self.tick();
         let membership = set.membership();
         let mut current = self.table.load();
-        if current.get().is_none_or(|t| t.membership != membership) {
+        if current.get().is_none_or(|t| t.membership != membership) || self.may_be_off() {
             drop(current);
             self.refresh(endpoint::now());
             current = self.table.load();

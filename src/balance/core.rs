@@ -1,4 +1,5 @@
 use std::{
+    collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, TryLockError, Weak,
@@ -15,10 +16,11 @@ use crate::{
         pool::{Past, Pool},
         selector::Scope,
         slow_start::{SlowStart, Warmth, wall},
+        subset::{Crowd, Narrow, Subset},
         table::Table,
         tiers::TierRules,
     },
-    directory::Snapshot,
+    directory::{Generation, Snapshot},
     endpoint::{self, EndpointSet, Shared, Upkeep},
     logs,
     sync::Published,
@@ -62,6 +64,7 @@ pub(super) struct Options {
     pub(super) split: Option<TrafficSplit>,
     /// By which metadata it is read from instances, and where they say their shares, if it is.
     pub(super) split_by: Option<[Arc<str>; 2]>,
+    pub(super) subset: Option<Subset>,
     /// Whether what outliers are was said and taken back.
     pub(super) outliers_lost: bool,
 }
@@ -78,8 +81,19 @@ struct Workshop {
     /// When shares change because weights are forgotten.
     forgotten: Option<Instant>,
     pasts: Vec<(Scope, Arc<Past>)>,
+    /// Who the callers are that share the instances out, and when to look again.
+    crowd: Option<Crowd>,
+    look_at_crowd: Option<Instant>,
     /// When it was last looked which pools are asked for.
     looked: Instant,
+}
+
+/// What tables are made of.
+struct Listed<'a, S> {
+    membership: u64,
+    roster: &'a endpoint::Roster<S>,
+    candidates: &'a [Candidate],
+    snapshot: &'a Snapshot,
 }
 
 /// What went otherwise than it should.
@@ -122,6 +136,9 @@ where
         if options.split_by.is_some() {
             options.split = Some(TrafficSplit::new(Shares::none()));
         }
+        options.subset = options
+            .subset
+            .and_then(|subset| subset.settle(|invalid| complaints.push(invalid.to_string())));
         let epoch = endpoint::now();
         if let Some(timing) = policy.timing() {
             shared.set().settings().time(endpoint::Timing {
@@ -147,6 +164,8 @@ where
                 warmer: None,
                 forgotten: None,
                 pasts: Vec::new(),
+                crowd: None,
+                look_at_crowd: None,
                 looked: epoch,
             }),
             limits,
@@ -188,18 +207,62 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let membership = set.membership();
         let back = self.is_some_back(&mut workshop, now);
         let warmer = back || workshop.warmer.is_some_and(|due| due <= now);
-        if warmer || !self.is_current(membership) {
+        let others = self.look_at_crowd(&mut workshop, now);
+        if warmer || others || !self.is_current(membership) || self.is_off(&workshop) {
             self.rebuild(membership, &mut workshop, now);
         }
         let forgotten = workshop.forgotten.is_some_and(|due| due <= now);
         if forgotten || warmer || !self.is_weighed() {
             self.weigh(&mut workshop, now);
         }
-        let due = [workshop.warmer, workshop.forgotten];
+        let due = [workshop.warmer, workshop.forgotten, workshop.look_at_crowd];
         let due = due.into_iter().flatten().min();
         let ms = due.map_or(NEVER, |due| self.ms(due) + 1);
         self.due.store(ms, Ordering::Relaxed);
         due
+    }
+
+    /// Looks who the callers are, if it is time to. True if they are others.
+    fn look_at_crowd(&self, workshop: &mut Workshop, now: Instant) -> bool {
+        let Some(subset) = &self.options.subset else {
+            return false;
+        };
+        if workshop.crowd.is_some() && workshop.look_at_crowd.is_none_or(|due| now < due) {
+            return false;
+        }
+        workshop.look_at_crowd = subset.has_list().then(|| now + LOOK_AT_CROWD);
+        subset.look(&mut workshop.crowd)
+    }
+
+    /// Whether too few of a subset are open now, or others stand in for no reason.
+    fn is_off(&self, workshop: &Workshop) -> bool {
+        if self.options.subset.is_none() || self.is_weighed() {
+            return false;
+        }
+        let table = self.table.load();
+        let Some(table) = table.get() else {
+            return false;
+        };
+        let Some(narrow) = self.narrow(workshop, table.membership) else {
+            return false;
+        };
+        let is_open = |place| is_open(&table.roster, place);
+        let mut off = false;
+        table.for_each(|pool| {
+            off |= pool.tiers.iter().any(|tier| tier.is_off(&narrow, is_open));
+        });
+        off
+    }
+
+    fn narrow<'a>(&self, workshop: &'a Workshop, membership: u64) -> Option<Narrow<'a>> {
+        let crowd = workshop.crowd.as_ref()?;
+        Some(self.options.subset.as_ref()?.narrow(crowd, membership))
+    }
+
+    /// Whether somebody was shut or opened, and it may be for others to stand in.
+    #[inline]
+    pub(super) fn may_be_off(&self) -> bool {
+        self.options.subset.is_some() && !self.is_weighed()
     }
 
     /// Whether somebody who was ejected is back, and new by that.
@@ -253,18 +316,34 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             table.asked()
         });
         drop(former);
-        let base = self.pool(Scope::default(), &candidates, &snapshot, workshop, now);
-        let scoped = scopes.into_iter().map(|(scope, idle)| {
-            let pool = self.pool(scope, &candidates, &snapshot, workshop, now);
-            pool.idle.store(idle, Ordering::Relaxed);
-            Arc::new(pool)
-        });
-        let table = Table::new(membership, base, scoped.collect(), roster, candidates);
+        let listed = Listed {
+            membership,
+            roster: &roster,
+            candidates: &candidates,
+            snapshot: &snapshot,
+        };
+        let base = self.pool(Scope::default(), &listed, workshop, now);
+        let scoped: Vec<_> = scopes
+            .into_iter()
+            .map(|(scope, idle)| {
+                let pool = self.pool(scope, &listed, workshop, now);
+                pool.idle.store(idle, Ordering::Relaxed);
+                Arc::new(pool)
+            })
+            .collect();
+        let table = Table::new(membership, base, scoped, roster, candidates);
         self.warn_of_cluster(&snapshot);
+        let called = self.options.subset.as_ref().and_then(|_| table.called());
+        let roster = Arc::clone(&table.roster);
         let former = self.table.swap(Some(Arc::new(table)));
         self.weighed.store(0, Ordering::Relaxed);
         if catch_unwind(AssertUnwindSafe(|| drop(former))).is_err() {
             self.fault(&self.faults.panics, "panicked as its table was dropped");
+        }
+        if let Some(called) = called {
+            let endpoints = roster.endpoints().iter();
+            let others = endpoints.filter(|endpoint| !called.contains(&endpoint.generation()));
+            others.for_each(|endpoint| self.set().let_go(endpoint));
         }
     }
 
@@ -326,8 +405,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     fn pool(
         &self,
         scope: Scope,
-        candidates: &[Candidate],
-        snapshot: &Snapshot,
+        listed: &Listed<'_, S>,
         workshop: &mut Workshop,
         now: Instant,
     ) -> Pool<P::Table> {
@@ -346,10 +424,14 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             }
         };
         let rules = &self.options.tiers;
-        let pool = Pool::build(&self.policy, scope, rules, candidates, past, || {
+        let is_open = |place| is_open(listed.roster, place);
+        let narrow = self.narrow(workshop, listed.membership);
+        let narrow = narrow.map(|narrow| (narrow, &is_open as &dyn Fn(usize) -> bool));
+        let candidates = listed.candidates;
+        let pool = Pool::build(&self.policy, scope, rules, candidates, past, narrow, || {
             self.fault(&self.faults.panics, "panicked as it built its table");
         });
-        pool.observe(rules, snapshot, now, self.epoch);
+        pool.observe(rules, listed.snapshot, now, self.epoch);
         pool
     }
 
@@ -368,7 +450,13 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         }
         let snapshot = Arc::clone(self.set().view().snapshot());
         let scope = scope.clone();
-        let pool = self.pool(scope, &table.candidates, &snapshot, &mut workshop, now);
+        let listed = Listed {
+            membership: table.membership,
+            roster: &table.roster,
+            candidates: &table.candidates,
+            snapshot: &snapshot,
+        };
+        let pool = self.pool(scope, &listed, &mut workshop, now);
         let next = pool.weigh(&self.options.tiers, &table.roster, now);
         workshop.forgotten = [workshop.forgotten, next].into_iter().flatten().min();
         if let Some(cluster) = &pool.scope.cluster {
@@ -523,10 +611,20 @@ where
         self.refresh(now)
     }
 
+    fn called(&self) -> Option<HashSet<Generation>> {
+        self.options.subset.as_ref()?;
+        self.table.load().get()?.called()
+    }
+
     #[cfg(feature = "metrics")]
     fn scans(&self) -> u64 {
         self.faults.scans.load(Ordering::Relaxed)
     }
+}
+
+fn is_open<S>(roster: &endpoint::Roster<S>, place: usize) -> bool {
+    let endpoint = roster.endpoints().get(place);
+    endpoint.is_some_and(|endpoint| endpoint.gate.state().is_open())
 }
 
 /// The clusters of a snapshot, in words.
@@ -548,6 +646,8 @@ pub(super) fn clusters(snapshot: &Snapshot) -> String {
 const NEVER: u64 = u64::MAX;
 /// When to look again while somebody else is at it.
 const BUSY: Duration = Duration::from_millis(100);
+/// How often it is looked who the callers are.
+const LOOK_AT_CROWD: Duration = Duration::from_secs(5);
 /// How often it is looked which pools are asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// In ms: how often there is a warning of what requests ask for.

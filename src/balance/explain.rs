@@ -107,6 +107,15 @@ pub enum Pickable {
         /// What the panic said.
         reason: Arc<str>,
     },
+    /// It would, but this caller calls other instances; see [`Subset`](crate::balance::Subset). It is called when too few of
+    /// those can be.
+    #[non_exhaustive]
+    OutsideSubset {
+        /// How many this caller calls of its cluster and tier now.
+        called: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// It would, but the traffic split gives nothing to instances with its metadata. It is called when
     /// those that get something cannot be, or when a request asks for it; see
     /// [`TrafficSplit`].
@@ -148,6 +157,8 @@ struct Standing {
     first: Option<TierShare>,
     /// Which sources' tier it is in.
     source: Option<u8>,
+    /// How many are called of those beside it, if it is not, and how many there are.
+    outside: Option<[usize; 2]>,
 }
 
 pub(super) fn explain<S, P: Policy, R, C, V>(
@@ -219,7 +230,9 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
         explanation.share = standing.share;
         explanation.warmth = (standing.part < 1.0).then_some(standing.part);
         let nothing = standing.tiers.iter().all(|tier| tier.share == 0.0);
-        if let (true, Some(first)) = (nothing, standing.first) {
+        if let Some([called, of]) = standing.outside {
+            explanation.verdict = Pickable::OutsideSubset { called, of };
+        } else if let (true, Some(first)) = (nothing, standing.first) {
             explanation.verdict = match first.source {
                 Some(taken_by) if standing.source != first.source => {
                     Pickable::OtherTier { taken_by }
@@ -260,6 +273,9 @@ fn standing<S, P: Policy, R, C, V>(
         tiers: Vec::new(),
         first: tiers.iter().find(|t| several && t.share() > 0.0).map(told),
         source: candidate.instance().source().map(Source::tier),
+        outside: tiers
+            .iter()
+            .find_map(|tier| Some([tier.len, tier.leaves_out(place)?])),
     };
     standing.share = share_in(&table.base, place, table);
     if several {
@@ -309,15 +325,16 @@ fn explain_split<S, P: Policy, R, C, V>(
 /// The share that the instance at `place` has of the calls that a pool gets.
 fn share_in<S, T>(pool: &Pool<T>, place: usize, table: &Table<S, T>) -> f64 {
     let endpoints = table.roster.endpoints();
-    let weight = table.candidates[place].weight();
+    let listed = |place: usize| table.candidates[place].weight();
     let tiers = pool.tiers.iter().filter(|tier| tier.find(place).is_some());
     let shares = tiers.map(|tier| {
-        let open = (0..tier.len).map(|at| tier.place(at)).filter(|place| {
-            let endpoint = endpoints.get(*place);
+        let weight = |at| tier.weight(at).unwrap_or_else(|| listed(tier.place(at)));
+        let open = (0..tier.len).filter(|at| {
+            let endpoint = endpoints.get(tier.place(*at));
             endpoint.is_some_and(|endpoint| endpoint.gate.state().is_open())
         });
-        let weights = open.map(|place| table.candidates[place].weight());
-        let total: f64 = weights.sum();
+        let total: f64 = open.map(weight).sum();
+        let weight = tier.find(place).map_or(0.0, weight);
         if total > 0.0 {
             tier.share() * weight / total
         } else {
@@ -392,6 +409,12 @@ impl fmt::Display for Explanation {
             }
             Pickable::Unusable { reason } => {
                 write!(f, "not picked: making its service panicked: {reason}")?;
+            }
+            Pickable::OutsideSubset { called, of } => {
+                write!(
+                    f,
+                    "not picked: outside of this caller's subset, {called} of {of}"
+                )?;
             }
             Pickable::NoShare => f.write_str("not picked: the traffic split gives it nothing")?,
         }

@@ -52,7 +52,8 @@
 //! * what one request asks for: [`Hints`], with metadata as a [`Selector`];
 //! * new instances little by little: [`SlowStart`];
 //! * instances that answer badly: [`Outliers`];
-//! * a version that gets a share of the calls: [`TrafficSplit`].
+//! * a version that gets a share of the calls: [`TrafficSplit`];
+//! * a part of the instances for each caller, where there are thousands of both: [`Subset`].
 
 mod alias;
 mod bounded;
@@ -83,6 +84,7 @@ mod shares;
 mod slow_start;
 mod split;
 mod split_error;
+mod subset;
 mod table;
 mod tiers;
 
@@ -114,4 +116,5 @@ pub use self::{
     slow_start::SlowStart,
     split::TrafficSplit,
     split_error::SplitError,
+    subset::{InvalidSubset, Subset},
 };

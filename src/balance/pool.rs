@@ -12,6 +12,7 @@ use crate::{
     balance::{
         Candidate, Policy,
         selector::Scope,
+        subset::{Kept, Narrow, Part},
         tiers::{Reference, TierRules, shares},
     },
     directory::{Entry, Snapshot, Standing},
@@ -42,6 +43,8 @@ pub(super) struct Tier<T> {
     pub(super) cluster: Option<Arc<str>>,
     /// Their places in the roster; `None` if it is all of them.
     places: Option<Box<[u32]>>,
+    /// All that lie in it, where the caller calls a part of them only.
+    whole: Option<Whole>,
     /// Their weights, where those are not the listed ones.
     weights: Option<Box<[f64]>>,
     /// `None` if there are no instances, or building it panicked.
@@ -53,6 +56,15 @@ pub(super) struct Tier<T> {
     up_to: AtomicU64,
 }
 
+/// The instances of a tier of which a caller calls a part.
+struct Whole {
+    /// As those of the tier.
+    places: Option<Box<[u32]>>,
+    len: usize,
+    /// Its members and share are numbers among `places`.
+    part: Part,
+}
+
 /// What a pool knows of former times; goes from table to table.
 #[derive(Default)]
 pub(super) struct Past {
@@ -60,6 +72,8 @@ pub(super) struct Past {
     references: Mutex<Vec<Reference>>,
     /// Of all tiers together, where metadata is asked for.
     whole: Mutex<Reference>,
+    /// By tier: what part of it this caller calls.
+    parts: Mutex<Vec<Option<Kept>>>,
     pub(super) warned: AtomicBool,
     pub(super) cluster_warned: AtomicBool,
 }
@@ -72,6 +86,7 @@ impl<T> Pool<T> {
         rules: &TierRules,
         candidates: &[Candidate],
         past: Arc<Past>,
+        narrow: Option<(Narrow<'_>, &dyn Fn(usize) -> bool)>,
         mut fault: impl FnMut(),
     ) -> Self {
         let order = rules.order(scope.cluster.as_ref());
@@ -89,10 +104,10 @@ impl<T> Pool<T> {
             len += 1;
             for_each_tier(rules, &order, instance, |tier| places[tier].push(at as u32));
         }
-        let tiers = names
-            .into_iter()
-            .zip(places)
-            .map(|((source, cluster), places)| {
+        let mut parts = past.parts();
+        parts.resize_with(names.len(), || None);
+        let tiers = names.into_iter().zip(places).zip(&mut *parts).map(
+            |(((source, cluster), places), kept)| {
                 let all = places.len() == candidates.len();
                 let len = places.len();
                 let of_tier: Vec<Candidate>;
@@ -103,6 +118,24 @@ impl<T> Pool<T> {
                     of_tier = places.map(|at| candidates[*at as usize].clone()).collect();
                     &of_tier
                 };
+                let places = (!all).then_some(places);
+                let part = narrow.and_then(|(narrow, is_open)| {
+                    let place = |at| places.as_ref().map_or(at, |places| places[at] as usize);
+                    narrow.part(members, |at| is_open(place(at)), kept)
+                });
+                let of_part: Vec<Candidate>;
+                let (members, places, whole) = match part {
+                    None => (members, places, None),
+                    Some(part) => {
+                        of_part = part.of(members);
+                        let place = |at: &u32| places.as_ref().map_or(*at, |p| p[*at as usize]);
+                        let called = part.members.iter().map(place).collect();
+                        let places = places.map(Into::into);
+                        let whole = Whole { places, len, part };
+                        (&*of_part, Some(called), Some(whole))
+                    }
+                };
+                let len = members.len();
                 let changed = |c: &Candidate| c.weight() != c.instance().weight().get();
                 let weights = members
                     .iter()
@@ -116,16 +149,20 @@ impl<T> Pool<T> {
                 Tier {
                     source,
                     cluster,
-                    places: (!all).then(|| places.into()),
+                    places: places.map(Into::into),
+                    whole,
                     weights,
                     table: built.and_then(Result::ok),
                     len,
                     share: AtomicU64::new(0),
                     up_to: AtomicU64::new(0),
                 }
-            });
+            },
+        );
+        let tiers = tiers.collect();
+        drop(parts);
         Self {
-            tiers: tiers.collect(),
+            tiers,
             scope,
             len,
             past,
@@ -257,8 +294,13 @@ impl<T> Pool<T> {
 impl<T> Tier<T> {
     /// What its instances weigh that are open now.
     fn open<S>(&self, roster: &Roster<S>) -> f64 {
-        let open = (0..self.len).filter_map(|at| {
-            let endpoint = roster.endpoints().get(self.place(at))?;
+        let len = self.whole.as_ref().map_or(self.len, |whole| whole.len);
+        let open = (0..len).filter_map(|at| {
+            let place = self
+                .whole
+                .as_ref()
+                .map_or_else(|| self.place(at), |w| w.place(at));
+            let endpoint = roster.endpoints().get(place)?;
             endpoint.gate.state().is_open().then(|| endpoint.weight())
         });
         open.sum()
@@ -272,6 +314,27 @@ impl<T> Tier<T> {
             None => usize::MAX,
             Some(places) => places.get(at).map_or(usize::MAX, |place| *place as usize),
         }
+    }
+
+    /// Whether there are more that lie in it, and are not called.
+    pub(super) const fn is_part(&self) -> bool {
+        self.whole.is_some()
+    }
+
+    /// Whether others are to be called than these, now that others are open.
+    pub(super) fn is_off(&self, narrow: &Narrow<'_>, is_open: impl Fn(usize) -> bool) -> bool {
+        let off = |whole: &Whole| narrow.is_off(&whole.part, |at| is_open(whole.place(at)));
+        self.whole.as_ref().is_some_and(off)
+    }
+
+    /// Of how many it is a part that lie in it, if the one at `place` in the roster does and is not called.
+    pub(super) fn leaves_out(&self, place: usize) -> Option<usize> {
+        let whole = self.whole.as_ref()?;
+        let lies_in = match &whole.places {
+            None => place < whole.len,
+            Some(places) => places.binary_search(&u32::try_from(place).ok()?).is_ok(),
+        };
+        (lies_in && self.find(place).is_none()).then_some(whole.len)
     }
 
     /// Where in the tier the one at `place` in the roster is.
@@ -303,7 +366,18 @@ impl<T> Tier<T> {
     }
 }
 
+impl Whole {
+    fn place(&self, at: usize) -> usize {
+        let places = self.places.as_ref();
+        places.map_or(at, |places| places[at] as usize)
+    }
+}
+
 impl Past {
+    fn parts(&self) -> std::sync::MutexGuard<'_, Vec<Option<Kept>>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn whole(&self) -> std::sync::MutexGuard<'_, Reference> {
         self.whole.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,11 @@
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use crate::{
     balance::{Candidate, pool::Pool, selector::Scope},
+    directory::Generation,
     endpoint::Roster,
     sync::{Published, PublishedRef},
 };
@@ -104,6 +108,20 @@ impl<S, T> Table<S, T> {
     pub(super) fn for_each(&self, mut then: impl FnMut(&Pool<T>)) {
         then(&self.base);
         self.all().iter().for_each(|pool| then(pool));
+    }
+
+    /// Those that are called; `None` if there is no pool of which somebody is not.
+    pub(super) fn called(&self) -> Option<HashSet<Generation>> {
+        let (mut called, mut all) = (HashSet::new(), true);
+        self.for_each(|pool| {
+            for tier in &pool.tiers {
+                let places = (0..tier.len).map(|at| tier.place(at));
+                let endpoints = places.filter_map(|place| self.roster.endpoints().get(place));
+                called.extend(endpoints.map(|endpoint| endpoint.generation()));
+                all &= !tier.is_part();
+            }
+        });
+        (!all).then_some(called)
     }
 
     fn all(&self) -> Vec<Arc<Pool<T>>> {

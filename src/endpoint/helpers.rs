@@ -1,9 +1,13 @@
-use std::sync::{Arc, OnceLock, Weak};
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock, Weak},
+};
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
+    directory::Generation,
     endpoint::{checks::config::HealthCheck, make::MakeEndpoint},
     model::Instance,
 };
@@ -22,6 +26,11 @@ pub(crate) trait Upkeep: Send + Sync {
     /// The set may have changed, or the time has come that this returned. Called by the set's
     /// janitor, without a lock.
     fn upkeep(&self, now: Instant) -> Option<Instant>;
+
+    /// Those that are called; `None` for all that may be.
+    fn called(&self) -> Option<HashSet<Generation>> {
+        None
+    }
 
     /// Calls whose policy found no open instance.
     #[cfg(feature = "metrics")]

@@ -12,8 +12,8 @@ use crate::endpoint::telling;
 use crate::{
     directory::Snapshot,
     endpoint::{
-        checks::watch::Watch, clock, health::machine::Event, hub::Hub, make::MakeEndpoint,
-        member::Endpoint, probes::Probes, set::EndpointSet, slot::Obtained,
+        checks::watch::Watch, clock, health::machine::Event, helpers::Upkeep, hub::Hub,
+        make::MakeEndpoint, member::Endpoint, probes::Probes, set::EndpointSet, slot::Obtained,
     },
     logs,
     model::ServiceKey,
@@ -82,11 +82,11 @@ async fn work<S: Send + Sync + 'static>(on_duty: OnDuty<S>, hub: Arc<Hub>) {
             Some(set) if !set.is_abandoned() => {
                 let now = clock::now();
                 let upkeep = set.helpers.upkeep();
-                let upkeep = upkeep.and_then(|upkeep| upkeep.upkeep(now));
-                set.prepare(&mut prepared);
+                let due = upkeep.as_ref().and_then(|upkeep| upkeep.upkeep(now));
+                set.prepare(&mut prepared, upkeep.as_deref());
                 checks.keep(&set);
                 let swept = set.sweep(now, Some(&mut probes));
-                [upkeep, swept].into_iter().flatten().min()
+                [due, swept].into_iter().flatten().min()
             }
             _ => return,
         };
@@ -126,21 +126,26 @@ impl<S> Drop for OnDuty<S> {
 impl<S: Send + Sync + 'static> EndpointSet<S> {
     /// Lets go of the services that no longer fit their instances, and makes those of new ones, if
     /// they are to be made ahead of their first use.
-    fn prepare(&self, prepared: &mut u64) {
+    fn prepare(&self, prepared: &mut u64, upkeep: Option<&dyn Upkeep>) {
         let Some(make) = self.helpers.maker() else {
             return;
         };
         self.replace_stale(&*make);
         let membership = self.membership();
-        if *prepared == membership {
-            return;
-        }
-        *prepared = membership;
         if !make.is_eager() {
             return;
         }
+        let called = upkeep.and_then(Upkeep::called);
+        // Who is called of those who may be may change by itself.
+        if *prepared == membership && called.is_none() {
+            return;
+        }
+        *prepared = membership;
         for endpoint in self.roster(true).endpoints() {
-            if !endpoint.gate.state().is_open() {
+            let called = called.as_ref();
+            if !endpoint.gate.state().is_open()
+                || called.is_some_and(|called| !called.contains(&endpoint.generation()))
+            {
                 continue;
             }
             match endpoint.slot.fill(|| make.make(&endpoint.instance())) {

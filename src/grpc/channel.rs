@@ -16,7 +16,7 @@ use pin_project::pin_project;
 use tower::Service;
 
 use crate::{
-    balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy},
+    balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy, Subset},
     directory::Subscription,
     endpoint::{self, CallError, HealthCheck},
     grpc::{
@@ -201,6 +201,13 @@ impl<P: Policy> ChannelBuilder<P> {
     /// ```
     pub fn health_check(mut self, check: HealthCheck) -> Self {
         self.balance = self.balance.health_check(check);
+        self
+    }
+
+    /// Has this channel call a part of the instances only, and connect to no others. Default: all of them.
+    /// [`Subset`] says which part, and what it costs.
+    pub fn subset(mut self, subset: Subset) -> Self {
+        self.balance = self.balance.subset(subset);
         self
     }
 

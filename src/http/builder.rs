@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    balance::{Balance, BalanceBuilder, P2c, Policy},
+    balance::{Balance, BalanceBuilder, P2c, Policy, Subset},
     client,
     directory::Subscription,
     endpoint::HealthCheck,
@@ -26,6 +26,7 @@ pub struct HttpBuilder<P: Policy = P2c> {
     retry: Option<Retry>,
     hedge: Option<Hedge>,
     health_check: Option<HealthCheck>,
+    subset: Option<Subset>,
     balance: Tune<P>,
 }
 
@@ -55,6 +56,7 @@ impl HttpBuilder {
             retry: None,
             hedge: None,
             health_check: None,
+            subset: None,
             balance: Box::new(|builder| builder),
         }
     }
@@ -86,6 +88,7 @@ impl<P: Policy> HttpBuilder<P> {
             retry: self.retry,
             hedge: self.hedge,
             health_check: self.health_check,
+            subset: self.subset,
             balance: Box::new(tune),
         }
     }
@@ -196,6 +199,13 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
+    /// Has this process call a part of each service's instances only, and connect to no others. Default: all of
+    /// them. [`Subset`] says which part, and what it costs; as in `balance(|b| b.subset(..))`, which it goes before.
+    pub fn subset(mut self, subset: Subset) -> Self {
+        self.subset = Some(subset);
+        self
+    }
+
     /// For how long a service stays subscribed to that is not called, has no call in flight and no
     /// [`ServiceClient`](crate::http::ServiceClient). Default: 5 minutes; the next call after that
     /// waits for the registry again. Kept to within a sixty-fourth of it, 1 s at most.
@@ -229,10 +239,14 @@ impl<P: Policy> HttpBuilder<P> {
         let (transport, tune) = (self.transport, self.balance);
         let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
         let health_check = self.health_check;
+        let subset = self.subset;
         let pool = Pool::new(self.registries, self.limits, move |subscription| {
             let mut builder = tune(Balance::builder(&subscription));
             if let Some(within) = per_try {
                 builder = builder.per_try_timeout(within);
+            }
+            if let Some(subset) = &subset {
+                builder = builder.subset(subset.clone());
             }
             if let Some(hedge) = hedge {
                 builder = builder.hedge(hedge);
