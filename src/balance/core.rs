@@ -13,6 +13,7 @@ use crate::{
     balance::{
         Candidate, Counters, Outliers, Policy, Shares, SplitError, TrafficSplit,
         pool::{Past, Pool},
+        requests::Requests,
         selector::Scope,
         slow_start::{SlowStart, Warmth, wall},
         table::Table,
@@ -43,6 +44,7 @@ pub(super) struct Core<S, P: Policy, R, C, V> {
     /// Calls, counted only if they are limited.
     pub(super) in_flight: AtomicUsize,
     pub(super) faults: Faults,
+    pub(super) requests: Arc<Requests>,
 }
 
 /// How much a balancer takes.
@@ -64,6 +66,8 @@ pub(super) struct Options {
     pub(super) split_by: Option<[Arc<str>; 2]>,
     /// Whether what outliers are was said and taken back.
     pub(super) outliers_lost: bool,
+    /// Whether requests are timed for the metrics.
+    pub(super) durations: bool,
 }
 
 /// What is kept from table to table.
@@ -132,10 +136,14 @@ where
                 usual: endpoint::Usual::default(),
             });
         }
+        let requests = Arc::new(Requests::new(options.durations));
+        #[cfg(feature = "metrics")]
+        shared.set().reckon(Arc::<Requests>::clone(&requests));
         let core = Arc::new(Self {
             shared,
             policy,
             options,
+            requests,
             table: Published::empty(),
             weighed: AtomicU64::new(0),
             due: AtomicU64::new(NEVER),

@@ -74,6 +74,7 @@ mod picker;
 mod policy;
 mod pool;
 mod random;
+mod requests;
 mod round_robin;
 mod second;
 mod selector;

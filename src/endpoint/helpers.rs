@@ -3,6 +3,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+#[cfg(feature = "metrics")]
+use crate::{endpoint::fate::FATES, metrics::Filled};
 use crate::{endpoint::make::MakeEndpoint, model::Instance};
 
 /// What the janitor of a set calls on. It is the users' and the balancers', so held weakly; each is
@@ -11,6 +13,16 @@ pub(crate) struct Helpers<S> {
     upkeep: OnceLock<Weak<dyn Upkeep>>,
     prober: OnceLock<Weak<dyn Prober>>,
     maker: OnceLock<Weak<dyn MakeEndpoint<Service = S>>>,
+    /// Read once more when the balancer has gone, so not held weakly; nothing of the users' is in it.
+    #[cfg(feature = "metrics")]
+    requests: OnceLock<Arc<dyn Reckoning>>,
+}
+
+/// What became of a balancer's requests.
+#[cfg(feature = "metrics")]
+pub(crate) trait Reckoning: Send + Sync {
+    /// How many had each fate so far, and how long they took if that is measured.
+    fn read(&self) -> ([u64; FATES], Filled);
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
@@ -43,6 +55,8 @@ impl<S> Helpers<S> {
             upkeep: OnceLock::new(),
             prober: OnceLock::new(),
             maker: OnceLock::new(),
+            #[cfg(feature = "metrics")]
+            requests: OnceLock::new(),
         }
     }
 
@@ -57,6 +71,19 @@ impl<S> Helpers<S> {
         let _ = self.prober.set(prober);
         let maker: Weak<M> = Arc::downgrade(make);
         let _ = self.maker.set(maker);
+    }
+
+    /// Has its requests told.
+    #[cfg(feature = "metrics")]
+    pub(super) fn reckon(&self, requests: Arc<dyn Reckoning>) {
+        let _ = self.requests.set(requests);
+    }
+
+    /// Nothing, where nobody counts them.
+    #[cfg(feature = "metrics")]
+    pub(super) fn requests(&self) -> ([u64; FATES], Filled) {
+        let requests = self.requests.get();
+        requests.map(|requests| requests.read()).unwrap_or_default()
     }
 
     pub(super) fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {

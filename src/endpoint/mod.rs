@@ -17,6 +17,7 @@ mod clock;
 mod crowd;
 mod discard;
 mod error;
+mod fate;
 mod follow;
 mod gate;
 mod health;
@@ -67,6 +68,7 @@ pub(crate) use self::{
     call::Call,
     choice::Picked,
     clock::now,
+    fate::Fate,
     health::{
         machine::Standing,
         rules::{FailurePercentage, HealthRules, Outliers, SuccessRate},
@@ -84,3 +86,7 @@ pub(crate) use self::{
     tries::Timer,
     waiter::Waiter,
 };
+#[cfg(feature = "metrics")]
+pub(crate) use self::{fate::FATES, helpers::Reckoning};
+#[cfg(feature = "metrics")]
+pub(crate) use crate::metrics::{Buckets, Filled};
