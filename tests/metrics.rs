@@ -40,12 +40,16 @@ struct Recorded {
 }
 
 #[derive(Default)]
-struct Cell(AtomicU64);
+struct Cell {
+    value: AtomicU64,
+    /// Whether it may be set, and need not add up.
+    settable: bool,
+}
 
 impl Cell {
     fn add(&self, value: f64) {
         let add = |now: u64| Some((f64::from_bits(now) + value).to_bits());
-        self.0.fetch_update(SeqCst, SeqCst, add).unwrap();
+        self.value.fetch_update(SeqCst, SeqCst, add).unwrap();
     }
 }
 
@@ -75,8 +79,13 @@ impl GaugeFn for Cell {
         self.add(-value);
     }
 
-    fn set(&self, _: f64) {
-        panic!("two clients of one namespace would overwrite each other");
+    fn set(&self, value: f64) {
+        let settable = self.settable;
+        assert!(
+            settable,
+            "two clients of one namespace would overwrite each other"
+        );
+        self.value.store(value.to_bits(), SeqCst);
     }
 }
 
@@ -87,14 +96,20 @@ impl Recorded {
             .map(|l| format!("{}={}", l.key(), l.value()))
             .collect();
         let name = format!("{}{{{}}}", key.name(), labels.join(","));
-        self.values.lock().unwrap().entry(name).or_default().clone()
+        let settable = key.name() == "tower_nacos_last_news_timestamp_seconds";
+        let cell = || {
+            let value = AtomicU64::default();
+            Arc::new(Cell { value, settable })
+        };
+        let mut values = self.values.lock().unwrap();
+        values.entry(name).or_insert_with(cell).clone()
     }
 
     fn get(&self, name: &str) -> f64 {
         let values = self.values.lock().unwrap();
         values
             .get(name)
-            .map_or(0.0, |cell| f64::from_bits(cell.0.load(SeqCst)))
+            .map_or(0.0, |cell| f64::from_bits(cell.value.load(SeqCst)))
     }
 
     fn described(&self, name: &KeyName) {
@@ -138,6 +153,7 @@ fn documented() -> BTreeSet<String> {
     include_str!("../src/metrics/mod.rs")
         .lines()
         .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())
+        .filter(|name| name.starts_with("tower_nacos_"))
         .map(str::to_owned)
         .collect()
 }
@@ -161,7 +177,14 @@ fn the_table_the_descriptions_and_what_is_told_agree() {
             .split(',')
             .map(|l| l.split_once('=').unwrap().0)
             .collect();
-        assert!(labels == ["namespace"] || labels == ["namespace", "group", "service"]);
+        let of_service = ["namespace", "group", "service"];
+        match name {
+            "tower_nacos_requests_total" => {
+                assert_eq!(labels[..3], of_service);
+                assert_eq!(labels[3..], ["outcome", "reason"]);
+            }
+            _ => assert!(labels == ["namespace"] || labels == of_service),
+        }
     }
 }
 
@@ -226,7 +249,7 @@ async fn scenario(recorded: &Recorded) {
     })
     .await
     .unwrap();
-    assert_eq!(of_client("connected"), 1.0);
+    assert_eq!((of_client("connected"), of_client("clients")), (1.0, 1.0));
     assert_eq!(
         client.counters().connections as f64,
         of_client("connections_total")
@@ -236,8 +259,10 @@ async fn scenario(recorded: &Recorded) {
     assert_eq!(of_service("calls_in_flight"), 0.0);
 
     timeout(HANG, client.close(HANG)).await.unwrap().unwrap();
-    assert_eq!(of_client("connected"), 0.0);
+    assert_eq!((of_client("connected"), of_client("clients")), (0.0, 0.0));
+    assert!(of_client("last_news_timestamp_seconds") > 1e9);
     assert_eq!(of_service("instances"), 2.0, "the last set serves");
+    assert_eq!(of_service("subscriptions"), 1.0);
     drop((status, orders, client));
     timeout(HANG, async {
         while of_service("instances") != 0.0 {
@@ -248,6 +273,7 @@ async fn scenario(recorded: &Recorded) {
     .unwrap();
     assert_eq!(of_service("instances_callable"), 0.0);
     assert_eq!(of_service("instances_held"), 0.0);
+    assert_eq!(of_service("subscriptions"), 0.0);
 }
 
 /// One call is in flight at the end, and is cut; another one came late.

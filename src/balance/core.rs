@@ -14,6 +14,7 @@ use crate::{
     balance::{
         Candidate, Counters, Outliers, Policy, Shares, SplitError, TrafficSplit,
         pool::{Past, Pool},
+        requests::Requests,
         selector::Scope,
         slow_start::{SlowStart, Warmth, wall},
         subset::{Crowd, Narrow, Subset},
@@ -45,6 +46,7 @@ pub(super) struct Core<S, P: Policy, R, C, V> {
     /// Calls, counted only if they are limited.
     pub(super) in_flight: AtomicUsize,
     pub(super) faults: Faults,
+    pub(super) requests: Arc<Requests>,
 }
 
 /// How much a balancer takes.
@@ -67,6 +69,8 @@ pub(super) struct Options {
     pub(super) subset: Option<Subset>,
     /// Whether what outliers are was said and taken back.
     pub(super) outliers_lost: bool,
+    /// Whether requests are timed for the metrics.
+    pub(super) durations: bool,
 }
 
 /// What is kept from table to table.
@@ -149,10 +153,14 @@ where
                 usual: endpoint::Usual::default(),
             });
         }
+        let requests = Arc::new(Requests::new(options.durations));
+        #[cfg(feature = "metrics")]
+        shared.set().reckon(Arc::<Requests>::clone(&requests));
         let core = Arc::new(Self {
             shared,
             policy,
             options,
+            requests,
             table: Published::empty(),
             weighed: AtomicU64::new(0),
             due: AtomicU64::new(NEVER),

@@ -5,8 +5,8 @@ use std::{
 };
 
 use crate::{
-    balance::{Policy, choose::Stripe},
-    endpoint::{Admitted, Endpoint, NeverRecover, Outcome, Verdict},
+    balance::{Policy, choose::Stripe, requests::Began},
+    endpoint::{Admitted, Endpoint, Fate, NeverRecover, Outcome, Verdict},
     model::{Address, Instance, Metadata},
 };
 
@@ -29,6 +29,7 @@ pub struct Lease {
     /// Whether it counts against the limit of calls in flight.
     counted: bool,
     reported: bool,
+    began: Began,
 }
 
 /// What an instance of a [`Picker`](crate::balance::Picker) is called with: nothing of ours.
@@ -40,6 +41,8 @@ trait Judge: Send + Sync {
     fn answered(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, outcome: Outcome);
     fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, verdict: &Verdict);
     fn given_up(&self, endpoint: &Arc<Endpoint<Outside>>, age: Duration);
+    /// What became of the call is known.
+    fn ended(&self, fate: Fate, began: Began);
     /// A call that counts against the limit has ended.
     fn exit(&self);
 }
@@ -49,6 +52,7 @@ impl Lease {
         mut admitted: Admitted<Outside>,
         judge: Arc<Stripe<Outside, P, NeverRecover, (), ()>>,
         counted: bool,
+        began: Began,
     ) -> Self {
         admitted.begin_waiting();
         Self {
@@ -57,6 +61,7 @@ impl Lease {
             judge,
             counted,
             reported: false,
+            began,
         }
     }
 
@@ -87,6 +92,7 @@ impl Lease {
             let probe = self.admitted.judged();
             self.judge
                 .answered(self.admitted.endpoint(), probe, Outcome::Success);
+            self.judge.ended(Fate::Ok, self.began);
         }
     }
 
@@ -103,6 +109,7 @@ impl Lease {
         self.admitted.failed();
         let endpoint = self.admitted.endpoint();
         self.judge.failed(endpoint, probe, &verdict);
+        self.judge.ended(Fate::of_verdict(&verdict), self.began);
     }
 
     /// Whether it was reported before.
@@ -128,6 +135,10 @@ impl<P: Policy> Judge for Stripe<Outside, P, NeverRecover, (), ()> {
         }
     }
 
+    fn ended(&self, fate: Fate, began: Began) {
+        self.0.requests.end(fate, began);
+    }
+
     fn exit(&self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -137,6 +148,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let (false, Some(age)) = (self.reported, self.admitted.age()) {
             self.judge.given_up(self.admitted.endpoint(), age);
+        }
+        if !self.reported {
+            self.judge.ended(Fate::Aborted, self.began);
         }
         if self.counted {
             self.judge.exit();

@@ -76,6 +76,7 @@ mod picker;
 mod policy;
 mod pool;
 mod random;
+mod requests;
 mod round_robin;
 mod second;
 mod selector;

@@ -8,9 +8,9 @@ use std::{
 use tokio::time::Sleep;
 
 use crate::{
-    balance::{Policy, core::Core},
+    balance::{Policy, core::Core, requests::Began},
     directory::Status,
-    endpoint::CallError,
+    endpoint::{CallError, Fate},
 };
 
 /// What one call takes of its balancer's limits: a place among the calls in flight, and one among
@@ -23,6 +23,7 @@ pub(super) struct Passage {
     /// While it waits for the registry's first answer.
     wait: Option<Pin<Box<Sleep>>>,
     entry: Entry,
+    began: Began,
 }
 
 /// What a call is to the limit of calls in flight.
@@ -35,6 +36,8 @@ enum Entry {
     Counted,
     /// Not counted, or no longer.
     Free,
+    /// What became of it is known.
+    Over,
 }
 
 impl Passage {
@@ -47,6 +50,7 @@ impl Passage {
         if !matches!(self.entry, Entry::Outside) {
             return Ok(());
         }
+        self.began = core.requests.begin();
         let Some(limit) = core.limits.max_in_flight else {
             self.entry = Entry::Free;
             return Ok(());
@@ -74,11 +78,36 @@ impl Passage {
         }
     }
 
+    /// What became of the call is known: no longer in flight, and counted by that, once.
+    #[inline]
+    pub(super) fn end<S, P: Policy, R, C, V>(&mut self, core: &Core<S, P, R, C, V>, fate: Fate) {
+        let is_over = matches!(self.entry, Entry::Over);
+        self.exit(core);
+        self.entry = Entry::Over;
+        if !is_over {
+            core.requests.end(fate, self.began);
+        }
+    }
+
+    /// The same for one whose caller lets go of it, if it had begun and has not ended.
+    #[inline]
+    pub(super) fn give_up<S, P: Policy, R, C, V>(&mut self, core: &Core<S, P, R, C, V>) {
+        match self.entry {
+            Entry::Outside | Entry::Over => self.exit(core),
+            Entry::Counted | Entry::Free => self.end(core, Fate::Aborted),
+        }
+    }
+
+    /// When it began, if that is measured.
+    pub(super) const fn began(&self) -> Began {
+        self.began
+    }
+
     /// Leaves it to somebody else to count the call out. False if it is not counted.
     #[inline]
     pub(super) fn hand_over(&mut self) -> bool {
         let counted = matches!(self.entry, Entry::Counted);
-        self.entry = Entry::Free;
+        self.entry = Entry::Over;
         counted
     }
 

@@ -12,7 +12,7 @@ use crate::{
         passage::Passage,
     },
     directory::Subscription,
-    endpoint::{self, CallError, NeverRecover, Pick, Picked, Place, Tried, Waiter},
+    endpoint::{self, CallError, Fate, NeverRecover, Pick, Picked, Place, Tried, Waiter},
     model::Address,
     sync::poll_budget,
 };
@@ -102,13 +102,18 @@ impl<P: Policy> Picker<P> {
                         return Ok(lease);
                     }
                 }
-                Picked::Nobody(error) => return Err(*error),
+                Picked::Nobody(error) => {
+                    picking.refuse(&error);
+                    return Err(*error);
+                }
                 Picked::Wait => {
                     let known = picking.chosen.stripe.0.set().nobody_known();
-                    return Err(known.unwrap_or_else(|| CallError::Unknown {
+                    let error = known.unwrap_or_else(|| CallError::Unknown {
                         service: self.subscription().key().clone(),
                         reason: self.subscription().unknown_because().into(),
-                    }));
+                    });
+                    picking.refuse(&error);
+                    return Err(error);
                 }
             }
         }
@@ -164,7 +169,11 @@ impl<P: Policy> Picking<P> {
     fn enter(&mut self) -> Result<(), CallError> {
         let core = &*self.chosen.stripe.0;
         core.set().maintain();
-        self.passage.enter(core)
+        let entered = self.passage.enter(core);
+        if let Err(error) = &entered {
+            self.passage.end(core, Fate::of(error, Fate::Error));
+        }
+        entered
     }
 
     /// A place to be admitted to, or why there is none.
@@ -179,7 +188,8 @@ impl<P: Policy> Picking<P> {
         // What enters the instance is the caller's affair, and in flight from here on.
         drop(admitted.enter());
         let judge = Arc::clone(&self.chosen.stripe);
-        Some(Lease::new(admitted, judge, self.passage.hand_over()))
+        let (counted, began) = (self.passage.hand_over(), self.passage.began());
+        Some(Lease::new(admitted, judge, counted, began))
     }
 }
 
@@ -211,17 +221,26 @@ impl<P: Policy> Future for Picking<P> {
                 }
             }
         };
+        if let Err(error) = &result {
+            this.refuse(error);
+        }
         this.leave();
         Poll::Ready(result)
     }
 }
 
 impl<P: Policy> Picking<P> {
+    /// Nobody is to be had.
+    fn refuse(&mut self, error: &CallError) {
+        let core = &*self.chosen.stripe.0;
+        self.passage.end(core, Fate::of(error, Fate::Error));
+    }
+
     /// Gives back all that it took and did not hand over.
     fn leave(&mut self) {
         let core = &*self.chosen.stripe.0;
         self.waiter.leave(core.set());
-        self.passage.exit(core);
+        self.passage.give_up(core);
     }
 }
 

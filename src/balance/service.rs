@@ -24,7 +24,9 @@ use crate::{
         second::{ChosenCall, Second},
     },
     directory::Subscription,
-    endpoint::{Call, CallError, InFlight, Judge, NeverRecover, Progress, Recover, Unclassified},
+    endpoint::{
+        Call, CallError, Fate, InFlight, Judge, NeverRecover, Progress, Recover, Unclassified,
+    },
     model::Address,
     sync::poll_budget,
 };
@@ -200,8 +202,13 @@ where
     /// A deadline that is ours has passed: gives the call up, which counts against the instance
     /// that has not answered it, where outcomes count.
     pub(crate) fn expire(self: Pin<&mut Self>) {
-        let this = self.project();
-        this.call.expire();
+        let mut this = self.project();
+        let fate = match this.call.has_gone_out() {
+            true => Fate::Deadline,
+            false => Fate::WaitedTooLong,
+        };
+        this.passage.end(&this.call.picker().stripe.0, fate);
+        this.call.as_mut().expire();
         if let Some(second) = this.second {
             second.as_mut().expire();
         }
@@ -270,6 +277,8 @@ where
         let mut this = self.project();
         if let Err(error) = this.passage.enter(&this.call.picker().stripe.0) {
             ready!(poll_budget(cx));
+            let core = &*this.call.picker().stripe.0;
+            this.passage.end(core, this.call.fate_of(&error));
             return Poll::Ready(Err(error));
         }
         let polled = match this.second {
@@ -283,7 +292,7 @@ where
                     *this.second = None; // it is given up
                 }
                 // Alone, and not beside the room for an error, which would be copied too.
-                this.passage.exit(core);
+                this.passage.end(core, this.call.fate());
                 return Poll::Ready(Ok(response));
             }
             Poll::Ready(Err(error)) => Poll::Ready(error),
@@ -295,7 +304,7 @@ where
             failed = match polled {
                 Poll::Ready(Ok(response)) => {
                     *this.second = None;
-                    this.passage.exit(core);
+                    this.passage.end(core, this.call.fate());
                     return Poll::Ready(Ok(response));
                 }
                 Poll::Ready(Err(error)) => Poll::Ready(error),
@@ -310,7 +319,7 @@ where
                 // What came of the try before says more than that nobody else is known.
                 if let Some(response) = this.call.as_mut().last_answer() {
                     let core = &*this.call.picker().stripe.0;
-                    this.passage.exit(core);
+                    this.passage.end(core, this.call.fate());
                     return Poll::Ready(Ok(response));
                 }
                 let failure = this.call.as_mut().take_failure();
@@ -322,7 +331,7 @@ where
                 return Poll::Pending;
             }
         };
-        this.passage.exit(core);
+        this.passage.end(core, this.call.fate_of(&error));
         Poll::Ready(Err(error))
     }
 }
@@ -376,7 +385,7 @@ where
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         let core = &*this.call.picker().stripe.0;
-        this.passage.exit(core);
+        this.passage.give_up(core);
     }
 }
 

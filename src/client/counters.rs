@@ -62,6 +62,9 @@ pub(super) struct Teller {
     tally: Arc<Tally>,
     #[cfg(feature = "metrics")]
     metrics: crate::metrics::ClientMetrics,
+    /// When a server was heard, as last told.
+    #[cfg(feature = "metrics")]
+    heard: Option<std::time::Instant>,
 }
 
 impl Teller {
@@ -73,11 +76,29 @@ impl Teller {
             tally: Arc::default(),
             #[cfg(feature = "metrics")]
             metrics: crate::metrics::ClientMetrics::new(namespace),
+            #[cfg(feature = "metrics")]
+            heard: None,
         }
     }
 
     pub(super) const fn tally(&self) -> &Arc<Tally> {
         &self.tally
+    }
+
+    /// A server was heard: told once a second at most.
+    #[cfg(feature = "metrics")]
+    pub(super) fn heard(&mut self, now: std::time::Instant) {
+        let since = |last| now.saturating_duration_since(last);
+        if self.heard.is_some_and(|last| since(last) < HEARD_EVERY) {
+            return;
+        }
+        self.heard = Some(now);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "what reads it compares it with its own clock, and nothing here does"
+        )]
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        self.metrics.heard(wall.unwrap_or_default().as_secs());
     }
 
     /// After everything that happened.
@@ -99,6 +120,9 @@ impl Teller {
         }
     }
 }
+
+#[cfg(feature = "metrics")]
+const HEARD_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Tally {
     fn store(&self, counters: &session::Counters) {

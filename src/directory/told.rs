@@ -51,6 +51,7 @@ fn gauges(state: &State) -> ServiceGauges {
     let snapshot = state.root.snapshot();
     let stale = matches!(state.status(), Status::Stale { .. });
     [
+        1,
         snapshot.entries().len(),
         snapshot.callable_len(),
         state.guard.len(),

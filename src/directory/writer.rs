@@ -137,6 +137,12 @@ impl Writer {
             .update(|state, out| state.unreadable(reason, now, out));
     }
 
+    /// Tells the metrics that there is a subscription, which may go without a list for long.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn tell(&self) {
+        self.shared.tell();
+    }
+
     /// Has `tell` called when [`poll_timeout`](Self::poll_timeout) may have changed by what consumers
     /// report; once. On the thread of whoever reports: it must not block.
     pub(crate) fn on_report(&self, tell: impl Fn() + Send + Sync + 'static) {

@@ -6,6 +6,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+#[cfg(feature = "metrics")]
+use crate::{endpoint::fate::FATES, metrics::Filled};
 use crate::{
     directory::Generation,
     endpoint::{checks::config::HealthCheck, make::MakeEndpoint},
@@ -19,6 +21,16 @@ pub(crate) struct Helpers<S> {
     prober: OnceLock<Weak<dyn Prober>>,
     maker: OnceLock<Weak<dyn MakeEndpoint<Service = S>>>,
     health_check: OnceLock<Box<HealthCheck>>,
+    /// Read once more when the balancer has gone, so not held weakly; nothing of the users' is in it.
+    #[cfg(feature = "metrics")]
+    requests: OnceLock<Arc<dyn Reckoning>>,
+}
+
+/// What became of a balancer's requests.
+#[cfg(feature = "metrics")]
+pub(crate) trait Reckoning: Send + Sync {
+    /// How many had each fate so far, and how long they took if that is measured.
+    fn read(&self) -> ([u64; FATES], Filled);
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
@@ -57,6 +69,8 @@ impl<S> Helpers<S> {
             prober: OnceLock::new(),
             maker: OnceLock::new(),
             health_check: OnceLock::new(),
+            #[cfg(feature = "metrics")]
+            requests: OnceLock::new(),
         }
     }
 
@@ -81,6 +95,19 @@ impl<S> Helpers<S> {
     /// How they are, if they are.
     pub(super) fn health_check(&self) -> Option<&HealthCheck> {
         self.health_check.get().map(|check| &**check)
+    }
+
+    /// Has its requests told.
+    #[cfg(feature = "metrics")]
+    pub(super) fn reckon(&self, requests: Arc<dyn Reckoning>) {
+        let _ = self.requests.set(requests);
+    }
+
+    /// Nothing, where nobody counts them.
+    #[cfg(feature = "metrics")]
+    pub(super) fn requests(&self) -> ([u64; FATES], Filled) {
+        let requests = self.requests.get();
+        requests.map(|requests| requests.read()).unwrap_or_default()
     }
 
     pub(super) fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {

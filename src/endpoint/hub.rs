@@ -58,6 +58,9 @@ pub(crate) struct Hub {
     /// Second tries that were begun beside the first, and those that were answered first.
     pub(crate) hedges: AtomicU64,
     pub(crate) hedges_won: AtomicU64,
+    /// How long calls waited for an instance, that had to.
+    #[cfg(feature = "metrics")]
+    pub(crate) waits: crate::metrics::Buckets,
 }
 
 /// Who is told what an endpoint learns outside of a call's future: the set.
@@ -95,6 +98,8 @@ impl Hub {
             late_tries: AtomicU64::new(0),
             hedges: AtomicU64::new(0),
             hedges_won: AtomicU64::new(0),
+            #[cfg(feature = "metrics")]
+            waits: Default::default(),
         }
     }
 

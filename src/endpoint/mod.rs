@@ -30,6 +30,7 @@ mod clock;
 mod crowd;
 mod discard;
 mod error;
+mod fate;
 mod follow;
 mod gate;
 mod health;
@@ -86,6 +87,7 @@ pub(crate) use self::{
     checks::question::{Asking, Asks, Failure, Question},
     choice::Picked,
     clock::now,
+    fate::Fate,
     health::{
         machine::Standing,
         rules::{FailurePercentage, HealthRules, Outliers, SuccessRate},
@@ -103,3 +105,7 @@ pub(crate) use self::{
     tries::Timer,
     waiter::Waiter,
 };
+#[cfg(feature = "metrics")]
+pub(crate) use self::{fate::FATES, helpers::Reckoning};
+#[cfg(feature = "metrics")]
+pub(crate) use crate::metrics::{Buckets, Filled};

@@ -136,6 +136,12 @@ impl<S> EndpointSet<S> {
         self.hub.notify_janitor();
     }
 
+    /// Has the requests told that somebody counts; once.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn reckon(&self, requests: Arc<dyn crate::endpoint::Reckoning>) {
+        self.helpers.reckon(requests);
+    }
+
     /// Has instances probed by it, if it can, and services made by it off the way of calls; once.
     pub(super) fn make_by<M: MakeEndpoint<Service = S>>(&self, make: &Arc<M>) {
         self.helpers.make_by(make);

@@ -1,8 +1,8 @@
 use std::sync::MutexGuard;
 
 use crate::{
-    endpoint::{helpers::Upkeep, member::Endpoint, set::EndpointSet, state::State},
-    metrics::{CallCounts, CallGauges, CallMetrics},
+    endpoint::{helpers::Upkeep, member::Endpoint, set::EndpointSet, state::State, telling::Told},
+    metrics::{CallCounts, CallGauges, Filled},
 };
 
 impl<S> EndpointSet<S> {
@@ -15,10 +15,11 @@ impl<S> EndpointSet<S> {
         }
     }
 
-    fn tell_into(&self, mut told: MutexGuard<'_, CallMetrics>, upkeep: Option<&dyn Upkeep>) {
+    fn tell_into(&self, mut told: MutexGuard<'_, Told>, upkeep: Option<&dyn Upkeep>) {
         let (counts, gauges) = self.lock().measure();
         let hub = self.hub();
-        let scans = upkeep.map_or_else(|| told.counts()[6], |upkeep| upkeep.scans());
+        let scans = upkeep.map_or_else(|| told.calls.counts()[6], |upkeep| upkeep.scans());
+        let (requests, durations) = self.helpers.requests();
         let [calls, failures] = counts;
         let [retries, over_budget, late_tries, hedges, hedges_won] = self.tries();
         let counts: CallCounts = [
@@ -34,8 +35,13 @@ impl<S> EndpointSet<S> {
             late_tries,
             hedges,
             hedges_won,
+            self.moved(),
         ];
-        told.tell(self.service(), counts, gauges);
+        told.calls.tell(self.service(), counts, gauges);
+        let mut waits = Filled::default();
+        hub.waits.add_to(&mut waits);
+        told.requests
+            .tell(self.service(), requests, waits, durations);
     }
 
     /// Tells the last of it: no call will.
@@ -47,14 +53,18 @@ impl<S> EndpointSet<S> {
     /// The last user has gone: nothing is in flight for anybody.
     pub(super) fn tell_of_the_end(&self) {
         let mut told = self.telling.lock();
-        let counts = told.counts();
-        told.tell(self.service(), counts, CallGauges::default());
+        let counts = told.calls.counts();
+        told.calls
+            .tell(self.service(), counts, CallGauges::default());
     }
 }
 
 impl<S> State<S> {
     fn measure(&mut self) -> ([u64; 2], CallGauges) {
         let (mut counts, mut gauges) = (self.gone, CallGauges::default());
+        let crowd = self.crowd(|_| true);
+        gauges[3] = 1;
+        gauges[4] = usize::from(crowd.callable > 0 && crowd.out >= crowd.callable);
         let mut add = |endpoint: &Endpoint<S>| {
             let [calls, failures] = endpoint.calls();
             counts = [counts[0] + calls, counts[1] + failures];

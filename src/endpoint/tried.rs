@@ -15,6 +15,8 @@ struct Learnt {
     /// Of which it takes the first that has room.
     full: List,
     since: Option<Instant>,
+    /// When it began to wait for whatever it waits for.
+    began: Option<Instant>,
 }
 
 /// The first `len` count.
@@ -69,6 +71,18 @@ impl Tried {
     /// Since when it does.
     pub(crate) fn since(&self) -> Option<Instant> {
         self.0.as_ref().and_then(|learnt| learnt.since)
+    }
+
+    /// It waits, for whatever, from now on unless it did already.
+    #[cold]
+    pub(crate) fn begin_waiting(&mut self, now: Instant) {
+        self.0.get_or_insert_default().began.get_or_insert(now);
+    }
+
+    /// It waits no longer: since when it did.
+    #[inline]
+    pub(crate) fn end_waiting(&mut self) -> Option<Instant> {
+        self.0.as_mut().and_then(|learnt| learnt.began.take())
     }
 
     /// Whether this one is not to be chosen.

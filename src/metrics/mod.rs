@@ -1,15 +1,20 @@
 //! What happens, told through the [`metrics`](https://docs.rs/metrics) facade (feature `metrics`).
 //!
 //! Install any recorder (a Prometheus exporter, say); the names are these. Counters are told as
-//! they rise, gauges as they change, so that several clients in one process add up. Nothing is told
-//! by a call: what calls counted anyway is read when something changes, and every 10 s where the
-//! balancer was built on a runtime. The recorder runs in the client's task: one that panics costs a
+//! they rise, gauges as they change, so that several clients in one process add up; all of them from
+//! the start, 0 included, so that an alert on 0 fires for a service that never had an instance. Nothing is told
+//! by a call: what calls counted in atomics is read when something changes, and every 10 s where the
+//! balancer was built on a runtime. For a request that costs one addition to a line of its thread's,
+//! and two readings of the clock where durations are switched on
+//! ([`BalanceBuilder::request_durations`](crate::balance::BalanceBuilder::request_durations)). The recorder runs in the client's task: one that panics costs a
 //! warning, and one that blocks holds up that client's updates (see
 //! [`Builder::own_thread`](crate::client::Builder::own_thread)).
 //!
 //! | name | kind | labels | meaning |
 //! |---|---|---|---|
+//! | `tower_nacos_clients` | gauge | `namespace` | clients that are to be connected: neither closed nor dropped |
 //! | `tower_nacos_connected` | gauge | `namespace` | clients that are registered with a server |
+//! | `tower_nacos_last_news_timestamp_seconds` | gauge | `namespace` | when a server was last heard, in seconds since 1970; of several clients of a namespace the newest. A server that has nothing to say is asked every 5 s |
 //! | `tower_nacos_connections_total` | counter | `namespace` | connections made, the first included |
 //! | `tower_nacos_connections_lost_total` | counter | `namespace` | connections lost |
 //! | `tower_nacos_connection_attempts_failed_total` | counter | `namespace` | attempts to connect that came to nothing |
@@ -25,6 +30,7 @@
 //! | `tower_nacos_held_total` | counter | `namespace`, `group`, `service` | times an instance was held by the collapse guard |
 //! | `tower_nacos_collapses_total` | counter | `namespace`, `group`, `service` | times the collapse guard began to hold |
 //! | `tower_nacos_collapses_obeyed_total` | counter | `namespace`, `group`, `service` | times a collapsed list was obeyed in the end |
+//! | `tower_nacos_subscriptions` | gauge | `namespace`, `group`, `service` | subscriptions that somebody holds, one for each client; 0 says that the other gauges of the service are of nobody's interest |
 //! | `tower_nacos_instances` | gauge | `namespace`, `group`, `service` | instances in the newest snapshot |
 //! | `tower_nacos_instances_callable` | gauge | `namespace`, `group`, `service` | those that may be called |
 //! | `tower_nacos_instances_held` | gauge | `namespace`, `group`, `service` | those that the collapse guard holds |
@@ -44,6 +50,12 @@
 //! | `tower_nacos_calls_in_flight` | gauge | `namespace`, `group`, `service` | calls in flight |
 //! | `tower_nacos_calls_waiting` | gauge | `namespace`, `group`, `service` | calls that wait for an instance's service to be made or to become ready |
 //! | `tower_nacos_instances_ejected` | gauge | `namespace`, `group`, `service` | instances left out so, once for each balancer |
+//! | `tower_nacos_balancers` | gauge | `namespace`, `group`, `service` | balancers of the service, discoveries and pickers included |
+//! | `tower_nacos_balancers_all_out` | gauge | `namespace`, `group`, `service` | those that have callable instances, of which none is in: each is ejected, or cannot be used |
+//! | `tower_nacos_moved_total` | counter | `namespace`, `group`, `service` | requests that an instance provably did not process and that set out for another, each time |
+//! | `tower_nacos_requests_total` | counter | `namespace`, `group`, `service`, `outcome`, `reason` | requests to a balancer, `http::Client`, `grpc::Channel` or picker, once each, by what became of them |
+//! | `tower_nacos_wait_seconds` | histogram | `namespace`, `group`, `service` | how long requests waited for an instance that had to, and got one |
+//! | `tower_nacos_request_duration_seconds` | histogram | `namespace`, `group`, `service` | from a request's first poll to its response's head or its failure, where that is switched on |
 //! | `tower_nacos_offlines_total` | counter | `namespace`, `group`, `service` | times a provider of this process went offline |
 //! | `tower_nacos_offlines_unconfirmed_total` | counter | `namespace`, `group`, `service` | those that the registry did not confirm |
 //! | `tower_nacos_calls_after_offline_total` | counter | `namespace`, `group`, `service` | calls that came to a provider after it was deregistered, or marked its responses |
@@ -54,25 +66,67 @@
 //! | `tower_nacos_offline_acknowledged_seconds` | histogram | `namespace`, `group`, `service` | from a provider's signal until the registry confirmed that it is not listed, if it did |
 //! | `tower_nacos_offline_linger_seconds` | histogram | `namespace`, `group`, `service` | from the mark until it stopped listening |
 //! | `tower_nacos_offline_last_call_seconds` | histogram | `namespace`, `group`, `service` | from the mark until the last call came, if one did |
+//!
+//! # What became of requests
+//!
+//! | `outcome` | `reason` | |
+//! |---|---|---|
+//! | `ok` | `none` | answered by the first instance that had it |
+//! | `moved` | `none` | answered by another, after one had failed it or had not processed it, retries included |
+//! | `refused` | `no_instances`, `no_match`, `unknown`, `overloaded`, `all_unreachable`, `unusable` | no instance had it: the [`CallError`](crate::endpoint::CallError) of that name |
+//! | `refused` | `deadline` | no instance had it when its deadline passed: it waited too long |
+//! | `failed` | `bad_answer` | answered, and the answer counts as a failure of the instance (HTTP 500 to 599 but 501; gRPC's DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE and DATA_LOSS in a head; of services of one's own what `outliers(..)` or `judge(..)` says) |
+//! | `failed` | `unreachable`, `lost`, `error` | its instance, or the last of them, failed it: no connection, one that ended, anything else |
+//! | `failed` | `try_timeout`, `deadline`, `cut` | out of time for a try, for the call, or after an eviction (`abort_in_flight_after`) |
+//! | `aborted` | `none` | its caller let go of it |
+//!
+//! Under [`discover`](crate::discover) the balancer is tower's or another's, and these stay 0.
+//!
+//! # How many series
+//!
+//! No label names an instance, a path or a caller: 10 series for each namespace, 47 for each service, and of
+//! each histogram that has something to say 18 a service (for each bucket, sum and count). What a client's
+//! [`max_services`](crate::http::HttpBuilder::max_services) lets in is the bound for names that come with
+//! requests. Of single instances [`Balance::explain`](crate::Balance::explain) and `tower-nacos explain` tell.
+//!
+//! Names are Prometheus's way: the unit in the name, `_total` for what only rises. Alerts, their tests and a
+//! dashboard are in the repository's `docs/` (`alerts.yml`, `alerts.test.yml`, `grafana.json`).
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Once,
-    time::Duration,
-};
+mod buckets;
+mod recorder;
+mod requests;
+
+use std::{sync::Once, time::Duration};
 
 use ::metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use crate::{logs, model::ServiceKey};
+pub use self::buckets::BUCKETS;
+pub(crate) use self::{
+    buckets::{Buckets, Filled},
+    requests::RequestMetrics,
+};
+use self::{
+    recorder::{Named, guarded, labels},
+    requests::{DURATIONS, REQUESTS},
+};
+use crate::model::ServiceKey;
 
-/// A name, and what it means.
-type Named = (&'static str, &'static str);
-
-const CONNECTED: Named = (
-    "tower_nacos_connected",
-    "clients that are registered with a server",
+/// Of a client: whether it is there, and whether it is connected.
+const CLIENT_GAUGES: [Named; 2] = [
+    (
+        "tower_nacos_clients",
+        "clients that are to be connected: neither closed nor dropped",
+    ),
+    (
+        "tower_nacos_connected",
+        "clients that are registered with a server",
+    ),
+];
+const LAST_NEWS: Named = (
+    "tower_nacos_last_news_timestamp_seconds",
+    "when a server was last heard, in seconds since 1970",
 );
 
 /// Of a client, in the order of [`ClientCounts`].
@@ -138,7 +192,11 @@ static SERVICE: [Named; 8] = [
 ];
 
 /// Of a service, in the order of [`ServiceGauges`].
-static GAUGES: [Named; 4] = [
+static GAUGES: [Named; 5] = [
+    (
+        "tower_nacos_subscriptions",
+        "subscriptions that somebody holds, one for each client",
+    ),
     ("tower_nacos_instances", "instances in the newest snapshot"),
     (
         "tower_nacos_instances_callable",
@@ -155,7 +213,7 @@ static GAUGES: [Named; 4] = [
 ];
 
 /// Of a balancer, in the order of [`CallCounts`].
-static CALLS: [Named; 12] = [
+static CALLS: [Named; 13] = [
     ("tower_nacos_calls_total", "calls let in to instances"),
     (
         "tower_nacos_calls_failed_total",
@@ -201,10 +259,14 @@ static CALLS: [Named; 12] = [
         "tower_nacos_hedges_won_total",
         "those that were answered first",
     ),
+    (
+        "tower_nacos_moved_total",
+        "requests that an instance provably did not process and that set out for another, each time",
+    ),
 ];
 
 /// Of a balancer, in the order of [`CallGauges`].
-static CALL_GAUGES: [Named; 3] = [
+static CALL_GAUGES: [Named; 5] = [
     ("tower_nacos_calls_in_flight", "calls in flight"),
     (
         "tower_nacos_calls_waiting",
@@ -213,6 +275,11 @@ static CALL_GAUGES: [Named; 3] = [
     (
         "tower_nacos_instances_ejected",
         "instances left out so, once for each balancer",
+    ),
+    ("tower_nacos_balancers", "balancers of the service"),
+    (
+        "tower_nacos_balancers_all_out",
+        "balancers that have callable instances, of which none is in",
     ),
 ];
 
@@ -279,35 +346,23 @@ pub(crate) type CallGauges = [usize; CALL_GAUGES.len()];
 /// Describes every name of the table to the recorder that is installed. A client does it when it
 /// is built, if no other has; call it yourself if you install a recorder later than that.
 pub fn describe() {
-    describe_gauge!(CONNECTED.0, Unit::Count, CONNECTED.1);
     let counters = CLIENT.into_iter().chain(SERVICE).chain(CALLS);
-    for (name, meaning) in counters.chain(OFFLINES) {
+    for (name, meaning) in counters.chain(OFFLINES).chain([REQUESTS]) {
         describe_counter!(name, Unit::Count, meaning);
     }
-    for (name, meaning) in OFFLINE_SECONDS {
+    for (name, meaning) in OFFLINE_SECONDS.into_iter().chain(DURATIONS) {
         describe_histogram!(name, Unit::Seconds, meaning);
     }
-    for (name, meaning) in GAUGES.into_iter().chain(CALL_GAUGES) {
+    let gauges = CLIENT_GAUGES.into_iter().chain(GAUGES).chain(CALL_GAUGES);
+    for (name, meaning) in gauges {
         describe_gauge!(name, Unit::Count, meaning);
     }
+    describe_gauge!(LAST_NEWS.0, Unit::Seconds, LAST_NEWS.1);
 }
 
 pub(crate) fn describe_once() {
     static DESCRIBED: Once = Once::new();
     DESCRIBED.call_once(|| guarded(describe));
-}
-
-/// Tells the recorder, which is not ours: what it panics of ends neither a client nor a call.
-fn guarded(tell: impl FnOnce()) {
-    static SAID: Once = Once::new();
-    if catch_unwind(AssertUnwindSafe(tell)).is_err() {
-        SAID.call_once(|| {
-            tracing::warn!(
-                target: logs::REGISTRY,
-                "the metrics recorder panicked; its numbers are incomplete, and this is said once"
-            );
-        });
-    }
 }
 
 /// A provider of `key` is over: what [`OFFLINES`] names rose by so much, and what [`OFFLINE_SECONDS`] names
@@ -318,11 +373,7 @@ pub(crate) fn offline(
     took: [Option<Duration>; OFFLINE_SECONDS.len()],
 ) {
     describe_once();
-    let labels = [
-        ("namespace", key.namespace().to_string()),
-        ("group", key.group().to_string()),
-        ("service", key.name().to_string()),
-    ];
+    let labels = labels(key);
     for ((name, _), count) in OFFLINES.iter().zip(counts) {
         guarded(|| counter!(*name, &labels).increment(count));
     }
@@ -338,7 +389,11 @@ pub(crate) fn offline(
 pub(crate) struct ClientMetrics {
     namespace: String,
     counts: ClientCounts,
-    connected: bool,
+    /// Values of [`CLIENT_GAUGES`].
+    levels: [bool; CLIENT_GAUGES.len()],
+    /// In seconds since 1970.
+    last_news: u64,
+    told: bool,
 }
 
 impl ClientMetrics {
@@ -346,40 +401,61 @@ impl ClientMetrics {
         Self {
             namespace: namespace.to_owned(),
             counts: ClientCounts::default(),
-            connected: false,
+            levels: [false; CLIENT_GAUGES.len()],
+            last_news: 0,
+            told: false,
         }
     }
 
-    /// Tells what rose.
+    /// Tells what rose; the first time all.
     pub(crate) fn count(&mut self, counts: ClientCounts) {
+        let first = !std::mem::replace(&mut self.told, true);
         for (at, (name, _)) in CLIENT.into_iter().enumerate() {
             let more = counts[at].saturating_sub(self.counts[at]);
-            if more > 0 {
+            if more > 0 || first {
                 guarded(|| counter!(name, "namespace" => self.namespace.clone()).increment(more));
             }
         }
         self.counts = counts;
     }
 
+    /// Whether it is connected.
     pub(crate) fn connected(&mut self, connected: bool) {
-        if connected == self.connected {
-            return;
+        self.levels([true, connected]);
+    }
+
+    /// A server was heard then, in seconds since 1970. Set and not added up: of several clients of one
+    /// namespace the last word counts.
+    pub(crate) fn heard(&mut self, at: u64) {
+        if at > self.last_news {
+            self.last_news = at;
+            guarded(|| {
+                gauge!(LAST_NEWS.0, "namespace" => self.namespace.clone()).set(at as f64);
+            });
         }
-        self.connected = connected;
-        guarded(|| {
-            let gauge = gauge!(CONNECTED.0, "namespace" => self.namespace.clone());
-            if connected {
-                gauge.increment(1.0);
-            } else {
-                gauge.decrement(1.0);
+    }
+
+    fn levels(&mut self, levels: [bool; CLIENT_GAUGES.len()]) {
+        let first = !self.told;
+        for (at, (name, _)) in CLIENT_GAUGES.into_iter().enumerate() {
+            let (before, after) = (self.levels[at], levels[at]);
+            if before == after && !first {
+                continue;
             }
-        });
+            guarded(|| {
+                let gauge = gauge!(name, "namespace" => self.namespace.clone());
+                gauge.increment(f64::from(u8::from(after)) - f64::from(u8::from(before)));
+            });
+        }
+        self.levels = levels;
     }
 }
 
 impl Drop for ClientMetrics {
     fn drop(&mut self) {
-        self.connected(false);
+        if self.told {
+            self.levels([false; CLIENT_GAUGES.len()]);
+        }
     }
 }
 
@@ -395,6 +471,7 @@ pub(crate) struct Told<const C: usize, const G: usize> {
     gauges: &'static [Named; G],
     counts: [u64; C],
     levels: [usize; G],
+    told: bool,
 }
 
 impl Default for ServiceMetrics {
@@ -416,30 +493,26 @@ impl<const C: usize, const G: usize> Told<C, G> {
             gauges,
             counts: [0; C],
             levels: [0; G],
+            told: false,
         }
     }
 
-    /// Tells what changed.
+    /// Tells what changed; the first time all, zeros included, so that an alert on 0 has something to look
+    /// at, and a rate sees the first of everything.
     pub(crate) fn tell(&mut self, key: &ServiceKey, counts: [u64; C], levels: [usize; G]) {
-        let labels = || {
-            [
-                ("namespace", key.namespace().to_string()),
-                ("group", key.group().to_string()),
-                ("service", key.name().to_string()),
-            ]
-        };
+        let first = !std::mem::replace(&mut self.told, true);
         for (at, (name, _)) in self.counters.iter().enumerate() {
             let more = counts[at].saturating_sub(self.counts[at]);
-            if more > 0 {
-                guarded(|| counter!(*name, &labels()).increment(more));
+            if more > 0 || first {
+                guarded(|| counter!(*name, &labels(key)).increment(more));
             }
         }
         for (at, (name, _)) in self.gauges.iter().enumerate() {
             let (before, after) = (self.levels[at] as f64, levels[at] as f64);
-            if before < after {
-                guarded(|| gauge!(*name, &labels()).increment(after - before));
+            if before < after || (first && before <= after) {
+                guarded(|| gauge!(*name, &labels(key)).increment(after - before));
             } else if after < before {
-                guarded(|| gauge!(*name, &labels()).decrement(before - after));
+                guarded(|| gauge!(*name, &labels(key)).decrement(before - after));
             }
         }
         (self.counts, self.levels) = (counts, levels);

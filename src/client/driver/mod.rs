@@ -301,6 +301,13 @@ impl Driver {
 
     fn handle_event(&mut self, event: Event) {
         let now = now();
+        #[cfg(feature = "metrics")]
+        if matches!(
+            event,
+            Event::Message { .. } | Event::Answered { result: Ok(_), .. }
+        ) {
+            self.teller.heard(now);
+        }
         match event {
             Event::Resolved {
                 link,
@@ -342,6 +349,8 @@ impl Driver {
         let now = now();
         let command = match operation {
             Operation::Subscribe { key, writer } => {
+                #[cfg(feature = "metrics")]
+                writer.tell();
                 self.services.insert(key.clone(), Service::default());
                 self.core.subscribe(key.clone(), writer, now);
                 return self.look_up(&key, now);

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use tokio::time::Instant;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
 use super::{Call, Parts};
@@ -14,9 +15,11 @@ use crate::endpoint::{
     choice::Picked,
     clock,
     error::CallError,
+    fate::Fate,
     pick::Pick,
     room::Room,
     rules::{Judge, Outcome, Recover, Verdict},
+    set::EndpointSet,
     settings::TryRules,
     shared::Shared,
     slot::Obtained,
@@ -160,7 +163,9 @@ where
                 Picked::Wait => {
                     // Looked for again after this, so that no change falls in between.
                     this.waiter.register(this.pick.shared().set(), cx.waker());
-                    this.tried.wait_since(clock::now());
+                    let now = clock::now();
+                    this.tried.wait_since(now);
+                    this.tried.begin_waiting(now);
                     registered = true;
                 }
                 Picked::Nobody(_) if this.tries.may_repeat() => this.tried.forgive(),
@@ -195,6 +200,7 @@ where
             Verdict::Reachable => Verdict::unreachable(error.cause()),
             failed => failed,
         };
+        *this.fate = Fate::of_verdict(&verdict);
         shared.judged(&endpoint, probe, &verdict, Outcome::Ignored);
         *this.failure = Some(Box::new(error));
         this.tried.push(endpoint.generation());
@@ -209,6 +215,7 @@ where
         // for, here or by a call that holds what this one waits for; what is said of it stays.
         drop(this.tries.take_held());
         let more = this.tried.push_full(room.place.endpoint().generation());
+        this.tried.begin_waiting(clock::now());
         this.rooms.push(room);
         // What was looked at before has this task's waker; what is new has it through the set.
         this.waiter.register(this.pick.shared().set(), cx.waker());
@@ -248,6 +255,9 @@ where
         let future = service.call(request);
         self.future.set(Some(future));
         drop(entering);
+        if let Some(began) = self.tried.end_waiting() {
+            waited(self.pick.shared().set(), began);
+        }
         if !self.rooms.is_empty() {
             forget_rooms(self.rooms, self.tried); // room that was handed to it there is for the next
         }
@@ -267,6 +277,16 @@ fn begin_try<Req, Res, E>(
         true => None,
         false => recover.keep(request, &rules.retry),
     });
+}
+
+/// It has an instance, for which it waited since then.
+#[cold]
+fn waited<S>(set: &EndpointSet<S>, began: Instant) {
+    let took = clock::now().saturating_duration_since(began);
+    #[cfg(feature = "metrics")]
+    set.hub().waits.observe(took);
+    #[cfg(not(feature = "metrics"))]
+    let _ = (set, took);
 }
 
 /// It waits at none of them any more.

@@ -19,6 +19,7 @@ use crate::{
         abort::Abort,
         admission::{Admitted, InFlight},
         error::CallError,
+        fate::Fate,
         pick::Pick,
         progress::Progress,
         room::Room,
@@ -61,6 +62,8 @@ where
     refusals: u8,
     /// Whether it came back though an instance may have processed it.
     doubtful: bool,
+    /// What the last instance made of it.
+    fate: Fate,
     /// What else it may do after an instance had it: nothing, unless that was set.
     tries: Tries<Req, S::Response, S::Error>,
     /// Whether it is the second for its request, beside a first.
@@ -120,6 +123,7 @@ where
             tried: Tried::default(),
             refusals: 0,
             doubtful: false,
+            fate: Fate::Ok,
             tries: Tries::NONE,
             second: false,
             until: None,
@@ -228,6 +232,21 @@ where
             doubtful: self.future.is_some() || self.may_have_been_seen(),
             failure: self.failure.as_deref().map(CallError::in_full),
         }
+    }
+
+    /// What became of it, once it has been answered.
+    #[inline]
+    pub(crate) fn fate(&self) -> Fate {
+        match self.fate {
+            Fate::BadAnswer => Fate::BadAnswer,
+            _ if self.failure.is_some() => Fate::Moved,
+            _ => Fate::Ok,
+        }
+    }
+
+    /// What became of it, once it has failed with this.
+    pub(crate) const fn fate_of(&self, error: &CallError) -> Fate {
+        Fate::of(error, self.fate)
     }
 
     /// Whether it waits for there to be an instance to call.

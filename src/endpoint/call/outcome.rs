@@ -14,6 +14,7 @@ use crate::{
         abort::Abort,
         admission::{Admitted, InFlight},
         error::CallError,
+        fate::Fate,
         pick::Pick,
         rules::{Judge, Outcome, Recover, Recovered, Verdict},
         set::EndpointSet,
@@ -117,6 +118,10 @@ where
         self.abort.leave(admitted.endpoint());
         let shared = self.pick.shared();
         let outcome = shared.classify.outcome(Ok(&response));
+        *self.fate = match outcome {
+            Outcome::Failure => Fate::BadAnswer,
+            _ => Fate::Ok,
+        };
         admitted.observe_usual();
         let probe = admitted.judged();
         shared.set().answered(admitted.endpoint(), probe, outcome);
@@ -166,6 +171,7 @@ where
     /// The instance has answered with what is to be tried again: what still counts the call, and what
     /// it fails with if nothing better comes.
     fn no_answer_yet(&mut self, response: &S::Response) -> (Admitted<S>, Box<CallError>) {
+        *self.fate = Fate::BadAnswer;
         let mut admitted = self.leave();
         let shared = self.pick.shared();
         let outcome = shared.classify.outcome(Ok(response));
@@ -218,6 +224,7 @@ where
     /// The answer that is held, if there is one.
     fn last_answer(&mut self) -> Option<C::Output> {
         let (in_flight, response) = self.tries.take_held()?;
+        *self.fate = Fate::BadAnswer;
         let completion = &self.pick.shared().completion;
         Some(completion.track_completion(in_flight, response))
     }
@@ -263,6 +270,7 @@ where
         if recovered.is_none() && verdict == Verdict::Reachable && self.tries.are_out_of_time() {
             return self.late(admitted, true); // the instance knew when, and was a moment faster than our timer
         }
+        *self.fate = Fate::of_verdict(&verdict);
         let outcome = match verdict {
             Verdict::Reachable => shared.classify.outcome(Err(&error)),
             Verdict::Unreachable(_) | Verdict::Lost(_) => Outcome::Ignored,
