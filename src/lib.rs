@@ -80,6 +80,7 @@
 //! | `ram` | off | `Builder::login_ram`: naming requests signed with an access key, as Alibaba Cloud MSE wants them |
 //! | `metrics` | off | `metrics`: what happens, told through the [metrics](https://docs.rs/metrics) facade; one table names it all |
 //! | `cli` | off | the command `tower-nacos` (`cargo install tower-nacos --features cli`), nothing in the library |
+//! | `status` | off | `status`: a page that shows what is picked and why, for people and as JSON, to be mounted in any server |
 //! | `testing` | off | `testing`: a Nacos registry in this process, over real sockets, with scripted faults |
 //!
 //! The minimum supported Rust version is 1.88.
@@ -105,6 +106,8 @@ pub mod prelude;
 pub mod provider;
 pub mod retry;
 mod session;
+#[cfg(feature = "status")]
+pub mod status;
 mod tls;
 pub mod transport;
 mod wire;

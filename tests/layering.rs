@@ -74,6 +74,19 @@ const PLAN: &[(&str, &[&str])] = &[
         ],
     ),
     ("provider", &["client", "model", "metrics"]),
+    (
+        "status",
+        &[
+            "model",
+            "sync",
+            "directory",
+            "endpoint",
+            "balance",
+            "client",
+            "http",
+            "grpc",
+        ],
+    ),
     ("testing", &["model", "wire"]),
     (
         "simulation",

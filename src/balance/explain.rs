@@ -169,6 +169,16 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
     let subscription = core.shared.subscription();
     let registry = subscription.explain(address);
     let endpoint = core.set().find_endpoint(address);
+    explain_with(core, registry, endpoint)
+}
+
+/// The same of what is found already. Takes no lock that a pick waits for.
+pub(super) fn explain_with<S, P: Policy, R, C, V>(
+    core: &Core<S, P, R, C, V>,
+    registry: directory::Explanation,
+    endpoint: Option<Arc<endpoint::Endpoint<S>>>,
+) -> Explanation {
+    let address = &registry.address.clone();
     let callable = registry.is_callable();
     let refusal = endpoint.as_ref();
     let refusal = refusal.and_then(|endpoint| core.set().refusal(endpoint.generation()));
@@ -378,8 +388,22 @@ impl Explanation {
     }
 }
 
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+#[cfg(feature = "status")]
+impl Explanation {
+    /// The verdict in words, without calls and the registry's part.
+    pub(crate) fn in_words(&self) -> String {
+        struct Words<'a>(&'a Explanation);
+        impl fmt::Display for Words<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.write_verdict(f)
+            }
+        }
+        Words(self).to_string()
+    }
+}
+
+impl Explanation {
+    fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.verdict {
             Pickable::Yes => write!(f, "picked, {:.1} % of the weight", self.share * 100.0)?,
             Pickable::NotCallable => f.write_str("not picked")?,
@@ -450,6 +474,13 @@ impl fmt::Display for Explanation {
                 f.write_str(" or for what its health check says")?;
             }
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_verdict(f)?;
         if let Some(activity) = &self.activity {
             if self.verdict == Pickable::NotCallable && activity.in_flight > 0 {
                 write!(f, "; draining {}", activity.in_flight)?;

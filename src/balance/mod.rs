@@ -68,6 +68,8 @@ mod fallback;
 mod hash;
 mod hints;
 mod lease;
+#[cfg(feature = "status")]
+mod look;
 mod maglev;
 mod outliers;
 mod p2c;
@@ -92,6 +94,8 @@ mod tiers;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "status")]
+pub(crate) use self::look::{Looked, Out};
 pub use self::{
     alias::Alias,
     bounded::{BoundedMaglev, BoundedSlots},

@@ -83,7 +83,7 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
         }
     }
 
-    fn core(&self) -> &Arc<Core<S, P, R, C, V>> {
+    pub(super) fn core(&self) -> &Arc<Core<S, P, R, C, V>> {
         &self.handle.stripes[0].0
     }
 

@@ -16,6 +16,7 @@ use super::{
     handle::Handle,
     operations::Operation,
     registered,
+    server_address::ServerAddress,
     state::ConnectionState,
 };
 use crate::{
@@ -288,6 +289,12 @@ impl Client {
         self.handle
             .tally
             .read(&self.handle.subscriptions.counters())
+    }
+
+    /// The registry's servers as they are known now: those that were given, or what the
+    /// [address server](crate::client::Builder::address_server) listed last.
+    pub fn servers(&self) -> Vec<ServerAddress> {
+        self.handle.servers.borrow().clone()
     }
 
     /// The namespace that this client's services lie in.

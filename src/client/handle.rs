@@ -19,6 +19,7 @@ use super::{
     lease::Subscriptions,
     list_leases::Lists,
     operations::{Operation, Reply, Unconnected},
+    server_address::ServerAddress,
     start_from::OFFLINE,
     state::ConnectionState,
 };
@@ -35,6 +36,8 @@ pub(super) struct Handle {
     pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) lists: Arc<Lists>,
     pub(super) state: watch::Receiver<ConnectionState>,
+    /// The servers that are known now.
+    pub(super) servers: watch::Receiver<Vec<ServerAddress>>,
     pub(super) namespace: Arc<str>,
     pub(super) owner: Arc<Owner>,
     /// Whether no registry is ever asked.

@@ -132,6 +132,14 @@ impl Subscriptions {
         sum
     }
 
+    /// All subscriptions, without their leases.
+    #[cfg(feature = "status")]
+    pub(super) fn all(&self) -> Vec<Subscription> {
+        let slots = self.lock();
+        let held = slots.by_key.values();
+        held.map(|slot| slot.subscription.clone()).collect()
+    }
+
     /// The subscription of `key`, without a lease.
     pub(super) fn peek(&self, key: &ServiceKey) -> Option<Subscription> {
         Some(self.lock().by_key.get(key)?.subscription.clone())

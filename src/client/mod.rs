@@ -33,6 +33,8 @@ mod login;
 mod nearest;
 mod operations;
 mod outage;
+#[cfg(feature = "status")]
+mod overview;
 #[cfg(feature = "ram")]
 mod ram;
 #[cfg(feature = "ram")]
@@ -52,6 +54,8 @@ mod url;
 mod watch_all;
 mod witness;
 
+#[cfg(feature = "status")]
+pub(crate) use self::overview::Overview;
 #[cfg(feature = "ram")]
 pub use self::ram::RamCredentials;
 #[cfg(feature = "tls")]

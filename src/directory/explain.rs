@@ -164,6 +164,48 @@ impl Explanation {
     }
 }
 
+#[cfg(feature = "status")]
+impl Explanation {
+    /// What a snapshot says of one of its entries, read without a lock. Knows of no sources, and nothing of
+    /// the service as a whole.
+    pub(crate) fn of_entry(
+        service: &ServiceKey,
+        status: Status,
+        snapshot: &crate::directory::Snapshot,
+        entry: &crate::directory::Entry,
+    ) -> Self {
+        Self {
+            service: service.clone(),
+            address: entry.instance.address().clone(),
+            revision: snapshot.revision,
+            status,
+            finding: Finding::Listed {
+                instance: Arc::clone(&entry.instance),
+                generation: entry.generation,
+                standing: entry.standing,
+                held: entry.held,
+                mode: snapshot.mode,
+            },
+            nobody: snapshot.callable_len() == 0,
+            hint: None,
+            details: None,
+            as_of: None,
+            sources: Vec::new(),
+        }
+    }
+
+    /// The finding in words, without the names of service and instance before it.
+    pub(crate) fn in_words(&self) -> String {
+        struct Words<'a>(&'a Explanation);
+        impl fmt::Display for Words<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.write_finding(f)
+            }
+        }
+        Words(self).to_string()
+    }
+}
+
 impl Explanation {
     fn write_finding(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.finding {

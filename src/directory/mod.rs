@@ -53,6 +53,8 @@ mod told;
 mod twins;
 mod view;
 mod wait;
+#[cfg(feature = "status")]
+mod whole;
 mod writer;
 
 #[cfg(test)]

@@ -61,6 +61,13 @@ impl Latency {
             });
     }
 
+    /// As of the last answer, if there was one.
+    #[cfg(feature = "status")]
+    pub(crate) fn known(&self) -> Option<Duration> {
+        let (seconds, _) = unpack(self.0.load(Ordering::Relaxed))?;
+        Duration::try_from_secs_f32(seconds).ok()
+    }
+
     /// Goes on from where another left off.
     pub(crate) fn inherit(&self, other: &Self) {
         self.0

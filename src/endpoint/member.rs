@@ -133,6 +133,15 @@ impl<S> Endpoint<S> {
         timing.map_or(0.0, |timing| self.latency.expected(now, timing))
     }
 
+    /// How long calls took lately, smoothed, if that is measured: by a policy that asks for it, or where
+    /// outcomes count.
+    #[cfg(feature = "status")]
+    pub(crate) fn took(&self) -> Option<Duration> {
+        let usual = self.usual.load(Ordering::Relaxed);
+        let usual = || (usual > 0).then(|| Duration::from_micros(usual.into()));
+        self.latency.known().or_else(usual)
+    }
+
     /// Calls that were let in so far, and how many of them failed.
     pub(crate) fn calls(&self) -> [u64; 2] {
         [

@@ -29,7 +29,7 @@ use crate::{
 /// [requests](::http::Request), always ready. Dropping the last clone unsubscribes from
 /// all services; calls in flight go on.
 pub struct Client<P: Policy = P2c> {
-    pool: Arc<Pool<Balanced<P>>>,
+    pub(super) pool: Arc<Pool<Balanced<P>>>,
 }
 
 impl<P: Policy> Client<P> {

@@ -106,6 +106,8 @@ mod deadline;
 mod error;
 mod future;
 mod name;
+#[cfg(feature = "status")]
+mod overview;
 mod pool;
 mod read;
 mod request;
@@ -116,6 +118,8 @@ mod sweeper;
 mod target;
 mod uri;
 
+#[cfg(feature = "status")]
+pub(crate) use self::overview::Balances;
 pub use self::{
     balanced::{BuildHttp, HttpBalance},
     builder::HttpBuilder,

@@ -156,6 +156,14 @@ impl<T: Busy + Send + Sync + 'static> Pool<T> {
         Ok(held)
     }
 
+    /// Shows what is held now, and is no use of it.
+    #[cfg(feature = "status")]
+    pub(super) fn each(&self, mut visit: impl FnMut(&Arc<T>)) {
+        for registry in &self.registries {
+            registry.services.each(&mut visit);
+        }
+    }
+
     /// The services that are held now.
     pub(super) fn keys(&self) -> Vec<ServiceKey> {
         let held = self.registries.iter().map(|r| r.services.keys());

@@ -57,6 +57,12 @@ impl<P: Policy> ServiceClient<P> {
         to_service(&self.balance, request.map(Into::into))
     }
 
+    /// Its balancer, for the status page.
+    #[cfg(feature = "status")]
+    pub(crate) fn looked(&self) -> std::sync::Weak<dyn crate::balance::Looked> {
+        self.balance.looked()
+    }
+
     /// The service.
     pub fn key(&self) -> &ServiceKey {
         self.subscription().key()

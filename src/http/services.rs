@@ -136,6 +136,14 @@ impl<T: Busy> Services<T> {
         next.map(|next| next.max(now + self.grain()))
     }
 
+    /// Shows what is held now, and is no use of it.
+    #[cfg(feature = "status")]
+    pub(super) fn each(&self, mut visit: impl FnMut(&Arc<T>)) {
+        for entry in self.entries() {
+            visit(&entry.value);
+        }
+    }
+
     /// What is held now.
     pub(super) fn keys(&self) -> Vec<ServiceKey> {
         self.entries().iter().map(|e| e.key.clone()).collect()

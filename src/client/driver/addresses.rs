@@ -47,6 +47,7 @@ impl Driver {
         if !self.links.set_servers(&servers) {
             return;
         }
+        self.servers.send_replace(servers.clone());
         let named: Vec<String> = servers
             .iter()
             .take(NAMED)

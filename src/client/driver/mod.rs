@@ -40,6 +40,7 @@ use super::{
     login::{LoginError, Verdict},
     operations::{Operation, Placing, Reply, Unconnected},
     outage::Outage,
+    server_address::ServerAddress,
     start_from::OFFLINE,
     state::ConnectionState,
 };
@@ -75,6 +76,7 @@ pub(super) struct Driver {
     operations: mpsc::UnboundedReceiver<Operation>,
     subscriptions: Arc<Subscriptions>,
     state: watch::Sender<ConnectionState>,
+    servers: watch::Sender<Vec<ServerAddress>>,
     namespace: Arc<str>,
     /// Whose name the lines bear, and where an outage is noted.
     owner: Arc<Owner>,
@@ -176,6 +178,7 @@ impl Driver {
             owner.set_outage(Some(OFFLINE.into()));
         }
         let (state, watch) = watch::channel(first);
+        let (servers, servers_known) = watch::channel(network.servers.clone());
         directory.owner = Some(Arc::clone(&owner));
         let lists = Arc::new(Lists::new(directory.clone()));
         let subscriptions = Arc::new(Subscriptions::new(directory));
@@ -188,6 +191,7 @@ impl Driver {
             operations,
             subscriptions: subscriptions.clone(),
             state,
+            servers,
             namespace: namespace.clone(),
             owner: Arc::clone(&owner),
             outage: Outage::new(now()),
@@ -220,6 +224,7 @@ impl Driver {
             subscriptions,
             lists,
             state: watch,
+            servers: servers_known,
             namespace,
             owner,
             group,
