@@ -5,7 +5,7 @@ use tower::{Layer, load::CompleteOnResponse};
 use crate::{
     balance::{
         Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker, Policy, SlowStart,
-        TrafficSplit,
+        TrafficSplit, ZoneAware,
         core::{Core, Limits, Options},
         lease::Outside,
     },
@@ -305,6 +305,16 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
+    /// Keeps calls in the own zone as far as its share of the capacity goes, which [`ZoneAware`] says all of.
+    /// In place of [`prefer_cluster`](Self::prefer_cluster): with both [`check`](Self::check) fails, and
+    /// `build` goes by the order, with a warning; so does what cannot be meant of it. A home that no
+    /// instance is in costs one warning and no call. Default: off.
+    #[must_use]
+    pub fn zone_aware(mut self, zones: ZoneAware) -> Self {
+        self.options.tiers.zones = Some(zones);
+        self
+    }
+
     /// Gives instances that are new their calls little by little. Default: off.
     #[must_use]
     pub const fn slow_start(mut self, slow_start: SlowStart) -> Self {
@@ -529,13 +539,19 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
-    /// Whether its options can be meant so: a policy that [can](Retry::check), and a time for each try in which
-    /// something may happen. [`build`](Self::build) does without what cannot, and warns of it.
+    /// Whether its options can be meant so: a policy that [can](Retry::check), a time for each try in which
+    /// something may happen, [zones](Self::zone_aware) that are said in full and without an order beside them.
+    /// [`build`](Self::build) does without what cannot, and warns of it.
     ///
     /// # Errors
     ///
     /// The first that cannot.
     pub fn check(&self) -> Result<(), InvalidRetry> {
+        self.check_tries()?;
+        self.options.tiers.check_zones().map_err(InvalidRetry::new)
+    }
+
+    fn check_tries(&self) -> Result<(), InvalidRetry> {
         check_times(self.per_try, None)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)
     }
@@ -564,7 +580,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         if let Some(after) = self.abort_after {
             attached.consumer().settings().abort_after(after);
         }
-        let checked = self.check();
+        let checked = self.check_tries(); // the tiers tell themselves
         let per_try = self.try_limit();
         let retry = self.retry.or_else(|| make.retry());
         if let Some(rules) = TryRules::new(per_try, retry, self.hedge) {

@@ -49,6 +49,7 @@
 //! Each works with every policy, and costs nothing while it is not asked for:
 //!
 //! * clusters in order: [`prefer_cluster`](BalanceBuilder::prefer_cluster);
+//! * clusters in proportion to who calls from where: [`ZoneAware`];
 //! * what one request asks for: [`Hints`], with metadata as a [`Selector`];
 //! * new instances little by little: [`SlowStart`];
 //! * instances that answer badly: [`Outliers`];
@@ -84,6 +85,8 @@ mod split;
 mod split_error;
 mod table;
 mod tiers;
+mod zone_aware;
+mod zones;
 
 #[cfg(test)]
 mod tests;
@@ -112,4 +115,5 @@ pub use self::{
     slow_start::SlowStart,
     split::TrafficSplit,
     split_error::SplitError,
+    zone_aware::ZoneAware,
 };

@@ -16,7 +16,7 @@ use pin_project::pin_project;
 use tower::Service;
 
 use crate::{
-    balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy},
+    balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy, ZoneAware},
     directory::Subscription,
     endpoint::{self, CallError},
     grpc::{
@@ -184,6 +184,12 @@ impl<P: Policy> ChannelBuilder<P> {
     /// Default: none. [`Hedge`] says all of it.
     pub fn hedge(mut self, hedge: Hedge) -> Self {
         self.balance = self.balance.hedge(hedge);
+        self
+    }
+
+    /// Keeps calls in the own zone as far as that carries its share; see [`ZoneAware`]. Default: off.
+    pub fn zone_aware(mut self, zones: ZoneAware) -> Self {
+        self.balance = self.balance.zone_aware(zones);
         self
     }
 

@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    balance::{Balance, BalanceBuilder, P2c, Policy},
+    balance::{Balance, BalanceBuilder, P2c, Policy, ZoneAware},
     client,
     directory::Subscription,
     http::{
@@ -24,6 +24,7 @@ pub struct HttpBuilder<P: Policy = P2c> {
     per_try: Option<Duration>,
     retry: Option<Retry>,
     hedge: Option<Hedge>,
+    zones: Option<ZoneAware>,
     balance: Tune<P>,
 }
 
@@ -52,6 +53,7 @@ impl HttpBuilder {
             per_try: None,
             retry: None,
             hedge: None,
+            zones: None,
             balance: Box::new(|builder| builder),
         }
     }
@@ -82,6 +84,7 @@ impl<P: Policy> HttpBuilder<P> {
             per_try: self.per_try,
             retry: self.retry,
             hedge: self.hedge,
+            zones: self.zones,
             balance: Box::new(tune),
         }
     }
@@ -174,6 +177,14 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
+    /// Keeps the calls of every service in the own zone as far as that carries its share; see [`ZoneAware`]. A
+    /// service whose balancer prefers a cluster ([`balance`](Self::balance)) goes by that, with a warning.
+    /// Default: off.
+    pub fn zone_aware(mut self, zones: ZoneAware) -> Self {
+        self.zones = Some(zones);
+        self
+    }
+
     /// For how long a service stays subscribed to that is not called, has no call in flight and no
     /// [`ServiceClient`](crate::http::ServiceClient). Default: 5 minutes; the next call after that
     /// waits for the registry again. Kept to within a sixty-fourth of it, 1 s at most.
@@ -195,10 +206,12 @@ impl<P: Policy> HttpBuilder<P> {
     ///
     /// # Errors
     ///
-    /// If nothing can be meant by the options of tries; see [`Retry::check`].
+    /// If nothing can be meant by the options of tries ([`Retry::check`]) or of zones ([`ZoneAware`]).
     pub fn try_build(self) -> Result<Client<P>, InvalidRetry> {
         check_times(self.per_try, None)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)?;
+        let zones = self.zones.as_ref().map_or(Ok(()), ZoneAware::check);
+        zones.map_err(InvalidRetry::new)?;
         Ok(self.build())
     }
 
@@ -206,6 +219,7 @@ impl<P: Policy> HttpBuilder<P> {
     pub fn build(self) -> Client<P> {
         let (transport, tune) = (self.transport, self.balance);
         let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
+        let zones = self.zones;
         let pool = Pool::new(self.registries, self.limits, move |subscription| {
             let mut builder = tune(Balance::builder(&subscription));
             if let Some(within) = per_try {
@@ -213,6 +227,9 @@ impl<P: Policy> HttpBuilder<P> {
             }
             if let Some(hedge) = hedge {
                 builder = builder.hedge(hedge);
+            }
+            if let Some(zones) = &zones {
+                builder = builder.zone_aware(zones.clone());
             }
             if let Some(retry) = &retry {
                 builder = builder.retry(retry.with_own_budget());
