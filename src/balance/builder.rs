@@ -4,8 +4,8 @@ use tower::{Layer, load::CompleteOnResponse};
 
 use crate::{
     balance::{
-        Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker, Policy, SlowStart,
-        TrafficSplit, ZoneAware,
+        AdaptiveConcurrency, Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker,
+        Policy, SlowStart, TrafficSplit, ZoneAware,
         core::{Core, Limits, Options},
         lease::Outside,
     },
@@ -204,6 +204,14 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     #[must_use]
     pub const fn eject_outliers(mut self, outliers: Outliers) -> Self {
         self.options.outliers = Some(outliers);
+        self
+    }
+
+    /// Limits how many calls each instance gets at once, by how long it takes to answer and what it refuses;
+    /// [`AdaptiveConcurrency`] says all of it. Default: no limit.
+    #[must_use]
+    pub const fn adaptive_concurrency(mut self, limits: AdaptiveConcurrency) -> Self {
+        self.options.concurrency = Some(limits);
         self
     }
 
@@ -548,7 +556,13 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// The first that cannot.
     pub fn check(&self) -> Result<(), InvalidRetry> {
         self.check_tries()?;
+        self.check_limits().map_err(InvalidRetry::new)?;
         self.options.tiers.check_zones().map_err(InvalidRetry::new)
+    }
+
+    fn check_limits(&self) -> Result<(), String> {
+        let limits = self.options.concurrency.as_ref();
+        limits.map_or(Ok(()), AdaptiveConcurrency::check)
     }
 
     fn check_tries(&self) -> Result<(), InvalidRetry> {
@@ -574,13 +588,21 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self.options.tiers.sources = if tiers.len() > 1 { tiers } else { Vec::new() };
         let attached = self.subscription.attach(|snapshot, quiet| {
             let key = self.subscription.key().clone();
-            EndpointSet::open(key, snapshot, quiet, None, self.gated)
+            EndpointSet::open_with(key, snapshot, quiet, None, self.gated, |settings| {
+                if let Some(limits) = self.options.concurrency {
+                    settings.limit(limits.rules());
+                }
+            })
         });
         attached.consumer().settings().judge_health(self.health);
         if let Some(after) = self.abort_after {
             attached.consumer().settings().abort_after(after);
         }
-        let checked = self.check_tries(); // the tiers tell themselves
+        // The tiers tell themselves.
+        let checked = [
+            self.check_tries().map_err(|error| error.to_string()),
+            self.check_limits(),
+        ];
         let per_try = self.try_limit();
         let retry = self.retry.or_else(|| make.retry());
         if let Some(rules) = TryRules::new(per_try, retry, self.hedge) {
@@ -595,7 +617,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             rules.classify,
         );
         let core = Core::new(shared, rules.policy, self.options, self.limits);
-        if let Err(invalid) = checked {
+        for invalid in checked.into_iter().filter_map(Result::err) {
             core.warn(format_args!("ignored: {invalid}"));
         }
         Balance::new(&core, rules.hints)

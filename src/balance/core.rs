@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::{
     balance::{
-        Candidate, Counters, Outliers, Policy, Shares, SplitError, TrafficSplit,
+        AdaptiveConcurrency, Candidate, Counters, Outliers, Policy, Shares, SplitError,
+        TrafficSplit,
         pool::{Past, Pool},
         selector::Scope,
         slow_start::{SlowStart, Warmth, wall},
@@ -60,6 +61,7 @@ pub(super) struct Options {
     pub(super) tiers: TierRules,
     pub(super) slow_start: Option<SlowStart>,
     pub(super) outliers: Option<Outliers>,
+    pub(super) concurrency: Option<AdaptiveConcurrency>,
     pub(super) split: Option<TrafficSplit>,
     /// By which metadata it is read from instances, and where they say their shares, if it is.
     pub(super) split_by: Option<[Arc<str>; 2]>,

@@ -84,6 +84,7 @@ impl Lease {
     pub fn succeeded(&mut self) {
         if !self.report() {
             self.admitted.observe_usual();
+            self.admitted.leave_room();
             let probe = self.admitted.judged();
             self.judge
                 .answered(self.admitted.endpoint(), probe, Outcome::Success);
@@ -103,6 +104,18 @@ impl Lease {
         self.admitted.failed();
         let endpoint = self.admitted.endpoint();
         self.judge.failed(endpoint, probe, &verdict);
+    }
+
+    /// The instance said that it has too much to do: it gets fewer calls at once, where
+    /// [`AdaptiveConcurrency`](crate::balance::AdaptiveConcurrency) is set. An answer otherwise, which says
+    /// nothing of how well it does.
+    pub fn overloaded(&mut self) {
+        if !self.report() {
+            self.admitted.refused();
+            let probe = self.admitted.judged();
+            self.judge
+                .answered(self.admitted.endpoint(), probe, Outcome::Overloaded);
+        }
     }
 
     /// Whether it was reported before.

@@ -53,8 +53,10 @@
 //! * what one request asks for: [`Hints`], with metadata as a [`Selector`];
 //! * new instances little by little: [`SlowStart`];
 //! * instances that answer badly: [`Outliers`];
+//! * instances that have too much to do: [`AdaptiveConcurrency`];
 //! * a version that gets a share of the calls: [`TrafficSplit`].
 
+mod adaptive;
 mod alias;
 mod bounded;
 mod builder;
@@ -89,9 +91,12 @@ mod zone_aware;
 mod zones;
 
 #[cfg(test)]
+mod adaptive_tests;
+#[cfg(test)]
 mod tests;
 
 pub use self::{
+    adaptive::AdaptiveConcurrency,
     alias::Alias,
     bounded::{BoundedMaglev, BoundedSlots},
     builder::{BalanceBuilder, BalanceLayer},

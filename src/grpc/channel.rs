@@ -16,7 +16,9 @@ use pin_project::pin_project;
 use tower::Service;
 
 use crate::{
-    balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy, ZoneAware},
+    balance::{
+        self, AdaptiveConcurrency, Balance, BalanceBuilder, InExtensions, P2c, Policy, ZoneAware,
+    },
     directory::Subscription,
     endpoint::{self, CallError},
     grpc::{
@@ -190,6 +192,13 @@ impl<P: Policy> ChannelBuilder<P> {
     /// Keeps calls in the own zone as far as that carries its share; see [`ZoneAware`]. Default: off.
     pub fn zone_aware(mut self, zones: ZoneAware) -> Self {
         self.balance = self.balance.zone_aware(zones);
+        self
+    }
+
+    /// Limits how many calls each instance gets at once, by how long it takes to answer and what it refuses; see
+    /// [`AdaptiveConcurrency`]. Default: no limit.
+    pub fn adaptive_concurrency(mut self, limits: AdaptiveConcurrency) -> Self {
+        self.balance = self.balance.adaptive_concurrency(limits);
         self
     }
 

@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    balance::{Balance, BalanceBuilder, P2c, Policy, ZoneAware},
+    balance::{AdaptiveConcurrency, Balance, BalanceBuilder, P2c, Policy, ZoneAware},
     client,
     directory::Subscription,
     http::{
@@ -25,6 +25,7 @@ pub struct HttpBuilder<P: Policy = P2c> {
     retry: Option<Retry>,
     hedge: Option<Hedge>,
     zones: Option<ZoneAware>,
+    concurrency: Option<AdaptiveConcurrency>,
     balance: Tune<P>,
 }
 
@@ -54,6 +55,7 @@ impl HttpBuilder {
             retry: None,
             hedge: None,
             zones: None,
+            concurrency: None,
             balance: Box::new(|builder| builder),
         }
     }
@@ -85,6 +87,7 @@ impl<P: Policy> HttpBuilder<P> {
             retry: self.retry,
             hedge: self.hedge,
             zones: self.zones,
+            concurrency: self.concurrency,
             balance: Box::new(tune),
         }
     }
@@ -185,6 +188,13 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
+    /// Limits how many calls each instance gets at once, by how long it takes to answer and what it refuses; see
+    /// [`AdaptiveConcurrency`]. Default: no limit.
+    pub const fn adaptive_concurrency(mut self, limits: AdaptiveConcurrency) -> Self {
+        self.concurrency = Some(limits);
+        self
+    }
+
     /// For how long a service stays subscribed to that is not called, has no call in flight and no
     /// [`ServiceClient`](crate::http::ServiceClient). Default: 5 minutes; the next call after that
     /// waits for the registry again. Kept to within a sixty-fourth of it, 1 s at most.
@@ -206,12 +216,16 @@ impl<P: Policy> HttpBuilder<P> {
     ///
     /// # Errors
     ///
-    /// If nothing can be meant by the options of tries ([`Retry::check`]) or of zones ([`ZoneAware`]).
+    /// If nothing can be meant by the options of tries ([`Retry::check`]), of zones ([`ZoneAware`]) or of limits
+    /// ([`AdaptiveConcurrency`]).
     pub fn try_build(self) -> Result<Client<P>, InvalidRetry> {
         check_times(self.per_try, None)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)?;
         let zones = self.zones.as_ref().map_or(Ok(()), ZoneAware::check);
         zones.map_err(InvalidRetry::new)?;
+        let limits = self.concurrency.as_ref();
+        let limits = limits.map_or(Ok(()), AdaptiveConcurrency::check);
+        limits.map_err(InvalidRetry::new)?;
         Ok(self.build())
     }
 
@@ -219,7 +233,7 @@ impl<P: Policy> HttpBuilder<P> {
     pub fn build(self) -> Client<P> {
         let (transport, tune) = (self.transport, self.balance);
         let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
-        let zones = self.zones;
+        let (zones, limits) = (self.zones, self.concurrency);
         let pool = Pool::new(self.registries, self.limits, move |subscription| {
             let mut builder = tune(Balance::builder(&subscription));
             if let Some(within) = per_try {
@@ -230,6 +244,9 @@ impl<P: Policy> HttpBuilder<P> {
             }
             if let Some(zones) = &zones {
                 builder = builder.zone_aware(zones.clone());
+            }
+            if let Some(limits) = limits {
+                builder = builder.adaptive_concurrency(limits);
             }
             if let Some(retry) = &retry {
                 builder = builder.retry(retry.with_own_budget());
