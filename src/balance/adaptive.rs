@@ -14,7 +14,7 @@ use crate::endpoint::LimitRules;
 /// * Answers: at the end of each window (100 ms, and as many answers as there were calls at once, 10 at least) the
 ///   limit goes a fifth of the way to `limit × min(1, tolerance × usual ÷ average) + √limit`, the quotient ½ at
 ///   least; it grows only while half of it is in use. At first it doubles, until there is a sign of a queue.
-/// * Refusals: 429, 503 with `Retry-After`, gRPC's RESOURCE_EXHAUSTED;
+/// * Refusals: 429, 503 with `Retry-After`, gRPC's RESOURCE_EXHAUSTED in the response's head;
 ///   [`Outcome::Overloaded`](crate::endpoint::Outcome::Overloaded) of services of one's own,
 ///   [`Lease::overloaded`](crate::balance::Lease::overloaded). The limit falls by half of the part that they were
 ///   of a window. Others are preferred for as long as an answer usually takes (10 ms to 1 s), or who refuses at

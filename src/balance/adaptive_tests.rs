@@ -348,7 +348,23 @@ async fn leases_count_until_they_are_reported_and_are_never_refused() {
         lease.overloaded();
     }
     assert_eq!(limit(), 1);
+    // What is usual is known by one that is answered; three times that, and nobody waited for no reason.
+    let other = Balance::builder(&orders(1))
+        .adaptive_concurrency(AdaptiveConcurrency::new())
+        .picker();
+    for given_up in [false, true] {
+        for _ in 0..60 {
+            let mut lease = other.pick().await.unwrap();
+            sleep(Duration::from_millis(if given_up { 400 } else { 40 })).await;
+            if !given_up {
+                lease.succeeded();
+            }
+        }
+        let limit = other.explain(&only).activity.unwrap().limit.unwrap();
+        assert_eq!(limit < 5, given_up, "{limit}");
+    }
     assert_eq!(picker.counts(), [0, 0, 0]);
+    assert_eq!(other.counts(), [0, 0, 0]);
 }
 
 #[tokio::test]

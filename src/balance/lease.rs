@@ -150,6 +150,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let (false, Some(age)) = (self.reported, self.admitted.age()) {
             self.judge.given_up(self.admitted.endpoint(), age);
+            self.admitted.given_up();
         }
         if self.counted {
             self.judge.exit();
