@@ -1,6 +1,7 @@
 //! What callers see of ten instances of which one is slow, one fails and one is overloaded: goodput and
-//! the 99th percentile, with outlier detection and without, beside tower's own balancer. Discrete
-//! events in virtual time, each caller's the same.
+//! the 99th percentile, with outlier detection and without, beside tower's own balancer; and of three that
+//! are overloaded, with limits of calls at once and without. Discrete events in virtual time, each caller's the
+//! same.
 //!
 //! `cargo test --test field -- --nocapture` prints the table.
 
@@ -15,7 +16,10 @@ use std::{
     collections::HashMap,
     future::Future,
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -37,18 +41,18 @@ use tower::{
 use tower_nacos::{
     Balance, Instance,
     balance::{
-        BalanceBuilder, FailurePercentage, Outliers, P2c, PeakEwma, Policy, Random, SlowStart,
-        SuccessRate, WeightedRandom,
+        AdaptiveConcurrency, BalanceBuilder, FailurePercentage, Outliers, P2c, PeakEwma, Policy,
+        Random, SlowStart, SuccessRate, WeightedRandom, WeightedRoundRobin,
     },
     directory::{Subscription, Writer},
-    endpoint::Outcome,
+    endpoint::{Outcome, Unclassified, WithOutcomes},
 };
 
 const INSTANCES: usize = 10;
 const SLOW: usize = 2;
 const FAILING: usize = 5;
 const OVERLOADED: usize = 7;
-/// Of each but the overloaded one, which has one.
+/// Of each but the overloaded ones, which have one.
 const WORKERS: usize = 4;
 /// On the average, exponentially distributed; ten times that for the slow one.
 const TAKES: Duration = Duration::from_millis(60);
@@ -61,15 +65,29 @@ const CALLS_A_SECOND: f64 = 333.0;
 const SECONDS: f64 = 32.0;
 /// Of the end, once it is known who is bad.
 const SETTLED: f64 = 16.0;
+/// How many an overloaded instance lets wait.
+const QUEUE: usize = 8;
 
 type Called = BoxCloneSyncService<(), u16, io::Error>;
+
+/// What is the matter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Nothing,
+    /// One is slow, one fails, one is overloaded.
+    OneOfEach,
+    /// Three are overloaded.
+    Overload,
+    /// The same, and they refuse what finds more than `QUEUE` before it.
+    Refusals,
+}
 
 /// The instances' side: queues, workers and chance.
 #[derive(Clone)]
 struct Field {
     random: Arc<Mutex<StdRng>>,
-    workers: Arc<HashMap<String, Arc<Semaphore>>>,
-    broken: bool,
+    workers: Arc<HashMap<String, (Semaphore, AtomicUsize)>>,
+    trouble: Trouble,
 }
 
 /// What the callers saw, in one half of the time.
@@ -85,19 +103,20 @@ fn address(at: usize) -> String {
 }
 
 impl Field {
-    fn new(broken: bool) -> Self {
+    fn new(trouble: Trouble) -> Self {
         let workers = (0..INSTANCES).map(|at| {
-            let count = if broken && at == OVERLOADED {
-                1
-            } else {
-                WORKERS
+            let overloaded = match trouble {
+                Trouble::Nothing => false,
+                Trouble::OneOfEach => at == OVERLOADED,
+                Trouble::Overload | Trouble::Refusals => at >= OVERLOADED,
             };
-            (address(at), Arc::new(Semaphore::new(count)))
+            let count = if overloaded { 1 } else { WORKERS };
+            (address(at), (Semaphore::new(count), AtomicUsize::new(0)))
         });
         Self {
             random: Arc::new(Mutex::new(StdRng::seed_from_u64(14))),
             workers: Arc::new(workers.collect()),
-            broken,
+            trouble,
         }
     }
 
@@ -107,13 +126,20 @@ impl Field {
     }
 
     async fn answer(self, address: String) -> Result<u16, io::Error> {
-        let is = |at| self.broken && address == self::address(at);
+        let broken = self.trouble == Trouble::OneOfEach;
+        let is = |at| broken && address == self::address(at);
         if is(FAILING) && self.random.lock().unwrap().random_bool(FAILS) {
             sleep(Duration::from_millis(1)).await;
             return Ok(500);
         }
-        let workers = Arc::clone(&self.workers[&address]);
+        let (workers, queue) = &self.workers[&address];
+        if self.trouble == Trouble::Refusals && queue.load(SeqCst) > QUEUE {
+            sleep(Duration::from_millis(1)).await;
+            return Ok(429);
+        }
+        let waits = Waits::among(queue);
         let _worker = workers.acquire().await.map_err(io::Error::other)?;
+        drop(waits);
         let mean = if is(SLOW) { TAKES * 10 } else { TAKES };
         sleep(self.exponential(mean)).await;
         Ok(200)
@@ -160,6 +186,26 @@ impl Field {
         }
     }
 
+    /// With limits of calls at once, or without.
+    async fn limited<P: Policy>(&self, builder: BalanceBuilder<P>, limit: bool) -> Seen {
+        let field = self.clone();
+        let make = move |instance: &Instance| field.make(instance);
+        if !limit {
+            let balance = builder.build(make);
+            return self.load(|| called(balance.clone())).await;
+        }
+        let judge = |result: Result<&u16, &io::Error>| match result {
+            Ok(429) => Outcome::Overloaded,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Outcome::Overloaded,
+            _ => Outcome::Ignored,
+        };
+        let balance = builder
+            .adaptive_concurrency(AdaptiveConcurrency::new())
+            .judge(WithOutcomes::new(Unclassified::default(), judge))
+            .build(make);
+        self.load(|| called(balance.clone())).await
+    }
+
     async fn through<P: Policy>(&self, builder: BalanceBuilder<P>, detect: bool) -> Seen {
         let field = self.clone();
         let make = move |instance: &Instance| field.make(instance);
@@ -182,6 +228,22 @@ impl Field {
     }
 }
 
+/// A place in a queue, until it is dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn among(queue: &'a AtomicUsize) -> Self {
+        queue.fetch_add(1, SeqCst);
+        Self(queue)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
 fn called<B>(balance: B) -> BoxFuture<'static, Result<u16, BoxError>>
 where
     B: Service<(), Response = u16, Error: Into<BoxError> + Send> + Send + 'static,
@@ -197,10 +259,10 @@ fn all() -> (Writer, Subscription) {
 }
 
 /// tower's own: power of two choices over the calls in flight, over our `Discover`.
-async fn stock(broken: bool) -> Seen {
+async fn stock(trouble: Trouble) -> Seen {
     Random::seed_thread(14);
     let (_writer, orders) = all();
-    let field = Field::new(broken);
+    let field = Field::new(trouble);
     let maker = field.clone();
     let discover = orders.discover(move |instance: &Instance| maker.make(instance));
     let loads = PendingRequestsDiscover::new(discover, CompleteOnResponse::default());
@@ -215,44 +277,61 @@ async fn stock(broken: bool) -> Seen {
         .await
 }
 
-async fn ours<P: Policy>(policy: P, broken: bool, detect: bool) -> Seen {
+async fn ours<P: Policy>(policy: P, trouble: Trouble, detect: bool) -> Seen {
     Random::seed_thread(14);
     let (_writer, orders) = all();
     let builder = Balance::builder(&orders).policy(policy);
-    Field::new(broken).through(builder, detect).await
+    Field::new(trouble).through(builder, detect).await
+}
+
+async fn limited<P: Policy>(policy: P, trouble: Trouble, limit: bool) -> Seen {
+    Random::seed_thread(14);
+    let (_writer, orders) = all();
+    let builder = Balance::builder(&orders).policy(policy);
+    Field::new(trouble).limited(builder, limit).await
+}
+
+fn print(name: &str, seen: Seen) -> Seen {
+    println!(
+        "{name:34} goodput {:6.2} %   p99 {:6.1} ms",
+        seen.goodput * 100.0,
+        seen.p99.as_secs_f64() * 1_000.0
+    );
+    seen
 }
 
 #[tokio::test(start_paused = true)]
 async fn callers_see_less_of_what_is_slow_failing_or_overloaded() {
-    let print = |name: &str, seen: Seen| {
-        println!(
-            "{name:34} goodput {:6.2} %   p99 {:5.1} ms",
-            seen.goodput * 100.0,
-            seen.p99.as_secs_f64() * 1_000.0
-        );
-        seen
-    };
     println!("one of {INSTANCES} slow, one failing, one overloaded; the last {SETTLED} s:");
-    let well = print("all well, P2c", ours(P2c::default(), false, false).await);
+    let well = print(
+        "all well, P2c",
+        ours(P2c::default(), Trouble::Nothing, false).await,
+    );
     let detecting = print(
         "all well, P2c, outliers",
-        ours(P2c::default(), false, true).await,
+        ours(P2c::default(), Trouble::Nothing, true).await,
     );
-    print("tower's p2c", stock(true).await);
+    print("tower's p2c", stock(Trouble::OneOfEach).await);
     let random = print(
         "WeightedRandom",
-        ours(WeightedRandom::new(), true, false).await,
+        ours(WeightedRandom::new(), Trouble::OneOfEach, false).await,
     );
     let random_with = print(
         "WeightedRandom, outliers",
-        ours(WeightedRandom::new(), true, true).await,
+        ours(WeightedRandom::new(), Trouble::OneOfEach, true).await,
     );
-    let p2c = print("P2c", ours(P2c::default(), true, false).await);
-    let p2c_with = print("P2c, outliers", ours(P2c::default(), true, true).await);
-    let ewma = print("PeakEwma", ours(PeakEwma::new(), true, false).await);
+    let p2c = print("P2c", ours(P2c::default(), Trouble::OneOfEach, false).await);
+    let p2c_with = print(
+        "P2c, outliers",
+        ours(P2c::default(), Trouble::OneOfEach, true).await,
+    );
+    let ewma = print(
+        "PeakEwma",
+        ours(PeakEwma::new(), Trouble::OneOfEach, false).await,
+    );
     let ewma_with = print(
         "PeakEwma, outliers",
-        ours(PeakEwma::new(), true, true).await,
+        ours(PeakEwma::new(), Trouble::OneOfEach, true).await,
     );
     // Where all are well nobody is the worse for being watched.
     assert!(
@@ -272,4 +351,62 @@ async fn callers_see_less_of_what_is_slow_failing_or_overloaded() {
         "{p2c_with:?} {p2c:?}"
     );
     assert!(random.p99 == DEADLINE, "{random:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_of_calls_at_once_spare_callers_what_is_overloaded() {
+    println!("three of {INSTANCES} overloaded to twice what they can; the last {SETTLED} s:");
+    let free = |name, policy, limit| async move {
+        print(name, limited(policy, Trouble::Nothing, limit).await)
+    };
+    let well = free("all well, WeightedRandom", WeightedRandom::new(), false).await;
+    let watched = free(
+        "all well, WeightedRandom, limits",
+        WeightedRandom::new(),
+        true,
+    )
+    .await;
+    assert!(
+        watched.goodput >= well.goodput - 0.001,
+        "{watched:?} {well:?}"
+    );
+    assert!(watched.p99 <= well.p99.mul_f64(1.1), "{watched:?} {well:?}");
+    for (words, trouble) in [
+        ("they queue", Trouble::Overload),
+        ("they refuse", Trouble::Refusals),
+    ] {
+        println!("{words}:");
+        let seen = [
+            print("tower's p2c", stock(trouble).await),
+            print(
+                "WeightedRandom",
+                limited(WeightedRandom::new(), trouble, false).await,
+            ),
+            print(
+                "WeightedRandom, limits",
+                limited(WeightedRandom::new(), trouble, true).await,
+            ),
+            print(
+                "WeightedRoundRobin",
+                limited(WeightedRoundRobin::new(), trouble, false).await,
+            ),
+            print(
+                "WeightedRoundRobin, limits",
+                limited(WeightedRoundRobin::new(), trouble, true).await,
+            ),
+            print("P2c", limited(P2c::default(), trouble, false).await),
+            print("P2c, limits", limited(P2c::default(), trouble, true).await),
+        ];
+        let [_, random, random_with, round, round_with, p2c, p2c_with] = seen;
+        for (with, without) in [(random_with, random), (round_with, round)] {
+            assert!(
+                with.goodput > 0.98 && without.goodput < 0.95,
+                "{with:?} {without:?}"
+            );
+        }
+        assert!(
+            p2c_with.goodput > p2c.goodput - 0.002,
+            "{p2c_with:?} {p2c:?}"
+        );
+    }
 }

@@ -540,3 +540,57 @@ async fn over_http_a_status_of_503_counts() {
     let told = balance.explain(&bad);
     assert!(matches!(told.verdict, Pickable::Outlier { .. }), "{told}");
 }
+
+#[tokio::test]
+async fn over_http_who_has_too_much_to_do_is_slowed_down_in_place_of_that() {
+    use tower_nacos::{
+        balance::AdaptiveConcurrency,
+        http::BuildHttp,
+        transport::{Body, Transport},
+    };
+
+    let mut instances = Vec::new();
+    for status in [503_u16, 200] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        instances.push(instance(&listener.local_addr().unwrap().to_string()));
+        let status = http::StatusCode::from_u16(status).unwrap();
+        let asked = [(http::header::RETRY_AFTER, "1")];
+        let app = axum::Router::new().fallback(async move || (status, asked));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+    }
+    // The other is there so that one may be ejected.
+    let [busy, idle] = [instances.remove(0), instances.remove(0)];
+    let address = busy.address().clone();
+    let (mut writer, orders) = registry();
+    writer.publish([busy, idle.with_weight(0.001)], now());
+    let builder = || Balance::builder(&orders).eject_outliers(Outliers::new());
+    for limits in [None, Some(AdaptiveConcurrency::new())] {
+        let builder = match limits {
+            None => builder(),
+            Some(limits) => builder().adaptive_concurrency(limits),
+        };
+        let balance = builder.build_http(Transport::builder().build());
+        let call = || {
+            let request = http::Request::get("/").body(Body::empty()).unwrap();
+            balance.clone().oneshot(request)
+        };
+        let limit = || {
+            balance
+                .explain(&address)
+                .activity
+                .and_then(|told| told.limit)
+        };
+        if limits.is_none() {
+            for _ in 0..30 {
+                let _ = call().await;
+            }
+            assert_eq!(limit(), None);
+            assert_eq!(balance.counters().outlier_ejections, 1);
+            continue;
+        }
+        while limit() != Some(1) {
+            let _ = call().await;
+        }
+        assert_eq!(balance.counters().outlier_ejections, 0);
+    }
+}

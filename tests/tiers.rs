@@ -6,6 +6,8 @@
 )]
 
 mod discover_support;
+#[path = "tiers/zones.rs"]
+mod zones;
 
 use std::{
     collections::BTreeMap,

@@ -4,8 +4,8 @@ use tower::{Layer, load::CompleteOnResponse};
 
 use crate::{
     balance::{
-        Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker, Policy, SlowStart,
-        Subset, TrafficSplit,
+        AdaptiveConcurrency, Balance, Hints, InExtensions, KeyOnly, NoHints, Outliers, P2c, Picker,
+        Policy, SlowStart, Subset, TrafficSplit, ZoneAware,
         core::{Core, Limits, Options},
         lease::Outside,
     },
@@ -233,6 +233,14 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
+    /// Limits how many calls each instance gets at once, by how long it takes to answer and what it refuses;
+    /// [`AdaptiveConcurrency`] says all of it. Default: no limit.
+    #[must_use]
+    pub const fn adaptive_concurrency(mut self, limits: AdaptiveConcurrency) -> Self {
+        self.options.concurrency = Some(limits);
+        self
+    }
+
     /// Sets any [`Judge`](crate::endpoint::Judge): `classify` and the judgement of outcomes in one.
     #[must_use]
     pub fn judge<V2>(self, judge: V2) -> BalanceBuilder<P, R, C, V2, K> {
@@ -328,6 +336,16 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     #[must_use]
     pub fn expected_weight_of(mut self, cluster: impl Into<Arc<str>>, weight: f64) -> Self {
         self.options.tiers.expected.push((cluster.into(), weight));
+        self
+    }
+
+    /// Keeps calls in the own zone as far as its share of the capacity goes, which [`ZoneAware`] says all of.
+    /// In place of [`prefer_cluster`](Self::prefer_cluster): with both [`check`](Self::check) fails, and
+    /// `build` goes by the order, with a warning; so does what cannot be meant of it. A home that no
+    /// instance is in costs one warning and no call. Default: off.
+    #[must_use]
+    pub fn zone_aware(mut self, zones: ZoneAware) -> Self {
+        self.options.tiers.zones = Some(zones);
         self
     }
 
@@ -564,13 +582,25 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self
     }
 
-    /// Whether its options can be meant so: a policy that [can](Retry::check), and a time for each try in which
-    /// something may happen. [`build`](Self::build) does without what cannot, and warns of it.
+    /// Whether its options can be meant so: a policy that [can](Retry::check), a time for each try in which
+    /// something may happen, [zones](Self::zone_aware) that are said in full and without an order beside them.
+    /// [`build`](Self::build) does without what cannot, and warns of it.
     ///
     /// # Errors
     ///
     /// The first that cannot.
     pub fn check(&self) -> Result<(), InvalidRetry> {
+        self.check_tries()?;
+        self.check_limits().map_err(InvalidRetry::new)?;
+        self.options.tiers.check_zones().map_err(InvalidRetry::new)
+    }
+
+    fn check_limits(&self) -> Result<(), String> {
+        let limits = self.options.concurrency.as_ref();
+        limits.map_or(Ok(()), AdaptiveConcurrency::check)
+    }
+
+    fn check_tries(&self) -> Result<(), InvalidRetry> {
         check_times(self.per_try, None)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)
     }
@@ -606,13 +636,21 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         self.options.tiers.sources = if tiers.len() > 1 { tiers } else { Vec::new() };
         let attached = self.subscription.attach(|snapshot, quiet| {
             let key = self.subscription.key().clone();
-            EndpointSet::open(key, snapshot, quiet, None, self.gated)
+            EndpointSet::open_with(key, snapshot, quiet, None, self.gated, |settings| {
+                if let Some(limits) = self.options.concurrency {
+                    settings.limit(limits.rules());
+                }
+            })
         });
         attached.consumer().settings().judge_health(self.health);
         if let Some(after) = self.abort_after {
             attached.consumer().settings().abort_after(after);
         }
-        let checked = self.check();
+        // The tiers tell themselves.
+        let checked = [
+            self.check_tries().map_err(|error| error.to_string()),
+            self.check_limits(),
+        ];
         let per_try = self.try_limit();
         let retry = self.retry.or_else(|| make.retry());
         if let Some(rules) = TryRules::new(per_try, retry, self.hedge) {
@@ -628,7 +666,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             rules.classify,
         );
         let core = Core::new(shared, rules.policy, self.options, self.limits);
-        if let Err(invalid) = checked {
+        for invalid in checked.into_iter().filter_map(Result::err) {
             core.warn(format_args!("ignored: {invalid}"));
         }
         if let Some(check) = health_check {

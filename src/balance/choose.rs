@@ -19,7 +19,7 @@ use crate::{
         table::{MOST_POOLS, Table},
     },
     directory::Snapshot,
-    endpoint::{self, CallError, Endpoint, Pick, Picked, Place, Roster, Shared, Tried},
+    endpoint::{self, CallError, Endpoint, Mark, Pick, Picked, Place, Roster, Shared, Tried},
 };
 
 /// The reference that calls hold. There are several of one core, so that threads do not count
@@ -49,6 +49,8 @@ struct Able<'a> {
     /// If it says which instances it may not go to.
     wish: Option<&'a Wish>,
     gated: bool,
+    /// Now, if instances are limited in how many calls they get at once.
+    limits: Option<Mark>,
 }
 
 /// The loads of one tier.
@@ -81,6 +83,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
                 tried,
                 wish: wish.filter(|wish| wish.restricts()),
                 gated: set.is_gated(),
+                limits: set.limits_now(),
             },
             random: Random::of_thread(),
             key: hints.get_key(),
@@ -329,6 +332,7 @@ impl Able<'_> {
         (!self.gated || endpoint.gate.state().is_open())
             && !self.tried.contains(endpoint.generation())
             && self.wish.is_none_or(|wish| grants(wish, endpoint))
+            && endpoint.has_room(self.limits)
     }
 }
 

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use crate::{
     balance::{
-        Candidate, Counters, Outliers, Policy, Shares, SplitError, TrafficSplit,
+        AdaptiveConcurrency, Candidate, Counters, Outliers, Policy, Shares, SplitError,
+        TrafficSplit,
         pool::{Past, Pool},
         requests::Requests,
         selector::Scope,
@@ -20,6 +21,7 @@ use crate::{
         subset::{Crowd, Narrow, Subset},
         table::Table,
         tiers::TierRules,
+        zone_aware::Unknown,
     },
     directory::{Generation, Snapshot},
     endpoint::{self, EndpointSet, Shared, Upkeep},
@@ -63,6 +65,7 @@ pub(super) struct Options {
     pub(super) tiers: TierRules,
     pub(super) slow_start: Option<SlowStart>,
     pub(super) outliers: Option<Outliers>,
+    pub(super) concurrency: Option<AdaptiveConcurrency>,
     pub(super) split: Option<TrafficSplit>,
     /// By which metadata it is read from instances, and where they say their shares, if it is.
     pub(super) split_by: Option<[Arc<str>; 2]>,
@@ -109,6 +112,8 @@ pub(super) struct Faults {
     warned: AtomicBool,
     /// Of a preferred cluster that nobody is in.
     cluster_warned: AtomicBool,
+    /// Of zones of which it is not known who calls from where.
+    callers_warned: AtomicBool,
     pub(super) crowd_warned: AtomicBool,
     /// When there was last a warning of a cluster, and of a selector, that a request asked for: in
     /// ms since the epoch, 0 for never.
@@ -496,6 +501,27 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             workshop.forgotten = [workshop.forgotten, next].into_iter().flatten().min();
         });
         self.weighed.store(version, Ordering::Relaxed);
+        self.warn_of_callers();
+    }
+
+    /// Says once that calls go by weight since nobody is known to call.
+    fn warn_of_callers(&self) {
+        let zones = self.options.tiers.zones.as_ref();
+        let unknown = zones.and_then(|zones| Some((zones.home(), zones.unknown()?)));
+        let Some((home, unknown)) = unknown else {
+            return;
+        };
+        if self.faults.callers_warned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match unknown {
+            Unknown::Nobody => self.warn(format_args!(
+                "zone_aware: nobody is listed as a caller, so calls go by weight until somebody is; this is said once"
+            )),
+            Unknown::NobodyAtHome(zones) => self.warn(format_args!(
+                "zone_aware: no caller is listed in the own zone {home:?}, so calls go by weight until one is; this is said once. Zones of the callers: {zones}"
+            )),
+        }
     }
 
     /// Whether the table is of the set's newest members.

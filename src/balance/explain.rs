@@ -132,8 +132,11 @@ pub struct Activity {
     pub failures: u64,
     /// Calls that were let in and have not ended.
     pub in_flight: u64,
-    /// Calls that wait for its service to be made or to become ready, and may yet go elsewhere.
+    /// Calls that wait for its service to be made or to become ready, or for room, and may yet go elsewhere.
     pub waiting: u64,
+    /// How many calls it gets at once now, if that is limited; see
+    /// [`AdaptiveConcurrency`](crate::balance::AdaptiveConcurrency). What counts are those that it has not answered.
+    pub limit: Option<u32>,
 }
 
 /// What [`Explanation::tier`] says.
@@ -233,6 +236,7 @@ pub(super) fn explain_with<S, P: Policy, R, C, V>(
                 failures,
                 in_flight: endpoint.gate.state().in_flight(),
                 waiting: endpoint.waiting(),
+                limit: endpoint.limit().map(|[limit, _]| limit),
             }
         }),
     };
@@ -490,6 +494,9 @@ impl fmt::Display for Explanation {
                 "; {} calls, {} failed, {} in flight, {} waiting",
                 activity.calls, activity.failures, activity.in_flight, activity.waiting
             )?;
+            if let Some(limit) = activity.limit {
+                write!(f, "; limited to {limit} at once")?;
+            }
         }
         write!(f, "; {}", self.registry)
     }

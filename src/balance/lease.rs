@@ -89,6 +89,7 @@ impl Lease {
     pub fn succeeded(&mut self) {
         if !self.report() {
             self.admitted.observe_usual();
+            self.admitted.leave_room();
             let probe = self.admitted.judged();
             self.judge
                 .answered(self.admitted.endpoint(), probe, Outcome::Success);
@@ -110,6 +111,18 @@ impl Lease {
         let endpoint = self.admitted.endpoint();
         self.judge.failed(endpoint, probe, &verdict);
         self.judge.ended(Fate::of_verdict(&verdict), self.began);
+    }
+
+    /// The instance said that it has too much to do: it gets fewer calls at once, where
+    /// [`AdaptiveConcurrency`](crate::balance::AdaptiveConcurrency) is set. An answer otherwise, which says
+    /// nothing of how well it does.
+    pub fn overloaded(&mut self) {
+        if !self.report() {
+            self.admitted.refused();
+            let probe = self.admitted.judged();
+            self.judge
+                .answered(self.admitted.endpoint(), probe, Outcome::Overloaded);
+        }
     }
 
     /// Whether it was reported before.
@@ -148,6 +161,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let (false, Some(age)) = (self.reported, self.admitted.age()) {
             self.judge.given_up(self.admitted.endpoint(), age);
+            self.admitted.given_up();
         }
         if !self.reported {
             self.judge.ended(Fate::Aborted, self.began);

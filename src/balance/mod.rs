@@ -49,12 +49,15 @@
 //! Each works with every policy, and costs nothing while it is not asked for:
 //!
 //! * clusters in order: [`prefer_cluster`](BalanceBuilder::prefer_cluster);
+//! * clusters in proportion to who calls from where: [`ZoneAware`];
 //! * what one request asks for: [`Hints`], with metadata as a [`Selector`];
 //! * new instances little by little: [`SlowStart`];
 //! * instances that answer badly: [`Outliers`];
+//! * instances that have too much to do: [`AdaptiveConcurrency`];
 //! * a version that gets a share of the calls: [`TrafficSplit`];
 //! * a part of the instances for each caller, where there are thousands of both: [`Subset`].
 
+mod adaptive;
 mod alias;
 mod bounded;
 mod boxed;
@@ -90,13 +93,18 @@ mod split_error;
 mod subset;
 mod table;
 mod tiers;
+mod zone_aware;
+mod zones;
 
+#[cfg(test)]
+mod adaptive_tests;
 #[cfg(test)]
 mod tests;
 
 #[cfg(feature = "status")]
 pub(crate) use self::look::{Looked, Out};
 pub use self::{
+    adaptive::AdaptiveConcurrency,
     alias::Alias,
     bounded::{BoundedMaglev, BoundedSlots},
     boxed::BoxBalance,
@@ -122,4 +130,5 @@ pub use self::{
     split::TrafficSplit,
     split_error::SplitError,
     subset::{InvalidSubset, Subset},
+    zone_aware::ZoneAware,
 };

@@ -1,9 +1,11 @@
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -14,9 +16,10 @@ use crate::{
         selector::Scope,
         subset::{Kept, Narrow, Part},
         tiers::{Reference, TierRules, shares},
+        zone_aware::ZoneAware,
     },
     directory::{Entry, Snapshot, Standing},
-    endpoint::Roster,
+    endpoint::{Endpoint, Roster},
     model::{Instance, Source},
 };
 
@@ -25,6 +28,8 @@ pub(super) struct Pool<T> {
     pub(super) scope: Scope,
     /// In order; at least one. Without preferred clusters and tiers of sources the only one.
     pub(super) tiers: Box<[Tier<T>]>,
+    /// Whether those are zones, of which the first is the own one.
+    zoned: bool,
     /// How many instances lie within the scope.
     pub(super) len: usize,
     pub(super) past: Arc<Past>,
@@ -68,7 +73,7 @@ struct Whole {
 /// What a pool knows of former times; goes from table to table.
 #[derive(Default)]
 pub(super) struct Past {
-    /// By tier, which are the same ones each time.
+    /// By tier, which are the same ones each time; where those are zones, by tier of sources.
     references: Mutex<Vec<Reference>>,
     /// Of all tiers together, where metadata is asked for.
     whole: Mutex<Reference>,
@@ -89,7 +94,12 @@ impl<T> Pool<T> {
         narrow: Option<(Narrow<'_>, &dyn Fn(usize) -> bool)>,
         mut fault: impl FnMut(),
     ) -> Self {
-        let order = rules.order(scope.cluster.as_ref());
+        let zones = zones_of(&scope, rules, candidates);
+        let zoned = zones.is_some();
+        let order = match &zones {
+            Some(zones) => zones.iter().collect(),
+            None => rules.order(scope.cluster.as_ref()),
+        };
         let clusters = || order.iter().map(|c| Some(Arc::clone(c))).chain([None]);
         let of = |source| clusters().map(move |cluster| (source, cluster));
         let names: Vec<_> = rules.sources().flat_map(of).collect();
@@ -164,6 +174,7 @@ impl<T> Pool<T> {
         Self {
             tiers,
             scope,
+            zoned,
             len,
             past,
             idle: AtomicU8::new(0),
@@ -188,8 +199,15 @@ impl<T> Pool<T> {
         if self.tiers.len() == 1 {
             return;
         }
-        let order = rules.order(self.scope.cluster.as_ref());
-        let mut listed = vec![0.0; self.tiers.len()];
+        let order = match self.zoned {
+            true => Vec::new(), // a zone's share is of what there is now
+            false => rules.order(self.scope.cluster.as_ref()),
+        };
+        let tiers = match self.zoned {
+            true => rules.sources().count(),
+            false => self.tiers.len(),
+        };
+        let mut listed = vec![0.0; tiers];
         for entry in snapshot.entries() {
             let instance = entry.instance();
             if self.counts(entry) {
@@ -225,6 +243,12 @@ impl<T> Pool<T> {
             only.set_share(1.0, f64::INFINITY);
             return next;
         }
+        if let (true, Some(zones)) = (self.zoned, &rules.zones) {
+            return [next, self.weigh_zones(zones, rules, roster, now)]
+                .into_iter()
+                .flatten()
+                .min();
+        }
         let mut references = self.past.references();
         references.resize_with(self.tiers.len(), Reference::default);
         let tiers = self.tiers.iter().zip(references.iter_mut());
@@ -242,7 +266,49 @@ impl<T> Pool<T> {
             })
             .collect();
         drop(references);
-        let shares = shares(&weights);
+        self.set_shares(&shares(&weights));
+        next
+    }
+
+    /// The same where tiers are zones: each tier of sources has them all.
+    fn weigh_zones<S>(
+        &self,
+        zones: &ZoneAware,
+        rules: &TierRules,
+        roster: &Roster<S>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let mut next = zones.is_followed().then(|| now + FOLLOWED_EVERY);
+        let sources = rules.sources().count().max(1);
+        let mut references = self.past.references();
+        references.resize_with(sources, Reference::default);
+        let mut weights = Vec::with_capacity(sources);
+        let mut divided = Vec::with_capacity(self.tiers.len());
+        let groups = self.tiers.chunks(self.tiers.len() / sources);
+        for (tiers, reference) in groups.zip(references.iter_mut()) {
+            let open: Vec<f64> = tiers.iter().map(|tier| tier.open(roster)).collect();
+            let instances = tiers.iter().map(|tier| tier.count_open(roster)).sum();
+            let names = tiers.iter().map(|tier| tier.cluster.as_deref());
+            divided.push(zones.shares(names, &open, instances));
+            let (highest, until) = reference.highest(now);
+            next = [next, until].into_iter().flatten().min();
+            weights.push((open.iter().sum(), highest));
+        }
+        drop(references);
+        let of_sources = match sources {
+            1 => vec![1.0],
+            _ => shares(&weights),
+        };
+        let of_group = |(of_source, zones): (f64, Vec<f64>)| {
+            zones.into_iter().map(move |share| share * of_source)
+        };
+        let shares = of_sources.into_iter().zip(divided).flat_map(of_group);
+        self.set_shares(&shares.collect::<Vec<_>>());
+        next
+    }
+
+    /// Sets the tiers' shares, which add up to 1, or to 0.
+    fn set_shares(&self, shares: &[f64]) {
         let last = shares.iter().rposition(|share| *share > 0.0);
         let mut below = 0.0;
         for (at, (tier, share)) in self.tiers.iter().zip(shares).enumerate() {
@@ -252,9 +318,8 @@ impl<T> Pool<T> {
             } else {
                 below
             };
-            tier.set_share(share, rounded);
+            tier.set_share(*share, rounded);
         }
-        next
     }
 
     /// Sets what is left of its usual weight.
@@ -294,16 +359,28 @@ impl<T> Pool<T> {
 impl<T> Tier<T> {
     /// What its instances weigh that are open now.
     fn open<S>(&self, roster: &Roster<S>) -> f64 {
+        self.open_ones(roster)
+            .map(|endpoint| endpoint.weight())
+            .sum()
+    }
+
+    /// How many of its instances are.
+    fn count_open<S>(&self, roster: &Roster<S>) -> usize {
+        self.open_ones(roster).count()
+    }
+
+    /// Those of the whole tier, where a subset of it is called.
+    fn open_ones<'a, S>(
+        &'a self,
+        roster: &'a Roster<S>,
+    ) -> impl Iterator<Item = &'a Arc<Endpoint<S>>> {
         let len = self.whole.as_ref().map_or(self.len, |whole| whole.len);
-        let open = (0..len).filter_map(|at| {
-            let place = self
-                .whole
-                .as_ref()
-                .map_or_else(|| self.place(at), |w| w.place(at));
-            let endpoint = roster.endpoints().get(place)?;
-            endpoint.gate.state().is_open().then(|| endpoint.weight())
+        let endpoints = (0..len).filter_map(move |at| {
+            let whole = self.whole.as_ref();
+            let place = whole.map_or_else(|| self.place(at), |whole| whole.place(at));
+            roster.endpoints().get(place)
         });
-        open.sum()
+        endpoints.filter(|endpoint| endpoint.gate.state().is_open())
     }
 
     /// Where in the roster the `at`th of the tier is.
@@ -412,3 +489,27 @@ fn for_each_tier(
         then(from + order.len());
     }
 }
+
+/// The clusters of those within a scope, the own one first, if calls are divided among them. A request that
+/// names a cluster asks for an order.
+fn zones_of(scope: &Scope, rules: &TierRules, candidates: &[Candidate]) -> Option<Vec<Arc<str>>> {
+    let home = rules.zones.as_ref()?.home();
+    if scope.cluster.is_some() {
+        return None;
+    }
+    let within = candidates.iter().map(Candidate::instance);
+    let within = within.filter(|instance| scope.takes(instance));
+    let of = |instance: &'_ Arc<Instance>| -> Vec<Arc<str>> {
+        let all = std::iter::once(instance.cluster()).chain(instance.also_in());
+        all.map(Arc::clone).collect()
+    };
+    let mut others: BTreeSet<Arc<str>> = within.flat_map(of).collect();
+    others.remove(home);
+    let zones = std::iter::once(Arc::clone(home)).chain(others);
+    Some(zones.take(MOST_ZONES).collect())
+}
+
+/// How many zones are told apart: each is a table, and one step of a draw.
+const MOST_ZONES: usize = 64;
+/// How often it is looked who calls.
+const FOLLOWED_EVERY: Duration = Duration::from_secs(5);

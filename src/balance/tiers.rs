@@ -4,12 +4,16 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::balance::zone_aware::ZoneAware;
+
 /// Which sources and clusters come first, and what these should weigh.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TierRules {
     /// The tiers of a merged subscription's sources, in order; each has all of the clusters. Nothing
     /// where they are all alike.
     pub(super) sources: Vec<u8>,
+    /// How calls are divided among all clusters, in place of an order.
+    pub(super) zones: Option<ZoneAware>,
     /// The own one first.
     pub(super) clusters: Vec<Arc<str>>,
     /// What the own one should weigh.
@@ -39,9 +43,35 @@ impl TierRules {
         }
     }
 
+    /// What of zones cannot be meant.
+    pub(super) fn check_zones(&self) -> Result<(), String> {
+        let Some(zones) = &self.zones else {
+            return Ok(());
+        };
+        zones.check()?;
+        let beside = match (self.clusters.first(), self.expects()) {
+            (Some(cluster), _) => format!("prefer_cluster({cluster:?})"),
+            (None, true) => "expected_weight".to_owned(),
+            (None, false) => return Ok(()),
+        };
+        Err(format!(
+            "{beside} beside zone_aware: an order of clusters and a division among them; take one"
+        ))
+    }
+
+    fn expects(&self) -> bool {
+        self.expected_own.is_some() || !self.expected.is_empty()
+    }
+
     /// Leaves out what makes no sense; returns what that was.
     pub(super) fn settle(&mut self) -> Vec<String> {
         let mut complaints = Vec::new();
+        if let Err(complaint) = self.check_zones() {
+            complaints.push(complaint);
+            self.zones = None;
+        } else if let Some(zones) = &self.zones {
+            self.clusters = vec![Arc::clone(zones.home())];
+        }
         match (self.expected_own.take(), self.clusters.first()) {
             (Some(weight), Some(own)) => self.expected.insert(0, (Arc::clone(own), weight)),
             (Some(weight), None) => complaints.push(format!(

@@ -23,6 +23,8 @@ pub(crate) struct Admitted<S> {
     /// When; if calls are timed, or once that matters.
     since: Option<Mark>,
     probe: bool,
+    /// Whether it has room of those that a limit gives, until it is answered.
+    room: bool,
 }
 
 /// A call that still wants to be admitted to an endpoint: a place among those that wait, once it
@@ -34,6 +36,8 @@ pub(crate) struct Place<S> {
     /// Whether its health check may refuse the instance: there is nobody else.
     despite: bool,
     waiting: bool,
+    /// Whether it has room for the call already, of those that a limit gives.
+    room: bool,
     ticket: Option<Ticket>,
 }
 
@@ -130,6 +134,7 @@ impl<S> Place<S> {
             probe,
             despite: false,
             waiting: false,
+            room: false,
             ticket: None,
         }
     }
@@ -169,7 +174,39 @@ impl<S> Place<S> {
         }
         let endpoint = self.endpoint.as_ref();
         let endpoint = endpoint.expect("only `admit` takes it, after which the place is dropped");
+        if let (None, Some(limit)) = (&self.ticket, &endpoint.limit) {
+            limit.begin_waiting();
+        }
         endpoint.wakers().register(&mut self.ticket, cx.waker());
+    }
+
+    /// Takes room for the call, where that is limited. False if there is none.
+    #[inline]
+    pub(crate) fn reserve(&mut self) -> bool {
+        match &self.endpoint().limit {
+            None => true,
+            Some(_) => self.reserve_of_limit(),
+        }
+    }
+
+    fn reserve_of_limit(&mut self) -> bool {
+        if let (false, Some(limit)) = (self.room, &self.endpoint().limit) {
+            self.room = if self.probe {
+                limit.take(); // it is let in whatever else is said of the instance
+                true
+            } else {
+                limit.try_take()
+            };
+        }
+        self.room
+    }
+
+    /// The service is not ready: others may have the room meanwhile. Nobody is told, since it is ready for
+    /// nobody; who leaves tells the next.
+    pub(crate) fn put_back(&mut self) {
+        if let (true, Some(limit)) = (mem::take(&mut self.room), &self.endpoint().limit) {
+            let _ = limit.give_back();
+        }
     }
 
     /// Is let in, or refused. The probe token goes to the admitted call. Drop the place after
@@ -184,14 +221,22 @@ impl<S> Place<S> {
         }
         self.stop_waiting();
         let endpoint = self.endpoint.take();
+        let mut room = false;
         if let Some(endpoint) = &endpoint {
             endpoint.count_call();
+            if let Some(limit) = &endpoint.limit {
+                room = true;
+                if !mem::take(&mut self.room) {
+                    limit.take(); // who cannot wait
+                }
+            }
         }
         let probe = mem::take(&mut self.probe);
-        let timed = set.is_timed();
+        let timed = set.is_timed() || room;
         Some(Admitted {
             endpoint,
             probe,
+            room,
             since: timed.then(|| set.hub().mark(clock::now())),
         })
     }
@@ -210,6 +255,7 @@ impl<S> Place<S> {
         };
         if let Some(ticket) = self.ticket.take() {
             endpoint.wakers().leave(ticket);
+            endpoint.waits_no_more();
         }
         if mem::take(&mut self.waiting) {
             endpoint.end_waiting();
@@ -271,6 +317,43 @@ impl<S> Admitted<S> {
         }
     }
 
+    /// Whether the calls that its instance gets at once are limited, and it has not been answered.
+    #[inline]
+    pub(crate) const fn is_limited(&self) -> bool {
+        self.room
+    }
+
+    /// The answer has come: there is room for another call, and how long it took says how many.
+    #[inline]
+    pub(crate) fn leave_room(&mut self) {
+        if mem::take(&mut self.room) {
+            self.endpoint().answered_within_limit(self.since);
+        }
+    }
+
+    /// The instance said that it has too much to do, or did not answer in time.
+    #[cold]
+    pub(crate) fn refused(&mut self) {
+        if mem::take(&mut self.room) {
+            self.endpoint().refused_within_limit();
+        }
+    }
+
+    /// Its caller gave it up: if that was not for impatience, the instance was late.
+    #[cold]
+    pub(crate) fn given_up(&mut self) {
+        let limit = self.endpoint().limit.as_ref();
+        let age = self
+            .since
+            .filter(|_| self.room)
+            .map(|since| self.endpoint().age(since));
+        if let (Some(limit), Some(age)) = (limit, age)
+            && limit.is_overdue(age)
+        {
+            self.refused();
+        }
+    }
+
     /// How long it has waited, if that matters.
     pub(crate) fn age(&self) -> Option<Duration> {
         self.since.map(|since| self.endpoint().age(since))
@@ -287,6 +370,7 @@ impl<S: Send + Sync + 'static> Admitted<S> {
     /// The same as a handle that users keep. Drop what is left after this.
     #[inline(always)] // as `admit`
     pub(crate) fn hand_over(&mut self) -> InFlight {
+        self.leave_room();
         let endpoint = self.endpoint.take();
         let endpoint = endpoint.expect("only this method takes it, after which it is dropped");
         if let Some(since) = self.since {
@@ -388,6 +472,9 @@ impl<S> Drop for Admitted<S> {
     fn drop(&mut self) {
         if let Some(endpoint) = &self.endpoint {
             endpoint.end(self.since);
+            if self.room {
+                endpoint.leave_room();
+            }
             if self.probe {
                 endpoint.return_probe(false);
             }
@@ -399,6 +486,9 @@ impl<S> Drop for Place<S> {
     #[inline]
     fn drop(&mut self) {
         self.stop_waiting();
+        if let (true, Some(endpoint)) = (self.room, &self.endpoint) {
+            endpoint.leave_room();
+        }
         if let (true, Some(endpoint)) = (self.probe, &self.endpoint) {
             endpoint.return_probe(false);
         }

@@ -6,13 +6,13 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-#[cfg(feature = "metrics")]
-use crate::{endpoint::fate::FATES, metrics::Filled};
 use crate::{
     directory::Generation,
     endpoint::{checks::config::HealthCheck, make::MakeEndpoint},
     model::Instance,
 };
+#[cfg(feature = "metrics")]
+use crate::{endpoint::fate::FATES, metrics::Filled};
 
 /// What the janitor of a set calls on. It is the users' and the balancers', so held weakly (but for a
 /// health check, which holds nothing of a balancer's); each is set once.

@@ -13,7 +13,8 @@ use crate::{
     directory::Snapshot,
     endpoint::{
         checks::watch::Watch, clock, health::machine::Event, helpers::Upkeep, hub::Hub,
-        make::MakeEndpoint, member::Endpoint, probes::Probes, set::EndpointSet, slot::Obtained,
+        make::MakeEndpoint, member::Endpoint, probes::Probes, set::EndpointSet, settings::Settings,
+        slot::Obtained,
     },
     logs,
     model::ServiceKey,
@@ -33,9 +34,22 @@ impl<S: Send + Sync + 'static> EndpointSet<S> {
         prefer: Option<Arc<str>>,
         gated: bool,
     ) -> Arc<Self> {
+        Self::open_with(service, snapshot, quiet, prefer, gated, |_| {})
+    }
+
+    /// The same, with settings that matter as endpoints are made.
+    pub(crate) fn open_with(
+        service: ServiceKey,
+        snapshot: Arc<Snapshot>,
+        quiet: Arc<Bell>,
+        prefer: Option<Arc<str>>,
+        gated: bool,
+        set_up: impl FnOnce(&Settings),
+    ) -> Arc<Self> {
         let set = Arc::new(Self::new(service, snapshot, quiet, prefer, gated));
         let reports: Weak<Self> = Arc::downgrade(&set);
         let _ = set.hub.reports.set(reports);
+        set_up(set.settings());
         set.spawn_janitor();
         set
     }

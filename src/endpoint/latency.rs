@@ -153,6 +153,12 @@ impl Mark {
         Self(NonZeroU64::MIN.saturating_add(ns))
     }
 
+    /// As a number, to be compared.
+    #[inline]
+    pub(super) const fn ns(self) -> u64 {
+        self.0.get()
+    }
+
     #[inline]
     pub(super) const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))

@@ -20,6 +20,7 @@ use crate::{
         },
         hub::Hub,
         latency::{Latency, Mark},
+        limit::gauge::Gauge,
         rates::Tally,
         slot::Slot,
     },
@@ -51,6 +52,8 @@ pub(crate) struct Endpoint<S> {
     usual: AtomicU32,
     /// Calls that went well (the lower half) and badly since rates were last looked at; if they are.
     tally: AtomicU32,
+    /// What limits its calls at once, if anything does.
+    pub(super) limit: Option<Box<Gauge>>,
     // What is mostly read.
     pub(crate) slot: Slot<S>,
     instance: Published<Instance>,
@@ -64,7 +67,9 @@ impl<S> Endpoint<S> {
     /// An endpoint of an instance of the newest snapshot, open if that calls it callable.
     pub(crate) fn new(entry: &Entry, hub: Arc<Hub>) -> Self {
         let weight = entry.instance().weight().get();
+        let limits = hub.settings.limits();
         Self {
+            limit: limits.map(|rules| Box::new(Gauge::new(rules))),
             gate: Gate::new(entry.standing().is_callable()),
             waiting: AtomicU32::new(0),
             weight: AtomicU64::new(weight.to_bits()),
@@ -390,7 +395,7 @@ mod tests {
     #[test]
     fn an_endpoint_stays_within_its_memory() {
         assert!(
-            size_of::<Endpoint<()>>() <= 136,
+            size_of::<Endpoint<()>>() <= 144, // a limit's is a word, and a box where there is one
             "{}",
             size_of::<Endpoint<()>>()
         );

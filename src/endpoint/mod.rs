@@ -39,6 +39,7 @@ mod hub;
 mod janitor;
 mod latency;
 mod legacy;
+mod limit;
 mod make;
 mod member;
 mod outliers;
@@ -93,7 +94,8 @@ pub(crate) use self::{
         rules::{FailurePercentage, HealthRules, Outliers, SuccessRate},
     },
     helpers::Upkeep,
-    latency::{Timing, Usual},
+    latency::{Mark, Timing, Usual},
+    limit::machine::LimitRules,
     member::Endpoint,
     pick::{OwnFirst, Pick},
     progress::Progress,

@@ -115,6 +115,14 @@ pub trait Judge<Res, E>: Classify<E> {
         Outcome::Ignored
     }
 
+    /// Whether the instance says with that that it has too much to do: then it gets fewer calls at once, and that
+    /// counts for nothing else, whatever [`outcome`](Self::outcome) says of it. Asked only where
+    /// [`AdaptiveConcurrency`](crate::balance::AdaptiveConcurrency) is set. Default: where the outcome is
+    /// [`Overloaded`](Outcome::Overloaded).
+    fn overloaded(&self, result: Result<&Res, &E>) -> bool {
+        self.outcome(result) == Outcome::Overloaded
+    }
+
     /// Whether the request is to be sent again after that, as far as the policy says so. Asked only where
     /// one is set, and only of requests that may be processed twice. Default: an answer is an answer, and
     /// of errors only [`Recover::doubtful`] speaks.
@@ -137,6 +145,9 @@ pub enum Outcome {
     /// is 100 ms at least, and three times as long as the instance usually takes: then it is a
     /// [`Failure`](Self::Failure). A caller who is impatient by habit harms nobody so.
     Abandoned(Duration),
+    /// It said that it has too much to do: it gets fewer calls at once where
+    /// [`AdaptiveConcurrency`](crate::balance::AdaptiveConcurrency) is set. Nobody is ejected for it.
+    Overloaded,
     /// That says nothing.
     Ignored,
 }
@@ -254,6 +265,10 @@ where
 {
     fn outcome(&self, result: Result<&Res, &E>) -> Outcome {
         self.judge.outcome(result)
+    }
+
+    fn overloaded(&self, result: Result<&Res, &E>) -> bool {
+        self.judge.overloaded(result)
     }
 
     fn again(&self, result: Result<&Res, &E>, _: &Retry) -> Again {

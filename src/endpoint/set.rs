@@ -12,8 +12,10 @@ use crate::{
     directory::Snapshot,
     endpoint::{
         checks::config::HealthCheck,
+        clock,
         helpers::{Helpers, Upkeep},
         hub::Hub,
+        latency::Mark,
         legacy::Legacies,
         make::MakeEndpoint,
         member::Endpoint,
@@ -128,6 +130,13 @@ impl<S> EndpointSet<S> {
     #[inline]
     pub(crate) fn is_timed(&self) -> bool {
         self.hub.settings.timing().is_some()
+    }
+
+    /// This moment, if the calls that each instance gets at once are limited.
+    #[inline]
+    pub(crate) fn limits_now(&self) -> Option<Mark> {
+        let limited = self.hub.settings.limits().is_some();
+        limited.then(|| self.hub.mark(clock::now()))
     }
 
     /// Has the janitor tell of changes; once.

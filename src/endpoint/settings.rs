@@ -4,6 +4,7 @@ use crate::{
     endpoint::{
         health::rules::{HealthRules, Outliers},
         latency::Timing,
+        limit::machine::LimitRules,
     },
     retry::{Hedge, Quantile, Retry},
 };
@@ -16,6 +17,7 @@ pub(crate) struct Settings {
     health: OnceLock<HealthRules>,
     abort_after: OnceLock<Duration>,
     tries: OnceLock<TryRules>,
+    limits: OnceLock<LimitRules>,
 }
 
 /// What was set of the tries that calls have.
@@ -82,6 +84,17 @@ impl Settings {
     /// Sets what tries calls have.
     pub(crate) fn watch_tries(&self, rules: TryRules) {
         let _ = self.tries.set(rules);
+    }
+
+    /// Has the calls that each instance gets at once limited. Before the first endpoint is made.
+    pub(crate) fn limit(&self, rules: LimitRules) {
+        let _ = self.limits.set(rules);
+    }
+
+    /// How they are, if they are.
+    #[inline]
+    pub(crate) fn limits(&self) -> Option<LimitRules> {
+        self.limits.get().copied()
     }
 
     /// What tries calls have, if that was set.

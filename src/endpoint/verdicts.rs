@@ -39,7 +39,7 @@ impl<S> EndpointSet<S> {
     #[inline]
     pub(crate) fn answered(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, outcome: Outcome) {
         match outcome {
-            Outcome::Ignored if !probe && !endpoint.is_answer_news() => {}
+            Outcome::Ignored | Outcome::Overloaded if !probe && !endpoint.is_answer_news() => {}
             Outcome::Success if !probe && !endpoint.is_answer_news() => self.count(endpoint, true),
             _ => self.judge(endpoint, probe, outcome, true),
         }
@@ -56,7 +56,10 @@ impl<S> EndpointSet<S> {
     /// The call failed, and the instance could be reached.
     pub(crate) fn failed(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, outcome: Outcome) {
         // Who is late has not answered.
-        let has_answered = matches!(outcome, Outcome::Success | Outcome::Ignored);
+        let has_answered = matches!(
+            outcome,
+            Outcome::Success | Outcome::Ignored | Outcome::Overloaded
+        );
         self.judge(endpoint, probe, outcome, has_answered);
         if has_answered {
             endpoint.completed(); // nothing follows
@@ -120,7 +123,7 @@ impl<S> EndpointSet<S> {
             Outcome::Success => (Answer::Well, false),
             Outcome::Failure => (Answer::Badly, true),
             Outcome::Abandoned(age) => (Answer::Somehow, endpoint.is_overdue(age)),
-            Outcome::Ignored => (Answer::Somehow, false),
+            Outcome::Ignored | Outcome::Overloaded => (Answer::Somehow, false),
         };
         if probe || (answer && endpoint.awaits_answer()) {
             let effect = self.note(endpoint, Event::Answered { probe, how }, "");

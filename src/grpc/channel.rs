@@ -16,7 +16,10 @@ use pin_project::pin_project;
 use tower::Service;
 
 use crate::{
-    balance::{self, Balance, BalanceBuilder, InExtensions, P2c, Policy, Subset},
+    balance::{
+        self, AdaptiveConcurrency, Balance, BalanceBuilder, InExtensions, P2c, Policy, Subset,
+        ZoneAware,
+    },
     directory::Subscription,
     endpoint::{self, CallError, HealthCheck},
     grpc::{
@@ -208,6 +211,19 @@ impl<P: Policy> ChannelBuilder<P> {
     /// [`Subset`] says which part, and what it costs.
     pub fn subset(mut self, subset: Subset) -> Self {
         self.balance = self.balance.subset(subset);
+        self
+    }
+
+    /// Keeps calls in the own zone as far as that carries its share; see [`ZoneAware`]. Default: off.
+    pub fn zone_aware(mut self, zones: ZoneAware) -> Self {
+        self.balance = self.balance.zone_aware(zones);
+        self
+    }
+
+    /// Limits how many calls each instance gets at once, by how long it takes to answer and what it refuses; see
+    /// [`AdaptiveConcurrency`]. Default: no limit.
+    pub fn adaptive_concurrency(mut self, limits: AdaptiveConcurrency) -> Self {
+        self.balance = self.balance.adaptive_concurrency(limits);
         self
     }
 

@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    balance::{Balance, BalanceBuilder, P2c, Policy, Subset},
+    balance::{AdaptiveConcurrency, Balance, BalanceBuilder, P2c, Policy, Subset, ZoneAware},
     client,
     directory::Subscription,
     endpoint::HealthCheck,
@@ -27,6 +27,8 @@ pub struct HttpBuilder<P: Policy = P2c> {
     hedge: Option<Hedge>,
     health_check: Option<HealthCheck>,
     subset: Option<Subset>,
+    zones: Option<ZoneAware>,
+    concurrency: Option<AdaptiveConcurrency>,
     balance: Tune<P>,
 }
 
@@ -57,6 +59,8 @@ impl HttpBuilder {
             hedge: None,
             health_check: None,
             subset: None,
+            zones: None,
+            concurrency: None,
             balance: Box::new(|builder| builder),
         }
     }
@@ -89,6 +93,8 @@ impl<P: Policy> HttpBuilder<P> {
             hedge: self.hedge,
             health_check: self.health_check,
             subset: self.subset,
+            zones: self.zones,
+            concurrency: self.concurrency,
             balance: Box::new(tune),
         }
     }
@@ -206,6 +212,21 @@ impl<P: Policy> HttpBuilder<P> {
         self
     }
 
+    /// Keeps the calls of every service in the own zone as far as that carries its share; see [`ZoneAware`]. A
+    /// service whose balancer prefers a cluster ([`balance`](Self::balance)) goes by that, with a warning.
+    /// Default: off.
+    pub fn zone_aware(mut self, zones: ZoneAware) -> Self {
+        self.zones = Some(zones);
+        self
+    }
+
+    /// Limits how many calls each instance gets at once, by how long it takes to answer and what it refuses; see
+    /// [`AdaptiveConcurrency`]. Default: no limit.
+    pub const fn adaptive_concurrency(mut self, limits: AdaptiveConcurrency) -> Self {
+        self.concurrency = Some(limits);
+        self
+    }
+
     /// For how long a service stays subscribed to that is not called, has no call in flight and no
     /// [`ServiceClient`](crate::http::ServiceClient). Default: 5 minutes; the next call after that
     /// waits for the registry again. Kept to within a sixty-fourth of it, 1 s at most.
@@ -227,10 +248,16 @@ impl<P: Policy> HttpBuilder<P> {
     ///
     /// # Errors
     ///
-    /// If nothing can be meant by the options of tries; see [`Retry::check`].
+    /// If nothing can be meant by the options of tries ([`Retry::check`]), of zones ([`ZoneAware`]) or of limits
+    /// ([`AdaptiveConcurrency`]).
     pub fn try_build(self) -> Result<Client<P>, InvalidRetry> {
         check_times(self.per_try, None)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)?;
+        let zones = self.zones.as_ref().map_or(Ok(()), ZoneAware::check);
+        zones.map_err(InvalidRetry::new)?;
+        let limits = self.concurrency.as_ref();
+        let limits = limits.map_or(Ok(()), AdaptiveConcurrency::check);
+        limits.map_err(InvalidRetry::new)?;
         Ok(self.build())
     }
 
@@ -240,6 +267,7 @@ impl<P: Policy> HttpBuilder<P> {
         let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
         let health_check = self.health_check;
         let subset = self.subset;
+        let (zones, limits) = (self.zones, self.concurrency);
         let pool = Pool::new(self.registries, self.limits, move |subscription| {
             let mut builder = tune(Balance::builder(&subscription));
             if let Some(within) = per_try {
@@ -253,6 +281,12 @@ impl<P: Policy> HttpBuilder<P> {
             }
             if let Some(check) = &health_check {
                 builder = builder.health_check(check.clone());
+            }
+            if let Some(zones) = &zones {
+                builder = builder.zone_aware(zones.clone());
+            }
+            if let Some(limits) = limits {
+                builder = builder.adaptive_concurrency(limits);
             }
             if let Some(retry) = &retry {
                 builder = builder.retry(retry.with_own_budget());

@@ -30,6 +30,8 @@ struct List {
     free: Option<usize>,
     /// How many came so far.
     came: u64,
+    /// Where the one sits whose turn it is.
+    turn: usize,
 }
 
 enum Place {
@@ -88,6 +90,19 @@ impl Wakers {
         drop(former); // a waker's drop may run anything: not under the lock
     }
 
+    /// Wakes one that registered since it was last woken, each in its turn: for what is enough for one only.
+    /// Whoever is woken and leaves without having taken it wakes the next.
+    pub(crate) fn wake_next(&self) {
+        let waker = {
+            let mut list = self.lock();
+            let Some(list) = list.as_mut() else { return };
+            list.next()
+        };
+        if let Some(waker) = waker {
+            guarded(|| waker.wake());
+        }
+    }
+
     /// Wakes all that registered since they were last woken, who came first first.
     pub(crate) fn wake_all(&self) {
         let mut woken: Vec<(u64, Waker)> = {
@@ -124,6 +139,19 @@ impl Ticket {
 }
 
 impl List {
+    /// Takes the waker of the next. Nobody is passed over for those who came after: a turn goes round.
+    fn next(&mut self) -> Option<Waker> {
+        let from = self.turn.min(self.places.len());
+        let (before, after) = self.places.split_at_mut(from);
+        let mut round = after.iter_mut().chain(before).enumerate();
+        let (passed, waker) = round.find_map(|(passed, place)| match place {
+            Place::Taken { waker, .. } => Some((passed, waker.take()?)),
+            Place::Free { .. } => None,
+        })?;
+        self.turn = (from + passed + 1) % self.places.len();
+        Some(waker)
+    }
+
     fn add(&mut self, waker: Waker) -> usize {
         self.came += 1;
         let place = Place::Taken {
@@ -224,6 +252,30 @@ mod tests {
         wakers.register(&mut waiting[1], &named(1));
         wakers.wake_all();
         assert_eq!(*woken.lock().unwrap(), [1, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn what_is_enough_for_one_wakes_each_in_its_turn() {
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        let named = |name| waker(Arc::new(Named(name, Arc::clone(&woken))));
+        let wakers = Wakers::default();
+        wakers.wake_next();
+        let mut waiting: Vec<_> = (0..4)
+            .map(|name| {
+                let mut ticket = None;
+                wakers.register(&mut ticket, &named(name));
+                ticket
+            })
+            .collect();
+        wakers.wake_next();
+        // Who was woken and waits again has had its turn.
+        wakers.register(&mut waiting[0], &named(0));
+        wakers.leave(waiting[1].take().unwrap());
+        wakers.wake_next();
+        wakers.wake_next();
+        wakers.wake_next();
+        wakers.wake_next();
+        assert_eq!(*woken.lock().unwrap(), [0, 2, 3, 0]);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER,
+};
 use tower::load::completion::TrackCompletion;
 
 use crate::{
@@ -76,11 +78,25 @@ impl Judge<Response<ResponseBody>, Error> for Rules {
         }
     }
 
+    fn overloaded(&self, result: Result<&Response<ResponseBody>, &Error>) -> bool {
+        result.is_ok_and(|response| is_overload(response.status(), response.headers()))
+    }
+
     fn again(&self, result: Result<&Response<ResponseBody>, &Error>, retry: &Retry) -> Again {
         match result {
             Ok(response) => retry.read(response.status(), response.headers()),
             Err(_) => Again::No, // but what was lost
         }
+    }
+}
+
+/// Whether an instance says so that it has too much to do: RESOURCE_EXHAUSTED, 429, or 503 with an hour to come
+/// back, since without one it may be broken.
+fn is_overload(status: StatusCode, headers: &HeaderMap) -> bool {
+    match headers.get("grpc-status").map(HeaderValue::as_bytes) {
+        Some(code) => code == b"8",
+        None if status == StatusCode::SERVICE_UNAVAILABLE => headers.contains_key(RETRY_AFTER),
+        None => status == StatusCode::TOO_MANY_REQUESTS,
     }
 }
 
@@ -126,5 +142,31 @@ mod tests {
         assert_eq!(grpc("0"), Outcome::Success);
         assert_eq!(grpc("5"), Outcome::Success);
         assert_eq!(grpc("14"), Outcome::Failure);
+    }
+
+    #[test]
+    fn who_has_too_much_to_do_says_so() {
+        let head = |headers: &[(&'static str, &'static str)]| -> HeaderMap {
+            let pair = |(name, value): &(&'static str, &'static str)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            };
+            headers.iter().map(pair).collect()
+        };
+        let of = |status, headers| is_overload(StatusCode::from_u16(status).unwrap(), &headers);
+        assert!(of(429, head(&[])));
+        assert!(of(503, head(&[("retry-after", "1")])));
+        assert!(!of(503, head(&[])), "it may be broken");
+        assert!(of(200, head(&[("grpc-status", "8")])));
+        for (status, headers) in [
+            (200, head(&[])),
+            (500, head(&[("retry-after", "1")])),
+            (200, head(&[("grpc-status", "14")])),
+            (200, head(&[("grpc-status", "0")])),
+        ] {
+            assert!(!of(status, headers.clone()), "{status} {headers:?}");
+        }
     }
 }

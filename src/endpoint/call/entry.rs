@@ -71,6 +71,16 @@ where
                 return self.wait_at(Room { service, place }, cx).map(Ok);
             }
         };
+        if !place.reserve() {
+            place.wait(counted, cx);
+            if !place.reserve() {
+                if !place.is_open() {
+                    return Poll::Ready(Ok(()));
+                }
+                let service = Some(service);
+                return self.wait_at(Room { service, place }, cx).map(Ok);
+            }
+        }
         match service.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
                 self.project().enter(&mut service, &mut place);
@@ -82,6 +92,7 @@ where
                 Poll::Ready(Ok(()))
             }
             Poll::Pending => {
+                place.put_back();
                 place.wait(counted, cx);
                 if !place.is_open() {
                     return Poll::Ready(Ok(()));
@@ -130,6 +141,12 @@ where
                 Poll::Pending => return false,
             },
         };
+        if !room.place.reserve() {
+            room.place.wait(counted, cx);
+            if !room.place.reserve() {
+                return !room.place.is_open();
+            }
+        }
         match service.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
                 self.project().enter(service, &mut room.place);
@@ -141,6 +158,7 @@ where
                 true
             }
             Poll::Pending => {
+                room.place.put_back();
                 room.place.wait(counted, cx);
                 !room.place.is_open()
             }

@@ -210,8 +210,8 @@ where
     pub(crate) fn give_up(self: Pin<&mut Self>) {
         let mut this = self.project();
         this.future.set(None);
-        if let Some(admitted) = this.admitted.take() {
-            give_up(this.pick.shared().set(), this.abort, &admitted);
+        if let Some(mut admitted) = this.admitted.take() {
+            give_up(this.pick.shared().set(), this.abort, &mut admitted);
         }
     }
 
@@ -279,8 +279,9 @@ where
     pub(crate) fn expire(self: Pin<&mut Self>) {
         let mut this = self.project();
         this.future.set(None);
-        if let Some(admitted) = this.admitted.take() {
+        if let Some(mut admitted) = this.admitted.take() {
             this.abort.leave(admitted.endpoint());
+            admitted.refused();
             this.pick.shared().set().overdue(admitted.endpoint());
         }
     }
@@ -372,8 +373,11 @@ where
 }
 
 /// Its caller does not wait for it any more.
-fn give_up<S>(set: &EndpointSet<S>, abort: &mut Abort, admitted: &Admitted<S>) {
+fn give_up<S>(set: &EndpointSet<S>, abort: &mut Abort, admitted: &mut Admitted<S>) {
     abort.leave(admitted.endpoint());
+    if admitted.is_limited() {
+        admitted.given_up();
+    }
     if set.settings().outcomes().is_some()
         && let Some(age) = admitted.age()
     {

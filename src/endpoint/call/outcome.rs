@@ -117,9 +117,9 @@ where
         let admitted = admitted.expect("stands beside the future from admission to answer");
         self.abort.leave(admitted.endpoint());
         let shared = self.pick.shared();
-        let outcome = shared.classify.outcome(Ok(&response));
+        let outcome = outcome_of(&shared.classify, admitted, Ok(&response));
         *self.fate = match outcome {
-            Outcome::Failure => Fate::BadAnswer,
+            Outcome::Failure | Outcome::Overloaded => Fate::BadAnswer,
             _ => Fate::Ok,
         };
         admitted.observe_usual();
@@ -174,7 +174,7 @@ where
         *self.fate = Fate::BadAnswer;
         let mut admitted = self.leave();
         let shared = self.pick.shared();
-        let outcome = shared.classify.outcome(Ok(response));
+        let outcome = outcome_of(&shared.classify, &mut admitted, Ok(response));
         admitted.observe_usual();
         let probe = admitted.judged();
         let endpoint = Arc::clone(admitted.endpoint());
@@ -191,6 +191,7 @@ where
         let set = shared.set();
         let endpoint = Arc::clone(admitted.endpoint());
         let probe = admitted.judged();
+        admitted.refused();
         endpoint.count_failure();
         if reached {
             set.failed(&endpoint, probe, Outcome::Failure);
@@ -272,7 +273,7 @@ where
         }
         *self.fate = Fate::of_verdict(&verdict);
         let outcome = match verdict {
-            Verdict::Reachable => shared.classify.outcome(Err(&error)),
+            Verdict::Reachable => outcome_of(&shared.classify, &mut admitted, Err(&error)),
             Verdict::Unreachable(_) | Verdict::Lost(_) => Outcome::Ignored,
         };
         let probe = admitted.judged();
@@ -316,6 +317,21 @@ where
         *self.failure = Some(error);
         Then::Moves
     }
+}
+
+/// How well an instance did. That it has too much to do counts against its limit, where there is one, and for
+/// nothing else.
+#[inline]
+fn outcome_of<S, Res, E, V: Judge<Res, E>>(
+    classify: &V,
+    admitted: &mut Admitted<S>,
+    result: Result<&Res, &E>,
+) -> Outcome {
+    if admitted.is_limited() && classify.overloaded(result) {
+        admitted.refused();
+        return Outcome::Overloaded;
+    }
+    classify.outcome(result)
 }
 
 /// Ready with the error once a call in flight is to be cut, if ever.
