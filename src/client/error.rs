@@ -59,7 +59,8 @@ pub enum RequestError {
     /// The service's name breaks Nacos's rules. Nothing was sent.
     #[error(transparent)]
     InvalidName(InvalidName),
-    /// The server said no. It will say so again, unless the code is 500 or 503.
+    /// The server said no. It will say so again to the same request, unless the code is 500 or 503: those are
+    /// of the server, and the same request may succeed later.
     #[error("the registry refused with code {code}: {message}")]
     Refused {
         /// Nacos's error code.
@@ -143,7 +144,8 @@ pub enum RequestError {
     /// This client registers nothing in the service.
     #[error("this client registers nothing in this service")]
     NotRegistered,
-    /// The answer, or its absence, in the session's words.
+    /// Anything else that came in place of an answer: one of another type, or one that cannot be read. The
+    /// text names it. Whether the server carried the request out is not known.
     #[error("{0}")]
     Failed(String),
     /// The client is closed.
