@@ -210,7 +210,7 @@ impl Subscription {
         Marks(Arc::clone(&self.handle.shared))
     }
 
-    /// A connection to this instance failed: if the collapse guard holds it, it no longer does.
+    /// A connection to this instance failed: if the [collapse guard](crate::guide::glossary) holds it, it no longer does.
     ///
     /// Publishes on the caller's thread: hold no lock that a [`Consumer`] takes.
     pub(crate) fn report_unreachable(

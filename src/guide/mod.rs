@@ -12,6 +12,7 @@
 //! | [`troubleshooting`] | it does something else than I thought: what do I ask? |
 //! | [`glossary`] | what does that word mean? |
 //!
+#![doc = include_str!("links.md")]
 #![doc = include_str!("../../docs/guide.md")]
 
 // The chapters are files that GitHub shows, too. Each ends with its links for GitHub; `links.md` stands before it
@@ -25,6 +26,7 @@ pub mod getting_started {}
 #[doc = include_str!("../../docs/eviction.md")]
 pub mod eviction {}
 
+#[doc = include_str!("links.md")]
 #[doc = include_str!("../../docs/provider.md")]
 pub mod provider {}
 

@@ -19,15 +19,15 @@
 //! | `tower_nacos_reads_dropped_total` | counter | `namespace` | answers to reads dropped because a push was near |
 //! | `tower_nacos_lists_total` | counter | `namespace`, `group`, `service` | lists applied, changed or not |
 //! | `tower_nacos_hosts_dropped_total` | counter | `namespace`, `group`, `service` | hosts left out of lists because they could not be used |
-//! | `tower_nacos_stamps_back_total` | counter | `namespace`, `group`, `service` | lists with a lower stamp (the server's time) than the one before; obeyed all the same |
+//! | `tower_nacos_stamps_back_total` | counter | `namespace`, `group`, `service` | lists with a lower stamp than the one before |
 //! | `tower_nacos_corrections_total` | counter | `namespace`, `group`, `service` | differences that only the safety read found |
 //! | `tower_nacos_not_resurrected_total` | counter | `namespace`, `group`, `service` | hosts that a first answer would have brought back |
-//! | `tower_nacos_held_total` | counter | `namespace`, `group`, `service` | times an instance was missing from the first list of a connection and kept for a while (the collapse guard) |
-//! | `tower_nacos_collapses_total` | counter | `namespace`, `group`, `service` | times that guard began to keep some |
-//! | `tower_nacos_collapses_obeyed_total` | counter | `namespace`, `group`, `service` | times such a list was obeyed in the end |
+//! | `tower_nacos_held_total` | counter | `namespace`, `group`, `service` | times an instance was held by the collapse guard |
+//! | `tower_nacos_collapses_total` | counter | `namespace`, `group`, `service` | times the collapse guard began to hold |
+//! | `tower_nacos_collapses_obeyed_total` | counter | `namespace`, `group`, `service` | times a collapsed list was obeyed in the end |
 //! | `tower_nacos_instances` | gauge | `namespace`, `group`, `service` | instances in the newest snapshot |
 //! | `tower_nacos_instances_callable` | gauge | `namespace`, `group`, `service` | those that may be called |
-//! | `tower_nacos_instances_held` | gauge | `namespace`, `group`, `service` | those that are kept so |
+//! | `tower_nacos_instances_held` | gauge | `namespace`, `group`, `service` | those that the collapse guard holds |
 //! | `tower_nacos_subscriptions_stale` | gauge | `namespace`, `group`, `service` | subscriptions that lost the connection and serve the last set |
 //! | `tower_nacos_calls_total` | counter | `namespace`, `group`, `service` | calls let in to instances |
 //! | `tower_nacos_calls_failed_total` | counter | `namespace`, `group`, `service` | calls that failed at their instance |
@@ -35,7 +35,7 @@
 //! | `tower_nacos_ejections_total` | counter | `namespace`, `group`, `service` | times an instance was left out because it could not be reached, or answered badly |
 //! | `tower_nacos_outlier_ejections_total` | counter | `namespace`, `group`, `service` | those that were for its answers |
 //! | `tower_nacos_restorations_total` | counter | `namespace`, `group`, `service` | times such an instance was let back in |
-//! | `tower_nacos_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy named only instances that take none, so that all were looked through |
+//! | `tower_nacos_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the open ones were looked through |
 //! | `tower_nacos_retries_total` | counter | `namespace`, `group`, `service` | requests that an instance had had and that were sent again by policy |
 //! | `tower_nacos_retries_over_budget_total` | counter | `namespace`, `group`, `service` | those that were not, since the policy's budget was spent |
 //! | `tower_nacos_try_timeouts_total` | counter | `namespace`, `group`, `service` | tries that were out of time (`per_try_timeout`) |
