@@ -59,8 +59,9 @@ pub enum RequestError {
     /// The service's name breaks Nacos's rules. Nothing was sent.
     #[error(transparent)]
     InvalidName(InvalidName),
-    /// The server said no. It will say so again to the same request, unless the code is 500 or 503: those are
-    /// of the server, and the same request may succeed later.
+    /// The server said no. To the same request it says so again if the code is 400 (a bad parameter), 502 (a message
+    /// that it cannot read) or 302 (a type that it does not know; one that is starting says that, too). With any
+    /// other code, 500 and 503 among them, the same request may succeed later.
     #[error("the registry refused with code {code}: {message}")]
     Refused {
         /// Nacos's error code.
