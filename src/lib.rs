@@ -63,7 +63,8 @@
 //!                             publish
 //! ```
 //!
-//! Which way in and which policy to take: [`guide`].
+//! The book is [`guide`]: how to begin, what to choose, production, testing, migrating, troubleshooting, and a
+//! [glossary](guide::glossary).
 //!
 //! [`client`] is the connection and the one task behind it, [`directory`] the local copy of the
 //! registry, [`discover`] the stream of changes that tower's balancers take, [`balance`] our own
@@ -96,6 +97,7 @@ pub mod directory;
 pub mod discover;
 pub mod endpoint;
 pub mod grpc;
+pub mod guide;
 pub mod http;
 mod link;
 pub mod logs;
@@ -134,12 +136,6 @@ pub mod push_path;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod simulation;
-
-#[doc = include_str!("../docs/guide.md")]
-pub mod guide {
-    #[doc = include_str!("../docs/provider.md")]
-    pub mod provider {}
-}
 
 /// The README's code compiles.
 #[cfg(doctest)]

@@ -15,6 +15,7 @@ mod targets;
 
 /// Each room and what it may import. Rooms further down may be imported by rooms further up.
 const PLAN: &[(&str, &[&str])] = &[
+    ("guide", &[]),
     ("sync", &[]),
     ("model", &[]),
     ("metrics", &["model"]),

@@ -160,6 +160,8 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// Sets what the service's errors say of the instance: that it cannot be reached, or that only a
     /// connection to it was lost; [`Verdict`] says what follows. Default: nothing; an error of
     /// `poll_ready` always says that it cannot be reached.
+    ///
+    /// Give it before [`outliers`](Self::outliers): given after, it takes the closure of that away, and `build` warns.
     #[must_use]
     pub fn classify<E, V2>(mut self, classify: V2) -> BalanceBuilder<P, R, C, V2, K>
     where
@@ -200,10 +202,17 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         })
     }
 
-    /// Ejects instances that answer badly where something else judges: for HTTP and gRPC our
-    /// transport does (statuses of 500 and above but 501, gRPC's own for the like, a response that
-    /// does not come in time), for a [`Picker`] the reports of its leases. Otherwise nothing does,
-    /// and nobody is ejected.
+    /// Ejects instances that answer badly where something else judges, as here; elsewhere nothing does, and
+    /// nobody is ejected:
+    ///
+    /// | calls by | good | bad | neither |
+    /// |---|---|---|---|
+    /// | our transport, HTTP | any status below 500, and 501 | 500 and above but 501; no head in time (`header_timeout`, `per_try_timeout`) | refused or never sent; the caller's own fault |
+    /// | our transport, gRPC | a `grpc-status` in the response's head other than those to the right; a head without one | 4, 13, 14, 15 (DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS) in the head | a status in the trailers |
+    /// | a [`Picker`] | `lease.succeeded()` | `lease.failed(..)`, as its verdict says | a lease that is dropped without a word |
+    ///
+    /// A call that its caller gives up counts as bad if it had lasted for 100 ms and three times as long as
+    /// usual ([`Outcome::Abandoned`]).
     #[must_use]
     pub const fn eject_outliers(mut self, outliers: Outliers) -> Self {
         self.options.outliers = Some(outliers);
@@ -395,6 +404,10 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// [`Overloaded`](crate::endpoint::CallError::Overloaded) at once. A call counts from its first
     /// poll until its response, or its end, waiting included. 0 lets none through. Default: no
     /// limit.
+    ///
+    /// Not to be taken for the transport's
+    /// [`max_in_flight`](crate::transport::TransportBuilder::max_in_flight): that is of one instance, counts until
+    /// the ends of bodies, and one more waits.
     #[must_use]
     pub const fn max_in_flight(mut self, calls: usize) -> Self {
         self.limits.max_in_flight = Some(calls);

@@ -6,7 +6,9 @@ pub struct Counters {
     pub picks_out_of_range: u64,
     /// Panics of the policy.
     pub policy_panics: u64,
-    /// Calls whose policy found no open instance, so that the open ones were looked through.
+    /// Calls whose policy named only instances that take no call (ejected, full, or just evicted), so that all
+    /// were looked through for one that does. A few as something changes are nothing; a rate that stays
+    /// means that most instances are out, or that a policy of yours picks among few.
     pub scans: u64,
     /// Calls that were let in to an instance after its eviction: 0, by the gates.
     pub calls_after_evict: u64,

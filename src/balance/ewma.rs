@@ -14,6 +14,10 @@ use crate::balance::{Alias, Candidate, Loads, PickContext, Policy, Random, Timin
 /// in flight until the balancer's `completion` says that it has ended. A [`Lease`]'s is from the pick
 /// to the failure's report or the drop.
 ///
+/// What counts as an answer is every response, whatever it says (a 503 that comes fast is fast: leave such an
+/// instance out by [`outliers`](crate::balance::BalanceBuilder::outliers)). An error of the service counts for
+/// [`penalty`](Self::penalty) at least, so that failing fast is not being fast.
+///
 /// Who has not answered yet, or not lately, is taken for a little less than what calls to all
 /// instances took of late. So a new instance gets its part, and one that was slow is tried again.
 ///

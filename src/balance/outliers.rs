@@ -18,8 +18,9 @@ use crate::endpoint;
 /// An instance that loses five calls in a row is an outlier, too, whether answers count or not
 /// ([`max_lost`](crate::balance::BalanceBuilder::max_lost)).
 ///
-/// An outlier is out for 30 s, for 60 s the next time and so on, up to 300 s; each 10 s that it is in
-/// takes one time off again. It comes back by a single call that goes well; if that one does not, it
+/// An outlier is out for [`base`](Self::base) × *times*, [`longest`](Self::longest) at most: 30 s, then 60 s, 90 s, up
+/// to 300 s. *Times* is how often it was ejected, less one for each [`interval`](Self::interval) (10 s) in which it was
+/// in: one that was ejected three times and then was in for 20 s is out for 60 s at the next time. It comes back by a single call that goes well; if that one does not, it
 /// counts as the next time. All numbers but the cap are those of Envoy's outlier detection and of
 /// gRPC's (A50), where an outlier comes back by the clock alone.
 ///

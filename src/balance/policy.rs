@@ -66,7 +66,9 @@ pub trait Loads {
 pub struct PickContext {
     /// The hash of what the call should stick to, if its [`Hints`](crate::balance::Hints) say so.
     pub key: Option<u64>,
-    /// How many picks for this look were shut.
+    /// How often this call has been picked for already, in vain, since it last looked at the list: 0 at first.
+    /// The instance that was picked took no call then (ejected, full, or just evicted). A policy that draws at
+    /// random draws again; one that computes its choice should take the next one in its order for each.
     pub attempt: u32,
 }
 

@@ -443,7 +443,7 @@ impl Builder {
         self
     }
 
-    /// How lists become snapshots: health, restarts, the collapse guard.
+    /// How lists become snapshots: health, restarts, the [collapse guard](crate::guide::glossary).
     #[must_use]
     pub fn directory(mut self, options: Options) -> Self {
         self.directory = options;

@@ -36,9 +36,9 @@ pub struct Counters {
     pub corrections: u64,
     /// Hosts that a first answer would have brought back right after a push removed them.
     pub not_resurrected: u64,
-    /// Times an instance was held by the collapse guard.
+    /// Times an instance was held by the [collapse guard](crate::guide::glossary).
     pub held: u64,
-    /// Times the collapse guard began to hold.
+    /// Times the [collapse guard](crate::guide::glossary) began to hold.
     pub collapses: u64,
     /// Times a collapsed list was obeyed in the end, because it stayed so.
     pub collapses_obeyed: u64,

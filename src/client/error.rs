@@ -59,7 +59,9 @@ pub enum RequestError {
     /// The service's name breaks Nacos's rules. Nothing was sent.
     #[error(transparent)]
     InvalidName(InvalidName),
-    /// The server said no. It will say so again, unless the code is 500 or 503.
+    /// The server said no. To the same request it says so again if the code is 400 (a bad parameter), 502 (a message
+    /// that it cannot read) or 302 (a type that it does not know; one that is starting says that, too). With any
+    /// other code, 500 and 503 among them, the same request may succeed later.
     #[error("the registry refused with code {code}: {message}")]
     Refused {
         /// Nacos's error code.
@@ -143,7 +145,8 @@ pub enum RequestError {
     /// This client registers nothing in the service.
     #[error("this client registers nothing in this service")]
     NotRegistered,
-    /// The answer, or its absence, in the session's words.
+    /// Anything else that came in place of an answer: one of another type, or one that cannot be read. The
+    /// text names it. Whether the server carried the request out is not known.
     #[error("{0}")]
     Failed(String),
     /// The client is closed.

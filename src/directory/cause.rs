@@ -33,7 +33,7 @@ pub enum Cause {
     Disabled,
     /// Its metadata shows that the provider started anew.
     Restarted,
-    /// The collapse guard held it, and no longer does.
+    /// The [collapse guard](crate::guide::glossary) held it, and no longer does.
     HoldEnded,
     /// The subscription ended.
     Shutdown,

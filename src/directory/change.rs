@@ -20,7 +20,7 @@ pub struct Change {
     pub generation: Generation,
     /// When the list that brought the change was received; `None` of a fixed set.
     pub received_at: Option<Instant>,
-    /// Whether the registry does not list it and the collapse guard keeps it.
+    /// Whether the registry does not list it and the [collapse guard](crate::guide::glossary) keeps it.
     pub held: bool,
     /// What happened.
     pub kind: ChangeKind,

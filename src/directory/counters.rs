@@ -6,23 +6,27 @@ pub struct Counters {
     pub lists: u64,
     /// Lists that changed nothing.
     pub unchanged: u64,
-    /// Hosts left out of lists because they could not be used, once for each list.
+    /// Hosts left out of lists because they could not be used, once for each list. `dropped_hosts` in
+    /// [`client::Counters`](crate::client::Counters) in sum.
     pub rejected: u64,
     /// Lists none of whose hosts could be used, and messages that could not be read at all.
     pub undecodable: u64,
-    /// Lists whose stamp was lower than the one before on the same connection.
+    /// Lists whose stamp (the server's time on them) was lower than that of the one before on the same
+    /// connection. They are obeyed all the same: a node's clock may be set back.
     pub stamps_back: u64,
-    /// Addresses listed more than once, once for each list.
+    /// Duplicates: addresses that a list names more than once, once for each list. One of them counts.
     pub twins: u64,
-    /// Answers to reads that were dropped because a push had just said something newer.
+    /// Answers to reads that were dropped because a push had just said something newer. `dropped_reads` in
+    /// [`client::Counters`](crate::client::Counters), with those that the connection dropped.
     pub reads_dropped: u64,
-    /// Reads that found a difference which no push had brought.
+    /// Reads that found a difference which no push had brought. `corrections` in
+    /// [`client::Counters`](crate::client::Counters) in sum.
     pub reads_corrected: u64,
     /// Hosts that a first answer would have brought back right after a push removed them.
     pub not_resurrected: u64,
-    /// Times an instance was held by the collapse guard.
+    /// Times an instance was held by the [collapse guard](crate::guide::glossary).
     pub held: u64,
-    /// Times the collapse guard began to hold.
+    /// Times the [collapse guard](crate::guide::glossary) began to hold.
     pub collapses: u64,
     /// Times a collapsed list was obeyed in the end, because it stayed so.
     pub collapses_obeyed: u64,

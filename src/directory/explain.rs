@@ -46,7 +46,7 @@ pub enum Finding {
         generation: Generation,
         /// Whether it may be called, and if not, why.
         standing: Standing,
-        /// Whether it is the collapse guard that keeps it.
+        /// Whether it is the [collapse guard](crate::guide::glossary) that keeps it.
         held: bool,
         /// How far health can be believed.
         mode: Mode,

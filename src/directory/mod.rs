@@ -3,7 +3,7 @@
 //! One [`Writer`] per service applies lists; any number of [`Subscription`]s hold cheap clones of
 //! immutable [`Snapshot`]s. Time is an argument everywhere.
 //!
-//! A list goes through: admission (order, twins, identity), what the collapse guard holds, then
+//! A list goes through: admission (order, duplicates, identity), what the [collapse guard](crate::guide::glossary) holds, then
 //! per distinct selection the health ladder, a snapshot, the difference to the one before, and
 //! publication: gates close, the snapshot is published, gates open, tasks are woken.
 //!

@@ -66,14 +66,26 @@ pub struct Options {
 
 /// When a list on an intact connection is held back: see [`Options::mass_drop`].
 ///
-/// Holding means calling instances that the registry says are gone, so this is a choice.
+/// Holding means calling instances that the registry says are gone, so this is a choice. There are no defaults: which
+/// loss cannot be true is yours to know. For a service of ten instances and more that never loses half of them at
+/// once, say:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_nacos::directory::{MassDrop, Options};
+///
+/// let guard = MassDrop { share: 0.5, minimum: 5, hold: Duration::from_secs(30) };
+/// let options = Options::default().mass_drop(guard);
+/// assert_eq!(options.mass_drop, Some(guard));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MassDrop {
-    /// Lists that lack more than this share of the callable instances are held back.
+    /// Lists that lack more than this share of the callable instances, 0.0 to 1.0, are held back: who is missing
+    /// stays callable.
     pub share: f64,
-    /// And at least so many.
+    /// And at least so many instances, so that one of two is no mass.
     pub minimum: usize,
-    /// How long the missing ones stay without the list growing.
+    /// How long the missing ones stay without the list growing; [`Options::hold_limit`] ends it in any case.
     pub hold: Duration,
 }
 

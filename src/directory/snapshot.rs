@@ -130,7 +130,7 @@ impl Entry {
         self.standing
     }
 
-    /// Whether the registry no longer lists it and the collapse guard keeps it.
+    /// Whether the registry no longer lists it and the [collapse guard](crate::guide::glossary) keeps it.
     pub const fn is_held(&self) -> bool {
         self.held
     }

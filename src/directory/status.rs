@@ -1,6 +1,7 @@
 use std::{fmt, time::Instant};
 
-/// How far a subscription's set can be believed right now.
+/// How far a subscription's list can be believed right now. Calls go on in each of these but
+/// [`Unknown`](Self::Unknown); only what they know differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
@@ -16,7 +17,9 @@ pub enum Status {
         /// before the machine's start).
         since: Instant,
     },
-    /// The connection stands; so many instances are not listed and held by the collapse guard.
+    /// The connection stands; so many instances are missing from its first list and kept all the same for a while,
+    /// since a registry that just started does not know everybody yet (the *collapse guard*, see
+    /// [`Options`](crate::directory::Options)).
     Held {
         /// How many.
         instances: usize,

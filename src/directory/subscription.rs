@@ -123,8 +123,8 @@ impl Subscription {
         self.handle.shared.revision()
     }
 
-    /// The newest revision for which every consumer of the service is quiet: what had to leave is
-    /// entered by no call any more.
+    /// The newest revision that is *applied*: in every balancer and discovery of this service (its consumers) no
+    /// call is on its way into an instance that may not be called in it, and none will be.
     pub fn applied_revision(&self) -> Revision {
         self.handle.shared.applied()
     }
@@ -210,7 +210,7 @@ impl Subscription {
         Marks(Arc::clone(&self.handle.shared))
     }
 
-    /// A connection to this instance failed: if the collapse guard holds it, it no longer does.
+    /// A connection to this instance failed: if the [collapse guard](crate::guide::glossary) holds it, it no longer does.
     ///
     /// Publishes on the caller's thread: hold no lock that a [`Consumer`] takes.
     pub(crate) fn report_unreachable(

@@ -186,7 +186,7 @@ impl Subscription {
     }
 
     /// Waits until no call enters the instance at `address` any more: it may not be called, or is not
-    /// listed (which is so at once for one that never was), and all consumers are quiet.
+    /// listed (which is so at once for one that never was), and the list that says so is [applied](Self::applied).
     /// Without limit: put a timeout around it.
     ///
     /// Of [several](Self::merge) it is believed to be gone once every source that is open has answered,
@@ -209,8 +209,13 @@ impl Subscription {
         applied.map_err(|AppliedError { service, .. }| WaitUntilError { service })
     }
 
-    /// Waits until all consumers of the service are quiet for `revision`: no call is between its
-    /// admission and the end of `Service::call` on an instance that may not be called in it.
+    /// Waits until `revision` is *applied*: in every balancer and discovery of this service (its consumers) no call
+    /// is between being let in and the end of `Service::call` on an instance that may not be called in it. Calls that
+    /// had left `Service::call` before are in flight, and go on.
+    ///
+    /// # Errors
+    ///
+    /// When the subscription is closed, and will not come to that revision.
     pub async fn applied(&self, revision: Revision) -> Result<(), AppliedError> {
         consume_budget().await;
         self.until(|subscription| {

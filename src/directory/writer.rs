@@ -163,7 +163,10 @@ impl Writer {
             .flatten()
     }
 
-    /// Ends the holds whose time is up.
+    /// Does what is due at `now`, and returns the newest revision. Due may be: the end of the time for which an
+    /// instance that is missing is kept ([`Options::hold`](crate::directory::Options::hold)), of that for which an empty
+    /// list counts as unknown, and of a provider's mark that it goes offline. Call it when
+    /// [`poll_timeout`](Self::poll_timeout) says; a call too early does nothing.
     pub fn handle_timeout(&mut self, now: Instant) -> Revision {
         self.shared.update(|state, out| {
             if !state.closed {

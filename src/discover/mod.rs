@@ -51,6 +51,9 @@ impl Subscription {
     /// The instances as a stream of changes for a tower balancer; `make` makes the service that
     /// calls one of them.
     ///
+    /// The services have to be `Sync` as well as `Send`, since any thread may drop an evicted one; one that is not (tower's
+    /// `BoxService`, say) goes into a `tower::buffer::Buffer` or a `sync_wrapper`. `tower::util::BoxCloneSyncService` is.
+    ///
     /// Call it on a tokio runtime: a small task there closes the connections of evicted instances
     /// also when no call passes. Without one that happens at the next call.
     pub fn discover<M: MakeEndpoint>(&self, make: M) -> Discovery<M::Service>

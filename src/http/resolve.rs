@@ -59,14 +59,14 @@ use crate::{
 ///
 /// The client's connections are not ours, so it promises less than [`Client`](crate::http::Client):
 ///
-/// * An evicted instance's idle connections stay open until that client's own limit (promise G3).
+/// * An evicted instance's idle connections stay open until that client's own limit.
 /// * A request that was not processed is not moved to another instance: the caller gets the error,
-///   also when no connection could be made (G5). Retry above this layer, where that is safe; the
+///   also when no connection could be made. Retry above this layer, where that is safe; the
 ///   next pick is another instance once the failed one is known as such.
 /// * A dead instance is known as such only if [`classify`](Self::classify) says which of the
-///   client's errors mean that, and a silent one only if the client finds it (G6).
+///   client's errors mean that, and a silent one only if the client finds it.
 /// * What the client queues inside itself is past the pick: a request that waits for a connection
-///   there may reach an instance that left meanwhile (G1).
+///   there may reach an instance that left meanwhile.
 /// * A call is in flight until its response's head, unless [`completion`](Self::completion) says
 ///   otherwise.
 /// * [`Deadline`](crate::http::Deadline) is not looked at; `tower::timeout` is.

@@ -1,4 +1,4 @@
-//! Plain values that every other room shares: services, instances, addresses, weights, lists.
+//! Plain values that all other modules share: services, instances, addresses, weights, lists.
 //!
 //! No tokio, no clock, no I/O. Nacos's words are used for Nacos's things: an instance is never
 //! called a host, a node or a backend.

@@ -5,7 +5,7 @@ pub enum Origin {
     /// The registry sent it by itself. Applied in the order of arrival, whatever its stamp. May be
     /// the first list of its connection, if it overtook the answer to the subscription.
     Push,
-    /// It answers the first subscribe on a connection. After a reconnect the collapse guard
+    /// It answers the first subscribe on a connection. After a reconnect the [collapse guard](crate::guide::glossary)
     /// judges it, and what a push removed shortly before stays away.
     FirstAnswer,
     /// It answers a query, or a later subscribe. Dropped less than a second after a push. (That a

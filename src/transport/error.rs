@@ -78,16 +78,17 @@ pub enum ErrorKind {
     Request,
 }
 
-/// What is known about a request whose call failed: the rows of the signal table in
-/// [the module](crate::transport).
+/// What is known about a request whose call failed. The table in [the module](crate::transport) says which
+/// failure proves what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Evidence {
-    /// Row (a): no connection took it.
+    /// No connection took it: it was not processed, and moves to another instance by itself (*a* in the table).
     Unsent,
-    /// Row (b): the peer said that it did not process it.
+    /// The peer said that it did not process it: it moves, too, at most three times (*b* in the table).
     Refused,
-    /// It may have been processed.
+    /// It may have been processed: it moves only if it may be processed twice, and a
+    /// [`Retry`](crate::transport::Retry) policy is given.
     Unknown,
 }
 

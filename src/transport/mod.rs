@@ -30,9 +30,10 @@
 //! A lost connection is retired, and whether another can be had is found out by a dial; until then
 //! calls prefer other instances. Only that no connection can be had ejects, and silence.
 //!
-//! Rows (a) and (b) are promise G5: the request moves, whatever its method, each callable instance
-//! at most once; (b) at most three times. [`Evidence`] is the row of an [`Error`]. What is unknown
-//! moves only if it is idempotent and [`Retry`] is given.
+//! The column *row* is the [`Evidence`] of an [`Error`]: *a* is [`Unsent`](Evidence::Unsent), *b*
+//! [`Refused`](Evidence::Refused). In both the request was not processed, and moves whatever its method, to each
+//! callable instance at most once; after a refusal at most three times. What is
+//! [`Unknown`](Evidence::Unknown) moves only if it is idempotent and [`Retry`] is given.
 
 mod ask;
 mod attempt;

@@ -165,6 +165,9 @@ impl TransportBuilder {
 
     /// How many calls one instance may have at once, until the ends of their responses' bodies;
     /// one more waits, and goes elsewhere if the instance leaves meanwhile. Default: no limit.
+    ///
+    /// Not to be taken for the balancer's [`max_in_flight`](crate::balance::BalanceBuilder::max_in_flight): that
+    /// counts all instances together, up to the response's head, and one more fails at once.
     #[must_use]
     pub const fn max_in_flight(mut self, calls: usize) -> Self {
         self.settings.max_in_flight = Some(if calls == 0 { 1 } else { calls });
@@ -243,8 +246,10 @@ impl TransportBuilder {
         self
     }
 
-    /// Sends no PINGs: a silent peer is then found by the system's TCP timeouts (about 8 s on
-    /// Linux, where it acknowledges nothing), and one whose process hangs is not.
+    /// Sends no PINGs. What a PING finds is then found later or not at all: a machine that is gone, since it
+    /// acknowledges nothing, by the system's TCP timeouts (about 8 s on Linux); a process that hangs not by
+    /// its connection, since its system acknowledges for it: calls there wait until their own deadlines. For
+    /// peers that end connections over PINGs, and for nothing else.
     #[must_use]
     pub const fn no_ping(mut self) -> Self {
         self.settings.http2.ping = None;

@@ -29,7 +29,7 @@ impl Machine {
     }
 
     /// Lets the provider called `provider` publish exactly these instances of a service, as a
-    /// batch registration of its own connection would. Two providers with one address make twins.
+    /// batch registration of its own connection would. Two providers with one address make it listed twice.
     pub fn register_as<'a>(
         &mut self,
         provider: &str,
@@ -77,7 +77,7 @@ impl Machine {
         found
     }
 
-    /// Sets what a provider says of its health, in all clusters and all twins of the address.
+    /// Sets what a provider says of its health, in all clusters and wherever the address is listed twice.
     /// Whether it was there.
     pub fn set_healthy(
         &mut self,

@@ -100,7 +100,7 @@ impl<'a> View<'a> {
         self.0.fuzzy.watchers(pattern).collect()
     }
 
-    /// The addresses published of a service now, sorted, twins twice: what reads and pushes will
+    /// The addresses published of a service now, sorted; one that is listed twice stands there twice: what reads and pushes will
     /// show soon, and disabled ones, which they will not.
     pub fn addresses(&self, service: impl Into<ServiceId>) -> Vec<String> {
         let state = self.0.services.get(&service.into());
