@@ -1,6 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
-use crate::transport::dial::resolve::{Resolve, SystemResolver};
+use crate::transport::dial::{
+    local::Local,
+    resolve::{Resolve, SystemResolver},
+};
 
 /// How connections are had.
 #[derive(Clone)]
@@ -11,6 +14,8 @@ pub(in crate::transport) struct DialOptions {
     pub(in crate::transport) handshake_timeout: Duration,
     pub(in crate::transport) prefer_ipv6: bool,
     pub(in crate::transport) resolver: Arc<dyn Resolve>,
+    /// Where connections leave from.
+    pub(in crate::transport) local: Local,
     /// When TCP asks a peer that sends nothing.
     pub(in crate::transport) keepalive: Option<Duration>,
     /// How long a peer may leave unacknowledged what was written.
@@ -26,6 +31,7 @@ impl Default for DialOptions {
             handshake_timeout: Duration::from_secs(2),
             prefer_ipv6: false,
             resolver: Arc::new(SystemResolver),
+            local: Local::default(),
             keepalive: Some(Duration::from_secs(5)),
             user_timeout: Some(Duration::from_secs(8)),
             #[cfg(feature = "tls")]
