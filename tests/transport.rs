@@ -6,12 +6,15 @@ mod transport {
     mod attacks_load;
     mod basics;
     mod blame;
+    mod connector;
     mod evidence;
     mod faults;
     mod full;
     mod guilty;
+    mod own_tls;
     mod probes;
     mod promises;
+    mod proxies;
     mod quiet;
     mod subset;
     mod support;

@@ -31,7 +31,8 @@ use crate::{
     retry::{Hedge, InvalidRetry, Retry, check_times},
     sync::poll_budget,
     transport::{
-        self, Body, ErrorKind, Purpose, Rules, TimeLeft, Transport, TransportBuilder, TryLimit,
+        self, Body, Connector, Dial, ErrorKind, Purpose, Rules, TimeLeft, Transport,
+        TransportBuilder, TryLimit,
     },
 };
 
@@ -48,6 +49,7 @@ pub struct Channel<P: Policy = P2c> {
 pub struct ChannelBuilder<P: Policy = P2c> {
     balance: Balancing<P>,
     transport: TransportBuilder,
+    connector: Option<Connector>,
     timeout: Option<Duration>,
     user_agent: Option<HeaderValue>,
     origin: Option<HeaderValue>,
@@ -103,6 +105,7 @@ impl Channel {
         ChannelBuilder {
             balance,
             transport: Transport::builder(),
+            connector: None,
             timeout: None,
             user_agent: None,
             origin: None,
@@ -142,6 +145,7 @@ impl<P: Policy> ChannelBuilder<P> {
         ChannelBuilder {
             balance: change(self.balance),
             transport: self.transport,
+            connector: self.connector,
             timeout: self.timeout,
             user_agent: self.user_agent,
             origin: self.origin,
@@ -152,6 +156,13 @@ impl<P: Policy> ChannelBuilder<P> {
     /// [`Transport::builder`]. Its purpose is set to gRPC in any case.
     pub fn transport(mut self, transport: TransportBuilder) -> Self {
         self.transport = transport;
+        self
+    }
+
+    /// Connects to instances by this, whatever [`transport`](Self::transport) says of it: over Unix sockets, through a proxy. Default: TCP.
+    /// [`TransportBuilder::connector`] says all of it.
+    pub fn connector(mut self, connector: impl Dial) -> Self {
+        self.connector = Some(Connector::new(connector));
         self
     }
 
@@ -270,7 +281,7 @@ impl<P: Policy> ChannelBuilder<P> {
             header: deadline::header,
         });
         let make = self.transport.purpose(Purpose::Grpc).build();
-        let make = make.limiting(limit);
+        let make = make.connecting(self.connector).limiting(limit);
         let make = make.balanced(self.balance.subscription().named());
         let balance = self.balance.build(make);
         let user_agent = self

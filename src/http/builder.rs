@@ -13,7 +13,7 @@ use crate::{
     },
     model::ServiceKey,
     retry::{Hedge, InvalidRetry, Retry, check_times},
-    transport::{MakeTransport, TransportBuilder},
+    transport::{Connector, Dial, MakeTransport, TransportBuilder},
 };
 
 /// A [`Client`] to be, and its options.
@@ -22,6 +22,8 @@ pub struct HttpBuilder<P: Policy = P2c> {
     registries: Registries,
     limits: Limits,
     transport: MakeTransport,
+    connector: Option<Connector>,
+    timeout: Option<Duration>,
     per_try: Option<Duration>,
     retry: Option<Retry>,
     hedge: Option<Hedge>,
@@ -54,6 +56,8 @@ impl HttpBuilder {
             registries: Registries::new(nacos),
             limits: Limits::default(),
             transport: MakeTransport::default(),
+            connector: None,
+            timeout: None,
             per_try: None,
             retry: None,
             hedge: None,
@@ -88,6 +92,8 @@ impl<P: Policy> HttpBuilder<P> {
             registries: self.registries,
             limits: self.limits,
             transport: self.transport,
+            connector: self.connector,
+            timeout: self.timeout,
             per_try: self.per_try,
             retry: self.retry,
             hedge: self.hedge,
@@ -113,6 +119,13 @@ impl<P: Policy> HttpBuilder<P> {
     /// ```
     pub fn transport(mut self, transport: TransportBuilder) -> Self {
         self.transport = transport.build();
+        self
+    }
+
+    /// Connects to instances by this, whatever [`transport`](Self::transport) says of it: over Unix sockets, through a proxy. Default: TCP.
+    /// [`TransportBuilder::connector`] says all of it.
+    pub fn connector(mut self, connector: impl Dial) -> Self {
+        self.connector = Some(Connector::new(connector));
         self
     }
 
@@ -160,6 +173,15 @@ impl<P: Policy> HttpBuilder<P> {
         rule: impl Fn(&ServiceKey) -> Result<Subscription, client::RequestError> + Send + Sync + 'static,
     ) -> Self {
         self.registries.rule = Some(Box::new(rule));
+        self
+    }
+
+    /// The longest that a request may take, all its tries together, up to its response's head; see
+    /// [`Deadline`](crate::http::Deadline) for what that covers and what follows. A request's own
+    /// [`timeout`](crate::http::RequestBuilder::timeout) or deadline holds if it is shorter. Its body is the caller's
+    /// to read, in its own time. Default: none. More than a year counts as a year.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
@@ -248,10 +270,10 @@ impl<P: Policy> HttpBuilder<P> {
     ///
     /// # Errors
     ///
-    /// If nothing can be meant by the options of tries ([`Retry::check`]), of zones ([`ZoneAware`]) or of limits
-    /// ([`AdaptiveConcurrency`]).
+    /// If a try may last longer than its request, or nothing can be meant by the options of tries
+    /// ([`Retry::check`]), of zones ([`ZoneAware`]) or of limits ([`AdaptiveConcurrency`]).
     pub fn try_build(self) -> Result<Client<P>, InvalidRetry> {
-        check_times(self.per_try, None)?;
+        check_times(self.per_try, self.timeout)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)?;
         let zones = self.zones.as_ref().map_or(Ok(()), ZoneAware::check);
         zones.map_err(InvalidRetry::new)?;
@@ -261,14 +283,15 @@ impl<P: Policy> HttpBuilder<P> {
         Ok(self.build())
     }
 
-    /// Makes the client. Nothing is subscribed to yet.
+    /// Makes the client. Nothing is subscribed to yet. A `per_try_timeout` that is longer than `timeout` is
+    /// never reached; [`try_build`](Self::try_build) says so.
     pub fn build(self) -> Client<P> {
-        let (transport, tune) = (self.transport, self.balance);
+        let (transport, tune) = (self.transport.connecting(self.connector), self.balance);
         let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
         let health_check = self.health_check;
         let subset = self.subset;
         let (zones, limits) = (self.zones, self.concurrency);
-        let pool = Pool::new(self.registries, self.limits, move |subscription| {
+        let balance = move |subscription: Subscription| {
             let mut builder = tune(Balance::builder(&subscription));
             if let Some(within) = per_try {
                 builder = builder.per_try_timeout(within);
@@ -292,7 +315,8 @@ impl<P: Policy> HttpBuilder<P> {
                 builder = builder.retry(retry.with_own_budget());
             }
             builder.hints_in_extensions().build_http(transport.clone())
-        });
+        };
+        let pool = Pool::new(self.registries, self.limits, self.timeout, balance);
         Client::of(pool)
     }
 }

@@ -96,7 +96,8 @@ impl<P: Policy> Client<P> {
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
         let name = name.try_into().map_err(|e| Error::name(&e.into()))?;
-        Ok(ServiceClient::new(self.pool.service(None, name)?))
+        let service = self.pool.service(None, name)?;
+        Ok(ServiceClient::new(service, self.pool.timeout))
     }
 
     /// The same of a registry that was given [by name](crate::http::HttpBuilder::registry).
@@ -109,7 +110,8 @@ impl<P: Policy> Client<P> {
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
         let name = name.try_into().map_err(|e| Error::name(&e.into()))?;
-        Ok(ServiceClient::new(self.pool.service(Some(registry), name)?))
+        let service = self.pool.service(Some(registry), name)?;
+        Ok(ServiceClient::new(service, self.pool.timeout))
     }
 
     /// The services that it is subscribed to now, registry by registry, sorted by name.

@@ -74,7 +74,8 @@
 //! | [`Idempotent`](crate::transport::Idempotent) | that it may be processed twice, whatever its method |
 //! | [`ServiceKey`](crate::ServiceKey), [`ServiceName`](crate::ServiceName) | which service it is for |
 //!
-//! There is no total deadline on a request and none on its body: give it one. Within it each try may have a time
+//! There is no total deadline on a request unless it is given one, here or for all requests of a client
+//! ([`HttpBuilder::timeout`]), and none on its body. Within it each try may have a time
 //! of its own ([`HttpBuilder::per_try_timeout`]), and what may be processed twice be sent again
 //! ([`HttpBuilder::retry`]); the [guide](crate::guide#how-long-a-call-waits-and-when-it-is-sent-again) says when.
 //!

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     client,
@@ -19,6 +19,8 @@ pub(super) struct Pool<T> {
     registries: Box<[Registry<T>]>,
     rule: Option<Box<Rule>>,
     limits: Limits,
+    /// The longest that a call may take.
+    pub(super) timeout: Option<Duration>,
     make: Box<dyn Fn(Subscription) -> T + Send + Sync>,
 }
 
@@ -65,6 +67,7 @@ impl<T: Busy + Send + Sync + 'static> Pool<T> {
     pub(super) fn new(
         registries: Registries,
         limits: Limits,
+        timeout: Option<Duration>,
         make: impl Fn(Subscription) -> T + Send + Sync + 'static,
     ) -> Arc<Self> {
         let held = registries.named.into_iter().map(|(name, nacos)| Registry {
@@ -77,6 +80,7 @@ impl<T: Busy + Send + Sync + 'static> Pool<T> {
             registries: held.collect(),
             rule: registries.rule,
             limits,
+            timeout,
             make: Box::new(make),
         })
     }

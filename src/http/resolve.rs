@@ -138,7 +138,12 @@ impl<P: Policy> ResolveLayer<P> {
             balance(crate::balance::Balance::builder(&subscription)).picker()
         };
         Self {
-            pool: Pool::new(Registries::new(nacos.clone()), Limits::default(), make),
+            pool: Pool::new(
+                Registries::new(nacos.clone()),
+                Limits::default(),
+                None,
+                make,
+            ),
             classify: Unclassified::default(),
             completion: CompleteOnResponse::default(),
         }

@@ -2,6 +2,7 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use ::http::{Method, Request, Response};
@@ -26,11 +27,12 @@ use crate::{
 /// Cheap to clone. While one lives the service stays subscribed to, however seldom it is called.
 pub struct ServiceClient<P: Policy = P2c> {
     balance: Arc<Balanced<P>>,
+    timeout: Option<Duration>,
 }
 
 impl<P: Policy> ServiceClient<P> {
-    pub(super) const fn new(balance: Arc<Balanced<P>>) -> Self {
-        Self { balance }
+    pub(super) const fn new(balance: Arc<Balanced<P>>, timeout: Option<Duration>) -> Self {
+        Self { balance, timeout }
     }
 
     /// A GET request for a path that begins with `/`; await it.
@@ -46,7 +48,7 @@ impl<P: Policy> ServiceClient<P> {
     /// A request of any method; await it.
     pub fn method(&self, method: Method, path: impl IntoUri) -> RequestBuilder<P> {
         RequestBuilder::new(
-            Target::Service(Arc::clone(&self.balance)),
+            Target::Service(Arc::clone(&self.balance), self.timeout),
             method,
             ReadUri::into_uri(path),
         )
@@ -54,7 +56,7 @@ impl<P: Policy> ServiceClient<P> {
 
     /// Sends a whole request to this service, whatever service its address or extensions name.
     pub fn request<B: Into<Body>>(&self, request: Request<B>) -> ResponseFuture<P> {
-        to_service(&self.balance, request.map(Into::into))
+        to_service(&self.balance, self.timeout, request.map(Into::into))
     }
 
     /// Its balancer, for the status page.
@@ -102,6 +104,7 @@ impl<P: Policy> Clone for ServiceClient<P> {
     fn clone(&self) -> Self {
         Self {
             balance: Arc::clone(&self.balance),
+            timeout: self.timeout,
         }
     }
 }

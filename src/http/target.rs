@@ -1,4 +1,4 @@
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
 use ::http::{Request, Uri, uri::PathAndQuery};
 
@@ -24,14 +24,14 @@ pub(super) enum Target<P: Policy> {
     /// The service that it names.
     Named(Arc<Pool<Balanced<P>>>),
     /// This one, whatever it names.
-    Service(Arc<Balanced<P>>),
+    Service(Arc<Balanced<P>>, Option<Duration>),
 }
 
 impl<P: Policy> Target<P> {
     pub(super) fn request(&self, request: Request<Body>) -> ResponseFuture<P> {
         match self {
             Self::Named(pool) => to_named(pool, request),
-            Self::Service(balance) => to_service(balance, request),
+            Self::Service(balance, timeout) => to_service(balance, *timeout, request),
         }
     }
 }
@@ -45,13 +45,14 @@ pub(super) fn to_named<P: Policy>(
     *request.uri_mut() = origin(address.path_and_query.take());
     let asked = Asked::of(request.extensions());
     let sent = asked.named(&address).map_err(Error::address);
-    let sent = sent.and_then(|named| pool.with(named, |held| send(held, request)));
+    let sent = sent.and_then(|named| pool.with(named, |held| send(held, pool.timeout, request)));
     sent.unwrap_or_else(ResponseFuture::failed)
 }
 
 /// Sends a request to this service, whatever service its address or its extensions name.
 pub(super) fn to_service<P: Policy>(
     balance: &Balanced<P>,
+    timeout: Option<Duration>,
     mut request: Request<Body>,
 ) -> ResponseFuture<P> {
     let mut address = mem::take(request.uri_mut()).into_parts();
@@ -59,12 +60,17 @@ pub(super) fn to_service<P: Policy>(
         return ResponseFuture::failed(Error::address(BadAddress::Path));
     }
     *request.uri_mut() = origin(address.path_and_query.take());
-    send(balance, request)
+    send(balance, timeout, request)
 }
 
 /// Sends a request whose address is a path.
-fn send<P: Policy>(balance: &Balanced<P>, request: Request<Body>) -> ResponseFuture<P> {
-    let deadline = request.extensions().get::<Deadline>().copied();
+fn send<P: Policy>(
+    balance: &Balanced<P>,
+    timeout: Option<Duration>,
+    request: Request<Body>,
+) -> ResponseFuture<P> {
+    let own = request.extensions().get::<Deadline>().copied();
+    let deadline = own.into_iter().chain(timeout.map(Deadline::within)).min();
     let until = deadline.map(Deadline::instant);
     ResponseFuture::new(balance.start_until(request, until), deadline)
 }
@@ -92,7 +98,7 @@ impl<P: Policy> Clone for Target<P> {
     fn clone(&self) -> Self {
         match self {
             Self::Named(pool) => Self::Named(Arc::clone(pool)),
-            Self::Service(balance) => Self::Service(Arc::clone(balance)),
+            Self::Service(balance, timeout) => Self::Service(Arc::clone(balance), *timeout),
         }
     }
 }
@@ -101,7 +107,7 @@ impl<P: Policy> fmt::Debug for Target<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(pool) => pool.fmt(f),
-            Self::Service(balance) => balance.subscription().key().fmt(f),
+            Self::Service(balance, _) => balance.subscription().key().fmt(f),
         }
     }
 }

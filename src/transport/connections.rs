@@ -123,7 +123,7 @@ impl Connections {
     async fn connect(&self) -> Result<Connected, DialError> {
         let Dialled { io, http2 } = self.dialler.dial().await?;
         let connected = if http2 {
-            let plain = io.plain().is_some();
+            let plain = io.is_plain();
             Connected::Http2(self.http2.shake_hands(io, plain).await?)
         } else {
             Connected::Http1(self.http1.shake_hands(io).await?)
@@ -311,7 +311,7 @@ impl Connections {
     pub(super) async fn probe(&self) -> Result<(), DialError> {
         let Dialled { mut io, http2 } = self.dialler.dial().await?;
         if http2 {
-            let plain = io.plain().is_some();
+            let plain = io.is_plain();
             return self.http2.shake_hands(io, plain).await.map(drop);
         }
         let mut byte = [0];

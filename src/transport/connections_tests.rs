@@ -61,6 +61,7 @@ fn of(address: SocketAddr, max_connections: usize, redial_after: Duration) -> Ar
         target: Ok(target),
         service: None,
         settings: Arc::new(settings),
+        own: None,
     };
     Arc::new(plan.connections())
 }

@@ -58,10 +58,11 @@ mod spawn;
 
 #[cfg(feature = "tls")]
 pub use self::dial::tls::{InvalidTls, Tls};
-pub(crate) use self::form::{TimeLeft, TryLimit};
 pub use self::{
     body::{request::Body, response::ResponseBody},
     dial::{
+        cached::CachedResolver,
+        own::{ByUri, Destination, Dial},
         resolve::{Resolve, SystemResolver},
         target::{Protocol, Purpose, Target},
     },
@@ -70,6 +71,10 @@ pub use self::{
     rules::{Rules, classify},
     service::{ResponseFuture, Transport},
     spare::Idempotent,
+};
+pub(crate) use self::{
+    dial::own::Connector,
+    form::{TimeLeft, TryLimit},
 };
 #[doc(no_inline)]
 pub use crate::retry::Retry;

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
@@ -9,6 +9,7 @@ use crate::{
     transport::{
         dial::{
             options::DialOptions,
+            own::{Bound, Connector, Dial},
             resolve::Resolve,
             target::{Protocol, Purpose, Target},
         },
@@ -21,10 +22,13 @@ use crate::{
 
 type Rule = Arc<dyn Fn(&Instance, Purpose) -> Result<Target, String> + Send + Sync>;
 
+type ServerNames = Arc<dyn Fn(&Instance) -> Option<String> + Send + Sync>;
+
 /// Options of the transports to instances; [`Transport::builder`] makes one.
 ///
-/// There is no total deadline on a request: put `tower::timeout` around the balancer, or drop the
-/// future.
+/// There is no total deadline on a request: [`HttpBuilder::timeout`](crate::http::HttpBuilder::timeout) and
+/// [`ChannelBuilder::timeout`](crate::grpc::ChannelBuilder::timeout) are that. Around a balancer of your own put `tower::timeout`, or drop
+/// the future.
 #[derive(Clone)]
 pub struct TransportBuilder {
     settings: Settings,
@@ -34,6 +38,8 @@ pub struct TransportBuilder {
     secure: bool,
     warm: bool,
     retry: Option<Retry>,
+    connector: Option<Connector>,
+    server_name: Option<ServerNames>,
 }
 
 /// Makes the [`Transport`] of each instance: what a balancer is built with.
@@ -46,6 +52,8 @@ pub struct MakeTransport {
     secure: bool,
     warm: bool,
     retry: Option<Retry>,
+    connector: Option<Connector>,
+    server_name: Option<ServerNames>,
 }
 
 impl Transport {
@@ -65,6 +73,8 @@ impl TransportBuilder {
             secure: false,
             warm: false,
             retry: None,
+            connector: None,
+            server_name: None,
         }
     }
 
@@ -272,10 +282,35 @@ impl TransportBuilder {
         self
     }
 
-    /// Resolves names of instances. Default: [`SystemResolver`](crate::transport::SystemResolver).
+    /// Resolves names of instances. Default: [`SystemResolver`](crate::transport::SystemResolver), which
+    /// remembers nothing; [`CachedResolver`](crate::transport::CachedResolver) does.
     #[must_use]
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.settings.dial.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Connects to instances by this: over Unix sockets or vsock, through a proxy, with a handshake of your
+    /// own; see [`Dial`]. Default: TCP. Costs a box a connection and one more for each dial.
+    ///
+    /// What holds for dials holds for it: [`dial_timeout`](Self::dial_timeout), a second dial beside one
+    /// that is silent for 300 ms, ejection when it fails, probes, the end of idle connections when an instance
+    /// leaves, TLS and HTTP/2 on what it made. How it resolves names and what it binds to is its own:
+    /// [`resolver`](Self::resolver), [`local_address`](Self::local_address) and
+    /// [`prefer_ipv6`](Self::prefer_ipv6) are for [`Destination::connect`](crate::transport::Destination::connect) alone then. An instance
+    /// whose metadata changes is connected to anew.
+    #[must_use]
+    pub fn connector(mut self, connector: impl Dial) -> Self {
+        self.connector = Some(Connector::new(connector));
+        self
+    }
+
+    /// Which of this machine's addresses connections leave from. Instances are then called by addresses of
+    /// that family only; called again with one of the other family, by both. Default: the system chooses,
+    /// by its routes.
+    #[must_use]
+    pub const fn local_address(mut self, address: IpAddr) -> Self {
+        self.settings.dial.local.set(address);
         self
     }
 
@@ -320,6 +355,28 @@ impl TransportBuilder {
     #[must_use]
     pub fn tls_if_asked(mut self, tls: crate::transport::dial::tls::Tls) -> Self {
         self.settings.dial.tls = tls.into();
+        self
+    }
+
+    /// For which name each instance's certificate has to be: from its metadata, say. `None` leaves it at
+    /// [`Tls::server_name`](crate::transport::Tls::server_name), or the instance's host. A name that no certificate can be for makes its calls
+    /// fail, with an error that says so. Default: none. Asked with each change of the instance.
+    ///
+    /// ```
+    /// use tower_nacos::transport::{Tls, Transport};
+    ///
+    /// let named = |instance: &tower_nacos::Instance| {
+    ///     instance.metadata().get("tls-name").map(str::to_owned)
+    /// };
+    /// let transport = Transport::builder().tls(Tls::new()).server_name(named);
+    /// ```
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn server_name<N>(mut self, name: N) -> Self
+    where
+        N: Fn(&Instance) -> Option<String> + Send + Sync + 'static,
+    {
+        self.server_name = Some(Arc::new(name));
         self
     }
 
@@ -368,6 +425,8 @@ impl TransportBuilder {
             secure: self.secure,
             warm: self.warm,
             retry: self.retry,
+            connector: self.connector,
+            server_name: self.server_name,
         }
     }
 }
@@ -398,6 +457,12 @@ impl MakeTransport {
         self
     }
 
+    /// Connects in this way.
+    pub(crate) fn connecting(mut self, connector: Option<Connector>) -> Self {
+        self.connector = connector.or(self.connector);
+        self
+    }
+
     /// Where and how an instance is called for that.
     pub(super) fn target(&self, instance: &Instance, purpose: Purpose) -> Result<Target, String> {
         let mut target = (self.rule)(instance, purpose)?;
@@ -405,7 +470,25 @@ impl MakeTransport {
         if let Some(protocol) = self.protocol {
             target.protocol = protocol;
         }
+        if let Some(name) = self.server_name.as_ref().and_then(|name| name(instance)) {
+            target.server_name = Some(name);
+        }
         Ok(target)
+    }
+
+    /// Who connects to it, if it is not us.
+    pub(super) fn own(
+        &self,
+        instance: &Instance,
+        target: &Result<Target, String>,
+    ) -> Option<Bound> {
+        let (connector, target) = self.connector.as_ref().zip(target.as_ref().ok())?;
+        Some(connector.to(instance, target, &self.settings.dial))
+    }
+
+    /// Which connector that is. Its address counts only while this is held.
+    pub(super) fn own_identity(&self) -> Option<*const ()> {
+        self.connector.as_ref().map(Connector::identity)
     }
 
     /// How connections are had.
@@ -414,9 +497,12 @@ impl MakeTransport {
     }
 
     fn plan(&self, instance: &Instance) -> Plan {
+        let target = self.target(instance, self.purpose);
+        let own = self.own(instance, &target);
         Plan {
             instance: instance.address().clone(),
-            target: self.target(instance, self.purpose),
+            target,
+            own,
             service: self.service_of(instance),
             settings: Arc::clone(&self.settings),
         }
@@ -442,7 +528,12 @@ impl MakeEndpoint for MakeTransport {
 
     fn is_stale(&self, transport: &Transport, instance: &Instance) -> bool {
         let plan = self.plan(instance);
-        *transport.target() != plan.target || transport.service() != plan.service.as_ref()
+        // A connector may have read any of it.
+        let told = transport.told();
+        let told_otherwise = told.is_some_and(|told| told.metadata() != instance.metadata());
+        *transport.target() != plan.target
+            || transport.service() != plan.service.as_ref()
+            || told_otherwise
     }
 
     fn is_eager(&self) -> bool {

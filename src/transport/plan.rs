@@ -4,7 +4,7 @@ use crate::{
     model::{Address, Callee, ServiceKey},
     transport::{
         connections::Connections,
-        dial::{dialler::Dialler, options::DialOptions, target::Target},
+        dial::{dialler::Dialler, options::DialOptions, own::Bound, target::Target},
         form::{Named, TryLimit},
         http1::{options::Http1Options, pool::Http1Pool},
         http2::{options::Http2Options, pool::Http2Pool},
@@ -19,6 +19,8 @@ pub(super) struct Plan {
     /// The service that each request says it means.
     pub(super) service: Option<ServiceKey>,
     pub(super) settings: Arc<Settings>,
+    /// Who connects, if it is not us.
+    pub(super) own: Option<Bound>,
 }
 
 /// How instances are called: shared by all transports of a balancer.
@@ -56,6 +58,7 @@ impl Plan {
         let dialler = Dialler {
             target: self.target,
             options: settings.dial.clone(),
+            own: self.own,
         };
         Connections::new(
             peer,

@@ -13,12 +13,12 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tower::Service;
 
 use crate::{
-    model::{Address, ServiceKey},
+    model::{Address, Instance, ServiceKey},
     transport::{
         body::{request::Body, response::ResponseBody},
         call,
         connections::{Connections, Mode},
-        dial::target::Target,
+        dial::{own::Bound, target::Target},
         error::Error,
         http2::pool::{self, Place},
         plan::Plan,
@@ -93,6 +93,12 @@ impl Transport {
 
     pub(super) fn target(&self) -> &Result<Target, String> {
         &self.handle.connections.dialler.target
+    }
+
+    /// The instance as its connector, if it has one, was told it.
+    pub(super) fn told(&self) -> Option<&Instance> {
+        let own = self.handle.connections.dialler.own.as_ref();
+        own.map(Bound::instance)
     }
 
     pub(super) fn service(&self) -> Option<&ServiceKey> {
@@ -269,6 +275,7 @@ mod size {
             target: Err("nowhere".to_owned()),
             service: None,
             settings: Arc::default(),
+            own: None,
         };
         let connections = Arc::new(plan.connections());
         let request = Request::new(Body::empty());

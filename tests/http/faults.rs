@@ -169,6 +169,34 @@ async fn a_server_that_never_answers_costs_no_longer_than_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_client_s_timeout_holds_for_all_its_requests_and_a_shorter_one_of_theirs_before_it() {
+    let world = World::new().await;
+    let provider = Provider::start("one").await;
+    world.registry.register("orders", &provider.instance());
+    let within = |timeout| http::Client::builder(&world.nacos).timeout(timeout).build();
+    let short = within(Duration::from_millis(40));
+    for request in [
+        short.get("nacos://orders/never"),
+        short.get("nacos://orders/never").timeout(Duration::MAX),
+        short.service("orders").unwrap().get("/never"),
+        within(Duration::MAX)
+            .get("nacos://orders/never")
+            .timeout(Duration::from_millis(40)),
+    ] {
+        let error = soon("a timeout", request.send()).await.unwrap_err();
+        assert!(error.is_timeout(), "{error}");
+        assert!(error.to_string().contains("within the deadline"), "{error}");
+    }
+    let late = http::Client::builder(&world.nacos)
+        .timeout(Duration::from_secs(1))
+        .per_try_timeout(Duration::from_secs(2))
+        .try_build()
+        .unwrap_err();
+    let says = "a per_try_timeout of 2s is never reached in a timeout of 1s";
+    assert!(late.to_string().contains(says), "{late}");
+}
+
+#[tokio::test]
 async fn a_deadline_covers_every_instance_and_names_what_came_before() {
     let world = World::new().await;
     let provider = Provider::start("one").await;

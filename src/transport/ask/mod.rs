@@ -81,7 +81,7 @@ impl Asks for MakeTransport {
         let target = self.asked_at(instance, question);
         let options = self.dial_options();
         let by = options.identity(target.as_ref().ok());
-        format!("{target:?} {by}")
+        format!("{target:?} {by} {:?}", self.own_identity())
     }
 
     fn ask(&self, instance: &Instance, question: &Question) -> Asking {
@@ -91,6 +91,7 @@ impl Asks for MakeTransport {
             .map(|target| target.address.to_string())
             .unwrap_or_default();
         let dialler = Dialler {
+            own: self.own(instance, &target),
             target,
             options: self.dial_options().clone(),
         };

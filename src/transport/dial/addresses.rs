@@ -22,6 +22,14 @@ pub(in crate::transport) async fn find(
             addresses.push(second);
         }
     }
+    let known = addresses.len();
+    addresses.retain(|address| options.local.reaches(*address));
+    if let (Some(family), true, true) = (options.local.only(), addresses.is_empty(), known > 0) {
+        let why = format!(
+            "it has no {family} address, and `local_address` names one of that family only"
+        );
+        return Err(DialError::new(why));
+    }
     Ok(addresses)
 }
 

@@ -27,9 +27,9 @@ pub(in crate::transport) async fn connect(
 
 /// RFC 8305, with the addresses in the order given; and beside those that are silent each is
 /// tried a second time, since a lost SYN is sent again by the system only after a second.
-async fn race<T, F>(
-    addresses: &[SocketAddr],
-    dial: impl Fn(SocketAddr) -> F,
+pub(in crate::transport) async fn race<A: Copy, T, F>(
+    addresses: &[A],
+    dial: impl Fn(A) -> F,
 ) -> Result<T, DialError>
 where
     F: Future<Output = Result<T, DialError>>,
@@ -73,6 +73,11 @@ async fn open(address: SocketAddr, options: &DialOptions) -> Result<TcpStream, D
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }
     .map_err(failed)?;
+    if let Some(local) = options.local.of(address) {
+        let bound = socket.bind(SocketAddr::new(local, 0));
+        let what = format_args!("no connection can leave from the local address {local}");
+        bound.map_err(|error| DialError::io(what, error))?;
+    }
     let stream = socket.connect(address).await.map_err(failed)?;
     tune(&stream, options);
     Ok(stream)
@@ -80,7 +85,7 @@ async fn open(address: SocketAddr, options: &DialOptions) -> Result<TcpStream, D
 
 /// What a dead peer is found by when nothing is written: a half-open HTTP/1 connection has no
 /// other way. Failing to set them costs only that.
-fn tune(stream: &TcpStream, options: &DialOptions) {
+pub(in crate::transport) fn tune(stream: &TcpStream, options: &DialOptions) {
     let _ = stream.set_nodelay(true);
     if let Some(silence) = options.keepalive {
         let probes = TcpKeepalive::new().with_time(silence);

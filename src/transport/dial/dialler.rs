@@ -6,6 +6,7 @@ use crate::{
         addresses, connect,
         error::DialError,
         options::DialOptions,
+        own::Bound,
         target::{Protocol, Target},
     },
 };
@@ -14,6 +15,8 @@ use crate::{
 pub(in crate::transport) struct Dialler {
     pub(in crate::transport) target: Result<Target, String>,
     pub(in crate::transport) options: DialOptions,
+    /// Who connects, if it is not us.
+    pub(in crate::transport) own: Option<Bound>,
 }
 
 /// What came of a dial.
@@ -30,20 +33,25 @@ impl Dialler {
         let target = target.map_err(|why| DialError::new(why.clone()))?;
         let within = self.options.timeout;
         let connecting = async {
+            if let Some(own) = &self.own {
+                return own.connect(&self.options).await;
+            }
             let addresses = addresses::find(target, &self.options).await?;
-            connect::connect(addresses, &self.options).await
+            let connected = connect::connect(addresses, &self.options).await;
+            connected.map(Socket::Plain)
         };
         let Ok(connected) = timeout(within, connecting).await else {
-            let text = format!(
-                "nobody answers at {}: no connection within {within:?}",
-                target.address
-            );
+            let at = &target.address;
+            let text = match self.own {
+                None => format!("nobody answers at {at}: no connection within {within:?}"),
+                Some(_) => format!("no connection to {at} by its connector within {within:?}"),
+            };
             return Err(DialError::late(text));
         };
         let socket = connected?;
         if !target.tls {
             return Ok(Dialled {
-                io: Socket::Plain(socket),
+                io: socket,
                 http2: target.protocol == Protocol::Http2,
             });
         }

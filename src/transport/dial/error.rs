@@ -1,5 +1,7 @@
 use std::{error::Error as StdError, fmt, io, sync::Arc};
 
+use tower::BoxError;
+
 /// Why there is no connection. Shared by all who waited for it.
 #[derive(Clone, Debug)]
 pub(in crate::transport) struct DialError(Arc<Failure>);
@@ -8,7 +10,7 @@ pub(in crate::transport) struct DialError(Arc<Failure>);
 struct Failure {
     text: String,
     kind: Kind,
-    source: Option<io::Error>,
+    source: Option<BoxError>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ enum Kind {
 }
 
 impl DialError {
-    fn of(kind: Kind, text: impl Into<String>, source: Option<io::Error>) -> Self {
+    fn of(kind: Kind, text: impl Into<String>, source: Option<BoxError>) -> Self {
         Self(Arc::new(Failure {
             text: text.into(),
             kind,
@@ -48,7 +50,13 @@ impl DialError {
     }
 
     pub(in crate::transport) fn io(what: impl fmt::Display, error: io::Error) -> Self {
-        Self::of(Kind::Failed, format!("{what}: {error}"), Some(error))
+        Self::of(Kind::Failed, format!("{what}: {error}"), Some(error.into()))
+    }
+
+    /// A connector of the user's has none.
+    pub(in crate::transport) fn connector(error: BoxError) -> Self {
+        let text = format!("no connection by its connector: {}", in_full(&*error));
+        Self::of(Kind::Failed, text, Some(error))
     }
 
     #[cfg(feature = "tls")]
@@ -74,6 +82,21 @@ impl DialError {
     }
 }
 
+/// What an error says, and its causes that it does not say itself.
+fn in_full(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = cause.source();
+    }
+    text
+}
+
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.text)
@@ -83,7 +106,7 @@ impl fmt::Display for DialError {
 impl StdError for DialError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0.source {
-            Some(source) => Some(source),
+            Some(source) => Some(&**source),
             None => None,
         }
     }

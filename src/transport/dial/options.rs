@@ -4,6 +4,7 @@ use std::{
 };
 
 use crate::transport::dial::{
+    local::Local,
     resolve::{Resolve, SystemResolver},
     target::Target,
 };
@@ -20,6 +21,8 @@ pub(in crate::transport) struct DialOptions {
     pub(in crate::transport) handshake_timeout: Duration,
     pub(in crate::transport) prefer_ipv6: bool,
     pub(in crate::transport) resolver: Arc<dyn Resolve>,
+    /// Where connections leave from.
+    pub(in crate::transport) local: Local,
     /// When TCP asks a peer that sends nothing.
     pub(in crate::transport) keepalive: Option<Duration>,
     /// How long a peer may leave unacknowledged what was written.
@@ -41,10 +44,11 @@ impl DialOptions {
         #[cfg(not(feature = "tls"))]
         let tls = secure;
         format!(
-            "{:?} {:?} {} {:?} {:?} {resolver:?} {tls:?}",
+            "{:?} {:?} {} {:?} {:?} {:?} {resolver:?} {tls:?}",
             self.timeout,
             self.handshake_timeout,
             self.prefer_ipv6,
+            self.local,
             self.keepalive,
             self.user_timeout,
         )
@@ -58,6 +62,7 @@ impl Default for DialOptions {
             handshake_timeout: Duration::from_secs(2),
             prefer_ipv6: false,
             resolver: Arc::clone(&SYSTEM),
+            local: Local::default(),
             keepalive: Some(Duration::from_secs(5)),
             user_timeout: Some(Duration::from_secs(8)),
             #[cfg(feature = "tls")]

@@ -4,7 +4,8 @@ use futures_util::future::BoxFuture;
 
 /// Finds the addresses of an instance that is registered by name.
 ///
-/// Asked at each dial and never remembered: a name is expected to move. What it yields is tried in
+/// Asked at each dial and never remembered, unless a
+/// [`CachedResolver`](crate::transport::CachedResolver) does: a name is expected to move. What it yields is tried in
 /// turn, IPv6 and IPv4 interleaved. The dial's time runs meanwhile.
 ///
 /// Every closure `Fn(&str, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>` is one.

@@ -18,6 +18,9 @@ pub struct Target {
     pub protocol: Protocol,
     /// Whether under TLS. The builder's own setting raises this and is never lowered by it.
     pub tls: bool,
+    /// For which name its certificate has to be, and which is asked for (SNI), where that is another than
+    /// everybody's (`Tls::server_name`) or its host.
+    pub server_name: Option<String>,
 }
 
 /// What is spoken with an instance.
@@ -50,6 +53,7 @@ impl Target {
             second: None,
             protocol: Protocol::Auto,
             tls: false,
+            server_name: None,
         }
     }
 

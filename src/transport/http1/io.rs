@@ -48,12 +48,18 @@ impl Http1Io {
         }
     }
 
+    fn be_patient(&self, within: Duration) {
+        if let Some(tcp) = self.io.get_ref().tcp() {
+            be_patient(tcp, within);
+        }
+    }
+
     fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let written = ready!(polled)?;
         let before = self.written;
         self.written = before.saturating_add(written);
         if before <= ANY_BUFFER && self.written > ANY_BUFFER && self.user_timeout.is_some() {
-            be_patient(self.io.get_ref().tcp(), BUSY);
+            self.be_patient(BUSY);
         }
         Poll::Ready(Ok(written))
     }
@@ -72,7 +78,7 @@ impl AsyncRead for Http1Io {
                 self.reads.fetch_add(1, Ordering::Release);
             }
             if let (true, Some(within)) = (self.written > ANY_BUFFER, self.user_timeout) {
-                be_patient(self.io.get_ref().tcp(), within);
+                self.be_patient(within);
             }
             self.written = 0;
         }
