@@ -8,13 +8,13 @@ use crate::{
     model::Instance,
 };
 
-/// What the janitor of a set calls on. It is the users' and the balancers', so held weakly (but for a
-/// health check, which holds nothing of a balancer's); each is set once.
+/// What the janitor of a set calls on. It is the users' and the balancers', so held weakly; each is
+/// set once.
 pub(crate) struct Helpers<S> {
     upkeep: OnceLock<Weak<dyn Upkeep>>,
     prober: OnceLock<Weak<dyn Prober>>,
     maker: OnceLock<Weak<dyn MakeEndpoint<Service = S>>>,
-    health_check: OnceLock<Box<HealthCheck>>,
+    health_check: OnceLock<Weak<HealthCheck>>,
 }
 
 /// What keeps something of its own beside a set, such as a table to pick from.
@@ -65,13 +65,18 @@ impl<S> Helpers<S> {
     }
 
     /// Has instances asked whether they are well.
-    pub(super) fn check_by(&self, check: HealthCheck) {
-        let _ = self.health_check.set(Box::new(check));
+    pub(super) fn check_by(&self, check: &Arc<HealthCheck>) {
+        let _ = self.health_check.set(Arc::downgrade(check));
+    }
+
+    /// Whether they are.
+    pub(super) fn has_health_check(&self) -> bool {
+        self.health_check.get().is_some()
     }
 
     /// How they are, if they are.
-    pub(super) fn health_check(&self) -> Option<&HealthCheck> {
-        self.health_check.get().map(|check| &**check)
+    pub(super) fn health_check(&self) -> Option<Arc<HealthCheck>> {
+        self.health_check.get().and_then(Weak::upgrade)
     }
 
     pub(super) fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
