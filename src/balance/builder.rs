@@ -36,7 +36,6 @@ pub struct BalanceBuilder<
     per_try: Option<Duration>,
     retry: Option<Retry>,
     hedge: Option<Hedge>,
-    health_check: Option<HealthCheck>,
     rules: Rules<P, R, C, V, K>,
 }
 
@@ -82,7 +81,6 @@ impl BalanceBuilder {
             per_try: None,
             retry: None,
             hedge: None,
-            health_check: None,
             rules: Rules {
                 policy: P2c::default(),
                 recover: NeverRecover::default(),
@@ -109,7 +107,6 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             per_try: self.per_try,
             retry: self.retry,
             hedge: self.hedge,
-            health_check: self.health_check,
             rules: change(self.rules),
         }
     }
@@ -238,7 +235,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// ```
     #[must_use]
     pub fn health_check(mut self, check: HealthCheck) -> Self {
-        self.health_check = Some(check);
+        self.options.health_check = Some(Arc::new(check));
         self
     }
 
@@ -670,7 +667,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             attached.consumer().settings().watch_tries(rules);
         }
         let rules = self.rules;
-        let health_check = self.health_check.map(|check| check.over(make.asker()));
+        if let Some(check) = &mut self.options.health_check {
+            *check = Arc::new(HealthCheck::clone(check).over(make.asker()));
+        }
         let shared = Shared::new(
             attached,
             make,
@@ -681,12 +680,6 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         let core = Core::new(shared, rules.policy, self.options, self.limits);
         for invalid in checked.into_iter().filter_map(Result::err) {
             core.warn(format_args!("ignored: {invalid}"));
-        }
-        if let Some(check) = health_check {
-            match check.check() {
-                Ok(()) => core.set().check_by(check),
-                Err(invalid) => core.warn(format_args!("ignored: {invalid}")),
-            }
         }
         Balance::new(&core, rules.hints)
     }

@@ -24,7 +24,7 @@ use crate::{
         zone_aware::Unknown,
     },
     directory::{Generation, Snapshot},
-    endpoint::{self, EndpointSet, Shared, Upkeep},
+    endpoint::{self, EndpointSet, HealthCheck, Shared, Upkeep},
     logs,
     sync::Published,
 };
@@ -66,6 +66,8 @@ pub(super) struct Options {
     pub(super) slow_start: Option<SlowStart>,
     pub(super) outliers: Option<Outliers>,
     pub(super) concurrency: Option<AdaptiveConcurrency>,
+    /// Held here, and by the set weakly: what of it is the users' is to go with the balancer.
+    pub(super) health_check: Option<Arc<HealthCheck>>,
     pub(super) split: Option<TrafficSplit>,
     /// By which metadata it is read from instances, and where they say their shares, if it is.
     pub(super) split_by: Option<[Arc<str>; 2]>,
@@ -141,6 +143,12 @@ where
         }
         if let Some(outliers) = options.outliers {
             shared.set().settings().judge_outcomes(outliers.rules());
+        }
+        if let Some(check) = &options.health_check {
+            match check.check() {
+                Ok(()) => shared.set().check_by(check),
+                Err(invalid) => complaints.push(invalid.to_string()),
+            }
         }
         if options.split_by.is_some() {
             options.split = Some(TrafficSplit::new(Shares::none()));

@@ -14,13 +14,13 @@ use crate::{
 #[cfg(feature = "metrics")]
 use crate::{endpoint::fate::FATES, metrics::Filled};
 
-/// What the janitor of a set calls on. It is the users' and the balancers', so held weakly (but for a
-/// health check, which holds nothing of a balancer's); each is set once.
+/// What the janitor of a set calls on. It is the users' and the balancers', so held weakly; each is
+/// set once.
 pub(crate) struct Helpers<S> {
     upkeep: OnceLock<Weak<dyn Upkeep>>,
     prober: OnceLock<Weak<dyn Prober>>,
     maker: OnceLock<Weak<dyn MakeEndpoint<Service = S>>>,
-    health_check: OnceLock<Box<HealthCheck>>,
+    health_check: OnceLock<Weak<HealthCheck>>,
     /// Read once more when the balancer has gone, so not held weakly; nothing of the users' is in it.
     #[cfg(feature = "metrics")]
     requests: OnceLock<Arc<dyn Reckoning>>,
@@ -88,13 +88,18 @@ impl<S> Helpers<S> {
     }
 
     /// Has instances asked whether they are well.
-    pub(super) fn check_by(&self, check: HealthCheck) {
-        let _ = self.health_check.set(Box::new(check));
+    pub(super) fn check_by(&self, check: &Arc<HealthCheck>) {
+        let _ = self.health_check.set(Arc::downgrade(check));
+    }
+
+    /// Whether they are.
+    pub(super) fn has_health_check(&self) -> bool {
+        self.health_check.get().is_some()
     }
 
     /// How they are, if they are.
-    pub(super) fn health_check(&self) -> Option<&HealthCheck> {
-        self.health_check.get().map(|check| &**check)
+    pub(super) fn health_check(&self) -> Option<Arc<HealthCheck>> {
+        self.health_check.get().and_then(Weak::upgrade)
     }
 
     /// Has its requests told.

@@ -38,7 +38,7 @@ impl<S> EndpointSet<S> {
 
     /// Keeps calls from who is refused, or lets them in again if too many are out.
     pub(super) fn settle_refusals(&self) {
-        if self.helpers.health_check().is_none() {
+        if !self.helpers.has_health_check() {
             return;
         }
         let rules = self.hub.settings.outliers();

@@ -158,7 +158,7 @@ impl<S> EndpointSet<S> {
     }
 
     /// Has instances asked whether they are well; once.
-    pub(crate) fn check_by(&self, check: HealthCheck) {
+    pub(crate) fn check_by(&self, check: &Arc<HealthCheck>) {
         self.helpers.check_by(check);
         self.hub.notify_janitor();
     }

@@ -19,7 +19,15 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio::{io::AsyncWriteExt, net::TcpListener, sync::mpsc, time::timeout};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{PrivateKeyDer, pem::PemObject},
+    },
+};
 use tower::ServiceExt;
 use tower_nacos::{
     Balance, Instance, Subscription,
@@ -27,7 +35,7 @@ use tower_nacos::{
     endpoint::HealthCheck,
     grpc::Channel,
     http::{BuildHttp, HttpBalance},
-    transport::{Body, Transport},
+    transport::{Body, Tls, Transport},
 };
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -54,13 +62,22 @@ impl Server {
         F: Fn(Request<Incoming>, Told) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Answer> + Send + 'static,
     {
+        Self::secure(None, answer).await
+    }
+
+    /// The same under TLS.
+    async fn secure<F, Fut>(tls: Option<TlsAcceptor>, answer: F) -> Self
+    where
+        F: Fn(Request<Incoming>, Told) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Answer> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (tell, heard) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                let (answer, tell) = (answer.clone(), tell.clone());
+                let (answer, tell, tls) = (answer.clone(), tell.clone(), tls.clone());
                 let serve = service_fn(move |request: Request<Incoming>| {
                     let _ = tell.send(request.uri().path().to_owned());
                     let answering = answer(request, Told(tell.clone(), "dropped"));
@@ -68,7 +85,13 @@ impl Server {
                 });
                 tokio::spawn(async move {
                     let server = auto::Builder::new(TokioExecutor::new());
-                    let _ = server.serve_connection(TokioIo::new(socket), serve).await;
+                    let Some(tls) = tls else {
+                        let _ = server.serve_connection(TokioIo::new(socket), serve).await;
+                        return;
+                    };
+                    if let Ok(socket) = tls.accept(socket).await {
+                        let _ = server.serve_connection(TokioIo::new(socket), serve).await;
+                    }
                 });
             }
         });
@@ -326,6 +349,68 @@ async fn the_drop_of_the_last_balancer_ends_what_is_under_way() {
     server.hears("dropped").await;
     until(|| tasks() <= before).await;
     assert_eq!(server.times("/health"), 0);
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_no_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut more = socket.write_all(b"HTTP/1.1 200 OK\r\nx-large: ").await;
+            while more.is_ok() {
+                more = socket.write_all(&[b'x'; 4_096]).await;
+            }
+        }
+    });
+    let other = Server::start(|_, _| async { plain(StatusCode::OK) }).await;
+    let large = Instance::parse(&address).unwrap();
+    let balance = over(
+        [large, other.instance()],
+        brisk(HealthCheck::http("/health")),
+    );
+    until(|| reason(&explained(&balance, &address)).is_some()).await;
+    let said = reason(&explained(&balance, &address)).unwrap();
+    assert!(said.starts_with("no answer over HTTP/1.1: "), "{said}");
+}
+
+/// Checks trust whom calls trust, and speak what calls speak.
+#[tokio::test]
+async fn a_check_speaks_tls_as_the_transport_does() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(vec!["orders.test".to_owned()]).unwrap();
+    let own = own.self_signed(&key).unwrap();
+    let secret = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    for alpn in [&[][..], &[&b"h2"[..]]] {
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth();
+        let mut config = config
+            .with_single_cert(vec![own.der().clone()], secret.clone_key())
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let tls = Some(TlsAcceptor::from(Arc::new(config)));
+        let mut server = Server::secure(tls, |_, _| async { plain(StatusCode::OK) }).await;
+        let orders = Subscription::fixed([server.instance()]);
+        let transport =
+            || Transport::builder().tls(Tls::new().ca(own.pem()).server_name("orders.test"));
+        let balance = |transport| {
+            Balance::builder(&orders)
+                .health_check(brisk(HealthCheck::http("/health")))
+                .build_http(transport)
+        };
+        let trusting = balance(transport().build());
+        for _ in 0..4 {
+            server.hears("/health").await;
+        }
+        let explanation = explained(&trusting, &server.address);
+        assert_eq!(explanation.refusal, None, "{explanation}");
+        let strange = balance(Transport::builder().tls(Tls::new().ca(own.pem())).build());
+        until(|| explained(&strange, &server.address).refusal.is_some()).await;
+        let said = explained(&strange, &server.address).refusal.unwrap();
+        assert!(said.contains("certificate"), "{said}");
+    }
 }
 
 /// A gRPC server that answers each check by that: a message's status, or another end.

@@ -39,7 +39,7 @@ impl Watch {
         let changed = self.membership != membership;
         if changed {
             self.membership = membership;
-            self.follow(set, health);
+            self.follow(set, &health);
         }
         let news = set.hub().checked.swap(false, Ordering::AcqRel);
         if !changed && !news {
