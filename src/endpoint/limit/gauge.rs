@@ -116,7 +116,11 @@ impl Gauge {
     pub(in crate::endpoint) fn answered(&self, took: Duration, now: Mark) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let one = us.min(LONGEST) << COUNT_BITS | 1;
-        let answers = self.answers.fetch_add(one, Ordering::Relaxed) + one;
+        let mut answers = self.answers.load(Ordering::Relaxed);
+        if answers & COUNT < FULL {
+            let before = self.answers.fetch_add(one, Ordering::Relaxed);
+            answers = before.wrapping_add(one);
+        }
         self.close_if_over((answers & COUNT) as u32, now);
     }
 
@@ -201,6 +205,8 @@ const CLOSING: u64 = u64::MAX;
 /// In the word of answers: their count.
 const COUNT_BITS: u32 = 20;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
+/// More than these are not counted in one window, so that neither part overflows while the clock stands still.
+const FULL: u64 = 1 << 18;
 /// In µs, a minute: what a jump of the clock may do to a sum is bounded.
 const LONGEST: u64 = 60_000_000;
 const SHORTEST_REST: Duration = Duration::from_millis(10);
