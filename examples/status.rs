@@ -18,32 +18,40 @@ const SERVICE: &str = "example-orders";
 struct Provider {
     address: SocketAddr,
     nacos: Client,
-    runtime: Runtime,
+    runtime: Option<Runtime>,
 }
 
 impl Provider {
     async fn start(server: &str, address: SocketAddr) -> Result<Self, Error> {
+        let listener = TcpListener::bind(address).await?.into_std()?;
+        let address = listener.local_addr()?;
+        let nacos = Client::connect(server).await?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()?;
-        let listener = TcpListener::bind(address).await?.into_std()?;
-        let address = listener.local_addr()?;
         let app = Router::new().route("/items", get(async || "a pen"));
         runtime.spawn(async move { axum::serve(TcpListener::from_std(listener)?, app).await });
-        let nacos = Client::connect(server).await?;
-        nacos.register(SERVICE, address.into()).await?;
-        Ok(Self {
+        let provider = Self {
             address,
             nacos,
-            runtime,
-        })
+            runtime: Some(runtime),
+        };
+        provider.nacos.register(SERVICE, address.into()).await?;
+        Ok(provider)
     }
 
-    /// Without a word to the registry, which goes on listing it.
+    /// Without a word to the registry, which goes on listing it for as long as the client lives.
     fn kill(self) -> (SocketAddr, Client) {
-        self.runtime.shutdown_background();
-        (self.address, self.nacos)
+        (self.address, self.nacos.clone())
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -89,7 +97,7 @@ async fn main() -> Result<(), Error> {
 
     if once {
         sleep(Duration::from_millis(300)).await;
-        let (killed, _registered) = providers.remove(0).kill();
+        let (killed, registered) = providers.remove(0).kill();
         println!("killed {killed}");
         let shown = ask_until(&page, |shown| {
             let mut events = shown["timeline"].as_array().into_iter().flatten();
@@ -110,6 +118,7 @@ async fn main() -> Result<(), Error> {
             .text()
             .await?;
         assert!(html.contains(&killed.to_string()) && html.contains("ejected"));
+        drop(registered);
         calling.abort();
         let _ = stop.send(());
         serving.await??;
@@ -119,7 +128,7 @@ async fn main() -> Result<(), Error> {
 
     println!("every 15 s a provider is killed, or is back; Ctrl-C ends it");
     loop {
-        let (killed, _registered) = tokio::select! {
+        let (killed, registered) = tokio::select! {
             _ = tokio::signal::ctrl_c() => break,
             () = sleep(Duration::from_secs(15)) => providers.remove(0).kill(),
         };
@@ -128,7 +137,7 @@ async fn main() -> Result<(), Error> {
             _ = tokio::signal::ctrl_c() => break,
             () = sleep(Duration::from_secs(15)) => {}
         }
-        drop(_registered);
+        drop(registered);
         providers.push(Provider::start(&registry.addr(), killed).await?);
         println!("started {killed}");
     }

@@ -107,7 +107,8 @@ async fn who_cannot_be_reached_is_ejected_and_restored_before_ones_eyes() {
     );
 
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-    let server = tokio::spawn(async move { axum::serve(listener, axum::Router::new()).await });
+    let mut server = tokio::task::JoinSet::new();
+    server.spawn(async move { axum::serve(listener, axum::Router::new()).await });
     let restored = until(&status, "/?service=orders", |page| {
         kinds(page).contains(&"restored".to_owned())
     })
@@ -118,5 +119,4 @@ async fn who_cannot_be_reached_is_ejected_and_restored_before_ones_eyes() {
     );
     drop(http);
     until(&status, "/", |page| page["services"]["total"] == 0).await;
-    server.abort();
 }
