@@ -286,7 +286,7 @@ impl Subset {
         Narrow {
             known: &crowd.known,
             sizes: Sizes { about: self.size },
-            min: self.min.unwrap_or(self.size.div_ceil(2)),
+            min: self.min.unwrap_or_else(|| self.size.div_ceil(2)),
             stamp: [membership, crowd.stamp.get()],
         }
     }
