@@ -152,6 +152,10 @@ fn main() {
         let hinted = clustered().hints(move |_: &u64| near.clone()).build(make);
         (calling(hinted, 300), calling(clustered().build(make), 300))
     });
+    bench.ratio("p2c_request_durations_300", bench.rounds, || {
+        let timed = clustered().request_durations().build(make);
+        (calling(timed, 300), calling(clustered().build(make), 300))
+    });
     // The buffer's worker is a task of the runtime, as it always is; the caller is not.
     bench.ratio("call_buffer_balance_30", bench.rounds / 4, || {
         let mut buffer = Buffer::new(Stock::new(pending_requests(30)), 1024);

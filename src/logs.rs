@@ -8,6 +8,9 @@
 //! | [`TRANSPORT`] | connections to instances |
 //! | [`PROVIDER`] | how a provider of this process comes and leaves |
 //!
+//! At debug they tell what calls went through: dials, probes, moves, tries that are sent again, requests that
+//! were refused or failed, a line each; a call that goes well says nothing at any level.
+//!
 //! So `tower_nacos=warn,tower_nacos::directory=info` is a filter that goes on working. Fields have
 //! one name everywhere: `client` (see [`Builder::client_name`](crate::client::Builder::client_name)),
 //! `namespace`, `group`, `service`, `instance`, `revision`, `cause`. What the lines mean and what to

@@ -89,6 +89,18 @@ impl Passage {
         }
     }
 
+    /// The same for one that has failed.
+    #[cold]
+    pub(super) fn fail<S, P: Policy, R, C, V>(
+        &mut self,
+        core: &Core<S, P, R, C, V>,
+        error: &CallError,
+        fate: Fate,
+    ) {
+        core.set().tell_failure(error);
+        self.end(core, fate);
+    }
+
     /// The same for one whose caller lets go of it, if it had begun and has not ended.
     #[inline]
     pub(super) fn give_up<S, P: Policy, R, C, V>(&mut self, core: &Core<S, P, R, C, V>) {

@@ -171,7 +171,7 @@ impl<P: Policy> Picking<P> {
         core.set().maintain();
         let entered = self.passage.enter(core);
         if let Err(error) = &entered {
-            self.passage.end(core, Fate::of(error, Fate::Error));
+            self.passage.fail(core, error, Fate::of(error, Fate::Error));
         }
         entered
     }
@@ -233,7 +233,7 @@ impl<P: Policy> Picking<P> {
     /// Nobody is to be had.
     fn refuse(&mut self, error: &CallError) {
         let core = &*self.chosen.stripe.0;
-        self.passage.end(core, Fate::of(error, Fate::Error));
+        self.passage.fail(core, error, Fate::of(error, Fate::Error));
     }
 
     /// Gives back all that it took and did not hand over.

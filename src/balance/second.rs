@@ -124,6 +124,7 @@ where
             if call.has_gone_out() {
                 let hub = first.picker().stripe.0.set().hub();
                 hub.hedges.fetch_add(1, Ordering::Relaxed);
+                first.picker().stripe.0.set().tell_hedge();
                 first.as_mut().second_went_out();
             } else {
                 refund(&call); // there is nobody else

@@ -279,7 +279,7 @@ where
         if let Err(error) = this.passage.enter(&this.call.picker().stripe.0) {
             ready!(poll_budget(cx));
             let core = &*this.call.picker().stripe.0;
-            this.passage.end(core, this.call.fate_of(&error));
+            this.passage.fail(core, &error, this.call.fate_of(&error));
             return Poll::Ready(Err(error));
         }
         let polled = match this.second {
@@ -332,7 +332,7 @@ where
                 return Poll::Pending;
             }
         };
-        this.passage.end(core, this.call.fate_of(&error));
+        this.passage.fail(core, &error, this.call.fate_of(&error));
         Poll::Ready(Err(error))
     }
 }

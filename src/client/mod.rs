@@ -2,6 +2,8 @@
 
 mod address_server;
 mod address_url;
+#[cfg(feature = "metrics")]
+mod applied;
 pub(crate) mod auth;
 mod builder;
 pub(crate) mod cached;

@@ -275,10 +275,12 @@ impl<S> EndpointSet<S> {
             let until = until.unwrap_or(now + ENDLESS);
             if probes.begin(&*prober, endpoint, until) {
                 let _ = endpoint.note(Event::ProbeBegan, now);
+                self.tell_probe(endpoint, true);
                 return None;
             }
         }
         let _ = endpoint.note(Event::ProbeOffered, now);
+        self.tell_probe(endpoint, false);
         endpoint.gate.grant_probe();
         self.hub.probes.store(true, Ordering::Release);
         endpoint.wakers().wake_all();

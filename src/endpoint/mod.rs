@@ -56,6 +56,7 @@ mod settings;
 mod shared;
 mod slot;
 mod state;
+mod tale;
 #[cfg(feature = "metrics")]
 mod tell;
 #[cfg(feature = "metrics")]

@@ -19,6 +19,9 @@ impl<S> EndpointSet<S> {
     /// No connection to the instance could be had, or it fell silent. `probe` says whether its probe
     /// found that.
     pub(crate) fn unreachable(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, reason: &str) {
+        if probe {
+            self.tell_probe_failed(endpoint, reason);
+        }
         self.note(endpoint, Event::Unreachable { probe }, reason);
         self.refused(endpoint, reason);
     }
@@ -70,6 +73,7 @@ impl<S> EndpointSet<S> {
     pub(crate) fn late(&self, endpoint: &Arc<Endpoint<S>>, probe: bool) {
         if probe {
             let reason = "its probe, a call, was out of time (per_try_timeout)";
+            self.tell_probe_failed(endpoint, reason);
             match self.note(endpoint, Event::ProbeLate, reason).to {
                 Standing::Outlier => return self.hub.notify_janitor(), // it is to be probed again
                 Standing::Ejected => self.refused(endpoint, reason),
@@ -96,6 +100,7 @@ impl<S> EndpointSet<S> {
                 self.note(endpoint, Event::ProbeSucceeded, "");
             }
             Err(reason) => {
+                self.tell_probe_failed(endpoint, &reason);
                 self.note(endpoint, Event::ProbeFailed, &reason);
                 self.refused(endpoint, &reason);
                 if let Some(marks) = self.hub.marks.get() {
@@ -113,6 +118,7 @@ impl<S> EndpointSet<S> {
         let reason = "its probe, a call, took too long (probe_timeout)";
         self.note(endpoint, Event::Time, reason);
         if was_awaited && !awaited() {
+            self.tell_probe_failed(endpoint, reason);
             self.refused(endpoint, reason);
         }
     }

@@ -46,6 +46,7 @@ use super::{
 };
 use crate::{
     directory::{Options, Owner},
+    logs,
     model::{Address, ServiceFilter, ServiceKey},
     session::{self, Command, Config, LinkId, Output, Ticket},
 };
@@ -108,6 +109,9 @@ pub(super) struct Driver {
     /// What is asked of services as a whole.
     questions: Questions,
     teller: Teller,
+    /// How soon pushes are applied.
+    #[cfg(feature = "metrics")]
+    applied: super::applied::Applied,
     /// What is kept on disk, if there is a folder.
     cached: Option<Cached>,
     /// What tells the registry's servers, if there is one.
@@ -212,6 +216,8 @@ impl Driver {
             hints: Hints::default(),
             questions: Questions::default(),
             teller,
+            #[cfg(feature = "metrics")]
+            applied: Default::default(),
             cached,
             addresses,
         };
@@ -272,6 +278,10 @@ impl Driver {
 
     fn next_timeout(&self) -> Option<Instant> {
         let closing = self.closing.as_ref().map(|closing| closing.until);
+        #[cfg(feature = "metrics")]
+        let applied = self.applied.poll_timeout();
+        #[cfg(not(feature = "metrics"))]
+        let applied = None;
         [
             self.core.poll_timeout(),
             self.auth.as_ref().and_then(Auth::poll_timeout),
@@ -281,6 +291,7 @@ impl Driver {
                 .as_ref()
                 .and_then(|a| a.schedule.poll_timeout()),
             closing,
+            applied,
         ]
         .into_iter()
         .flatten()
@@ -292,6 +303,9 @@ impl Driver {
         self.core.handle_timeout(now);
         self.keep_due(now);
         self.ask_addresses(now);
+        #[cfg(feature = "metrics")]
+        self.applied
+            .handle_timeout(now, |key| self.subscriptions.peek(key));
         while let Some(line) = self.outage.handle_timeout(now) {
             self.tell(&line);
         }
@@ -327,6 +341,7 @@ impl Driver {
             Event::LoggedIn { link, result } => self.logged_in(link, result, now),
             Event::Details { link, told } => self.details_told(link, told, now),
             Event::DialFailed { link, error } => {
+                tracing::debug!(target: logs::REGISTRY, client = self.owner.name(), namespace = &*self.namespace, cause = %error, "a server of the registry was dialled in vain");
                 self.core.session_mut().handle_dial_failed(link, error, now)
             }
             Event::Answered { call, result, .. } => {
@@ -355,7 +370,10 @@ impl Driver {
         let command = match operation {
             Operation::Subscribe { key, writer } => {
                 #[cfg(feature = "metrics")]
-                writer.tell();
+                {
+                    writer.tell();
+                    self.applied.begin(&key);
+                }
                 self.services.insert(key.clone(), Service::default());
                 self.core.subscribe(key.clone(), writer, now);
                 return self.look_up(&key, now);
@@ -369,6 +387,8 @@ impl Driver {
                     self.keep_last(&key, &last, now);
                 }
                 self.services.remove(&key);
+                #[cfg(feature = "metrics")]
+                self.applied.end(&key);
                 self.questions.forget(&key);
                 return self.core.unsubscribe(key, now);
             }
@@ -573,6 +593,7 @@ impl Driver {
                     host,
                     timeout,
                 } => {
+                    tracing::debug!(target: logs::REGISTRY, client = self.owner.name(), namespace = &*self.namespace, server = %addr, "a server of the registry is dialled");
                     let login = self.needs_login(now());
                     self.links.dial(link, addr, &host, timeout, login);
                 }

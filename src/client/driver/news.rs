@@ -25,6 +25,13 @@ impl Driver {
         if let Some(auth) = &mut self.auth {
             auth.accepted();
         }
+        #[cfg(feature = "metrics")]
+        if let Some(copy) = self.subscriptions.peek(key) {
+            let now = now();
+            let received = self.received.unwrap_or(now);
+            let pushed = (origin == Origin::Push).then_some(received);
+            self.applied.listed(&copy, pushed, now);
+        }
         let first = !std::mem::replace(&mut service.answered, true);
         service.refused = unusable; // who asks again makes us ask again
         service.trouble = unusable.then(|| "none of the instances listed can be used".to_owned());

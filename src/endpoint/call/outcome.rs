@@ -161,6 +161,8 @@ where
             return Ok(Some(response));
         };
         let (mut admitted, error) = self.no_answer_yet(&response);
+        let set = self.pick.shared().set();
+        set.tell_move(admitted.endpoint(), &error, true);
         self.tried.push(admitted.endpoint().generation());
         self.tries.hold(admitted.hand_over(), response);
         *self.failure = Some(error);
@@ -216,6 +218,7 @@ where
         let Some(request) = again.and_then(|again| self.is_further(again)) else {
             return Then::Ends(error);
         };
+        set.tell_move(&endpoint, &error, true);
         self.tried.push(endpoint.generation());
         *self.request = Some(request);
         *self.failure = Some(error);
@@ -298,6 +301,7 @@ where
             error,
         ));
         if let Some(request) = again {
+            shared.set().tell_move(&endpoint, &error, true);
             self.tried.push(endpoint.generation());
             *self.request = Some(request);
             *self.failure = Some(error);
@@ -312,6 +316,7 @@ where
             _ => return Then::Ends(error),
         };
         shared.set().hub.moved.fetch_add(1, Ordering::Relaxed);
+        shared.set().tell_move(&endpoint, &error, false);
         self.tried.push(endpoint.generation());
         *self.request = Some(request);
         *self.failure = Some(error);

@@ -1,6 +1,7 @@
 use tokio::time::timeout;
 
 use crate::{
+    logs,
     tls::Socket,
     transport::dial::{
         addresses, connect,
@@ -29,6 +30,22 @@ pub(in crate::transport) struct Dialled {
 impl Dialler {
     /// Connects, and shakes hands if it is to be TLS.
     pub(in crate::transport) async fn dial(&self) -> Result<Dialled, DialError> {
+        let dialled = self.open().await;
+        let instance = self.target.as_ref().ok().map(|target| &target.address);
+        let instance = instance.map(tracing::field::display);
+        match &dialled {
+            Ok(dialled) => {
+                let (tls, http2) = (dialled.io.plain().is_none(), dialled.http2);
+                tracing::debug!(target: logs::TRANSPORT, instance, tls, http2, "an instance was dialled: there is a connection");
+            }
+            Err(error) => {
+                tracing::debug!(target: logs::TRANSPORT, instance, cause = %error, "an instance was dialled in vain");
+            }
+        }
+        dialled
+    }
+
+    async fn open(&self) -> Result<Dialled, DialError> {
         let target = self.target.as_ref();
         let target = target.map_err(|why| DialError::new(why.clone()))?;
         let within = self.options.timeout;
