@@ -69,7 +69,8 @@
 //! registry, [`discover`] the stream of changes that tower's balancers take, [`balance`] our own
 //! balancer, [`endpoint`] one instance as a caller holds it, [`model`] the plain values that all of
 //! them share. [`http`] and [`grpc`] call services by name over connections of their own
-//! ([`transport`]), and [`retry`] says when they are sent again.
+//! ([`transport`]), and [`retry`] says when they are sent again. [`traces`] are
+//! one span a call.
 //!
 //! # Features
 //!
@@ -104,6 +105,7 @@ pub mod provider;
 pub mod retry;
 mod session;
 mod tls;
+pub mod traces;
 pub mod transport;
 mod wire;
 

@@ -35,6 +35,7 @@ const PLAN: &[(&str, &[&str])] = &[
         &["model", "sync", "directory", "endpoint", "retry"],
     ),
     ("transport", &["model", "sync", "tls", "endpoint", "retry"]),
+    ("traces", &["model", "transport"]),
     (
         "client",
         &[
@@ -58,6 +59,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "model",
             "sync",
             "retry",
+            "traces",
         ],
     ),
     (
@@ -71,6 +73,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "model",
             "sync",
             "retry",
+            "traces",
         ],
     ),
     ("provider", &["client", "model", "metrics"]),

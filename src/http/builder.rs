@@ -7,11 +7,13 @@ use crate::{
     http::{
         balanced::BuildHttp,
         client::Client,
+        each::Each,
         pool::{Pool, Registries},
         services::Limits,
     },
     model::ServiceKey,
     retry::{Hedge, InvalidRetry, Retry, check_times},
+    traces::Traces,
     transport::{Connector, Dial, MakeTransport, TransportBuilder},
 };
 
@@ -22,7 +24,7 @@ pub struct HttpBuilder<P: Policy = P2c> {
     limits: Limits,
     transport: MakeTransport,
     connector: Option<Connector>,
-    timeout: Option<Duration>,
+    each: Each,
     per_try: Option<Duration>,
     retry: Option<Retry>,
     hedge: Option<Hedge>,
@@ -52,7 +54,7 @@ impl HttpBuilder {
             limits: Limits::default(),
             transport: MakeTransport::default(),
             connector: None,
-            timeout: None,
+            each: Each::default(),
             per_try: None,
             retry: None,
             hedge: None,
@@ -84,7 +86,7 @@ impl<P: Policy> HttpBuilder<P> {
             limits: self.limits,
             transport: self.transport,
             connector: self.connector,
-            timeout: self.timeout,
+            each: self.each,
             per_try: self.per_try,
             retry: self.retry,
             hedge: self.hedge,
@@ -168,7 +170,22 @@ impl<P: Policy> HttpBuilder<P> {
     /// [`timeout`](crate::http::RequestBuilder::timeout) or deadline holds if it is shorter. Its body is the caller's
     /// to read, in its own time. Default: none. More than a year counts as a year.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.each.timeout = Some(timeout);
+        self
+    }
+
+    /// Makes a span of each request, and carries the trace over to its instance. Default: no; [`traces`](crate::traces)
+    /// says what is in it and what it costs.
+    ///
+    /// ```
+    /// # fn example(nacos: &tower_nacos::Client) {
+    /// use tower_nacos::{http, traces::Traces};
+    ///
+    /// let http = http::Client::builder(nacos).traces(Traces::new()).build();
+    /// # }
+    /// ```
+    pub fn traces(mut self, traces: Traces) -> Self {
+        self.each.traces = Some(traces);
         self
     }
 
@@ -220,7 +237,7 @@ impl<P: Policy> HttpBuilder<P> {
     /// If a try may last longer than its request, or nothing can be meant by the options of tries; see
     /// [`Retry::check`].
     pub fn try_build(self) -> Result<Client<P>, InvalidRetry> {
-        check_times(self.per_try, self.timeout)?;
+        check_times(self.per_try, self.each.timeout)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)?;
         Ok(self.build())
     }
@@ -228,12 +245,13 @@ impl<P: Policy> HttpBuilder<P> {
     /// Makes the client. Nothing is subscribed to yet. A `per_try_timeout` that is longer than `timeout` is
     /// never reached; [`try_build`](Self::try_build) says so.
     pub fn build(self) -> Client<P> {
-        let (transport, tune) = (self.transport.connecting(self.connector), self.balance);
+        let transport = self.transport.connecting(self.connector);
+        let (transport, tune) = (transport.noting(self.each.traces.is_some()), self.balance);
         let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
         let pool = Pool::new(
             self.registries,
             self.limits,
-            self.timeout,
+            self.each,
             move |subscription| {
                 let mut builder = tune(Balance::builder(&subscription));
                 if let Some(within) = per_try {

@@ -49,6 +49,7 @@ mod peer;
 mod plan;
 mod queue;
 mod read_first;
+mod route;
 mod rules;
 mod service;
 mod spare;
@@ -73,6 +74,7 @@ pub use self::{
 pub(crate) use self::{
     dial::own::Connector,
     form::{TimeLeft, TryLimit},
+    route::Route,
 };
 #[doc(no_inline)]
 pub use crate::retry::Retry;
