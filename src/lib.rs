@@ -70,8 +70,8 @@
 //! registry, [`discover`] the stream of changes that tower's balancers take, [`balance`] our own
 //! balancer, [`endpoint`] one instance as a caller holds it, [`model`] the plain values that all of
 //! them share. [`http`] and [`grpc`] call services by name over connections of their own
-//! ([`transport`]), and [`retry`] says when they are sent again. [`prelude`] has what most programs need under
-//! names that do not collide.
+//! ([`transport`]), and [`retry`] says when they are sent again. [`traces`] are one span a call. [`prelude`] has
+//! what most programs need under names that do not collide.
 //!
 //! # Features
 //!
@@ -111,6 +111,7 @@ mod session;
 #[cfg(feature = "status")]
 pub mod status;
 mod tls;
+pub mod traces;
 pub mod transport;
 mod wire;
 

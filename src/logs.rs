@@ -1,4 +1,4 @@
-//! Where the lines of the log come from: five targets of [`tracing`], which stay as they are.
+//! Where the lines of the log come from: six targets of [`tracing`], which stay as they are.
 //!
 //! | target | what it says |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | [`BALANCE`] | whom calls may go to: ejections, probes, policies |
 //! | [`TRANSPORT`] | connections to instances |
 //! | [`PROVIDER`] | how a provider of this process comes and leaves |
+//! | [`TRACES`] | a span a call, where [`traces`](crate::traces) are on |
 //!
 //! At debug they tell what calls went through: dials, probes, moves, tries that are sent again, requests that
 //! were refused or failed, a line each; a call that goes well says nothing at any level.
@@ -26,3 +27,5 @@ pub const BALANCE: &str = "tower_nacos::balance";
 pub const TRANSPORT: &str = "tower_nacos::transport";
 /// How a provider of this process comes and leaves.
 pub const PROVIDER: &str = "tower_nacos::provider";
+/// A span a call, where [`traces`](crate::traces) are on.
+pub const TRACES: &str = "tower_nacos::traces";

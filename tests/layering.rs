@@ -36,6 +36,7 @@ const PLAN: &[(&str, &[&str])] = &[
         &["model", "sync", "directory", "endpoint", "retry"],
     ),
     ("transport", &["model", "sync", "tls", "endpoint", "retry"]),
+    ("traces", &["model", "transport"]),
     (
         "client",
         &[
@@ -59,6 +60,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "model",
             "sync",
             "retry",
+            "traces",
         ],
     ),
     (
@@ -72,6 +74,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "model",
             "sync",
             "retry",
+            "traces",
         ],
     ),
     ("provider", &["client", "model", "metrics"]),

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 use tokio::time::Sleep;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{
     endpoint,
     grpc::error::{code_of_source, deadline_exceeded},
     model::ServiceKey,
+    traces::CallSpan,
     transport,
 };
 
@@ -29,6 +30,7 @@ pub struct ResponseBody {
     inner: Option<transport::ResponseBody>,
     deadline: Option<Deadline>,
     service: Arc<ServiceKey>,
+    span: Option<Box<CallSpan>>,
 }
 
 /// When a call is given up, and after how long that is.
@@ -71,15 +73,16 @@ impl ResponseBody {
             inner: Some(inner),
             deadline,
             service,
+            span: None,
         }
     }
-}
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Status;
+    /// Tells the span of the call what came of it.
+    pub(super) fn trace(&mut self, span: Box<CallSpan>) {
+        self.span = Some(span);
+    }
 
-    fn poll_frame(
+    fn poll_in_time(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
@@ -116,6 +119,38 @@ impl Body for ResponseBody {
             let waited_for = "its response had begun and not ended";
             Some(Err(deadline_exceeded(this.service, timeout, waited_for)))
         })
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(span) = self.as_mut().project().span.take() else {
+            return self.poll_in_time(cx);
+        };
+        let polled = span.within(|| self.as_mut().poll_in_time(cx));
+        let goes_on = match &polled {
+            Poll::Ready(Some(Ok(frame))) => match frame.trailers_ref() {
+                Some(trailers) => span.read(trailers),
+                None => Some(span),
+            },
+            Poll::Ready(Some(Err(status))) => {
+                span.ended(status.code());
+                None
+            }
+            Poll::Ready(None) => {
+                span.ended(Code::Unknown); // no trailers: that is no gRPC
+                None
+            }
+            Poll::Pending => Some(span),
+        };
+        *self.project().span = goes_on;
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

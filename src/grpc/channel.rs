@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Request, Response,
+    HeaderValue, Request, Response, StatusCode,
     header::{HOST, USER_AGENT},
     uri::Authority,
 };
@@ -30,6 +30,7 @@ use crate::{
     model::{Address, ServiceKey},
     retry::{Hedge, InvalidRetry, Retry, check_times},
     sync::poll_budget,
+    traces::{CallSpan, Traces},
     transport::{
         self, Body, Connector, Dial, ErrorKind, Purpose, Rules, TimeLeft, Transport,
         TransportBuilder, TryLimit,
@@ -53,6 +54,7 @@ pub struct ChannelBuilder<P: Policy = P2c> {
     timeout: Option<Duration>,
     user_agent: Option<HeaderValue>,
     origin: Option<HeaderValue>,
+    traces: Option<Traces>,
 }
 
 /// What balances a channel's calls.
@@ -68,6 +70,7 @@ struct Shared {
     timeout: Option<Duration>,
     user_agent: HeaderValue,
     origin: Option<HeaderValue>,
+    traces: Option<Traces>,
 }
 
 /// The future of a call through a [`Channel`].
@@ -78,6 +81,8 @@ pub struct ResponseFuture<P: Policy = P2c> {
     call: Call<P>,
     deadline: Timer,
     service: Arc<ServiceKey>,
+    /// Off unless set.
+    span: Option<Box<CallSpan>>,
 }
 
 /// A call's deadline. Begins with the call, and waits only once there is something to wait for.
@@ -109,6 +114,7 @@ impl Channel {
             timeout: None,
             user_agent: None,
             origin: None,
+            traces: None,
         }
     }
 }
@@ -149,6 +155,7 @@ impl<P: Policy> ChannelBuilder<P> {
             timeout: self.timeout,
             user_agent: self.user_agent,
             origin: self.origin,
+            traces: self.traces,
         }
     }
 
@@ -253,6 +260,13 @@ impl<P: Policy> ChannelBuilder<P> {
         Ok(self)
     }
 
+    /// Makes a span of each call, and carries the trace over to its instance. Default: no; [`traces`](crate::traces)
+    /// says what is in it and what it costs.
+    pub fn traces(mut self, traces: Traces) -> Self {
+        self.traces = Some(traces);
+        self
+    }
+
     /// Whom the instances are asked as: the `:authority` of all calls. Default: each instance's own
     /// `ip:port`. The scheme is that of the connection.
     pub fn origin(mut self, authority: &Authority) -> Self {
@@ -282,6 +296,7 @@ impl<P: Policy> ChannelBuilder<P> {
         });
         let make = self.transport.purpose(Purpose::Grpc).build();
         let make = make.connecting(self.connector).limiting(limit);
+        let make = make.noting(self.traces.is_some());
         let make = make.balanced(self.balance.subscription().named());
         let balance = self.balance.build(make);
         let user_agent = self
@@ -295,6 +310,7 @@ impl<P: Policy> ChannelBuilder<P> {
                 timeout: self.timeout,
                 user_agent,
                 origin: self.origin,
+                traces: self.traces,
             }),
             balance,
         }
@@ -327,7 +343,11 @@ impl<P: Policy> Service<Request<tonic::body::Body>> for Channel<P> {
             let header = deadline::header;
             request.extensions_mut().insert(TimeLeft { until, header });
         }
+        let traces = self.shared.traces.as_ref();
+        let span =
+            traces.and_then(|traces| CallSpan::grpc(traces, &self.shared.service, &mut request));
         ResponseFuture {
+            span,
             call: self.balance.start_until(request, until),
             deadline: timeout.map_or(Timer::None, Timer::Within),
             service: Arc::clone(&self.shared.service),
@@ -338,7 +358,39 @@ impl<P: Policy> Service<Request<tonic::body::Body>> for Channel<P> {
 impl<P: Policy> Future for ResponseFuture<P> {
     type Output = Result<Response<ResponseBody>, Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(span) = self.as_mut().project().span.take() else {
+            return self.poll_call(cx);
+        };
+        let Poll::Ready(result) = span.within(|| self.as_mut().poll_call(cx)) else {
+            *self.project().span = Some(span);
+            return Poll::Pending;
+        };
+        Poll::Ready(match result {
+            Ok(response) => Ok(traced(span, response)),
+            Err(error) => {
+                span.ended(error.status().code());
+                Err(error)
+            }
+        })
+    }
+}
+
+/// The span goes on with the response's body, unless its head says all.
+fn traced(span: Box<CallSpan>, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    if response.status() != StatusCode::OK {
+        span.failed(response.status().as_str()); // no gRPC
+    } else if let Some(span) = span.read(response.headers()) {
+        response.body_mut().trace(span);
+    }
+    response
+}
+
+impl<P: Policy> ResponseFuture<P> {
+    fn poll_call(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<ResponseBody>, Error>> {
         let mut this = self.project();
         if let Timer::Within(Duration::ZERO) = this.deadline {
             ready!(poll_budget(cx));

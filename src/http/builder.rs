@@ -8,11 +8,13 @@ use crate::{
     http::{
         balanced::BuildHttp,
         client::Client,
+        each::Each,
         pool::{Pool, Registries},
         services::Limits,
     },
     model::ServiceKey,
     retry::{Hedge, InvalidRetry, Retry, check_times},
+    traces::Traces,
     transport::{Connector, Dial, MakeTransport, TransportBuilder},
 };
 
@@ -23,7 +25,7 @@ pub struct HttpBuilder<P: Policy = P2c> {
     limits: Limits,
     transport: MakeTransport,
     connector: Option<Connector>,
-    timeout: Option<Duration>,
+    each: Each,
     per_try: Option<Duration>,
     retry: Option<Retry>,
     hedge: Option<Hedge>,
@@ -57,7 +59,7 @@ impl HttpBuilder {
             limits: Limits::default(),
             transport: MakeTransport::default(),
             connector: None,
-            timeout: None,
+            each: Each::default(),
             per_try: None,
             retry: None,
             hedge: None,
@@ -93,7 +95,7 @@ impl<P: Policy> HttpBuilder<P> {
             limits: self.limits,
             transport: self.transport,
             connector: self.connector,
-            timeout: self.timeout,
+            each: self.each,
             per_try: self.per_try,
             retry: self.retry,
             hedge: self.hedge,
@@ -181,7 +183,22 @@ impl<P: Policy> HttpBuilder<P> {
     /// [`timeout`](crate::http::RequestBuilder::timeout) or deadline holds if it is shorter. Its body is the caller's
     /// to read, in its own time. Default: none. More than a year counts as a year.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.each.timeout = Some(timeout);
+        self
+    }
+
+    /// Makes a span of each request, and carries the trace over to its instance. Default: no; [`traces`](crate::traces)
+    /// says what is in it and what it costs.
+    ///
+    /// ```
+    /// # fn example(nacos: &tower_nacos::Client) {
+    /// use tower_nacos::{http, traces::Traces};
+    ///
+    /// let http = http::Client::builder(nacos).traces(Traces::new()).build();
+    /// # }
+    /// ```
+    pub fn traces(mut self, traces: Traces) -> Self {
+        self.each.traces = Some(traces);
         self
     }
 
@@ -273,7 +290,7 @@ impl<P: Policy> HttpBuilder<P> {
     /// If a try may last longer than its request, or nothing can be meant by the options of tries
     /// ([`Retry::check`]), of zones ([`ZoneAware`]) or of limits ([`AdaptiveConcurrency`]).
     pub fn try_build(self) -> Result<Client<P>, InvalidRetry> {
-        check_times(self.per_try, self.timeout)?;
+        check_times(self.per_try, self.each.timeout)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)?;
         let zones = self.zones.as_ref().map_or(Ok(()), ZoneAware::check);
         zones.map_err(InvalidRetry::new)?;
@@ -286,7 +303,8 @@ impl<P: Policy> HttpBuilder<P> {
     /// Makes the client. Nothing is subscribed to yet. A `per_try_timeout` that is longer than `timeout` is
     /// never reached; [`try_build`](Self::try_build) says so.
     pub fn build(self) -> Client<P> {
-        let (transport, tune) = (self.transport.connecting(self.connector), self.balance);
+        let transport = self.transport.connecting(self.connector);
+        let (transport, tune) = (transport.noting(self.each.traces.is_some()), self.balance);
         let (per_try, retry, hedge) = (self.per_try, self.retry, self.hedge);
         let health_check = self.health_check;
         let subset = self.subset;
@@ -316,7 +334,7 @@ impl<P: Policy> HttpBuilder<P> {
             }
             builder.hints_in_extensions().build_http(transport.clone())
         };
-        let pool = Pool::new(self.registries, self.limits, self.timeout, balance);
+        let pool = Pool::new(self.registries, self.limits, self.each, balance);
         Client::of(pool)
     }
 }

@@ -97,7 +97,7 @@ impl<P: Policy> Client<P> {
     {
         let name = name.try_into().map_err(|e| Error::name(&e.into()))?;
         let service = self.pool.service(None, name)?;
-        Ok(ServiceClient::new(service, self.pool.timeout))
+        Ok(ServiceClient::new(service, self.pool.each.clone()))
     }
 
     /// The same of a registry that was given [by name](crate::http::HttpBuilder::registry).
@@ -111,7 +111,7 @@ impl<P: Policy> Client<P> {
     {
         let name = name.try_into().map_err(|e| Error::name(&e.into()))?;
         let service = self.pool.service(Some(registry), name)?;
-        Ok(ServiceClient::new(service, self.pool.timeout))
+        Ok(ServiceClient::new(service, self.pool.each.clone()))
     }
 
     /// The services that it is subscribed to now, registry by registry, sorted by name.

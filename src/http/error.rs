@@ -182,6 +182,10 @@ impl Error {
         }
     }
 
+    pub(super) fn is_aborted(&self) -> bool {
+        self.call().is_some_and(CallError::is_aborted)
+    }
+
     fn call(&self) -> Option<&CallError> {
         match &*self.0 {
             Kind::Call(call) => Some(call),
@@ -190,7 +194,7 @@ impl Error {
     }
 
     /// What the connection said.
-    fn transport(&self) -> Option<&transport::Error> {
+    pub(super) fn transport(&self) -> Option<&transport::Error> {
         self.call()?.inner()
     }
 }

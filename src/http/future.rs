@@ -16,6 +16,7 @@ use crate::{
         error::Error,
     },
     sync::poll_budget,
+    traces::CallSpan,
     transport::{Body, ResponseBody},
 };
 
@@ -27,6 +28,8 @@ use crate::{
 pub struct ResponseFuture<P: Policy = P2c> {
     #[pin]
     state: State<P>,
+    /// Off unless set.
+    span: Option<Box<CallSpan>>,
 }
 
 type Call<P> = <HttpBalance<P, InExtensions> as Service<Request<Body>>>::Future;
@@ -48,18 +51,24 @@ enum State<P: Policy> {
 }
 
 impl<P: Policy> ResponseFuture<P> {
-    pub(super) fn new(call: Call<P>, deadline: Option<Deadline>) -> Self {
+    pub(super) fn new(
+        call: Call<P>,
+        deadline: Option<Deadline>,
+        span: Option<Box<CallSpan>>,
+    ) -> Self {
         Self {
             state: State::Calling {
                 call,
                 timer: Timer::new(deadline),
             },
+            span,
         }
     }
 
     pub(super) const fn failed(error: Error) -> Self {
         Self {
             state: State::Failed(Some(error)),
+            span: None,
         }
     }
 }
@@ -68,7 +77,26 @@ impl<P: Policy> Future for ResponseFuture<P> {
     type Output = Result<Response<ResponseBody>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
+        let this = self.project();
+        let Some(span) = this.span else {
+            return this.state.poll(cx);
+        };
+        let result = ready!(span.within(|| this.state.poll(cx)));
+        match (&result, this.span.take()) {
+            (Ok(response), Some(span)) => span.answered(response.status()),
+            (Err(error), Some(span)) => span.failed(error.kind()),
+            (_, None) => {}
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<P: Policy> State<P> {
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<ResponseBody>, Error>> {
+        match self.project() {
             Stage::Failed(error) => {
                 ready!(poll_budget(cx));
                 let error = error.take();

@@ -104,8 +104,10 @@ mod balanced;
 mod builder;
 mod client;
 mod deadline;
+mod each;
 mod error;
 mod future;
+mod kind;
 mod name;
 #[cfg(feature = "status")]
 mod overview;

@@ -1,10 +1,11 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use crate::{
     client,
     directory::Subscription,
     endpoint,
     http::{
+        each::Each,
         error::Error,
         name::{BadAddress, Named},
         services::{Busy, Full, Limits, Services},
@@ -19,8 +20,7 @@ pub(super) struct Pool<T> {
     registries: Box<[Registry<T>]>,
     rule: Option<Box<Rule>>,
     limits: Limits,
-    /// The longest that a call may take.
-    pub(super) timeout: Option<Duration>,
+    pub(super) each: Each,
     make: Box<dyn Fn(Subscription) -> T + Send + Sync>,
 }
 
@@ -67,7 +67,7 @@ impl<T: Busy + Send + Sync + 'static> Pool<T> {
     pub(super) fn new(
         registries: Registries,
         limits: Limits,
-        timeout: Option<Duration>,
+        each: Each,
         make: impl Fn(Subscription) -> T + Send + Sync + 'static,
     ) -> Arc<Self> {
         let held = registries.named.into_iter().map(|(name, nacos)| Registry {
@@ -80,7 +80,7 @@ impl<T: Busy + Send + Sync + 'static> Pool<T> {
             registries: held.collect(),
             rule: registries.rule,
             limits,
-            timeout,
+            each,
             make: Box::new(make),
         })
     }

@@ -18,6 +18,7 @@ use crate::{
     directory::Subscription,
     endpoint::{Classify, Unclassified, Verdict},
     http::{
+        each::Each,
         error::Error,
         name::Asked,
         pool::{Pool, Registries},
@@ -141,7 +142,7 @@ impl<P: Policy> ResolveLayer<P> {
             pool: Pool::new(
                 Registries::new(nacos.clone()),
                 Limits::default(),
-                None,
+                Each::default(),
                 make,
             ),
             classify: Unclassified::default(),

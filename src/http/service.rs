@@ -2,7 +2,6 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use ::http::{Method, Request, Response};
@@ -12,6 +11,7 @@ use crate::{
     balance::{Counters, Explanation, P2c, Policy},
     directory::Subscription,
     http::{
+        each::Each,
         error::Error,
         future::ResponseFuture,
         request::RequestBuilder,
@@ -27,12 +27,12 @@ use crate::{
 /// Cheap to clone. While one lives the service stays subscribed to, however seldom it is called.
 pub struct ServiceClient<P: Policy = P2c> {
     balance: Arc<Balanced<P>>,
-    timeout: Option<Duration>,
+    each: Each,
 }
 
 impl<P: Policy> ServiceClient<P> {
-    pub(super) const fn new(balance: Arc<Balanced<P>>, timeout: Option<Duration>) -> Self {
-        Self { balance, timeout }
+    pub(super) const fn new(balance: Arc<Balanced<P>>, each: Each) -> Self {
+        Self { balance, each }
     }
 
     /// A GET request for a path that begins with `/`; await it.
@@ -48,7 +48,7 @@ impl<P: Policy> ServiceClient<P> {
     /// A request of any method; await it.
     pub fn method(&self, method: Method, path: impl IntoUri) -> RequestBuilder<P> {
         RequestBuilder::new(
-            Target::Service(Arc::clone(&self.balance), self.timeout),
+            Target::Service(Arc::clone(&self.balance), self.each.clone()),
             method,
             ReadUri::into_uri(path),
         )
@@ -56,7 +56,7 @@ impl<P: Policy> ServiceClient<P> {
 
     /// Sends a whole request to this service, whatever service its address or extensions name.
     pub fn request<B: Into<Body>>(&self, request: Request<B>) -> ResponseFuture<P> {
-        to_service(&self.balance, self.timeout, request.map(Into::into))
+        to_service(&self.balance, &self.each, request.map(Into::into))
     }
 
     /// Its balancer, for the status page.
@@ -104,7 +104,7 @@ impl<P: Policy> Clone for ServiceClient<P> {
     fn clone(&self) -> Self {
         Self {
             balance: Arc::clone(&self.balance),
-            timeout: self.timeout,
+            each: self.each.clone(),
         }
     }
 }

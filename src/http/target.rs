@@ -1,4 +1,4 @@
-use std::{fmt, mem, sync::Arc, time::Duration};
+use std::{fmt, mem, sync::Arc};
 
 use ::http::{Request, Uri, uri::PathAndQuery};
 
@@ -7,12 +7,14 @@ use crate::{
     http::{
         balanced::HttpBalance,
         deadline::Deadline,
+        each::Each,
         error::Error,
         future::ResponseFuture,
         name::{Asked, BadAddress},
         pool::Pool,
         services::Busy,
     },
+    traces::CallSpan,
     transport::Body,
 };
 
@@ -24,14 +26,14 @@ pub(super) enum Target<P: Policy> {
     /// The service that it names.
     Named(Arc<Pool<Balanced<P>>>),
     /// This one, whatever it names.
-    Service(Arc<Balanced<P>>, Option<Duration>),
+    Service(Arc<Balanced<P>>, Each),
 }
 
 impl<P: Policy> Target<P> {
     pub(super) fn request(&self, request: Request<Body>) -> ResponseFuture<P> {
         match self {
             Self::Named(pool) => to_named(pool, request),
-            Self::Service(balance, timeout) => to_service(balance, *timeout, request),
+            Self::Service(balance, each) => to_service(balance, each, request),
         }
     }
 }
@@ -45,14 +47,21 @@ pub(super) fn to_named<P: Policy>(
     *request.uri_mut() = origin(address.path_and_query.take());
     let asked = Asked::of(request.extensions());
     let sent = asked.named(&address).map_err(Error::address);
-    let sent = sent.and_then(|named| pool.with(named, |held| send(held, pool.timeout, request)));
-    sent.unwrap_or_else(ResponseFuture::failed)
+    let each = &pool.each;
+    let traced = each.traces.is_some().then(|| request.method().clone());
+    let sent = sent.and_then(|named| pool.with(named, |held| send(held, each, request)));
+    sent.unwrap_or_else(|error| {
+        if let Some(method) = traced {
+            CallSpan::http_failed(&method, error.kind());
+        }
+        ResponseFuture::failed(error)
+    })
 }
 
 /// Sends a request to this service, whatever service its address or its extensions name.
 pub(super) fn to_service<P: Policy>(
     balance: &Balanced<P>,
-    timeout: Option<Duration>,
+    each: &Each,
     mut request: Request<Body>,
 ) -> ResponseFuture<P> {
     let mut address = mem::take(request.uri_mut()).into_parts();
@@ -60,19 +69,19 @@ pub(super) fn to_service<P: Policy>(
         return ResponseFuture::failed(Error::address(BadAddress::Path));
     }
     *request.uri_mut() = origin(address.path_and_query.take());
-    send(balance, timeout, request)
+    send(balance, each, request)
 }
 
 /// Sends a request whose address is a path.
 fn send<P: Policy>(
     balance: &Balanced<P>,
-    timeout: Option<Duration>,
-    request: Request<Body>,
+    each: &Each,
+    mut request: Request<Body>,
 ) -> ResponseFuture<P> {
-    let own = request.extensions().get::<Deadline>().copied();
-    let deadline = own.into_iter().chain(timeout.map(Deadline::within)).min();
+    let deadline = each.deadline(&request);
+    let span = each.span(balance.subscription().key(), &mut request);
     let until = deadline.map(Deadline::instant);
-    ResponseFuture::new(balance.start_until(request, until), deadline)
+    ResponseFuture::new(balance.start_until(request, until), deadline, span)
 }
 
 /// The path and query of an address, which is what an instance is asked for.
@@ -98,7 +107,7 @@ impl<P: Policy> Clone for Target<P> {
     fn clone(&self) -> Self {
         match self {
             Self::Named(pool) => Self::Named(Arc::clone(pool)),
-            Self::Service(balance, timeout) => Self::Service(Arc::clone(balance), *timeout),
+            Self::Service(balance, each) => Self::Service(Arc::clone(balance), each.clone()),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::transport::{
     history::is_doubtful,
     http1::{self, connection::Http1Connection, pool::NoConnection},
     http2::{self, pool::Place},
+    route::Route,
 };
 
 /// One call: finds a connection, and another one where the first did not take it.
@@ -23,6 +24,7 @@ pub(super) async fn call(
     // Polled for the first time after the last handle went: nobody can evict it any more.
     let orphan = connections.is_retired();
     let doubtful = is_doubtful(request.extensions());
+    let route = connections.route(&request);
     let mut renewed = 0;
     // Whether the request is on its way a second time, though the first may have been processed.
     let mut once_more = false;
@@ -37,6 +39,7 @@ pub(super) async fn call(
             };
             match connection {
                 Ok(Some(connection)) => {
+                    goes_out(route.as_ref());
                     let exchange =
                         http1::exchange::exchange(&connections.http1, connection, request);
                     let answered = exchange.await;
@@ -56,6 +59,7 @@ pub(super) async fn call(
             };
             match found {
                 Ok(Found::Place(place)) => {
+                    goes_out(route.as_ref());
                     let answered = http2::exchange::exchange(place, request).await;
                     answered.map(|(r, held)| r.map(|body| ResponseBody::http2(body, held)))
                 }
@@ -66,10 +70,14 @@ pub(super) async fn call(
         };
         let back = match came {
             Ok(mut response) => {
+                if let Some(route) = &route {
+                    route.answered(&connections.peer.instance);
+                }
                 response.body_mut().hold(permit);
                 return Ok(response);
             }
             Err(Failed::Error(error)) => {
+                came_back(route.as_ref(), error.evidence());
                 let error = match once_more {
                     true => error.of_the_second_time(),
                     false => error,
@@ -79,6 +87,7 @@ pub(super) async fn call(
             }
             Err(Failed::Back(back)) => *back,
         };
+        came_back(route.as_ref(), back.evidence);
         // A connection that had lain idle and closed says nothing about the instance: another
         // one to it is as good as another instance.
         let retired = connections.is_retired() && !orphan;
@@ -92,6 +101,19 @@ pub(super) async fn call(
         renewed += 1;
         once_more |= back.evidence == Evidence::Unknown;
         request = back.request;
+    }
+}
+
+fn goes_out(route: Option<&Route>) {
+    if let Some(route) = route {
+        route.goes_out();
+    }
+}
+
+/// What no connection took was not sent.
+fn came_back(route: Option<&Route>, evidence: Evidence) {
+    if let (Some(route), Evidence::Unsent) = (route, evidence) {
+        route.did_not_go_out();
     }
 }
 

@@ -5,12 +5,14 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
+use http::Request;
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
 };
 
 use crate::transport::{
+    body::request::Body,
     dial::{
         dialler::{Dialled, Dialler},
         error::DialError,
@@ -26,6 +28,7 @@ use crate::transport::{
     },
     peer::Peer,
     queue::Reply,
+    route::Route,
     spawn::spawn,
 };
 
@@ -35,6 +38,8 @@ pub(super) struct Connections {
     pub(super) dialler: Dialler,
     /// Whether a balancer takes back what finds the instance full.
     pub(super) balanced: bool,
+    /// Whether requests note where they go.
+    pub(super) notes_routes: bool,
     pub(super) http1: Arc<Http1Pool>,
     pub(super) http2: Arc<Http2Pool>,
     mode: AtomicU8,
@@ -86,6 +91,7 @@ impl Connections {
         Self {
             dialler,
             balanced,
+            notes_routes: false,
             http1: Arc::new(http1(Arc::clone(&peer))),
             http2: Arc::new(http2(Arc::clone(&peer))),
             peer,
@@ -93,6 +99,16 @@ impl Connections {
             retired: AtomicBool::new(false),
             retirement: Notify::new(),
         }
+    }
+
+    /// Where a request notes that it came here, if it does.
+    pub(super) fn route(&self, request: &Request<Body>) -> Option<Route> {
+        if !self.notes_routes {
+            return None;
+        }
+        let route = request.extensions().get::<Route>()?;
+        route.comes_to(&self.peer.instance);
+        Some(route.clone())
     }
 
     pub(super) fn mode(&self) -> Mode {

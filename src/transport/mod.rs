@@ -51,6 +51,7 @@ mod peer;
 mod plan;
 mod queue;
 mod read_first;
+mod route;
 mod rules;
 mod service;
 mod spare;
@@ -75,6 +76,7 @@ pub use self::{
 pub(crate) use self::{
     dial::own::Connector,
     form::{TimeLeft, TryLimit},
+    route::Route,
 };
 #[doc(no_inline)]
 pub use crate::retry::Retry;

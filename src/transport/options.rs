@@ -457,6 +457,14 @@ impl MakeTransport {
         self
     }
 
+    /// Requests that have a [`Route`](crate::transport::Route) note where they go.
+    pub(crate) fn noting(mut self, routes: bool) -> Self {
+        if routes {
+            Arc::make_mut(&mut self.settings).notes_routes = true;
+        }
+        self
+    }
+
     /// Connects in this way.
     pub(crate) fn connecting(mut self, connector: Option<Connector>) -> Self {
         self.connector = connector.or(self.connector);

@@ -36,6 +36,8 @@ pub(super) struct Settings {
     pub(super) service: Option<ServiceKey>,
     pub(super) hides_service: bool,
     pub(super) try_limit: Option<TryLimit>,
+    /// Whether requests note where they go.
+    pub(super) notes_routes: bool,
 }
 
 impl Plan {
@@ -60,12 +62,14 @@ impl Plan {
             options: settings.dial.clone(),
             own: self.own,
         };
-        Connections::new(
+        let mut connections = Connections::new(
             peer,
             dialler,
             settings.balanced,
             |peer| Http1Pool::new(peer, settings.http1.clone()),
             |peer| Http2Pool::new(peer, settings.http2.clone()),
-        )
+        );
+        connections.notes_routes = settings.notes_routes;
+        connections
     }
 }

@@ -7,7 +7,10 @@ mod greeter;
 mod misdirected;
 mod provider;
 mod retry;
+#[path = "../http/spans.rs"]
+mod spans;
 mod told;
+mod traces;
 
 use std::{collections::HashMap, future::Future, time::Duration};
 

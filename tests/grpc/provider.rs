@@ -188,6 +188,7 @@ impl Greeter for Polite {
                     self.reply(format!("{agent}|{timeout}|{own}")),
                 ))
             }
+            "traceparent" => Ok(Response::new(self.reply(header("traceparent")))),
             "whom I mean" => Ok(Response::new(self.reply(header("x-nacos-service")))),
             "much" => Ok(Response::new(self.reply("x".repeat(100_000)))),
             _ => Ok(Response::new(self.reply(format!("hello {name}")))),

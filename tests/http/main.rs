@@ -14,7 +14,9 @@ mod provider;
 mod read;
 mod retry;
 mod services;
+mod spans;
 mod told;
+mod traces;
 
 use std::{future::Future, time::Duration};
 

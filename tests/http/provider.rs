@@ -45,6 +45,10 @@ impl Provider {
         let app = Router::new()
             .route("/echo", post(async |body: Bytes| body))
             .route("/request", any(shown))
+            .route(
+                "/traceparent",
+                get(async |headers: HeaderMap| told(&headers)),
+            )
             .route("/endless", any(async || endless()))
             .route("/never", any(std::future::pending::<()>))
             .route("/big", get(async || headers(20)))
@@ -124,6 +128,13 @@ async fn shown(request: Request) -> String {
         header("host"),
         header("x-test")
     )
+}
+
+fn told(headers: &HeaderMap) -> String {
+    let value = headers.get("traceparent");
+    value
+        .map_or("-", |value| value.to_str().unwrap())
+        .to_owned()
 }
 
 fn endless() -> axum::body::Body {
