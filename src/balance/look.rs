@@ -54,6 +54,8 @@ pub(crate) enum Out {
     Ejected,
     /// It answered badly, or lost what it was given, too often.
     Outlier,
+    /// Its health check refuses it.
+    Refused,
     /// Making its service panicked.
     Unusable,
 }
@@ -106,6 +108,7 @@ where
             let out = match gate {
                 gate if gate.is_unusable() => Some(Out::Unusable),
                 gate if gate.is_suspect() => Some(Out::Suspect),
+                gate if gate.is_refused() => Some(Out::Refused),
                 gate if gate.is_ejected() => Some(match endpoint.standing() {
                     endpoint::Standing::Outlier => Out::Outlier,
                     _ => Out::Ejected,

@@ -93,6 +93,7 @@ pub(super) enum State {
     Held,
     Suspect,
     Ejected,
+    Refused,
     Unusable,
     GoingOffline,
     Disabled,
@@ -212,6 +213,7 @@ impl State {
             Self::Held => "held",
             Self::Suspect => "suspect",
             Self::Ejected => "ejected",
+            Self::Refused => "refused by its check",
             Self::Unusable => "unusable",
             Self::GoingOffline => "going offline",
             Self::Disabled => "disabled",
@@ -227,7 +229,7 @@ impl State {
         match self {
             Self::Callable => "good",
             Self::Held | Self::Suspect | Self::GoingOffline => "fair",
-            Self::Ejected | Self::Unusable | Self::Unhealthy => "bad",
+            Self::Ejected | Self::Refused | Self::Unusable | Self::Unhealthy => "bad",
             _ => "idle",
         }
     }

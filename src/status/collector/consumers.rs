@@ -79,6 +79,7 @@ impl Watched {
                 _ if known == Some(*why) => continue,
                 Out::Ejected => "no connection could be had",
                 Out::Outlier => "it answered badly too often",
+                Out::Refused => "its health check refuses it",
                 Out::Unusable => "making its service panicked",
             };
             timeline.add(now.wall, Kind::Ejected, about(address), text.to_owned());

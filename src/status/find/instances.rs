@@ -177,6 +177,8 @@ const fn verdict(verdict: &Pickable) -> &'static str {
         Pickable::Suspect => "suspect",
         Pickable::Ejected { .. } => "ejected",
         Pickable::Outlier { .. } => "outlier",
+        Pickable::Refused { .. } => "refused",
+        Pickable::OutsideSubset { .. } => "outside-subset",
         Pickable::Unusable { .. } => "unusable",
         Pickable::NoShare => "no-share",
     }

@@ -109,6 +109,7 @@ pub(super) fn state(entry: &Entry, out: Option<Out>) -> State {
     match (entry.standing(), out) {
         (Standing::Callable, Some(Out::Suspect)) => State::Suspect,
         (Standing::Callable, Some(Out::Ejected | Out::Outlier)) => State::Ejected,
+        (Standing::Callable, Some(Out::Refused)) => State::Refused,
         (Standing::Callable, Some(Out::Unusable)) => State::Unusable,
         (Standing::Callable, None) if entry.is_held() => State::Held,
         (Standing::Callable, None) => State::Callable,
