@@ -35,6 +35,7 @@ mod rates;
 mod room;
 mod roster;
 mod rules;
+mod said;
 mod set;
 mod settings;
 mod shared;
@@ -53,6 +54,8 @@ mod waiter;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use self::bare::Bare;
+#[cfg(test)]
+pub(crate) use self::said::{Layer, assert_said_once};
 pub use self::{
     admission::InFlight,
     error::CallError,
@@ -77,6 +80,7 @@ pub(crate) use self::{
     pick::{OwnFirst, Pick},
     progress::Progress,
     roster::Roster,
+    said::{in_full, say_causes},
     set::EndpointSet,
     settings::TryRules,
     shared::Shared,

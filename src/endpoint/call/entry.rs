@@ -192,7 +192,7 @@ where
         let verdict = shared.classify.classify(&error);
         let error = CallError::inner_of(shared.set().service(), endpoint.address(), error);
         let verdict = match verdict {
-            Verdict::Reachable => Verdict::unreachable(error.cause()),
+            Verdict::Reachable => Verdict::unreachable(error.words()),
             failed => failed,
         };
         shared.judged(&endpoint, probe, &verdict, Outcome::Ignored);
