@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+#[path = "layering/errors.rs"]
+mod errors;
 #[path = "layering/paths.rs"]
 mod paths;
 #[path = "layering/rings.rs"]

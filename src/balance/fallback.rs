@@ -44,7 +44,7 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
     /// Not called when a request may have been seen, whatever became of it, nor for
     /// [`Overloaded`](CallError::Overloaded): who limits calls wants fewer answers. Waits come first,
     /// as without it: up to [`unknown_wait`](crate::balance::BalanceBuilder::unknown_wait) where
-    /// nothing is known yet. Runs in the caller's context; costs a clone of `fallback` a call.
+    /// nothing is known yet, or the first list was empty. Runs in the caller's context; costs a clone of `fallback` a call.
     ///
     /// Over HTTP a [`ResponseBody`](crate::transport::ResponseBody) can be made of bytes.
     ///

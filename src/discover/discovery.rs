@@ -24,7 +24,8 @@ use crate::{
 /// look compares what was given out with the newest snapshot, so nothing fills up while nobody
 /// looks, and flaps in between go unseen. Removals come first.
 ///
-/// While the registry is known to list no callable instance, or none of them can be reached, it
+/// While the registry is known to list no callable instance (not in the first 3 s of a service whose first list is
+/// empty, which counts as unknown), or none of them can be reached, it
 /// offers one service that answers every call with
 /// [`NoInstances`](crate::endpoint::CallError::NoInstances) or
 /// [`AllUnreachable`](crate::endpoint::CallError::AllUnreachable) at once, since stock balancers

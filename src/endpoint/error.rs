@@ -2,9 +2,15 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use tower::BoxError;
 
-use crate::model::{Address, ServiceKey};
+use crate::{
+    endpoint::said::in_full,
+    model::{Address, ServiceKey},
+};
 
 /// Why a call failed.
+///
+/// Displays in one line with its causes, each said once, so it has no [`source`](Error::source):
+/// [`cause`](Self::cause) is for programs that look what is behind it.
 ///
 /// Unless [`is_inner`](Self::is_inner) says that the error is the service's own, or
 /// [`is_aborted`](Self::is_aborted) or [`is_try_timed_out`](Self::is_try_timed_out) that there was no
@@ -12,14 +18,17 @@ use crate::model::{Address, ServiceKey};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The registry lists no instance that may be called.
+    /// The registry is known to list no instance that may be called: no call waits then. (A service whose first list
+    /// is empty counts as [unknown](Self::Unknown) for 3 s,
+    /// [`unknown_while_empty`](crate::directory::Options::unknown_while_empty).)
     NoInstances {
         /// The service.
         service: ServiceKey,
         /// What is known of those that are listed.
         reason: Arc<str>,
     },
-    /// The registry had not said in time which instances there are.
+    /// The registry had not said in time which instances there are, or its first list was empty and is not believed
+    /// yet: the call waited for [`unknown_wait`](crate::balance::BalanceBuilder::unknown_wait).
     Unknown {
         /// The service.
         service: ServiceKey,
@@ -114,31 +123,19 @@ impl CallError {
     }
 
     /// What went wrong, without where.
-    pub(crate) fn cause(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
-            Self::Inner { error, .. } => error.to_string(),
+            Self::Inner { error, .. } => in_full(&**error),
             other => other.to_string(),
         }
     }
 
-    /// It and its causes in one line, each said once.
-    pub(crate) fn in_full(&self) -> String {
-        let mut said = self.to_string();
-        let mut next = self.source();
-        while let Some(cause) = next {
-            let text = cause.to_string();
-            if !said.contains(&text) {
-                said.push_str(": ");
-                said.push_str(&text);
-            }
-            next = cause.source();
-        }
-        match self.instance() {
-            // Our transport's errors name it too, for those who use it alone.
-            Some(instance) => {
-                said.replacen(&format!("failed: instance {instance}: "), "failed: ", 1)
-            }
-            None => said,
+    /// The error of the instance's own service, if this is one, for programs: what it says is said. Its own
+    /// [`source`](Error::source)s lead on.
+    pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Inner { error, .. } => Some(&**error),
+            _ => None,
         }
     }
 
@@ -288,17 +285,47 @@ impl fmt::Display for CallError {
                 "instance {instance} of {service} did not answer within {after:?} (per_try_timeout)"
             ),
             Self::Inner {
-                service, instance, ..
-            } => write!(f, "the call to instance {instance} of {service} failed"),
+                service,
+                instance,
+                error,
+            } => {
+                let said = in_full(&**error);
+                // Our transport's errors name it too, for those who use it alone.
+                let said = said
+                    .strip_prefix(&format!("instance {instance}: "))
+                    .unwrap_or(&said);
+                write!(
+                    f,
+                    "the call to instance {instance} of {service} failed: {said}"
+                )
+            }
         }
     }
 }
 
-impl Error for CallError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Inner { error, .. } => Some(&**error),
-            _ => None,
-        }
+impl Error for CallError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::said::{Layer, assert_said_once};
+
+    #[test]
+    fn all_of_an_inner_error_is_said_once() {
+        let service = ServiceKey::new("dev", "orders".parse().unwrap()).unwrap();
+        let address: Address = "10.0.0.1:80".parse().unwrap();
+        let error = CallError::inner_of(&service, address, Layer::nested());
+        let words = [
+            "10.0.0.1:80",
+            "client error",
+            "tcp connect",
+            "connection refused",
+        ];
+        assert_said_once(&error, &words);
+        assert_eq!(error.inner::<Layer>().unwrap().0, "client error");
+        assert_eq!(
+            error.cause().unwrap().source().unwrap().to_string(),
+            "tcp connect"
+        );
     }
 }

@@ -51,6 +51,7 @@ mod refusals;
 mod room;
 mod roster;
 mod rules;
+mod said;
 mod set;
 mod settings;
 mod shared;
@@ -70,6 +71,8 @@ mod waiter;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use self::bare::Bare;
+#[cfg(test)]
+pub(crate) use self::said::{Layer, assert_said_once};
 pub use self::{
     admission::InFlight,
     checks::{
@@ -101,6 +104,7 @@ pub(crate) use self::{
     pick::{OwnFirst, Pick},
     progress::Progress,
     roster::Roster,
+    said::{in_full, say_causes},
     set::EndpointSet,
     settings::TryRules,
     shared::Shared,

@@ -16,7 +16,10 @@ use crate::{
 /// `max_waiting`, that of the [`Status`] which the call's own messages failed with (a message
 /// larger than the client may send, say), and for an HTTP/2 reset what the
 /// [gRPC specification](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors)
-/// maps its code to. The message names service, instance and reason.
+/// maps its code to. The message names service, instance and reason, with all that is behind it.
+///
+/// Its source is that status, where tonic looks for one: the same error once more, and the one of this crate whose
+/// words a source repeats.
 #[derive(Debug)]
 pub struct Error {
     status: Status,
@@ -35,7 +38,7 @@ enum Cause {
 
 impl Error {
     pub(super) fn call(error: CallError) -> Self {
-        let status = Status::new(code_of(&error), error.in_full());
+        let status = Status::new(code_of(&error), error.to_string());
         Self {
             status,
             cause: Cause::Call(error),
@@ -56,7 +59,7 @@ impl Error {
     pub(super) fn late(timeout: Duration, error: &CallError) -> Self {
         let service = error.service();
         Self {
-            status: deadline_exceeded(service, timeout, error.in_full()),
+            status: deadline_exceeded(service, timeout, error),
             cause: Cause::Deadline {
                 service: service.clone(),
                 entered: true,
@@ -163,7 +166,10 @@ pub(super) fn code_of_source(error: &(dyn StdError + 'static)) -> Code {
                 _ => Code::Internal,
             };
         }
-        next = error.source();
+        next = match error.downcast_ref::<transport::Error>() {
+            Some(ours) => ours.cause(),
+            None => error.source(),
+        };
     }
     Code::Unavailable
 }

@@ -2,7 +2,7 @@ use std::{error::Error as StdError, fmt, time::Duration};
 
 use crate::{
     client::RequestError,
-    endpoint::{CallError, Progress},
+    endpoint::{CallError, Progress, in_full},
     http::name::BadAddress,
     model::{Address, InvalidName, ServiceKey},
     transport,
@@ -11,8 +11,9 @@ use crate::{
 /// Why a request got no response.
 ///
 /// Displays in one line with its causes, so that a log line of `{error}` says all: the service,
-/// the instance where there was one, and what happened. [`source`](StdError::source) leads to the
-/// [`CallError`] and the transport's own error.
+/// the instance where there was one, and what happened. All is said, so it has no
+/// [`source`](StdError::source): [`call_error`](Self::call_error) and [`transport`](Self::transport) are what is
+/// behind it.
 ///
 /// Unless a predicate below says that the request was not processed, it may have been: a
 /// connection may break after the instance acted and before it answered.
@@ -110,13 +111,13 @@ impl Error {
     /// Whether the registry lists no instance of the service that may be called, or none that the
     /// request's own [`Hints`](crate::balance::Hints) allow. Nothing was sent.
     pub fn is_no_instances(&self) -> bool {
-        self.call()
+        self.call_error()
             .is_some_and(|call| call.is_no_instances() || call.is_no_match())
     }
 
     /// Whether the registry had not said in time which instances there are. Nothing was sent.
     pub fn is_unknown(&self) -> bool {
-        self.call().is_some_and(CallError::is_unknown)
+        self.call_error().is_some_and(CallError::is_unknown)
     }
 
     /// Whether the client calls as many services as it may, and none of them is idle. Nothing was
@@ -127,20 +128,20 @@ impl Error {
 
     /// Whether a limit of calls at once was reached, the client's or an instance's. Nothing was sent.
     pub fn is_overloaded(&self) -> bool {
-        self.call().is_some_and(CallError::is_overloaded)
+        self.call_error().is_some_and(CallError::is_overloaded)
     }
 
     /// Whether no connection could be made: the instances that were tried are unreachable, or all
     /// are known to be. Nothing was sent.
     pub fn is_connect(&self) -> bool {
-        self.call().is_some_and(CallError::is_all_unreachable)
+        self.call_error().is_some_and(CallError::is_all_unreachable)
             || self.transport().is_some_and(|e| e.is_connect())
     }
 
     /// Whether time ran out: the request's deadline, that of its last try, or a limit of the transport.
     pub fn is_timeout(&self) -> bool {
         matches!(&*self.0, Kind::Deadline { .. })
-            || self.call().is_some_and(CallError::is_try_timed_out)
+            || self.call_error().is_some_and(CallError::is_try_timed_out)
             || self.transport().is_some_and(|e| e.is_timeout())
     }
 
@@ -183,19 +184,20 @@ impl Error {
     }
 
     pub(super) fn is_aborted(&self) -> bool {
-        self.call().is_some_and(CallError::is_aborted)
+        self.call_error().is_some_and(CallError::is_aborted)
     }
 
-    fn call(&self) -> Option<&CallError> {
+    /// The balancer's error, if the call came so far.
+    pub fn call_error(&self) -> Option<&CallError> {
         match &*self.0 {
             Kind::Call(call) => Some(call),
             _ => None,
         }
     }
 
-    /// What the connection said.
-    pub(super) fn transport(&self) -> Option<&transport::Error> {
-        self.call()?.inner()
+    /// The error of the connection to the instance, if it is that.
+    pub fn transport(&self) -> Option<&transport::Error> {
+        self.call_error()?.inner()
     }
 }
 
@@ -209,7 +211,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
             Kind::Address(bad) => bad.fmt(f),
-            Kind::Request(error) => write!(f, "the request cannot be built: {error}"),
+            Kind::Request(error) => write!(f, "the request cannot be built: {}", in_full(error)),
             Kind::Namespace { asked, own } => write!(
                 f,
                 "the request is for a service in namespace {asked}, and this client's registry \
@@ -237,7 +239,7 @@ impl fmt::Display for Error {
                      began: {waited_for}"
                 )
             }
-            Kind::Call(call) => f.write_str(&call.in_full()),
+            Kind::Call(call) => call.fmt(f),
         }
     }
 }
@@ -251,14 +253,37 @@ impl fmt::Debug for Error {
     }
 }
 
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &*self.0 {
-            Kind::Address(bad) => Some(bad),
-            Kind::Request(error) => Some(error),
-            Kind::Registry { error, .. } => Some(error),
-            Kind::Call(call) => Some(call),
-            _ => None,
-        }
+impl StdError for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::{Layer, assert_said_once};
+
+    #[test]
+    fn whatever_is_behind_it_is_said_once() {
+        let service = ServiceKey::new("dev", "orders".parse().unwrap()).unwrap();
+        let address: Address = "10.0.0.1:80".parse().unwrap();
+        let call = CallError::Inner {
+            service: service.clone(),
+            instance: address,
+            error: Layer::nested().into(),
+        };
+        let words = [
+            "10.0.0.1:80",
+            "client error",
+            "tcp connect",
+            "connection refused",
+        ];
+        assert_said_once(&Error::from(call), &words);
+        let name = "".parse::<crate::model::ServiceName>().unwrap_err();
+        let words = name.to_string();
+        assert_said_once(&Error::name(&name), &[&words]);
+        let error = RequestError::InvalidName(name);
+        assert_said_once(&Error::registry(&service, error), &["orders", &words]);
+        let built = ::http::Request::get("/").header("a\nb", "c").body(());
+        let built = built.unwrap_err();
+        let words = built.to_string();
+        assert_said_once(&Error::request(built), &[&words]);
     }
 }

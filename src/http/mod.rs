@@ -50,7 +50,7 @@
 //! query with its own `ip:port` as `Host`, unless the request has that header.
 //!
 //! A service is subscribed to at its first call, which waits for the registry's answer (3 s at
-//! most), and no longer once it was not called for 5 minutes. See [`HttpBuilder`].
+//! most; as long for a service whose first list is empty, and no call waits once it is known to be), and no longer once it was not called for 5 minutes. See [`HttpBuilder`].
 //!
 //! # What a call does
 //!

@@ -114,6 +114,15 @@ impl ReadError {
         matches!(self.0, Kind::TooLong(_))
     }
 
+    /// The error behind it, for programs: what it says is said.
+    pub fn cause(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0 {
+            Kind::Body(error) => Some(error),
+            Kind::Json(error) => Some(error),
+            Kind::TooLong(_) | Kind::Text(_) => None,
+        }
+    }
+
     /// Whether it is not the text or the JSON that it was read as.
     pub const fn is_decode(&self) -> bool {
         matches!(self.0, Kind::Text(_) | Kind::Json(_))
@@ -188,15 +197,7 @@ impl fmt::Display for ReadError {
     }
 }
 
-impl StdError for ReadError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.0 {
-            Kind::Body(error) => Some(error),
-            Kind::Json(error) => Some(error),
-            Kind::TooLong(_) | Kind::Text(_) => None,
-        }
-    }
-}
+impl StdError for ReadError {}
 
 impl fmt::Display for StatusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,4 +218,19 @@ mod sealed {
 
     pub trait Sealed: Send {}
     impl Sealed for Response<ResponseBody> {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::assert_said_once;
+
+    #[test]
+    fn what_is_wrong_with_json_is_said_once() {
+        let json = serde_json::from_str::<u32>("[1]").unwrap_err();
+        let words = json.to_string();
+        let error = ReadError(Kind::Json(json));
+        assert_said_once(&error, &[&words]);
+        assert!(error.cause().is_some());
+    }
 }

@@ -76,7 +76,13 @@ pub enum ServeError {
     Online(#[from] OnlineError),
     /// The listener's address cannot be read.
     #[error("the listener has no address: {0}")]
-    Listener(#[from] io::Error),
+    Listener(io::Error),
+}
+
+impl From<io::Error> for ServeError {
+    fn from(error: io::Error) -> Self {
+        Self::Listener(error)
+    }
 }
 
 /// What is left of a connection when its calls have ended: the rest of its goodbye.

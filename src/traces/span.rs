@@ -105,7 +105,7 @@ impl CallSpan {
     }
 
     /// A response has come, over HTTP.
-    pub(crate) fn answered(mut self: Box<Self>, status: StatusCode) {
+    pub(crate) fn answered(mut self, status: StatusCode) {
         self.span
             .record("http.response.status_code", status.as_u16());
         if status.as_u16() >= 400 {
@@ -115,19 +115,19 @@ impl CallSpan {
     }
 
     /// It has failed in this way.
-    pub(crate) fn failed(mut self: Box<Self>, kind: &str) {
+    pub(crate) fn failed(mut self, kind: &str) {
         self.fail(kind);
         self.over = true;
     }
 
     /// It has ended with this code, over gRPC.
-    pub(crate) fn ended(mut self: Box<Self>, code: Code) {
+    pub(crate) fn ended(mut self, code: Code) {
         self.end(code);
     }
 
     /// What trailers, or the headers of a response that has no more, say of a call over gRPC; it goes on if they
     /// say nothing.
-    pub(crate) fn read(mut self: Box<Self>, headers: &HeaderMap) -> Option<Box<Self>> {
+    pub(crate) fn read(mut self, headers: &HeaderMap) -> Option<Box<Self>> {
         let Some(status) = headers.get("grpc-status") else {
             return Some(self);
         };

@@ -8,7 +8,7 @@ use http::Request;
 use tower::BoxError;
 
 use crate::{
-    endpoint::{Recovered, Verdict},
+    endpoint::{Recovered, Verdict, say_causes},
     model::Address,
     transport::{body::request::Body, history::is_doubtful},
 };
@@ -247,6 +247,14 @@ impl Error {
         request.unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// The error behind it, for programs: what it says is said. Its own [`source`](StdError::source)s lead on.
+    pub fn cause(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
+    }
+
     /// What it says about the instance.
     pub(super) fn verdict(&self) -> Verdict {
         match self.0.about {
@@ -271,7 +279,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "instance {}: {}", self.0.instance, self.0.text)
+        let mut said = format!("instance {}: {}", self.0.instance, self.0.text);
+        say_causes(&mut said, self.cause());
+        f.write_str(&said)
     }
 }
 
@@ -287,11 +297,26 @@ impl fmt::Debug for Error {
     }
 }
 
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.0.source {
-            Some(source) => Some(&**source),
-            None => None,
-        }
+impl StdError for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::{Layer, assert_said_once};
+
+    #[test]
+    fn what_is_behind_it_is_said_once() {
+        let address: Address = "10.0.0.1:80".parse().unwrap();
+        let text = "the connection was lost (client error)";
+        let error = Error::new(&address, ErrorKind::Lost, Evidence::Unknown, text);
+        let error = error.because(Layer::nested());
+        let words = [
+            "10.0.0.1:80",
+            "client error",
+            "tcp connect",
+            "connection refused",
+        ];
+        assert_said_once(&error, &words);
+        assert!(error.cause().unwrap().is::<Layer>());
     }
 }

@@ -113,9 +113,9 @@ async fn a_dead_instance_is_named_with_its_service_and_the_reason() {
         "{said}"
     );
     assert_eq!(error.instance().unwrap().to_string(), dead.to_string());
-    // The chain leads to the engine's error and the transport's own.
-    let call = error.source().unwrap().downcast_ref::<CallError>().unwrap();
-    assert!(call.inner::<transport::Error>().unwrap().is_connect());
+    // All is said; the engine's error and the transport's own are there for programs.
+    assert!(error.source().is_none() && error.call_error().is_some_and(CallError::is_inner));
+    assert!(error.transport().unwrap().is_connect());
     // The next call finds it known as dead, and says the same.
     let again = world.failure("nacos://orders/v1").await;
     assert!(again.is_connect() && again.is_unprocessed());

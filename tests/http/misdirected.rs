@@ -122,10 +122,7 @@ async fn who_is_somebody_else_everywhere_is_told_and_nothing_was_done() {
     let says = "it answers 421 (Misdirected Request): somebody else has this address by now";
     assert!(error.to_string().contains(says), "{error}");
     assert!(error.to_string().contains(&address.to_string()), "{error}");
-    let source = std::error::Error::source(&error).unwrap();
-    let call = source.downcast_ref::<tower_nacos::endpoint::CallError>();
-    let inner = call.unwrap().inner::<tower_nacos::transport::Error>();
-    assert_eq!(inner.unwrap().kind(), ErrorKind::Refused);
+    assert_eq!(error.transport().unwrap().kind(), ErrorKind::Refused);
 }
 
 #[tokio::test]

@@ -32,10 +32,11 @@ use crate::{
 /// let balance = Balance::builder(&orders)
 ///     .subset(Subset::of(20).place(3, 50)) // the fourth of 50 callers
 ///     .build(make);
-/// let mut addresses = (1..=100).map(|n| format!("10.0.0.{n}:8080").parse());
-/// let called = addresses.try_fold(0, |called, address| {
-///     address.map(|address| called + usize::from(balance.explain(&address).is_pickable()))
-/// })?;
+/// let mut called = 0;
+/// for n in 1..=100 {
+///     let address = format!("10.0.0.{n}:8080").parse()?;
+///     called += usize::from(balance.explain(&address).is_pickable());
+/// }
 /// assert!((15..=22).contains(&called));
 /// # Ok(())
 /// # }

@@ -215,7 +215,7 @@ where
         let verdict = shared.classify.classify(&error);
         let error = CallError::inner_of(shared.set().service(), endpoint.address(), error);
         let verdict = match verdict {
-            Verdict::Reachable => Verdict::unreachable(error.cause()),
+            Verdict::Reachable => Verdict::unreachable(error.words()),
             failed => failed,
         };
         *this.fate = Fate::of_verdict(&verdict);

@@ -230,7 +230,7 @@ where
             instance: endpoint.map(|endpoint| endpoint.address()),
             entered: self.future.is_some(),
             doubtful: self.future.is_some() || self.may_have_been_seen(),
-            failure: self.failure.as_deref().map(CallError::in_full),
+            failure: self.failure.as_deref().map(ToString::to_string),
         }
     }
 
