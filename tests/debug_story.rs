@@ -86,7 +86,7 @@ async fn over_sockets(lines: &Lines) {
     let app = Router::new().route("/", get(async || "here"));
     #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
     tokio::spawn(axum::serve(listener, app).into_future());
-    registry.register_as("p", "orders", &[there.clone()]);
+    registry.register_as("p", "orders", std::slice::from_ref(&there));
     let nacos = within(Client::connect(registry.addr())).await.unwrap();
     let client = http::Client::new(&nacos);
     let call = async || {

@@ -86,7 +86,7 @@
 //!
 //! # How many series
 //!
-//! No label names an instance, a path or a caller: 10 series for each namespace, 47 for each service, and of
+//! No label names an instance, a path or a caller: 10 series for each namespace, 49 for each service, and of
 //! each histogram that has something to say 18 a service (for each bucket, sum and count). What a client's
 //! [`max_services`](crate::http::HttpBuilder::max_services) lets in is the bound for names that come with
 //! requests. Of single instances [`Balance::explain`](crate::Balance::explain) and `tower-nacos explain` tell.
