@@ -2,15 +2,15 @@
 //!
 //! | chapter | answers |
 //! |---|---|
-//! | [`getting_started`] | how do I call a service, and how am I called? |
-//! | [`eviction`] | what is promised, when, and who knows first? |
-//! | [this page, below](#which-way-in) | which balancer, policy and option for what I have? |
-//! | [`provider`] | how does a provider leave without a failed call? |
-//! | [`production`] | what do I set before the first rollout, and what do I watch? |
-//! | [`testing`] | how do I test without a Nacos server? |
-//! | [`migrating`] | what do I write in place of what I have? |
-//! | [`troubleshooting`] | it does something else than I thought: what do I ask? |
-//! | [`glossary`] | what does that word mean? |
+//! | [Getting started](self::getting_started) | how do I call a service, and how am I called? |
+//! | [How an eviction happens](self::eviction) | what is promised, when, and who knows first? |
+//! | [Choosing, below](#which-way-in) | which balancer, policy and option for what I have? |
+//! | [Running a provider](self::provider) | how does a provider leave without a failed call? |
+//! | [Production](self::production) | what do I set before the first rollout, and what do I watch? |
+//! | [Testing](self::testing) | how do I test without a Nacos server? |
+//! | [Migrating](self::migrating) | what do I write in place of what I have? |
+//! | [Troubleshooting](self::troubleshooting) | it does something else than I thought: what do I ask? |
+//! | [Glossary](self::glossary) | what does that word mean? |
 //!
 #![doc = include_str!("links.md")]
 #![doc = include_str!("../../docs/guide.md")]
