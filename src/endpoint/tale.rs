@@ -17,7 +17,7 @@ impl<S> EndpointSet<S> {
             group = &**service.group(),
             service = &**service.name(),
             instance = %endpoint.address(),
-            cause = %cause.cause(),
+            cause = cause.words(),
             "{}", if again {
                 "a request is sent again by policy"
             } else {
@@ -38,7 +38,7 @@ impl<S> EndpointSet<S> {
             group = &**service.group(),
             service = &**service.name(),
             instance,
-            cause = %error.cause(),
+            cause = error.words(),
             "{}", if instance.is_some() {
                 "a request failed"
             } else {

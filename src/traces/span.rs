@@ -127,7 +127,7 @@ impl CallSpan {
 
     /// What trailers, or the headers of a response that has no more, say of a call over gRPC; it goes on if they
     /// say nothing.
-    pub(crate) fn read(mut self, headers: &HeaderMap) -> Option<Box<Self>> {
+    pub(crate) fn read(mut self: Box<Self>, headers: &HeaderMap) -> Option<Box<Self>> {
         let Some(status) = headers.get("grpc-status") else {
             return Some(self);
         };
