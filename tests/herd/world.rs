@@ -166,7 +166,7 @@ impl World {
         let mut conns: Vec<_> = node.conns.drain().map(|(_, of)| of).collect();
         conns.sort_unstable();
         for (client, link) in conns {
-            self.to_client(client, link, Down::Broken);
+            self.send_down(client, link, Down::Broken);
         }
     }
 
@@ -221,7 +221,7 @@ impl World {
             } else {
                 Down::Broken
             };
-            return self.to_client(client, link, down);
+            return self.send_down(client, link, down);
         }
         match (up, wire.conn) {
             (Up::Dial, _) => {
@@ -230,12 +230,12 @@ impl World {
                 wire.conn = Some(conn);
                 node.conns.insert(conn, (client, link));
                 let token = self.grant(n);
-                self.to_client(client, link, Down::Connected(token));
+                self.send_down(client, link, Down::Connected(token));
             }
             (_, None) => return,
             (Up::LogIn, Some(_)) => {
                 let token = self.grant(n);
-                self.to_client(client, link, Down::LoggedIn(token));
+                self.send_down(client, link, Down::LoggedIn(token));
             }
             (Up::OpenStream(payload), Some(conn)) => {
                 node.machine.handle_stream_opened(conn, now);
@@ -278,22 +278,22 @@ impl World {
             match output {
                 Output::Answer { call, payload, .. } => {
                     if let Some((client, link, call)) = node.calls.remove(&call) {
-                        self.to_client(client, link, Down::Answer(call, payload));
+                        self.send_down(client, link, Down::Answer(call, payload));
                     }
                 }
                 Output::Fail { call, code, .. } => {
                     if let Some((client, link, call)) = node.calls.remove(&call) {
-                        self.to_client(client, link, Down::Failed(call, code));
+                        self.send_down(client, link, Down::Failed(call, code));
                     }
                 }
                 Output::Stream { conn, payload } => {
                     if let Some((client, link)) = node.conns.get(&conn).copied() {
-                        self.to_client(client, link, Down::Stream(payload));
+                        self.send_down(client, link, Down::Stream(payload));
                     }
                 }
                 Output::EndStream { conn, .. } | Output::CloseTransport { conn } => {
                     if let Some((client, link)) = node.conns.remove(&conn) {
-                        self.to_client(client, link, Down::Broken);
+                        self.send_down(client, link, Down::Broken);
                     }
                 }
                 _ => {}
@@ -357,12 +357,12 @@ impl World {
                         open: true,
                     };
                     self.members[n].wires.insert(link, wire);
-                    self.to_server(n, link, Up::Dial);
+                    self.send_up(n, link, Up::Dial);
                 }
                 Action::OpenStream { link, payload } => {
-                    self.to_server(n, link, Up::OpenStream(payload));
+                    self.send_up(n, link, Up::OpenStream(payload));
                 }
-                Action::Send { link, payload } => self.to_server(n, link, Up::Stream(payload)),
+                Action::Send { link, payload } => self.send_up(n, link, Up::Stream(payload)),
                 Action::Call {
                     link,
                     call,
@@ -372,14 +372,14 @@ impl World {
                     if let Some(wire) = self.members[n].wires.get_mut(&link) {
                         wire.calls.push(call);
                     }
-                    self.to_server(n, link, Up::Call(call, payload));
+                    self.send_up(n, link, Up::Call(call, payload));
                 }
-                Action::LogIn { link } => self.to_server(n, link, Up::LogIn),
+                Action::LogIn { link } => self.send_up(n, link, Up::LogIn),
                 Action::Hangup { link } => {
                     if let Some(wire) = self.members[n].wires.get_mut(&link) {
                         wire.open = false;
                     }
-                    self.to_server(n, link, Up::Close);
+                    self.send_up(n, link, Up::Close);
                 }
                 Action::ReadFile { key, number } => {
                     self.members[n]
@@ -407,11 +407,11 @@ impl World {
         }
     }
 
-    fn to_server(&mut self, client: usize, link: Link, up: Up) {
+    fn send_up(&mut self, client: usize, link: Link, up: Up) {
         self.at_time(self.now + LATENCY, Event::ToServer(client, link, up));
     }
 
-    fn to_client(&mut self, client: usize, link: Link, down: Down) {
+    fn send_down(&mut self, client: usize, link: Link, down: Down) {
         self.at_time(self.now + LATENCY, Event::ToClient(client, link, down));
     }
 
