@@ -9,7 +9,7 @@ use tower_nacos::{
     Instance,
     endpoint::CallError,
     http::{self, Deadline},
-    transport::{self, Tls, Transport},
+    transport::{Tls, Transport},
 };
 
 use crate::{
