@@ -280,7 +280,7 @@ mod tests {
         let words = name.to_string();
         assert_said_once(&Error::name(&name), &[&words]);
         let error = RequestError::InvalidName(name);
-        assert_said_once(&Error::registry(&service, error), &["orders", &words]);
+        assert_said_once(&Error::registry(&service, error), &[&words]);
         let built = ::http::Request::get("/").header("a\nb", "c").body(());
         let built = built.unwrap_err();
         let words = built.to_string();
