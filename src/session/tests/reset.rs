@@ -50,7 +50,7 @@ fn w8_a_recommended_server_that_is_ours_is_taken_with_our_port() {
         let other = (1..=4).map(address).find(|addr| *addr != current).unwrap();
         let body = format!(r#"{{"serverIp":"{}","serverPort":"8848"}}"#, other.ip());
         reset(&mut world, &body);
-        world.run(SEC);
+        world.run(2 * SEC);
         assert_eq!(world.dials[1].1, other);
         assert_eq!(world.open_links(), 1);
     }

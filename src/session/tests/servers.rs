@@ -73,7 +73,7 @@ fn r5_all_servers_down_for_an_hour_and_up_again_is_found_within_two_seconds() {
     world.end_stream("UNAVAILABLE");
     world.run(Duration::from_secs(3_600));
     let tries = world.dials.iter().filter(|(at, _)| *at > end).count();
-    assert!((5_000..10_000).contains(&tries), "{tries} tries in an hour");
+    assert!((4_000..7_000).contains(&tries), "{tries} tries in an hour");
     world.script.dials.clear();
     let listed = world.listed.len();
     world.run(2 * SEC);
@@ -87,7 +87,7 @@ fn r6_the_lost_server_is_not_the_next_if_there_is_another() {
         let mut world = World::with(config(3), seed);
         world.run(SEC);
         world.end_stream("CANCELLED");
-        world.run(SEC);
+        world.run(2 * SEC);
         assert!(world.is_connected());
         assert_ne!(world.dials[0].1, world.dials[1].1);
     }
