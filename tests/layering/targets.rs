@@ -3,7 +3,14 @@
 
 use std::{fs, path::Path};
 
-const TARGETS: [&str; 5] = ["REGISTRY", "DIRECTORY", "BALANCE", "TRANSPORT", "PROVIDER"];
+const TARGETS: [&str; 6] = [
+    "REGISTRY",
+    "DIRECTORY",
+    "BALANCE",
+    "TRANSPORT",
+    "PROVIDER",
+    "TRACES",
+];
 const MACROS: [&str; 7] = [
     "trace", "debug", "info", "warn", "error", "event", "enabled",
 ];
