@@ -6,8 +6,9 @@
 //! [`logs::TRACES`](crate::logs::TRACES) at level INFO. Any subscriber does, `tracing-opentelemetry` among them: this
 //! crate depends on no tracer. `examples/opentelemetry` is a program with one.
 //!
-//! A span begins with the call, as a child of the caller's current one, and is entered whenever the call is at
-//! work. Over HTTP it ends with the response's head, as a deadline does, over gRPC with the response's
+//! A span begins as the request is sent (`send()`, or the await of `http.get(..)`; a generated client's method),
+//! as a child of the span that is current there, and is entered whenever the call is at work. So instrument the
+//! block that sends and awaits, not a future that was made outside of it. Over HTTP it ends with the response's head, as a deadline does, over gRPC with the response's
 //! trailers. However often a request moves or is sent again, it is one span.
 //!
 //! | field | HTTP | gRPC |

@@ -1,4 +1,7 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use http::{HeaderMap, Method, Request, StatusCode};
 use tonic::Code;
@@ -81,8 +84,11 @@ impl CallSpan {
             let extensions = request.extensions();
             // It is the user's, and the call is more than its trace.
             let hook = AssertUnwindSafe(|| propagate(&span, extensions, &mut headers));
-            if catch_unwind(hook).is_err() {
-                tracing::warn!(target: logs::TRACES, "the hook that propagates a trace panicked");
+            if catch_unwind(hook).is_err() && !TOLD.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    target: logs::TRACES,
+                    "the hook that propagates a trace panicked: its calls carry no context (said once)"
+                );
             }
             *request.headers_mut() = headers;
         }
@@ -194,6 +200,8 @@ fn named(service: &ServiceKey) -> String {
     format!("{}@@{}", service.group(), service.name())
 }
 
+/// Whether the log says that a hook panics: each call would say it again.
+static TOLD: AtomicBool = AtomicBool::new(false);
 /// The codes of gRPC by their number.
 const NAMES: [&str; 17] = [
     "OK",

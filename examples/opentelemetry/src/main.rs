@@ -17,12 +17,13 @@ use opentelemetry_sdk::{
 use tower_nacos::{
     Client,
     http::{self as nacos_http, ResponseExt},
+    logs,
     testing::Registry,
     traces::Traces,
 };
 use tracing::Instrument;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::prelude::*;
+use tracing_subscriber::{filter::filter_fn, prelude::*};
 
 #[tokio::main]
 async fn main() -> Result<(), tower::BoxError> {
@@ -33,8 +34,8 @@ async fn main() -> Result<(), tower::BoxError> {
         .build();
     global::set_text_map_propagator(TraceContextPropagator::new());
     let layer = tracing_opentelemetry::layer().with_tracer(tracer.tracer("example"));
-    // The crate's spans are of level INFO; what it logs is told to nobody here.
-    let wanted = tracing_subscriber::filter::filter_fn(|metadata| metadata.is_span());
+    // The crate's spans and our own; libraries below have some, too.
+    let wanted = filter_fn(|about| [logs::TRACES, module_path!()].contains(&about.target()));
     tracing_subscriber::registry()
         .with(layer.with_filter(wanted))
         .init();
@@ -51,8 +52,8 @@ async fn main() -> Result<(), tower::BoxError> {
     let http = nacos_http::Client::builder(&nacos).traces(traces).build();
 
     let order = tracing::info_span!("place an order");
-    let answer = http.get("nacos://orders/v1/items/7").send();
-    let answer = answer.instrument(order).await?;
+    let placed = async { http.get("nacos://orders/v1/items/7").await };
+    let answer = placed.instrument(order).await?;
     println!("{}\n", answer.text().await?);
 
     tracer.force_flush()?;
