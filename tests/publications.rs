@@ -80,7 +80,10 @@ async fn an_update_that_is_refused_leaves_the_registration_as_it_was() {
     // Registered anew, it is what it was.
     registry.kill_all();
     registry
-        .wait_until(|view| view.registered().len() == 2 && !view.addresses("orders").is_empty())
+        .wait_until(|view| {
+            // The first, the one that was refused, and the one after the loss.
+            view.count("InstanceRequest") == 3 && !view.addresses("orders").is_empty()
+        })
         .await;
     let listing = within(provider.instances("orders")).await.unwrap();
     assert_eq!(listing.instances()[0].weight(), Weight::new(1.0));
