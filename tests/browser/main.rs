@@ -104,14 +104,14 @@ async fn a_browser_shows_it_and_follows() {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let browsed = match browsing.spawn() {
-        Ok(mut node) => timeout(Duration::from_secs(300), node.wait()).await,
+        Ok(mut node) => timeout(Duration::from_secs(600), node.wait()).await,
         Err(error) => {
             assert!(!required, "node: {error}");
             println!("skipped: no node ({error})");
             return;
         }
     };
-    let browsed = browsed.expect("it ends within 5 min").unwrap();
+    let browsed = browsed.expect("it ends within 10 min").unwrap();
     serving.abort();
     match browsed.code() {
         Some(77) if !required => println!("skipped: no browser"),

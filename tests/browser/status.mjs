@@ -55,6 +55,8 @@ async function open(path) {
   const done = new Promise((yes) => { loaded = yes; });
   await ask("Page.navigate", { url: base + path });
   await done;
+  // An event of the page before may have come late.
+  await until(`location.href === ${JSON.stringify(base + path)} && document.readyState === "complete"`, `${path} is there`);
 }
 
 async function until(expression, what) {

@@ -111,6 +111,10 @@ pub(super) fn pager<T>(out: &mut String, list: &List<T>, query: &Query, what: &s
         "<nav class=\"pager\" aria-label=\"Parts of the list of {}\"><p>",
         Esc(what)
     )?;
+    let what = match total {
+        1 => what.trim_end_matches('s'),
+        _ => what,
+    };
     if matching == total {
         write!(out, "{total} {}", Esc(what))?;
     } else {
