@@ -92,14 +92,11 @@ impl Socket {
             return Some(SockRef::from(tcp).peek(&mut byte));
         }
         #[cfg(unix)]
-        {
-            let own = match self {
-                Self::Own(io) => io,
-                #[cfg(feature = "tls")]
-                Self::OwnTls(io) => io.get_ref().0,
-                _ => return None,
-            };
-            Some(SockRef::from(own.unix()?).peek(&mut byte))
+        match self {
+            Self::Own(own) => Some(SockRef::from(own.unix()?).peek(&mut byte)),
+            #[cfg(feature = "tls")]
+            Self::OwnTls(io) => Some(SockRef::from(io.get_ref().0.unix()?).peek(&mut byte)),
+            _ => None,
         }
         #[cfg(not(unix))]
         None
