@@ -137,18 +137,18 @@ fn refused(status: &Status, by: Option<String>) -> Failure {
     }
 }
 
-/// What an error says; it has the transport's own if a connection failed.
+/// What an error says; it has the transport's own, or leads to it, if a connection failed.
 fn failure(error: &(dyn StdError + 'static), by: Option<String>) -> Failure {
     let mut text = error.to_string();
     let (mut at, mut lost) = (by, false);
-    let ours = error.downcast_ref::<transport::Error>();
-    let by_name = || error.downcast_ref::<by_name::Error>()?.transport();
-    if let Some(transport) = ours.or_else(by_name) {
-        lost = transport.is_lost();
-        at = at.or_else(|| Some(transport.instance().to_string()));
-    }
     let mut next = Some(error);
     while let Some(error) = next {
+        let ours = error.downcast_ref::<transport::Error>();
+        let by_name = || error.downcast_ref::<by_name::Error>()?.transport();
+        if let Some(transport) = ours.or_else(by_name) {
+            lost = transport.is_lost();
+            at = at.or_else(|| Some(transport.instance().to_string()));
+        }
         if !text.contains(&error.to_string()) {
             text.push_str(": ");
             text.push_str(&error.to_string());
