@@ -23,7 +23,10 @@ use std::{
     time::Duration,
 };
 
+use http::Request;
+use http_body_util::BodyExt;
 use support::{allocations, median, timed};
+use tokio::{task::JoinSet, time::timeout};
 use tower::{
     Service, ServiceExt,
     balance::p2c::Balance as Stock,
@@ -32,10 +35,12 @@ use tower::{
     load::{CompleteOnResponse, PeakEwma as StockPeakEwma, PendingRequests},
 };
 use tower_nacos::{
-    Balance, Instance, Subscription,
+    Balance, Client, Instance, Subscription,
     balance::{
         Hints, Maglev, P2c, PeakEwma, Policy, WeightedRandom, WeightedRoundRobin, stable_hash,
     },
+    status::{Observe, Status},
+    testing::Registry,
 };
 
 /// Answers at once, unless the request says never.
@@ -156,6 +161,26 @@ fn main() {
         let timed = clustered().request_durations().build(make);
         (calling(timed, 300), calling(clustered().build(make), 300))
     });
+    bench.ratio("p2c_status_300", bench.rounds, || {
+        let shown = clustered().build(make);
+        let page = runtime.block_on(shown_to_somebody(&shown));
+        let mut call = calling(shown, 300);
+        let ours: Caller = Box::new(move |calls| {
+            let _page = &page;
+            call(calls);
+        });
+        (ours, calling(clustered().build(make), 300))
+    });
+    bench.ratio("p2c_status_and_request_durations_300", bench.rounds, || {
+        let shown = clustered().request_durations().build(make);
+        let page = runtime.block_on(shown_to_somebody(&shown));
+        let mut call = calling(shown, 300);
+        let ours: Caller = Box::new(move |calls| {
+            let _page = &page;
+            call(calls);
+        });
+        (ours, calling(clustered().build(make), 300))
+    });
     // The buffer's worker is a task of the runtime, as it always is; the caller is not.
     bench.ratio("call_buffer_balance_30", bench.rounds / 4, || {
         let mut buffer = Buffer::new(Stock::new(pending_requests(30)), 1024);
@@ -196,6 +221,30 @@ fn main() {
             (plain(30, P2c::new(), 30), peer)
         });
     }
+}
+
+/// Shows it on a status page that somebody has open: whoever listens to what changes, and asks for the page at
+/// each event and every second. For as long as what this returns is kept.
+async fn shown_to_somebody(balance: &impl Observe) -> (Registry, Client, Status, JoinSet<()>) {
+    let registry = Registry::start().await.unwrap();
+    let nacos = Client::connect(&registry.addr()).await.unwrap();
+    let status = Status::new(&nacos).with(balance);
+    let ask = async |status: &Status, query: &str| {
+        let request = Request::get(format!("/?{query}")).body(()).unwrap();
+        let Ok(answer) = status.clone().oneshot(request).await;
+        answer.into_body()
+    };
+    let page = status.clone();
+    let mut events = ask(&status, "format=events").await;
+    let mut reading = JoinSet::new();
+    reading.spawn(async move {
+        loop {
+            let _ = timeout(Duration::from_secs(1), events.frame()).await;
+            let shown = ask(&page, "format=json&limit=200").await;
+            assert!(!shown.collect().await.unwrap().to_bytes().is_empty());
+        }
+    });
+    (registry, nacos, status, reading)
 }
 
 fn orders(n: usize) -> Subscription {
