@@ -17,6 +17,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     services: HashMap<ServiceKey, Service>,
+    /// What a consumer is not quiet for: few, however many services there are, and so the only ones that are
+    /// looked over at each event.
+    pending: HashMap<ServiceKey, Pending>,
 }
 
 #[derive(Debug)]
@@ -24,12 +27,11 @@ struct Service {
     metrics: PushMetrics,
     /// The newest revision that was looked at.
     newest: Revision,
-    /// The oldest that a consumer is not quiet for; later ones are folded into it.
-    pending: Option<Pending>,
 }
 
 #[derive(Debug)]
 struct Pending {
+    /// The oldest that a consumer is not quiet for; later ones are folded into it.
     revision: Revision,
     /// When its push had left the socket.
     received: Instant,
@@ -44,7 +46,6 @@ impl Applied {
         let service = || Service {
             metrics: PushMetrics::new(key),
             newest: Revision::default(),
-            pending: None,
         };
         self.services.entry(key.clone()).or_insert_with(service);
     }
@@ -52,6 +53,7 @@ impl Applied {
     /// It is subscribed no more.
     pub(super) fn end(&mut self, key: &ServiceKey) {
         self.services.remove(key);
+        self.pending.remove(key);
     }
 
     /// A list was published; one that was `pushed` was received then.
@@ -64,19 +66,20 @@ impl Applied {
         let (true, Some(received)) = (is_new, pushed) else {
             return;
         };
-        service.pending.get_or_insert(Pending {
+        let mut pending = self.pending.remove(copy.key()).unwrap_or(Pending {
             revision,
             received,
             due: now,
             rest: FIRST_REST,
         });
-        service.look(copy, now);
+        if !pending.look(service, copy, now) {
+            self.pending.insert(copy.key().clone(), pending);
+        }
     }
 
     /// When to look again.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let pending = self.services.values().filter_map(|s| s.pending.as_ref());
-        pending.map(|pending| pending.due).min()
+        self.pending.values().map(|pending| pending.due).min()
     }
 
     /// Looks at what is due.
@@ -85,32 +88,31 @@ impl Applied {
         now: Instant,
         copy: impl Fn(&ServiceKey) -> Option<Subscription>,
     ) {
-        for (key, service) in &mut self.services {
-            if service.pending.as_ref().is_some_and(|p| p.due <= now) {
-                match copy(key) {
-                    Some(copy) => service.look(&copy, now),
-                    None => service.pending = None,
-                }
+        self.pending.retain(|key, pending| {
+            if pending.due > now {
+                return true;
             }
-        }
+            match (self.services.get_mut(key), copy(key)) {
+                (Some(service), Some(copy)) => !pending.look(service, &copy, now),
+                _ => false,
+            }
+        });
     }
 }
 
-impl Service {
-    fn look(&mut self, copy: &Subscription, now: Instant) {
-        let Some(pending) = &mut self.pending else {
-            return;
-        };
-        let applied = copy.applied_revision() >= pending.revision;
+impl Pending {
+    /// Whether it is applied, and when to look again if not.
+    fn look(&mut self, service: &mut Service, copy: &Subscription, now: Instant) -> bool {
+        let applied = copy.applied_revision() >= self.revision;
         if applied {
-            let took = now.saturating_duration_since(pending.received);
-            self.metrics.applied(took);
-            self.pending = None;
+            let took = now.saturating_duration_since(self.received);
+            service.metrics.applied(took);
         } else {
-            pending.due = now + pending.rest;
-            pending.rest = (pending.rest * 2).min(LONGEST_REST);
+            self.due = now + self.rest;
+            self.rest = (self.rest * 2).min(LONGEST_REST);
         }
-        self.metrics.pending(!applied);
+        service.metrics.pending(!applied);
+        applied
     }
 }
 
@@ -215,7 +217,7 @@ mod tests {
             applied.listed(&orders, Some(at(3_000)), at(3_000));
             assert_eq!(told(unapplied), 1.0);
             applied.end(&key);
-            assert_eq!(told(unapplied), 0.0);
+            assert_eq!((told(unapplied), applied.poll_timeout()), (0.0, None));
         });
     }
 
