@@ -21,11 +21,11 @@ use tower::{ServiceExt, load::CompleteOnResponse, service_fn, util::BoxCloneSync
 use tower_nacos::{
     Balance, Instance,
     balance::{
-        Explanation, FailurePercentage, Outliers, Panic, Pickable, Random, SlowStart, SuccessRate,
-        WeightedRoundRobin,
+        BalanceBuilder, Explanation, FailurePercentage, Outliers, Panic, Pickable, Random,
+        SlowStart, SuccessRate, WeightedRoundRobin,
     },
     directory::{Subscription, Writer},
-    endpoint::{NeverRecover, Outcome, Verdict, WithOutcomes},
+    endpoint::{HealthCheck, NeverRecover, Outcome, Verdict, WithOutcomes},
 };
 
 const A: &str = "10.0.0.1:80";
@@ -58,13 +58,9 @@ enum Request {
 
 type Boxed = BoxCloneSyncService<Request, u16, io::Error>;
 type Rules = fn(Result<&u16, &io::Error>) -> Outcome;
-type Judged = Balance<
-    Boxed,
-    WeightedRoundRobin,
-    NeverRecover,
-    CompleteOnResponse,
-    WithOutcomes<fn(&io::Error) -> Verdict, Rules>,
->;
+type Judge = WithOutcomes<fn(&io::Error) -> Verdict, Rules>;
+type Judged = Balance<Boxed, WeightedRoundRobin, NeverRecover, CompleteOnResponse, Judge>;
+type Building = BalanceBuilder<WeightedRoundRobin, NeverRecover, CompleteOnResponse, Judge>;
 
 impl World {
     fn new() -> Self {
@@ -110,6 +106,18 @@ impl World {
     }
 
     fn build(&self, orders: &Subscription, outliers: Outliers, slow: Option<SlowStart>) -> Judged {
+        self.build_with(orders, outliers, |builder| match slow {
+            Some(slow) => builder.slow_start(slow),
+            None => builder,
+        })
+    }
+
+    fn build_with(
+        &self,
+        orders: &Subscription,
+        outliers: Outliers,
+        set: impl FnOnce(Building) -> Building,
+    ) -> Judged {
         let world = self.clone();
         let classify: fn(&io::Error) -> Verdict = |error| Verdict::unreachable(error);
         let judge: Rules = |result| match result {
@@ -117,14 +125,11 @@ impl World {
             Ok(400..) => Outcome::Ignored,
             Ok(_) => Outcome::Success,
         };
-        let mut builder = Balance::builder(orders)
+        let builder = Balance::builder(orders)
             .policy(WeightedRoundRobin::seeded(1))
             .classify(classify)
             .outliers(outliers, judge);
-        if let Some(slow) = slow {
-            builder = builder.slow_start(slow);
-        }
-        builder.build(move |instance: &Instance| {
+        set(builder).build(move |instance: &Instance| {
             let (address, world) = (instance.address().to_string(), world.clone());
             Boxed::new(service_fn(move |r| ready(world.answer(&address, r))))
         })
@@ -267,6 +272,46 @@ async fn no_more_than_half_are_ejected_by_rates_and_all_bad_is_nobodys_fault() {
     load(&balance, 30, 100, |_| Request::Good).await;
     assert_eq!(outliers(&balance, &FIVE).len(), 2, "half of five");
     assert_eq!(balance.counters().panics, 0);
+}
+
+/// What health checks refuse and who was ejected are let in by different hands.
+#[tokio::test(start_paused = true)]
+async fn one_panic_counts_once_and_the_next_one_again() {
+    let ill = Arc::new(Mutex::new(Vec::<&str>::new()));
+    let asked = Arc::clone(&ill);
+    let check = HealthCheck::custom(move |instance: Instance| {
+        let address = instance.address().to_string();
+        let ill = asked.lock().unwrap().contains(&&*address);
+        ready(if ill { Err("ill") } else { Ok(()) })
+    });
+    let check = check
+        .interval(Duration::from_secs(1))
+        .interval_jitter(0.0)
+        .unhealthy_threshold(1);
+    let (_writer, orders) = list(&FIVE);
+    let world = World::new();
+    let balance = world.build_with(&orders, Outliers::new(), |builder| {
+        builder.health_check(check)
+    });
+    let set_ill = async |addresses: &[&'static str]| {
+        *ill.lock().unwrap() = addresses.to_vec();
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+    };
+    world.fails(A, 1.0);
+    good_calls(&balance, 1).await;
+    assert_eq!(outliers(&balance, &FIVE), [A]);
+    assert_eq!(balance.counters().panics, 0);
+    // With the outlier these make four of five, and three of five without it.
+    set_ill(&[B, C, D]).await;
+    good_calls(&balance, 30).await;
+    assert_eq!(outliers(&balance, &FIVE), [""; 0], "let in for that");
+    assert_eq!(balance.counters().panics, 1);
+    world.fails(A, 0.0);
+    set_ill(&[]).await;
+    good_calls(&balance, 1).await;
+    assert_eq!(balance.counters().panics, 1);
+    set_ill(&[B, C, D]).await;
+    assert_eq!(balance.counters().panics, 2, "another one");
 }
 
 #[tokio::test(start_paused = true)]

@@ -95,16 +95,23 @@ impl<S> EndpointSet<S> {
     /// those is in now, though it may have been out a moment before.
     pub(super) fn lift_outliers(&self, allow: impl Fn(&Endpoint<S>) -> bool) -> bool {
         let rules = self.hub.settings.outliers();
-        let (crowd, lifted, some_in) = {
+        let (panic, lifted, some_in) = {
             let mut state = self.lock();
             let crowd = state.crowd(|_| true);
             let lifted = state.lift_outliers(rules, clock::now(), &allow);
+            // Not for what a single request may not use: one could ask for that again and again.
+            let told = !lifted.is_empty() && crowd.is_panic(rules);
+            let panics = told && state.begins_panic();
+            state.settle_panic(rules);
             let left = state.crowd(&allow);
-            (crowd, lifted, left.shut < left.callable)
+            (
+                told.then_some((crowd, panics)),
+                lifted,
+                left.shut < left.callable,
+            )
         };
-        // Not for what a single request may not use: one could ask for that again and again.
-        if !lifted.is_empty() && crowd.is_panic(rules) {
-            self.panicked(crowd, lifted.len());
+        if let Some((crowd, panics)) = panic {
+            self.panicked(crowd, panics, lifted.len());
         }
         for endpoint in &lifted {
             self.hub.count_restoration();
@@ -124,8 +131,10 @@ impl<S> EndpointSet<S> {
         some_in
     }
 
-    fn panicked(&self, crowd: Crowd, lifted: usize) {
-        self.hub.count_panic();
+    fn panicked(&self, crowd: Crowd, panics: bool, lifted: usize) {
+        if panics {
+            self.hub.count_panic();
+        }
         let service = self.service();
         tracing::warn!(
             target: logs::BALANCE,

@@ -15,7 +15,9 @@ use crate::{
 struct Settled<S> {
     changed: Vec<Changed<S>>,
     /// Too many are out, from now on.
-    panic: Option<Crowd>,
+    lifted: Option<Crowd>,
+    /// Which is a panic that nobody has counted.
+    panics: bool,
 }
 
 /// Who is in or out by that.
@@ -44,8 +46,10 @@ impl<S> EndpointSet<S> {
         let rules = self.hub.settings.outliers();
         let settled = self.lock().settle_refusals(rules);
         let service = self.service();
-        if let Some(Crowd { callable, out, .. }) = settled.panic {
+        if settled.panics {
             self.hub.count_panic();
+        }
+        if let Some(Crowd { callable, out, .. }) = settled.lifted {
             tracing::warn!(
                 target: logs::BALANCE,
                 client = self.client(),
@@ -99,15 +103,17 @@ impl<S> State<S> {
         let mut changed = Vec::new();
         if self.refusals.reasons.is_empty() && !self.refusals.in_force {
             self.refusals.lifted = false;
+            self.settle_panic(rules);
             return Settled {
                 changed,
-                panic: None,
+                lifted: None,
+                panics: false,
             };
         }
         let crowd = self.crowd(|_| true);
         let refusals = &mut self.refusals;
         let lifted = !refusals.reasons.is_empty() && crowd.is_panic(rules);
-        let panic = (lifted && !refusals.lifted).then_some(crowd);
+        let newly = lifted && !refusals.lifted;
         refusals.lifted = lifted;
         refusals.in_force = !lifted && !refusals.reasons.is_empty();
         for endpoint in self.endpoints.values() {
@@ -125,6 +131,12 @@ impl<S> State<S> {
                 refused: refused.map(Arc::clone),
             });
         }
-        Settled { changed, panic }
+        let panics = newly && self.begins_panic();
+        self.settle_panic(rules);
+        Settled {
+            changed,
+            lifted: newly.then_some(crowd),
+            panics,
+        }
     }
 }

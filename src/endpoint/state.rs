@@ -8,8 +8,12 @@ use tokio::time::Instant;
 use crate::{
     directory::{Entry, Revision, Snapshot, Transition},
     endpoint::{
-        checks::refused::Refusals, crowd::Crowd, gate::State as GateState,
-        health::machine::Standing, legacy::Legacies, member::Endpoint,
+        checks::refused::Refusals,
+        crowd::Crowd,
+        gate::State as GateState,
+        health::{machine::Standing, rules::Outliers},
+        legacy::Legacies,
+        member::Endpoint,
     },
     model::Address,
 };
@@ -43,6 +47,9 @@ pub(super) struct State<S> {
     pub(super) last_error: Option<Arc<str>>,
     /// Whom health checks refuse, if there are any.
     pub(super) refusals: Refusals,
+    /// Whether so many are out, and that was counted: outliers and refusals are let in for it one after the
+    /// other, and it is one panic.
+    pub(super) panicking: bool,
     /// When rates are looked at next, if they are.
     pub(super) rates_due: Option<Instant>,
     pub(super) abandoned: bool,
@@ -66,6 +73,7 @@ impl<S> State<S> {
             gone: [0; 2],
             last_error: None,
             refusals: Refusals::default(),
+            panicking: false,
             rates_due: None,
             abandoned: false,
         }
@@ -106,6 +114,16 @@ impl<S> State<S> {
             }
         }
         crowd
+    }
+
+    /// Somebody is let in since so many are out. Whether that is to be counted: once, until they are not.
+    pub(super) fn begins_panic(&mut self) -> bool {
+        !std::mem::replace(&mut self.panicking, true)
+    }
+
+    /// Forgets a panic that is over.
+    pub(super) fn settle_panic(&mut self, rules: &Outliers) {
+        self.panicking = self.panicking && self.crowd(|_| true).is_panic(rules);
     }
 
     /// The callable instances, as far as they were ever looked at.
