@@ -29,3 +29,19 @@ pub const TRANSPORT: &str = "tower_nacos::transport";
 pub const PROVIDER: &str = "tower_nacos::provider";
 /// A span a call, where [`traces`](crate::traces) are on.
 pub const TRACES: &str = "tower_nacos::traces";
+
+/// A line about a service, as a client knows it: `of_service!(warn, BALANCE, client, key, instance = %at, "what")`.
+macro_rules! of_service {
+    ($level:ident, $target:ident, $client:expr, $key:expr, $($rest:tt)+) => {{
+        let key = &$key;
+        tracing::$level!(
+            target: $crate::logs::$target,
+            client = $client,
+            namespace = &**key.namespace(),
+            group = &**key.group(),
+            service = &**key.name(),
+            $($rest)+
+        )
+    }};
+}
+pub(crate) use of_service;

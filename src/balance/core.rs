@@ -551,12 +551,11 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         count.fetch_add(1, Ordering::Relaxed);
         if !self.faults.warned.swap(true, Ordering::Relaxed) {
             let service = self.set().service();
-            tracing::warn!(
-                target: logs::BALANCE,
-                client = self.set().client(),
-                namespace = &**service.namespace(),
-                group = &**service.group(),
-                service = &**service.name(),
+            logs::of_service!(
+                warn,
+                BALANCE,
+                self.set().client(),
+                service,
                 policy = std::any::type_name::<P>(),
                 "a balancing policy {what}; its calls go to any open instance, and this is said once"
             );
@@ -592,14 +591,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
 
     pub(super) fn warn(&self, what: std::fmt::Arguments<'_>) {
         let service = self.set().service();
-        tracing::warn!(
-            target: logs::BALANCE,
-            client = self.set().client(),
-            namespace = &**service.namespace(),
-            group = &**service.group(),
-            service = &**service.name(),
-            "{what}"
-        );
+        logs::of_service!(warn, BALANCE, self.set().client(), service, "{what}");
     }
 
     pub(super) fn counters(&self) -> Counters {

@@ -76,12 +76,8 @@ impl Handle {
             return Err(RequestError::Uncallable { address, what });
         }
         if ip.is_some_and(|ip| ip.to_canonical().is_loopback()) {
-            tracing::warn!(
-                target: logs::REGISTRY,
-                client = self.owner.name(),
-            namespace = &**key.namespace(),
-                group = &**key.group(),
-                service = &**key.name(),
+            logs::of_service!(
+                warn, REGISTRY, self.owner.name(), key,
                 instance = %instance.address(),
                 "registered with a loopback address: only this machine can call it"
             );
@@ -90,12 +86,8 @@ impl Handle {
             return Err(RequestError::NotEphemeral(instance.address().clone()));
         }
         if instance.weight().is_zero() {
-            tracing::warn!(
-                target: logs::REGISTRY,
-                client = self.owner.name(),
-            namespace = &**key.namespace(),
-                group = &**key.group(),
-                service = &**key.name(),
+            logs::of_service!(
+                warn, REGISTRY, self.owner.name(), key,
                 instance = %instance.address(),
                 "registered with weight 0: it gets no calls"
             );

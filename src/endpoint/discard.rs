@@ -18,12 +18,11 @@ impl<S> EndpointSet<S> {
     pub(super) fn discard<T>(&self, theirs: T) {
         if catch_unwind(AssertUnwindSafe(|| drop(theirs))).is_err() {
             let key = self.service();
-            tracing::warn!(
-                target: logs::BALANCE,
-                client = self.client(),
-                namespace = &**key.namespace(),
-                group = &**key.group(),
-                service = &**key.name(),
+            logs::of_service!(
+                warn,
+                BALANCE,
+                self.client(),
+                key,
                 "dropping the service of an instance panicked"
             );
         }

@@ -195,12 +195,8 @@ impl<S> EndpointSet<S> {
             endpoint.gate.usable(); // its attributes changed meanwhile: it is to be tried again
         }
         let service = &self.service();
-        tracing::warn!(
-            target: logs::BALANCE,
-            client = self.client(),
-            namespace = &**service.namespace(),
-            group = &**service.group(),
-            service = &**service.name(),
+        logs::of_service!(
+            warn, BALANCE, self.client(), service,
             instance = %endpoint.address(),
             "making the service of an instance panicked; it gets no call until its attributes change"
         );

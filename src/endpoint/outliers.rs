@@ -49,12 +49,8 @@ impl<S> EndpointSet<S> {
         self.hub.count_ejection();
         self.hub.count_outlier();
         let service = self.service();
-        tracing::info!(
-            target: logs::BALANCE,
-            client = self.client(),
-            namespace = &**service.namespace(),
-            group = &**service.group(),
-            service = &**service.name(),
+        logs::of_service!(
+            info, BALANCE, self.client(), service,
             instance = %endpoint.address(),
             cause,
             "an instance is ejected for its answers"
@@ -116,12 +112,8 @@ impl<S> EndpointSet<S> {
         for endpoint in &lifted {
             self.hub.count_restoration();
             let service = self.service();
-            tracing::info!(
-                target: logs::BALANCE,
-                client = self.client(),
-                namespace = &**service.namespace(),
-                group = &**service.group(),
-                service = &**service.name(),
+            logs::of_service!(
+                info, BALANCE, self.client(), service,
                 instance = %endpoint.address(),
                 "too many are out: an instance that was ejected for its answers is let back in"
             );
@@ -136,12 +128,11 @@ impl<S> EndpointSet<S> {
             self.hub.count_panic();
         }
         let service = self.service();
-        tracing::warn!(
-            target: logs::BALANCE,
-            client = self.client(),
-            namespace = &**service.namespace(),
-            group = &**service.group(),
-            service = &**service.name(),
+        logs::of_service!(
+            warn,
+            BALANCE,
+            self.client(),
+            service,
             out = crowd.out,
             callable = crowd.callable,
             lifted,

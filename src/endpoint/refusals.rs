@@ -50,12 +50,11 @@ impl<S> EndpointSet<S> {
             self.hub.count_panic();
         }
         if let Some(Crowd { callable, out, .. }) = settled.lifted {
-            tracing::warn!(
-                target: logs::BALANCE,
-                client = self.client(),
-                namespace = &**service.namespace(),
-                group = &**service.group(),
-                service = &**service.name(),
+            logs::of_service!(
+                warn,
+                BALANCE,
+                self.client(),
+                service,
                 out,
                 callable,
                 "panic: so many instances are out that what health checks refuse is called: look at the check first"
@@ -65,12 +64,8 @@ impl<S> EndpointSet<S> {
             if refused.is_some() {
                 self.hub.count_refusal();
             }
-            tracing::info!(
-                target: logs::BALANCE,
-                client = self.client(),
-                namespace = &**service.namespace(),
-                group = &**service.group(),
-                service = &**service.name(),
+            logs::of_service!(
+                info, BALANCE, self.client(), service,
                 instance = %endpoint.address(),
                 cause = refused.as_deref(),
                 "an instance {}",

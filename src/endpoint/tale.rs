@@ -10,12 +10,8 @@ impl<S> EndpointSet<S> {
     #[cold]
     pub(super) fn tell_move(&self, endpoint: &Endpoint<S>, cause: &CallError, again: bool) {
         let service = self.service();
-        tracing::debug!(
-            target: logs::BALANCE,
-            client = self.client(),
-            namespace = &**service.namespace(),
-            group = &**service.group(),
-            service = &**service.name(),
+        logs::of_service!(
+            debug, BALANCE, self.client(), service,
             instance = %endpoint.address(),
             cause = cause.words(),
             "{}", if again {
@@ -31,15 +27,15 @@ impl<S> EndpointSet<S> {
     pub(crate) fn tell_failure(&self, error: &CallError) {
         let service = self.service();
         let instance = error.instance().map(tracing::field::display);
-        tracing::debug!(
-            target: logs::BALANCE,
-            client = self.client(),
-            namespace = &**service.namespace(),
-            group = &**service.group(),
-            service = &**service.name(),
+        logs::of_service!(
+            debug,
+            BALANCE,
+            self.client(),
+            service,
             instance,
             cause = error.words(),
-            "{}", if instance.is_some() {
+            "{}",
+            if instance.is_some() {
                 "a request failed"
             } else {
                 "a request was refused before an instance had it"
@@ -51,12 +47,11 @@ impl<S> EndpointSet<S> {
     #[cold]
     pub(crate) fn tell_hedge(&self) {
         let service = self.service();
-        tracing::debug!(
-            target: logs::BALANCE,
-            client = self.client(),
-            namespace = &**service.namespace(),
-            group = &**service.group(),
-            service = &**service.name(),
+        logs::of_service!(
+            debug,
+            BALANCE,
+            self.client(),
+            service,
             "a second try was begun beside one that is not answered"
         );
     }
@@ -64,12 +59,8 @@ impl<S> EndpointSet<S> {
     /// An instance that is out is to be probed.
     pub(super) fn tell_probe(&self, endpoint: &Endpoint<S>, by_dial: bool) {
         let service = self.service();
-        tracing::debug!(
-            target: logs::BALANCE,
-            client = self.client(),
-            namespace = &**service.namespace(),
-            group = &**service.group(),
-            service = &**service.name(),
+        logs::of_service!(
+            debug, BALANCE, self.client(), service,
             instance = %endpoint.address(),
             "{}", if by_dial {
                 "an instance is probed by a dial"
@@ -82,12 +73,8 @@ impl<S> EndpointSet<S> {
     /// That was in vain.
     pub(super) fn tell_probe_failed(&self, endpoint: &Endpoint<S>, cause: &str) {
         let service = self.service();
-        tracing::debug!(
-            target: logs::BALANCE,
-            client = self.client(),
-            namespace = &**service.namespace(),
-            group = &**service.group(),
-            service = &**service.name(),
+        logs::of_service!(
+            debug, BALANCE, self.client(), service,
             instance = %endpoint.address(),
             cause,
             "a probe failed"

@@ -189,12 +189,8 @@ impl<S> EndpointSet<S> {
                 if !was_out {
                     self.hub.count_ejection();
                 }
-                tracing::info!(
-                    target: logs::BALANCE,
-                    client = self.client(),
-                    namespace = &**service.namespace(),
-                    group = &**service.group(),
-                    service = &**service.name(),
+                logs::of_service!(
+                    info, BALANCE, self.client(), service,
                     instance = %endpoint.address(),
                     cause = reason,
                     "an instance cannot be reached: ejected, it gets no call until a probe succeeds"
@@ -202,32 +198,20 @@ impl<S> EndpointSet<S> {
             }
             Standing::Open if was_out => {
                 self.hub.count_restoration();
-                tracing::info!(
-                    target: logs::BALANCE,
-                    client = self.client(),
-                    namespace = &**service.namespace(),
-                    group = &**service.group(),
-                    service = &**service.name(),
+                logs::of_service!(
+                    info, BALANCE, self.client(), service,
                     instance = %endpoint.address(),
                     "an ejected instance was reached: restored"
                 );
             }
-            Standing::Suspect => tracing::debug!(
-                target: logs::BALANCE,
-                client = self.client(),
-                namespace = &**service.namespace(),
-                group = &**service.group(),
-                service = &**service.name(),
+            Standing::Suspect => logs::of_service!(
+                debug, BALANCE, self.client(), service,
                 instance = %endpoint.address(),
                 cause = reason,
                 "an instance lost a connection with a call on it: a dial is to tell what that means"
             ),
-            Standing::Open => tracing::debug!(
-                target: logs::BALANCE,
-                client = self.client(),
-                namespace = &**service.namespace(),
-                group = &**service.group(),
-                service = &**service.name(),
+            Standing::Open => logs::of_service!(
+                debug, BALANCE, self.client(), service,
                 instance = %endpoint.address(),
                 "the instance that lost a connection can be reached"
             ),

@@ -14,6 +14,8 @@ const TARGETS: [&str; 6] = [
 const MACROS: [&str; 7] = [
     "trace", "debug", "info", "warn", "error", "event", "enabled",
 ];
+/// Ours, which takes the level and the target's name.
+const OURS: &str = "of_service!(";
 
 #[test]
 fn every_line_of_the_log_has_a_public_target() {
@@ -43,6 +45,7 @@ fn a_line_without_a_target_is_found_however_it_is_written() {
         "tracing::warn!(target: logs::REGISTRY, \"x\")",
         "tracing::info!(\n    target: logs::BALANCE,\n    cause = 1\n)",
         "warn!(target: logs::DIRECTORY, \"x\")",
+        "logs::of_service!(\n    warn, BALANCE, client, key,\n    \"x\"\n)",
     ] {
         assert_eq!(lines(good), (1, vec![]), "{good}");
     }
@@ -53,6 +56,8 @@ fn a_line_without_a_target_is_found_however_it_is_written() {
         "tracing::info!(target: \"mine\", \"x\")",
         "tracing::info!(target: logs::OTHER, \"x\")",
         "tracing::enabled!(tracing::Level::INFO)",
+        "logs::of_service!(warn, OTHER, client, key, \"x\")",
+        "logs::of_service!(client, BALANCE, key, \"x\")",
     ] {
         let (calls, bare) = lines(bad);
         assert_eq!((calls, bare.len()), (1, 1), "{bad}");
@@ -77,6 +82,20 @@ fn lines(text: &str) -> (usize, Vec<usize>) {
             if !TARGETS.iter().any(|name| target.starts_with(name)) {
                 bare.push(before.matches('\n').count() + 1);
             }
+        }
+    }
+    for (at, found) in text.match_indices(OURS) {
+        let before = &text[..at];
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        if line.trim_start().starts_with("//") {
+            continue;
+        }
+        calls += 1;
+        let mut arguments = text[at + found.len()..].split(',').map(str::trim);
+        let (level, target) = (arguments.next(), arguments.next());
+        let known = |of: &[&str], what: Option<&str>| what.is_some_and(|what| of.contains(&what));
+        if !known(&MACROS, level) || !known(&TARGETS, target) {
+            bare.push(before.matches('\n').count() + 1);
         }
     }
     (calls, bare)
