@@ -26,9 +26,14 @@ pub struct Instance {
 impl Instance {
     /// An instance with Nacos's defaults: cluster `DEFAULT`, weight 1, healthy, enabled, ephemeral.
     pub fn new(address: Address) -> Self {
+        Self::new_in(address, DEFAULT_CLUSTER.into())
+    }
+
+    /// The same in another cluster, of which nothing is copied.
+    pub(crate) fn new_in(address: Address, cluster: Arc<str>) -> Self {
         Self {
             address,
-            cluster: DEFAULT_CLUSTER.into(),
+            cluster,
             weight: Weight::ONE,
             healthy: true,
             enabled: true,

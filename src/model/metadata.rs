@@ -1,12 +1,32 @@
-use std::fmt;
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 /// An instance's metadata: string pairs, sorted by key, each key once.
 ///
 /// Equality is by content whatever the order in which a registry listed the pairs. Lookup is a
-/// binary search. A key given twice keeps the value given last.
+/// binary search. A key given twice keeps the value given last. A clone shares the texts.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Metadata {
-    pairs: Box<[(Box<str>, Box<str>)]>,
+    /// Keys and values, one after the other, with nothing between them: two allocations an instance, however
+    /// many pairs it has.
+    text: Arc<str>,
+    /// Where each key ends, and its value.
+    ends: Arc<[u32]>,
+}
+
+/// Pairs in the order in which they come, in memory that is used again for the next instance's.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs {
+    given: Row,
+    /// Which come one after the other once they are sorted.
+    order: Vec<u32>,
+    sorted: Row,
+}
+
+/// Texts of pairs, and where they end.
+#[derive(Debug, Default)]
+struct Row {
+    text: String,
+    ends: Vec<u32>,
 }
 
 impl Metadata {
@@ -17,41 +37,155 @@ impl Metadata {
 
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
-        let at = self.pairs.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
-        Some(&self.pairs[at].1)
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let (found, value) = pair(&self.text, &self.ends, middle);
+            match found.cmp(key) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Some(value),
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
     }
 
     /// The pairs, sorted by key.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.pairs.iter().map(|(k, v)| (&**k, &**v))
+        (0..self.len()).map(|at| pair(&self.text, &self.ends, at))
     }
 
     /// How many pairs there are.
     pub fn len(&self) -> usize {
-        self.pairs.len()
+        self.ends.len() / 2
     }
 
     /// Whether there are no pairs.
     pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
+        self.ends.is_empty()
+    }
+
+    /// Whether both keep their texts in one place.
+    #[cfg(test)]
+    pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.text, &other.text) && Arc::ptr_eq(&self.ends, &other.ends)
     }
 }
 
+impl Pairs {
+    /// A key, whose value comes next.
+    pub(crate) fn push_key(&mut self, key: &str) {
+        self.given.push(key);
+    }
+
+    /// The value of the key that came last.
+    pub(crate) fn push_value(&mut self, value: &str) {
+        self.given.push(value);
+    }
+
+    /// That key has no value, and counts for nothing.
+    pub(crate) fn drop_key(&mut self) {
+        self.given.ends.pop();
+        let end = self.given.ends.last().copied().unwrap_or(0);
+        self.given.text.truncate(end as usize);
+    }
+
+    /// What they make. Leaves none of them, and their memory.
+    pub(crate) fn take(&mut self) -> Metadata {
+        let row = if self.given.is_sorted() {
+            &self.given
+        } else {
+            self.sort();
+            &self.sorted
+        };
+        let made = if row.ends.is_empty() {
+            Metadata::new()
+        } else {
+            Metadata {
+                text: row.text.as_str().into(),
+                ends: row.ends.as_slice().into(),
+            }
+        };
+        self.given.clear();
+        made
+    }
+
+    /// Whether their memory is worth to be kept.
+    pub(crate) fn are_small(&self) -> bool {
+        self.given.text.capacity() <= MOST_KEPT && self.given.ends.capacity() <= MOST_KEPT
+    }
+
+    fn sort(&mut self) {
+        let Self {
+            given,
+            order,
+            sorted,
+        } = self;
+        sorted.clear();
+        order.clear();
+        order.extend(0..given.len() as u32);
+        // Stable: of equal keys the last given stays last.
+        order.sort_by(|a, b| given.pair(*a).0.cmp(given.pair(*b).0));
+        for (nth, at) in order.iter().enumerate() {
+            let (key, value) = given.pair(*at);
+            let next = order.get(nth + 1);
+            if next.is_none_or(|next| given.pair(*next).0 != key) {
+                sorted.push(key);
+                sorted.push(value);
+            }
+        }
+    }
+}
+
+impl Row {
+    /// What 32 bits do not count is left out: nobody has 4 GiB of it.
+    fn push(&mut self, text: &str) {
+        if text.len() <= u32::MAX as usize - self.text.len() {
+            self.text.push_str(text);
+        }
+        self.ends.push(self.text.len() as u32);
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len() / 2
+    }
+
+    fn pair(&self, at: u32) -> (&str, &str) {
+        pair(&self.text, &self.ends, at as usize)
+    }
+
+    /// Each key once, too.
+    fn is_sorted(&self) -> bool {
+        let last = self.len() as u32;
+        (1..last).all(|at| self.pair(at - 1).0 < self.pair(at).0)
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+}
+
+fn pair<'a>(text: &'a str, ends: &[u32], at: usize) -> (&'a str, &'a str) {
+    let from = match at {
+        0 => 0,
+        at => ends[2 * at - 1] as usize,
+    };
+    let (key, value) = (ends[2 * at] as usize, ends[2 * at + 1] as usize);
+    (&text[from..key], &text[key..value])
+}
+
+/// Bytes of texts, and texts, that a thread keeps room for.
+const MOST_KEPT: usize = 64 * 1024;
+
 impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Metadata {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let mut pairs: Vec<(Box<str>, Box<str>)> = pairs
-            .into_iter()
-            .map(|(k, v)| (k.into(), v.into()))
-            .collect();
-        if !pairs.is_sorted_by(|a, b| a.0 < b.0) {
-            pairs.sort_by(|a, b| a.0.cmp(&b.0)); // stable: of equal keys the last given stays last
-            pairs.reverse();
-            pairs.dedup_by(|a, b| a.0 == b.0);
-            pairs.reverse();
+        let mut made = Pairs::default();
+        for (key, value) in pairs {
+            made.push_key(&key.into());
+            made.push_value(&value.into());
         }
-        Self {
-            pairs: pairs.into_boxed_slice(),
-        }
+        made.take()
     }
 }
 
@@ -73,5 +207,44 @@ mod tests {
         assert_eq!(a.get("b"), Some("3"));
         assert_eq!(a.get("c"), None);
         assert_eq!(a.len(), 2);
+    }
+
+    /// Whatever comes, in whatever order: as a map has it. In memory that is used again and again.
+    #[test]
+    fn pairs_are_what_a_map_makes_of_them() {
+        let mut random = 7_u64;
+        let mut below = |n: u64| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (random >> 33) % n
+        };
+        let texts = ["", "a", "ab", "b", "ä", "版本", "version", "a\0", "zone"];
+        let mut pairs = Pairs::default();
+        for _ in 0..2_000 {
+            let mut map = std::collections::BTreeMap::new();
+            for _ in 0..below(8) {
+                let key = texts[below(9) as usize];
+                pairs.push_key(key);
+                if below(4) == 0 {
+                    pairs.drop_key();
+                } else {
+                    let value = texts[below(9) as usize];
+                    pairs.push_value(value);
+                    map.insert(key, value);
+                }
+            }
+            let made = pairs.take();
+            assert!(
+                made.iter()
+                    .eq(map.iter().map(|(key, value)| (*key, *value)))
+            );
+            assert_eq!((made.len(), made.is_empty()), (map.len(), map.is_empty()));
+            for key in texts {
+                assert_eq!(made.get(key), map.get(key).copied());
+            }
+            let again: Metadata = map.into_iter().rev().collect();
+            assert_eq!(made, again);
+        }
     }
 }

@@ -37,6 +37,7 @@ pub use self::{
 };
 pub(crate) use self::{
     filter::MOST_SERVICES,
+    metadata::Pairs,
     own::Interfaces,
     reach::objection,
     service::{group, namespace},

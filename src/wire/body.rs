@@ -1,13 +1,13 @@
 //! Readers for the JSON scalars that servers of several kinds write differently.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, cell::RefCell, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor},
+    de::{self, DeserializeSeed, MapAccess, Visitor},
 };
 
-use crate::model::{Metadata, Weight};
+use crate::model::{Metadata, Pairs, Weight};
 
 /// A string that borrows from the message where it needs no unescaping.
 #[derive(Debug)]
@@ -32,8 +32,13 @@ pub(super) struct AnyFlag(pub(super) Option<bool>);
 struct TextVisitor;
 struct WeightVisitor;
 struct MetadataVisitor;
-struct Value(Option<Box<str>>);
-struct ValueVisitor;
+struct Key<'a>(&'a mut Pairs);
+struct Value<'a>(&'a mut Pairs);
+
+thread_local! {
+    /// What the metadata of one instance after the other is read into.
+    static PAIRS: RefCell<Pairs> = RefCell::default();
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -123,53 +128,77 @@ impl<'de> Visitor<'de> for MetadataVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some((key, Value(value))) = map.next_entry::<Box<str>, Value>()? {
-            if let Some(value) = value {
-                if pairs.is_empty() {
-                    pairs.reserve_exact(4); // what most providers send
-                }
-                pairs.push((key, value));
-            }
+        let mut pairs = PAIRS.take();
+        while map.next_key_seed(Key(&mut pairs))?.is_some() {
+            map.next_value_seed(Value(&mut pairs))?;
         }
-        Ok(pairs.into_iter().collect())
+        let made = pairs.take();
+        if pairs.are_small() {
+            PAIRS.set(pairs);
+        }
+        Ok(made)
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor).map(Self)
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for ValueVisitor {
-    type Value = Option<Box<str>>;
+impl Visitor<'_> for Key<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.push_key(text);
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Value<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a metadata value: a string")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Some(text.into()))
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.push_value(text);
+        Ok(())
     }
 
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.drop_key();
+        Ok(())
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Some(value.to_string().into()))
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
+        self.visit_str(&value.to_string())
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(Some(value.to_string().into()))
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
+        self.visit_str(&value.to_string())
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(Some(value.to_string().into()))
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
+        self.visit_str(&value.to_string())
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(Some(value.to_string().into()))
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        self.visit_str(&value.to_string())
     }
 }

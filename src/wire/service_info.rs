@@ -1,14 +1,14 @@
 //! `ServiceInfo`: the list of a service's instances, in pushes and in answers.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::body::{AnyFlag, AnyNumber, LenientMetadata, LenientWeight, Text};
 use crate::model::{
-    Address, DEFAULT_CLUSTER, DEFAULT_GROUP, Host, Instance, InvalidName, Listing, Rejected,
-    ServiceName, Weight,
+    Address, DEFAULT_CLUSTER, DEFAULT_GROUP, Host, Instance, InvalidName, Listing, Metadata,
+    Rejected, ServiceName, Weight,
 };
 
 /// The list with hosts of type `H`: [`RawHost`] when all is well, `&RawValue` when one is not.
@@ -50,6 +50,9 @@ pub(super) struct RawHost<'a> {
     metadata: Option<LenientMetadata>,
 }
 
+/// How many metadata that differ are kept to be looked for again.
+const MOST_COMMON: usize = 64;
+
 /// Just enough of a host to say which one it was.
 #[derive(Deserialize)]
 struct HostName<'a> {
@@ -59,9 +62,14 @@ struct HostName<'a> {
     port: Option<&'a RawValue>,
 }
 
-/// Gives every cluster name of a list one allocation.
+/// Gives what instances of a list have in common one allocation.
 #[derive(Default)]
-struct Clusters(Vec<Arc<str>>);
+struct Common {
+    clusters: Vec<Arc<str>>,
+    metadata: HashSet<Metadata>,
+    /// Whether any was there before.
+    repeats: bool,
+}
 
 impl<H> ServiceInfo<'_, H> {
     /// The service that the list is of. Servers of the first generation write `group@@name` into
@@ -100,9 +108,9 @@ impl<'a> ServiceInfo<'a, RawHost<'a>> {
         let hosts = self.hosts.take()?;
         let mut instances = Vec::with_capacity(hosts.len());
         let mut rejected = Vec::new();
-        let mut clusters = Clusters::default();
+        let mut common = Common::default();
         for host in hosts {
-            match host.into_instance(&mut clusters) {
+            match host.into_instance(&mut common) {
                 Ok(instance) => instances.push(instance),
                 Err(no) => rejected.push(no),
             }
@@ -117,14 +125,14 @@ impl<'a> ServiceInfo<'a, &'a RawValue> {
         let hosts = self.hosts.take()?;
         let mut instances = Vec::with_capacity(hosts.len());
         let mut rejected = Vec::new();
-        let mut clusters = Clusters::default();
+        let mut common = Common::default();
         for raw in hosts {
             if lossy && raw.get().contains(char::REPLACEMENT_CHARACTER) {
                 rejected.push(Rejected::new(name_of(raw), "it is not valid UTF-8"));
                 continue;
             }
             match serde_json::from_str::<RawHost<'_>>(raw.get()) {
-                Ok(host) => match host.into_instance(&mut clusters) {
+                Ok(host) => match host.into_instance(&mut common) {
                     Ok(instance) => instances.push(instance),
                     Err(no) => rejected.push(no),
                 },
@@ -136,7 +144,7 @@ impl<'a> ServiceInfo<'a, &'a RawValue> {
 }
 
 impl RawHost<'_> {
-    fn into_instance(self, clusters: &mut Clusters) -> Result<Instance, Rejected> {
+    fn into_instance(self, common: &mut Common) -> Result<Instance, Rejected> {
         let ip = self.ip.as_ref().map_or("", |text| &text.0);
         let port = self.port.unwrap_or(0);
         let reject = |reason: String| Rejected::new(format!("{ip}:{port}"), reason);
@@ -147,29 +155,45 @@ impl RawHost<'_> {
             ));
         };
         let cluster = self.cluster_name.as_ref().map_or("", |text| &text.0);
-        Ok(Instance::new(Address::new(host, port))
-            .with_cluster(clusters.shared(cluster))
-            .with_weight(self.weight.map_or(Weight::ONE, |weight| weight.0))
-            .with_healthy(self.healthy.unwrap_or(true))
-            .with_enabled(self.enabled.unwrap_or(true))
-            .with_ephemeral(self.ephemeral.unwrap_or(true))
-            .with_metadata(self.metadata.unwrap_or_default().0))
+        Ok(
+            Instance::new_in(Address::new(host, port), common.cluster(cluster))
+                .with_weight(self.weight.map_or(Weight::ONE, |weight| weight.0))
+                .with_healthy(self.healthy.unwrap_or(true))
+                .with_enabled(self.enabled.unwrap_or(true))
+                .with_ephemeral(self.ephemeral.unwrap_or(true))
+                .with_metadata(common.metadata(self.metadata.unwrap_or_default().0)),
+        )
     }
 }
 
-impl Clusters {
-    fn shared(&mut self, name: &str) -> Arc<str> {
+impl Common {
+    /// The same, of which there is one, unless each instance has its own.
+    fn metadata(&mut self, new: Metadata) -> Metadata {
+        if new.is_empty() || (self.metadata.len() >= MOST_COMMON && !self.repeats) {
+            return new;
+        }
+        if let Some(known) = self.metadata.get(&new) {
+            self.repeats = true;
+            return known.clone();
+        }
+        if self.metadata.len() < MOST_COMMON {
+            self.metadata.insert(new.clone());
+        }
+        new
+    }
+
+    fn cluster(&mut self, name: &str) -> Arc<str> {
         let name = if name.is_empty() {
             DEFAULT_CLUSTER
         } else {
             name
         };
-        if let Some(known) = self.0.iter().rev().find(|known| &***known == name) {
+        if let Some(known) = self.clusters.iter().rev().find(|known| &***known == name) {
             return known.clone();
         }
         let new: Arc<str> = name.into();
-        if self.0.len() < 16 {
-            self.0.push(new.clone()); // beyond that the search would cost more than it saves
+        if self.clusters.len() < 16 {
+            self.clusters.push(new.clone()); // beyond that the search would cost more than it saves
         }
         new
     }

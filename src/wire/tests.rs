@@ -329,6 +329,37 @@ fn w1_requests_say_what_the_recorded_client_said() {
 }
 
 #[test]
+fn metadata_that_instances_of_a_list_have_in_common_is_there_once() {
+    let hosts = |metadata: &dyn Fn(usize) -> String| {
+        let host = |at| {
+            format!(
+                r#"{{"ip":"10.0.0.1","port":{},"metadata":{}}}"#,
+                at + 1,
+                metadata(at)
+            )
+        };
+        let hosts: Vec<String> = (0..300).map(host).collect();
+        listing_of(&format!("[{}]", hosts.join(",")))
+    };
+    let alike = hosts(&|at| match at % 2 {
+        0 => r#"{"zone":"a","version":"2"}"#.to_owned(),
+        _ => r#"{"version":2,"zone":"a","gone":null}"#.to_owned(),
+    });
+    let [first, rest @ ..] = alike.instances() else {
+        panic!("300 are listed");
+    };
+    for instance in rest {
+        assert!(instance.metadata().is_shared_with(first.metadata()));
+    }
+    // Where each has its own nothing is mixed up, and who repeats what nobody looks for has it all the same.
+    let own = hosts(&|at| format!(r#"{{"version":"2","at":"{}"}}"#, at.min(298)));
+    for (at, instance) in own.instances().iter().enumerate() {
+        let expected = [("at", at.min(298).to_string()), ("version", "2".to_owned())];
+        assert_eq!(*instance.metadata(), expected.into_iter().collect());
+    }
+}
+
+#[test]
 fn w2_headers_travel_in_the_envelope_only() {
     let head = Head {
         client_ip: String::new(),
