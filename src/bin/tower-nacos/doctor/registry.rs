@@ -87,8 +87,13 @@ async fn namespace(nacos: &Client, findings: &mut Findings<'_>) -> Result<bool, 
         }
         Ok(names) => {
             let said = format!(
-                "{} services in group {group} of namespace {namespace}",
-                names.len()
+                "{} {} in group {group} of namespace {namespace}",
+                names.len(),
+                if names.len() == 1 {
+                    "service"
+                } else {
+                    "services"
+                },
             );
             findings.good("namespace", said)?;
             Ok(true)
