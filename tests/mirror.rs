@@ -66,11 +66,17 @@ struct Running {
 
 /// Mirrors the group `shop`. Pages are read often enough for a test.
 async fn mirror(from: &str, to: &str, origin: &str) -> Running {
-    mirror_within(HANG, from, to, origin).await
+    mirror_within(HANG, "shop", from, to, origin).await
 }
 
-/// One whose target has to answer within `patience`.
-async fn mirror_within(patience: Duration, from: &str, to: &str, origin: &str) -> Running {
+/// One of that group, whose target has to answer within `patience`.
+async fn mirror_within(
+    patience: Duration,
+    group: &'static str,
+    from: &str,
+    to: &str,
+    origin: &str,
+) -> Running {
     let connect = async |server: &str, patience: Duration| {
         let builder = Client::builder()
             .servers(server)
@@ -83,7 +89,7 @@ async fn mirror_within(patience: Duration, from: &str, to: &str, origin: &str) -
     let mirror = Mirror::new(from.clone(), to.clone(), origin, Duration::from_millis(100));
     let task = tokio::spawn(async move {
         let stop = async { drop(stopped.await) };
-        mirror.run(&[ServiceFilter::group("shop")], stop).await
+        mirror.run(&[ServiceFilter::group(group)], stop).await
     });
     Running {
         stop,
@@ -138,17 +144,19 @@ fn zone(zone: &'static str) -> Metadata {
     [("zone", zone)].into_iter().collect()
 }
 
-/// Everything that a provider of the source does is seen in the target.
-async fn the_target_follows(source: Server, target: Server) {
+/// Everything that a provider of the source does is seen in the target. Each test has a group of its own: a genuine
+/// server is the target of one and the source of another at the same time.
+async fn the_target_follows(group: &'static str, source: Server, target: Server) {
+    let service = &*format!("{group}@@mirrored");
     let (provider, other) = (source.client().await, source.client().await);
     let caller = target.client().await;
     let register = async |provider: &Client, instance: Instance| {
-        let registered = provider.register("shop@@mirrored", instance);
+        let registered = provider.register(service, instance);
         soon("register", registered).await.unwrap();
     };
     register(&provider, instance(1001)).await;
-    let mirror = mirror(&source.addr(), &target.addr(), "here").await;
-    let orders = caller.subscribe_lazy("shop@@mirrored").unwrap();
+    let mirror = mirror_within(HANG, group, &source.addr(), &target.addr(), "here").await;
+    let orders = caller.subscribe_lazy(service).unwrap();
     until(&orders, "what was there", &[("127.0.0.1:1001", 1.0, None)]).await;
     let snapshot = orders.snapshot();
     let copy = snapshot.entries()[0].instance();
@@ -163,13 +171,11 @@ async fn the_target_follows(source: Server, target: Server) {
         ("127.0.0.1:1002", 1.0, Some("b")),
     ];
     until(&orders, "one more", &both).await;
-    soon("deregister", provider.deregister("shop@@mirrored"))
+    soon("deregister", provider.deregister(service))
         .await
         .unwrap();
     until(&orders, "one less", &both[1..]).await;
-    soon("deregister", other.deregister("shop@@mirrored"))
-        .await
-        .unwrap();
+    soon("deregister", other.deregister(service)).await.unwrap();
     until(&orders, "none", &[]).await;
     register(&provider, instance(1003)).await;
     until(&orders, "and again", &[("127.0.0.1:1003", 1.0, None)]).await;
@@ -186,21 +192,21 @@ async fn embedded(profile: Profile) -> Registry {
 async fn embedded_in_embedded() {
     for profile in [Profile::V2_5, Profile::V3_1] {
         let source = Server::Embedded(embedded(profile).await);
-        the_target_follows(source, Server::embedded().await).await;
+        the_target_follows("embedded-in-embedded", source, Server::embedded().await).await;
     }
 }
 
 #[tokio::test]
 async fn rnacos_in_embedded() {
     if let Some(source) = Server::rnacos().await {
-        the_target_follows(source, Server::embedded().await).await;
+        the_target_follows("rnacos-in-embedded", source, Server::embedded().await).await;
     }
 }
 
 #[tokio::test]
 async fn embedded_in_rnacos() {
     if let Some(target) = Server::rnacos().await {
-        the_target_follows(Server::embedded().await, target).await;
+        the_target_follows("embedded-in-rnacos", Server::embedded().await, target).await;
     }
 }
 
@@ -209,7 +215,7 @@ async fn rnacos_in_nacos_3_1_0() {
     if let (Some(source), Some(target)) =
         (Server::rnacos().await, Server::shared_nacos("3.1.0").await)
     {
-        the_target_follows(source, target).await;
+        the_target_follows("rnacos-in-nacos-3-1-0", source, target).await;
     }
 }
 
@@ -219,7 +225,7 @@ async fn nacos_3_1_0_in_nacos_2_2_4() {
         Server::shared_nacos("3.1.0").await,
         Server::shared_nacos("2.2.4").await,
     ) {
-        the_target_follows(source, target).await;
+        the_target_follows("nacos-3-1-0-in-nacos-2-2-4", source, target).await;
     }
 }
 
@@ -492,7 +498,7 @@ async fn a_target_that_refuses_is_not_asked_more_the_more_changes() {
 async fn what_timed_out_is_told_again() {
     let (source, target) = (embedded(Profile::V3_1).await, embedded(Profile::V2_5).await);
     let impatient = Duration::from_millis(200);
-    let mirror = mirror_within(impatient, &source.addr(), &target.addr(), "here").await;
+    let mirror = mirror_within(impatient, "shop", &source.addr(), &target.addr(), "here").await;
     let ours = ["127.0.0.1:1001"];
     // It is done, and nobody is told.
     target.script(Script::every("InstanceRequest", Fault::Drop));
