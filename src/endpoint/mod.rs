@@ -64,6 +64,7 @@ mod tell;
 mod telling;
 mod tried;
 mod tries;
+mod trying;
 mod verdicts;
 mod view;
 mod waiter;
@@ -109,7 +110,7 @@ pub(crate) use self::{
     settings::TryRules,
     shared::Shared,
     tried::Tried,
-    tries::Timer,
+    trying::Timer,
     waiter::Waiter,
 };
 #[cfg(feature = "metrics")]

@@ -52,6 +52,9 @@ pub trait Keep<Req, E>: Send {
         let _ = request;
     }
 
+    /// Nobody needs it any more. Default: it is dropped; one that is kept often may be kept for another call.
+    fn let_go(self: Box<Self>) {}
+
     /// It would have been sent again, but for that. Default: nothing is said.
     fn explain(&self, error: &mut E, why: &str) {
         let _ = (error, why);

@@ -1,54 +1,25 @@
 use std::{
-    future::Future,
-    pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll},
 };
 
-use pin_project::pin_project;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::Instant;
 
 use crate::{
-    endpoint::{admission::InFlight, clock, rules::Keep, settings::TryRules},
+    endpoint::{admission::InFlight, clock, rules::Keep, settings::TryRules, trying::Trying},
     retry::Again,
 };
 
-/// What one call has done so far, beyond its first way to an instance. A word, until there are rules.
-pub(crate) struct Tries<Req, Res, E>(Option<Pin<Box<Trying<Req, Res, E>>>>);
-
-#[pin_project]
-struct Trying<Req, Res, E> {
-    /// What is kept to send the request again; `None` if it may not be.
-    kept: Option<Box<dyn Keep<Req, E>>>,
-    began: Instant,
-    /// When the try that is under way went into its instance.
-    entered: Instant,
-    /// Whether a second one was begun beside it, or is not to be.
-    hedged: bool,
-    /// How often it went out of which nobody knows what came, or that came to no answer.
-    used: u32,
-    /// Until when the try that is under way may last, or the rest before the next.
-    until: Option<Instant>,
-    /// Whether the next has not begun yet: the time is a rest, and those that were tried may be asked again
-    /// if nobody else is there.
-    resting: bool,
-    /// The answer to the last, for want of a better one.
-    held: Option<(InFlight, Res)>,
-    #[pin]
-    timer: Timer,
+/// What one call has done so far, beyond its first way to an instance. Three words, until there are rules.
+pub(crate) struct Tries<Req, Res, E> {
+    trying: Option<Trying>,
+    kept: Kept<Req, E>,
+    /// The answer to the last, for want of a better one. Boxed: seldom there.
+    held: Option<Box<(InFlight, Res)>>,
 }
 
-/// Costs nothing until something waits for it.
-#[pin_project]
-#[derive(Default)]
-pub(crate) struct Timer {
-    set: Option<Instant>,
-    #[pin]
-    sleep: Option<Sleep>,
-}
+/// What is kept to send the request again; `None` if it may not be.
+struct Kept<Req, E>(Option<Box<dyn Keep<Req, E>>>);
 
 /// Why there is no further try.
 pub(crate) enum Refused {
@@ -67,19 +38,33 @@ impl Refused {
     }
 }
 
+impl<Req, E> Drop for Kept<Req, E> {
+    fn drop(&mut self) {
+        if let Some(kept) = self.0.take() {
+            kept.let_go();
+        }
+    }
+}
+
 impl<Req, Res, E> Tries<Req, Res, E> {
-    pub(crate) const NONE: Self = Self(None);
+    pub(crate) const NONE: Self = Self {
+        trying: None,
+        kept: Kept(None),
+        held: None,
+    };
 
     /// Whether anything of this was set.
     #[inline]
     pub(crate) const fn are_watched(&self) -> bool {
-        self.0.is_some()
+        self.trying.is_some()
     }
 
     /// Whether an instance had it and nobody knows what came of that, or it was answered and is to be sent
     /// again.
     pub(crate) fn have_been(&self) -> bool {
-        self.0.as_ref().is_some_and(|trying| trying.used > 0)
+        self.trying
+            .as_ref()
+            .is_some_and(|trying| trying.get().used > 0)
     }
 
     /// The request goes into an instance. `keep` keeps what it takes to send it again, at the first.
@@ -89,52 +74,42 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         keep: impl FnOnce() -> Option<Box<dyn Keep<Req, E>>>,
     ) {
         let now = clock::now();
-        let trying = self.0.get_or_insert_with(|| {
-            let kept = keep();
-            if kept.is_some() {
+        let trying = self.trying.get_or_insert_with(|| {
+            self.kept.0 = keep();
+            if self.kept.0.is_some() {
                 rules.retry.begin();
             }
-            Box::pin(Trying {
-                kept,
-                began: now,
-                entered: now,
-                hedged: false,
-                used: 0,
-                until: None,
-                resting: false,
-                held: None,
-                timer: Timer::default(),
-            })
+            Trying::new(now)
         });
-        let trying = trying.as_mut().project();
+        let trying = trying.parts();
         *trying.resting = false;
         *trying.entered = now;
         // Overflow is as good as no limit.
         *trying.until = rules.per_try.and_then(|within| now.checked_add(within));
-        drop(trying.held.take());
+        drop(self.held.take());
     }
 
     /// Ready once the try that is under way is out of time. Outside of a runtime, which has no timer, that
     /// is as late as somebody polls.
     #[inline]
     pub(crate) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.0 {
-            Some(trying) => trying.as_mut().poll_late(cx),
+        match &mut self.trying {
+            Some(trying) => trying.poll_late(cx),
             None => Poll::Pending,
         }
     }
 
     /// Whether the try that is under way is out of time, whatever the timer says, which is a ms late.
     pub(crate) fn are_out_of_time(&self) -> bool {
-        let until = self.0.as_ref().and_then(|trying| trying.until);
+        let until = self.trying.as_ref().and_then(|trying| trying.get().until);
         until.is_some_and(|until| until <= clock::now())
     }
 
     /// Ready once the next may begin; at once, but for a rest.
     #[inline]
     pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.0 {
-            Some(trying) => trying.as_mut().poll_rest(cx),
+        match &mut self.trying {
+            Some(trying) => trying.poll_rest(cx),
             None => Poll::Ready(()),
         }
     }
@@ -149,14 +124,14 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         until: Option<Instant>,
         failed: Option<&mut E>,
     ) -> Result<Req, Refused> {
-        let trying = self.0.as_mut().ok_or(Refused::Over)?.as_mut().project();
+        let trying = self.trying.as_mut().ok_or(Refused::Over)?.parts();
         let nth = trying.used.saturating_add(cost);
         *trying.used = nth;
         *trying.until = None;
         let retry = &rules.retry;
         let now = clock::now();
         let age = now.saturating_duration_since(*trying.began);
-        let kept = trying.kept.as_mut().ok_or(Refused::Over)?;
+        let kept = self.kept.0.as_mut().ok_or(Refused::Over)?;
         if again == Again::No || cost == 0 || !retry.has_more(nth.saturating_sub(1), age) {
             return Err(Refused::Over);
         }
@@ -187,11 +162,11 @@ impl<Req, Res, E> Tries<Req, Res, E> {
 
     /// The request came back, and is on its way again; what went out before that counts as `cost` tries.
     pub(crate) fn came_back(&mut self, request: &Req, cost: u32) {
-        if let Some(trying) = &mut self.0 {
-            let trying = trying.as_mut().project();
+        if let Some(trying) = &mut self.trying {
+            let trying = trying.parts();
             *trying.used = trying.used.saturating_add(cost);
             *trying.until = None;
-            if let Some(kept) = trying.kept {
+            if let Some(kept) = &mut self.kept.0 {
                 kept.moves(request);
             }
         }
@@ -199,56 +174,56 @@ impl<Req, Res, E> Tries<Req, Res, E> {
 
     /// Holds an answer until the next try begins, or waits for room.
     pub(crate) fn hold(&mut self, in_flight: InFlight, response: Res) {
-        if let Some(trying) = &mut self.0 {
-            *trying.as_mut().project().held = Some((in_flight, response));
+        if self.are_watched() {
+            self.held = Some(Box::new((in_flight, response)));
         }
     }
 
     /// The answer that is held: there is no further try, or what it holds may be what that waits for.
     pub(crate) fn take_held(&mut self) -> Option<(InFlight, Res)> {
-        let trying = self.0.as_mut()?;
-        trying.as_mut().project().held.take()
+        self.held.take().map(|held| *held)
     }
 
     /// Whether one is held.
-    pub(crate) fn hold_answer(&self) -> bool {
-        let trying = self.0.as_ref();
-        trying.is_some_and(|trying| trying.held.is_some())
+    pub(crate) const fn hold_answer(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Nobody is left whom the call has not tried. Whether those may be asked again: once, since a service of
     /// one instance has tries, too.
     pub(crate) fn may_repeat(&mut self) -> bool {
-        let Some(trying) = &mut self.0 else {
+        let Some(trying) = &mut self.trying else {
             return false;
         };
-        std::mem::take(trying.as_mut().project().resting)
+        std::mem::take(trying.parts().resting)
     }
 
     /// Whether a second one was begun, or would have been.
     pub(crate) fn are_hedged(&self) -> bool {
-        self.0.as_ref().is_some_and(|trying| trying.hedged)
+        self.trying
+            .as_ref()
+            .is_some_and(|trying| trying.get().hedged)
     }
 
     /// When a second try is to be begun beside the first, if ever.
     pub(crate) fn hedge_at(&self, rules: &TryRules) -> Option<Instant> {
-        let trying = self.0.as_ref()?;
-        if trying.hedged || trying.used > 0 || trying.kept.is_none() {
+        let trying = self.trying.as_ref()?;
+        if trying.get().hedged || trying.get().used > 0 || self.kept.0.is_none() {
             return None;
         }
-        trying.entered.checked_add(rules.hedge_delay()?)
+        trying.get().entered.checked_add(rules.hedge_delay()?)
     }
 
     /// The first has not been answered by then: the request for a second one, if there may be one.
     pub(crate) fn hedge(&mut self, rules: &TryRules) -> Result<Req, Refused> {
-        let trying = self.0.as_mut().ok_or(Refused::Over)?.as_mut().project();
+        let trying = self.trying.as_mut().ok_or(Refused::Over)?.parts();
         *trying.hedged = true;
         let now = clock::now();
         if let Some(hedge) = &rules.hedge {
             let age = now.saturating_duration_since(*trying.entered);
             hedge.learn(&rules.usual, age, true);
         }
-        let kept = trying.kept.as_mut().ok_or(Refused::Over)?;
+        let kept = self.kept.0.as_mut().ok_or(Refused::Over)?;
         let age = now.saturating_duration_since(*trying.began);
         if !rules.retry.has_more(*trying.used, age) {
             return Err(Refused::Over);
@@ -263,18 +238,18 @@ impl<Req, Res, E> Tries<Req, Res, E> {
 
     /// The second one has gone out.
     pub(crate) fn count_second(&mut self) {
-        if let Some(trying) = &mut self.0 {
-            let used = trying.as_mut().project().used;
+        if let Some(trying) = &mut self.trying {
+            let used = trying.parts().used;
             *used = used.saturating_add(1);
         }
     }
 
     /// The answer to the try that is under way has come.
     pub(crate) fn learn(&self, rules: &TryRules) {
-        if let (Some(trying), Some(hedge)) = (&self.0, &rules.hedge)
-            && !trying.hedged
+        if let (Some(trying), Some(hedge)) = (&self.trying, &rules.hedge)
+            && !trying.get().hedged
         {
-            let age = clock::now().saturating_duration_since(trying.entered);
+            let age = clock::now().saturating_duration_since(trying.get().entered);
             hedge.learn(&rules.usual, age, false);
         }
     }
@@ -282,59 +257,8 @@ impl<Req, Res, E> Tries<Req, Res, E> {
     /// It has come to its end: nothing is kept any more.
     #[inline]
     pub(crate) fn end(&mut self) {
-        if self.0.is_some() {
-            self.0 = None;
-        }
-    }
-}
-
-impl<Req, Res, E> Trying<Req, Res, E> {
-    fn poll_late(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        match *this.until {
-            Some(until) => this.timer.poll(until, cx),
-            None => Poll::Pending,
-        }
-    }
-
-    fn poll_rest(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let Some(until) = this.until.filter(|_| *this.resting) else {
-            return Poll::Ready(());
-        };
-        let rested = if Handle::try_current().is_ok() {
-            this.timer.poll(until, cx)
-        } else {
-            Poll::Ready(()) // nothing would ever wake it
-        };
-        if rested.is_ready() {
-            *this.until = None;
-        }
-        rested
-    }
-}
-
-impl Timer {
-    /// Ready at that time. Outside of a runtime, which has no timer, that is as late as somebody polls.
-    pub(crate) fn poll(self: Pin<&mut Self>, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        if *this.set != Some(until) {
-            if Handle::try_current().is_err() {
-                return if until <= clock::now() {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                };
-            }
-            match this.sleep.as_mut().as_pin_mut() {
-                Some(sleep) => sleep.reset(until),
-                None => this.sleep.set(Some(sleep_until(until))),
-            }
-            *this.set = Some(until);
-        }
-        match this.sleep.as_pin_mut() {
-            Some(sleep) => sleep.poll(cx),
-            None => Poll::Pending,
+        if self.are_watched() {
+            *self = Self::NONE;
         }
     }
 }

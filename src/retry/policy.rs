@@ -20,10 +20,11 @@ use crate::retry::{
 /// Clones share one budget: give one policy to all clients of a service, or a clone of it, and all of them
 /// together send no more than that again.
 ///
-/// Costs, where nothing fails: a write to the budget's word, which all callers share, two boxes and a copy of the
-/// request's head: four allocations for a plain GET over HTTP/1.1 or HTTP/2 (which has 6 and 11 without; a test
-/// counts them), more for extensions; a stream of a body goes through one more lock a frame. A request that
-/// may not be sent again costs one box.
+/// Costs, where nothing fails: a write to the budget's word, which all callers share, and a copy of the request's
+/// head into memory that the calling thread lends: no allocation over HTTP/1.1, HTTP/2 and gRPC (a test counts
+/// them), but for extensions that this crate does not know. A stream of a body goes through one more lock a frame;
+/// a gRPC call's is looked at before it is sent, up to its second message, since one that is a single message is kept
+/// as bytes.
 ///
 /// ```
 /// # fn example(nacos: &tower_nacos::Client) {

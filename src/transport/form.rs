@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -25,6 +25,8 @@ pub(super) struct Named {
     host: HeaderValue,
     callee: Option<HeaderValue>,
     limit: Option<TryLimit>,
+    /// What says so.
+    limited: Option<(HeaderName, HeaderValue)>,
 }
 
 /// What an attempt over HTTP/1 changed in a request.
@@ -46,12 +48,15 @@ impl Named {
             host: host.unwrap_or_else(|_| HeaderValue::from_static("instance")),
             callee: None,
             limit: None,
+            limited: None,
         }
     }
 
     /// Each attempt says that it is waited for no longer than that.
-    pub(super) const fn limited(mut self, limit: Option<TryLimit>) -> Self {
+    pub(super) fn limited(mut self, limit: Option<TryLimit>) -> Self {
         self.limit = limit;
+        self.limited = limit.map(|limit| (limit.header)(limit.within));
+        drop(self.limited.clone()); // as the callee's, below
         self
     }
 
@@ -149,17 +154,17 @@ pub(super) fn for_http2(
     uri.authority = Some(authority);
     uri.path_and_query = Some(path(&parts.uri));
     let uri = Uri::from_parts(uri).map_err(|_| "its URI cannot be written")?;
-    let mut headers = parts.headers.clone();
-    strip(&mut headers);
+    let mut headers = without_hops(&parts.headers);
     if let Some(callee) = named.callee(&headers) {
         headers.insert(CALLEE, callee);
     }
-    if let Some((name, value)) = time_left(parts, named.limit) {
+    if let Some((name, value)) = time_left(parts, named) {
         headers.insert(name, value);
     }
     if let Some(length) = body.size_hint().exact()
         && (length > 0 || matches!(parts.method, Method::POST | Method::PUT | Method::PATCH))
         && !headers.contains_key(CONTENT_LENGTH)
+        && !is_grpc(&headers)
     {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -172,17 +177,21 @@ pub(super) fn for_http2(
 }
 
 /// What is left of the call's time, or of this attempt's, whichever is less.
-fn time_left(parts: &Parts, limit: Option<TryLimit>) -> Option<(HeaderName, HeaderValue)> {
-    match (parts.extensions.get::<TimeLeft>(), limit) {
-        (Some(left), limit) => {
-            let time = left.until.saturating_duration_since(endpoint::now());
-            Some((left.header)(
-                limit.map_or(time, |limit| time.min(limit.within)),
-            ))
-        }
-        (None, Some(limit)) => Some((limit.header)(limit.within)),
-        (None, None) => None,
-    }
+fn time_left(parts: &Parts, named: &Named) -> Option<(HeaderName, HeaderValue)> {
+    let Some(left) = parts.extensions.get::<TimeLeft>() else {
+        return named.limited.clone();
+    };
+    let time = left.until.saturating_duration_since(endpoint::now());
+    let within = named.limit.map(|limit| limit.within);
+    Some((left.header)(
+        within.map_or(time, |within| time.min(within)),
+    ))
+}
+
+/// What carries messages that say their own length, as gRPC's clients send it: without one of the whole.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn path(uri: &Uri) -> PathAndQuery {
@@ -192,26 +201,34 @@ fn path(uri: &Uri) -> PathAndQuery {
     }
 }
 
-fn strip(headers: &mut HeaderMap) {
-    headers.remove(HOST);
-    if let Some(connection) = headers.remove(CONNECTION)
-        && let Ok(named) = connection.to_str()
-    {
-        for name in named.split(',') {
-            headers.remove(name.trim());
+/// A copy of those that are for the instance and not for the connection (RFC 9110, 7.6.1), with room for what is said
+/// here.
+fn without_hops(all: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(all.len() + MOST_SAID);
+    for (name, value) in all {
+        let is_hop = *name == HOST || HOPS.contains(name) || (*name == TE && value != "trailers");
+        if !is_hop {
+            headers.append(name, value.clone());
         }
     }
-    for name in [TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION] {
-        headers.remove(name);
+    let connection = all.get(CONNECTION).and_then(|names| names.to_str().ok());
+    for name in connection.into_iter().flat_map(|names| names.split(',')) {
+        headers.remove(name.trim());
     }
-    if headers.get(TE).is_some_and(|te| te != "trailers") {
-        headers.remove(TE);
-    }
+    headers
 }
 
+/// Of the connection by themselves.
+const HOPS: [HeaderName; 5] = [
+    CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+/// The callee, how long it is waited for, and the length.
+const MOST_SAID: usize = 3;
 const CALLEE: HeaderName = HeaderName::from_static(SERVICE_HEADER);
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 #[cfg(test)]
 mod tests {

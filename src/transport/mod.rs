@@ -43,6 +43,7 @@ mod connections;
 mod dial;
 mod error;
 mod form;
+mod head;
 mod history;
 mod http1;
 mod http2;

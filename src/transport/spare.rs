@@ -1,9 +1,9 @@
 //! What is kept of a request that may be sent again, and how that looks.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, header::CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Request};
 
 use crate::{
     endpoint::Keep,
@@ -11,10 +11,13 @@ use crate::{
     transport::{
         attempt::is_sent_once_more,
         body::{
+            gather::gather,
             request::{Body, Kind},
             tape::Tape,
         },
         error::Error,
+        form::is_grpc,
+        head::Head,
     },
 };
 
@@ -26,14 +29,17 @@ use crate::{
 pub struct Idempotent;
 
 /// What is kept of a request to send it again.
+#[derive(Default)]
 struct Spare {
-    head: Request<()>,
+    head: Head,
     body: Kept,
     /// That tells which try it is.
     header: Option<HeaderName>,
 }
 
+#[derive(Default)]
 enum Kept {
+    #[default]
     Empty,
     Full(Bytes),
     Stream(Arc<Tape>),
@@ -51,7 +57,14 @@ pub(super) fn keep(
     if !marked && !retry.takes_every_request() && !request.method().is_idempotent() {
         return None;
     }
-    let body = match std::mem::take(&mut request.body_mut().0) {
+    let mut kind = std::mem::take(&mut request.body_mut().0);
+    if let Kind::Stream(stream) = kind {
+        kind = match is_grpc(request.headers()) {
+            true => gather(stream).map_or_else(Kind::Stream, Kind::Full),
+            false => Kind::Stream(stream),
+        };
+    }
+    let body = match kind {
         Kind::Empty => Kept::Empty,
         Kind::Full(bytes) => {
             *request.body_mut() = bytes.clone().into();
@@ -63,9 +76,20 @@ pub(super) fn keep(
             Kept::Stream(tape)
         }
     };
-    let header = retry.header().cloned();
-    let head = copy(request);
-    Some(Box::new(Spare { head, body, header }))
+    let spare = LET_GO.try_with(|spares| spares.borrow_mut().pop());
+    let mut spare = spare.ok().flatten().unwrap_or_default();
+    spare.head.copy(request);
+    spare.body = body;
+    spare.header = retry.header().cloned();
+    Some(spare)
+}
+
+/// What is lent is the box, too.
+type Spares = Vec<Box<Spare>>;
+
+thread_local! {
+    /// Of calls that have ended on this thread: most requests have about as many headers as the one before.
+    static LET_GO: RefCell<Spares> = const { RefCell::new(Vec::new()) };
 }
 
 impl Keep<Request<Body>, Error> for Spare {
@@ -82,7 +106,7 @@ impl Keep<Request<Body>, Error> for Spare {
             Kept::Full(bytes) => bytes.clone().into(),
             Kept::Stream(tape) => tape.play().ok()?,
         };
-        Some(self.head(attempt).map(|()| body))
+        Some(self.request(attempt, body))
     }
 
     fn beside(&mut self, attempt: u32) -> Option<Request<Body>> {
@@ -92,12 +116,25 @@ impl Keep<Request<Body>, Error> for Spare {
             // Its playback is the first's.
             Kept::Stream(tape) => tape.whole()?.into(),
         };
-        Some(self.head(attempt).map(|()| body))
+        Some(self.request(attempt, body))
     }
 
     fn moves(&mut self, request: &Request<Body>) {
         // How often it was refused, and whether it was lost: both hold for the call.
-        self.head.extensions_mut().clone_from(request.extensions());
+        self.head.extensions.copy(request.extensions());
+    }
+
+    fn let_go(mut self: Box<Self>) {
+        self.settle();
+        self.body = Kept::Empty;
+        if self.head.forget() {
+            let _ = LET_GO.try_with(|spares| {
+                let mut spares = spares.borrow_mut();
+                if spares.len() < MOST_SPARES {
+                    spares.push(self);
+                }
+            });
+        }
     }
 
     fn explain(&self, error: &mut Error, why: &str) {
@@ -107,41 +144,32 @@ impl Keep<Request<Body>, Error> for Spare {
 
 impl Spare {
     /// As this try has it.
-    fn head(&mut self, attempt: u32) -> Request<()> {
+    fn request(&self, attempt: u32, body: Body) -> Request<Body> {
+        let mut request = self.head.request(body);
         if let Some(header) = &self.header {
-            number(&mut self.head, header, attempt);
+            number(&mut request, header, attempt);
         }
-        if is_grpc(&self.head) {
-            number(
-                &mut self.head,
-                &PREVIOUS_ATTEMPTS,
-                attempt.saturating_sub(1),
-            );
+        if is_grpc(request.headers()) {
+            let before = attempt.saturating_sub(1);
+            number(&mut request, &PREVIOUS_ATTEMPTS, before);
         }
         // It counts its tries here, and the first may have been processed.
-        is_sent_once_more(&mut self.head);
-        copy(&self.head)
+        is_sent_once_more(&mut request);
+        request
     }
-}
 
-impl Drop for Spare {
     /// It will not be sent again.
-    fn drop(&mut self) {
+    fn settle(&self) {
         if let Kept::Stream(tape) = &self.body {
             tape.settle();
         }
     }
 }
 
-/// The head of it.
-fn copy<B>(request: &Request<B>) -> Request<()> {
-    let mut head = Request::new(());
-    head.method_mut().clone_from(request.method());
-    head.uri_mut().clone_from(request.uri());
-    *head.version_mut() = request.version();
-    head.headers_mut().clone_from(request.headers());
-    head.extensions_mut().clone_from(request.extensions());
-    head
+impl Drop for Spare {
+    fn drop(&mut self) {
+        self.settle();
+    }
 }
 
 fn number<B>(request: &mut Request<B>, header: &HeaderName, number: u32) {
@@ -150,10 +178,7 @@ fn number<B>(request: &mut Request<B>, header: &HeaderName, number: u32) {
         .insert(header.clone(), HeaderValue::from(number));
 }
 
-fn is_grpc<B>(request: &Request<B>) -> bool {
-    let kind = request.headers().get(CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
+/// How many a thread keeps for calls to come.
+const MOST_SPARES: usize = 64;
 /// gRPC A6: how many tries there were before this one.
 const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");

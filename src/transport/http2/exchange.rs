@@ -1,12 +1,14 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-use h2::RecvStream;
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 
 use crate::transport::{
     attempt::{Failed, may_be_sent_once_more, misdirected},
     body::{
+        gather::gather,
         recording::Recording,
         request::{Body, Kind},
     },
@@ -61,28 +63,27 @@ pub(in crate::transport) async fn exchange(
     let sent = match body.0 {
         _ if ends => Sent::Empty,
         Kind::Empty => Sent::Empty,
-        Kind::Full(bytes) => {
-            // What the peer's window has no room for waits inside of h2, by reference. If the
-            // stream is closed already, the response says why.
-            let _ = stream.send_data(bytes.clone(), true);
-            Sent::Full(bytes)
-        }
-        Kind::Stream(body) => {
-            let recording = Arc::new(Recording::new(body));
-            let mut upload = Upload::new(Arc::clone(&recording), stream);
-            // Most bodies are all there: then no task is needed.
-            let done = poll_fn(|cx| Poll::Ready(upload.poll(cx))).await;
-            if done.is_pending() {
-                held = held.share(|with| {
-                    let task = spawn(async move {
-                        upload.await;
-                        drop(with);
+        Kind::Full(bytes) => full(&mut stream, bytes),
+        // A unary call's message is all there, and ends with its frame.
+        Kind::Stream(body) => match gather(body) {
+            Ok(bytes) => full(&mut stream, bytes),
+            Err(body) => {
+                let recording = Arc::new(Recording::new(body));
+                let mut upload = Upload::new(Arc::clone(&recording), stream);
+                // Many bodies are all there: then no task is needed.
+                let done = poll_fn(|cx| Poll::Ready(upload.poll(cx))).await;
+                if done.is_pending() {
+                    held = held.share(|with| {
+                        let task = spawn(async move {
+                            upload.await;
+                            drop(with);
+                        });
+                        AbortOnDrop::new(task.abort_handle())
                     });
-                    AbortOnDrop::new(task.abort_handle())
-                });
+                }
+                Sent::Stream(recording)
             }
-            Sent::Stream(recording)
-        }
+        },
     };
     match response.await {
         Ok(response) => {
@@ -147,6 +148,13 @@ impl Held {
             Self::Shared(place, _) => place,
         }
     }
+}
+
+/// What the peer's window has no room for waits inside of h2, by reference. If the stream is closed already, the
+/// response says why.
+fn full(stream: &mut SendStream<Bytes>, bytes: Bytes) -> Sent {
+    let _ = stream.send_data(bytes.clone(), true);
+    Sent::Full(bytes)
 }
 
 /// Streams have odd ids below 2^31; the last million is left.
