@@ -15,9 +15,9 @@ use crate::{
 /// Why a balancer picks an instance or does not. Displays as a sentence.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Explanation {
+pub struct BalanceExplanation {
     /// What the registry has to do with it.
-    pub registry: directory::Explanation,
+    pub registry: directory::SubscriptionExplanation,
     /// Whether this balancer picks it.
     pub verdict: Pickable,
     /// Its share of the calls that ask for nothing, by the weights of all that can be picked and by
@@ -139,7 +139,7 @@ pub struct Activity {
     pub limit: Option<u32>,
 }
 
-/// What [`Explanation::tier`] says.
+/// What [`BalanceExplanation::tier`] says.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TierShare {
@@ -167,7 +167,7 @@ struct Standing {
 pub(super) fn explain<S, P: Policy, R, C, V>(
     core: &Core<S, P, R, C, V>,
     address: &Address,
-) -> Explanation {
+) -> BalanceExplanation {
     core.refresh(endpoint::now()); // makes endpoints of what is new
     let subscription = core.shared.subscription();
     let registry = subscription.explain(address);
@@ -178,9 +178,9 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
 /// The same of what is found already. Takes no lock that a pick waits for.
 pub(super) fn explain_with<S, P: Policy, R, C, V>(
     core: &Core<S, P, R, C, V>,
-    registry: directory::Explanation,
+    registry: directory::SubscriptionExplanation,
     endpoint: Option<Arc<endpoint::Endpoint<S>>>,
-) -> Explanation {
+) -> BalanceExplanation {
     let address = &registry.address.clone();
     let callable = registry.is_callable();
     let refusal = endpoint.as_ref();
@@ -217,7 +217,7 @@ pub(super) fn explain_with<S, P: Policy, R, C, V>(
     let panic = outliers.is_some_and(|rules| crowd.is_panic(rules));
     let panic = panic || core.set().lifts_refusals();
     let standing = callable.then(|| standing(core, address)).flatten();
-    let mut explanation = Explanation {
+    let mut explanation = BalanceExplanation {
         registry,
         verdict,
         share: 0.0,
@@ -307,7 +307,7 @@ fn explain_split<S, P: Policy, R, C, V>(
     core: &Core<S, P, R, C, V>,
     split: &TrafficSplit,
     address: &Address,
-    explanation: &mut Explanation,
+    explanation: &mut BalanceExplanation,
 ) {
     let shares = split.shares();
     let table = core.table.load();
@@ -385,7 +385,7 @@ fn share_of_split<S, T>(
     parts.sum()
 }
 
-impl Explanation {
+impl BalanceExplanation {
     /// Whether this balancer picks it.
     pub fn is_pickable(&self) -> bool {
         self.verdict == Pickable::Yes
@@ -393,10 +393,10 @@ impl Explanation {
 }
 
 #[cfg(feature = "status")]
-impl Explanation {
+impl BalanceExplanation {
     /// The verdict in words, without calls and the registry's part.
     pub(crate) fn in_words(&self) -> String {
-        struct Words<'a>(&'a Explanation);
+        struct Words<'a>(&'a BalanceExplanation);
         impl fmt::Display for Words<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.write_verdict(f)
@@ -406,7 +406,7 @@ impl Explanation {
     }
 }
 
-impl Explanation {
+impl BalanceExplanation {
     fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.verdict {
             Pickable::Yes => write!(f, "picked, {:.1} % of the weight", self.share * 100.0)?,
@@ -482,7 +482,7 @@ impl Explanation {
     }
 }
 
-impl fmt::Display for Explanation {
+impl fmt::Display for BalanceExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_verdict(f)?;
         if let Some(activity) = &self.activity {

@@ -30,8 +30,8 @@ use crate::endpoint;
 /// one: when all answer badly, the fault is more likely ours or a shared one. When more than half are
 /// out for any reason ([`panic_threshold`](Self::panic_threshold)), connections that cannot be had
 /// included, all ejections for answers and for lost calls are lifted, and none follows: everybody
-/// that can be reached is called. One WARN says so, `Counters::panics` counts it, and
-/// `Explanation::panic` tells it while it lasts. To whom no connection can be had stays out all the
+/// that can be reached is called. One WARN says so, `BalanceCounters::panics` counts it, and
+/// `BalanceExplanation::panic` tells it while it lasts. To whom no connection can be had stays out all the
 /// same, since a call there could only fail: that is not limited, see
 /// [`classify`](crate::balance::BalanceBuilder::classify).
 ///

@@ -46,7 +46,7 @@ use crate::{
 
 /// Options of a [`Client`], each with its default.
 #[derive(Clone, Debug)]
-pub struct Builder {
+pub struct ClientBuilder {
     servers: Result<Vec<ServerAddress>, InvalidServer>,
     namespace: String,
     app_name: String,
@@ -100,7 +100,7 @@ pub trait IntoServers {
 /// Checks that follow each other without a pause would leave time for nothing else.
 const LEAST_IDLE: Duration = Duration::from_millis(100);
 
-impl Builder {
+impl ClientBuilder {
     /// Adds servers of one registry; a random one of them is connected to. At least one is needed,
     /// unless an [address server](Self::address_server) tells.
     #[must_use]
@@ -796,7 +796,7 @@ fn slashed(path: &str) -> String {
     }
 }
 
-impl Default for Builder {
+impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             servers: Ok(Vec::new()),

@@ -71,7 +71,7 @@ pub enum RequestError {
     },
     /// The server wants a login, or this user may not touch the service (code 403).
     #[error(
-        "the registry denied access: {message}; it wants a login (`Builder::login`), or this user may not touch the service"
+        "the registry denied access: {message}; it wants a login (`ClientBuilder::login`), or this user may not touch the service"
     )]
     Denied {
         /// The server's words.

@@ -63,10 +63,10 @@ pub use self::ram::RamCredentials;
 #[cfg(feature = "tls")]
 pub use self::tls::Tls;
 pub use self::{
-    builder::{Builder, IntoServers},
+    builder::{ClientBuilder, IntoServers},
     client::Client,
     config::Config,
-    counters::Counters,
+    counters::ClientCounters,
     error::{CloseError, ConfigError, ConnectError, RequestError},
     server_address::{InvalidServer, ServerAddress},
     start_from::StartFrom,

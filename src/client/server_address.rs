@@ -100,7 +100,7 @@ impl InvalidServer {
     fn with_user(host: &str) -> Self {
         Self {
             text: format!("…@{host}"),
-            what: "user and password are no part of an address; use `Client::from_url` or `Builder::login`".to_owned(),
+            what: "user and password are no part of an address; use `Client::from_url` or `ClientBuilder::login`".to_owned(),
         }
     }
 
@@ -130,7 +130,7 @@ impl FromStr for ServerAddress {
             .trim_end_matches('/');
         if text.starts_with("https://") {
             return Err(invalid(
-                &"TLS is not chosen by the address's scheme but by `Builder::tls`, or tls=true",
+                &"TLS is not chosen by the address's scheme but by `ClientBuilder::tls`, or tls=true",
             ));
         }
         if text.starts_with("nacos://") {

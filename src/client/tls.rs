@@ -5,7 +5,7 @@ use std::fmt;
 use super::error::ConfigError;
 use crate::link::{self, Security, TlsParts};
 
-/// How a client speaks TLS with its servers, for [`Builder::tls`](super::Builder::tls).
+/// How a client speaks TLS with its servers, for [`ClientBuilder::tls`](super::ClientBuilder::tls).
 ///
 /// The server's certificate is always verified: against the system's trusted certificates, or your
 /// own CA; for the host that was configured, or the name that you give. `Debug` shows no key.

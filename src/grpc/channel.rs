@@ -23,7 +23,7 @@ use crate::{
     directory::Subscription,
     endpoint::{self, CallError, HealthCheck},
     grpc::{
-        body::{Deadline, ResponseBody},
+        body::{ChannelBody, Deadline},
         deadline,
         error::Error,
     },
@@ -126,7 +126,7 @@ impl<P: Policy> Channel<P> {
     }
 
     /// Why this channel picks the instance at `address`, or does not. Displays as a sentence.
-    pub fn explain(&self, address: &Address) -> balance::Explanation {
+    pub fn explain(&self, address: &Address) -> balance::BalanceExplanation {
         self.balance.explain(address)
     }
 }
@@ -318,7 +318,7 @@ impl<P: Policy> ChannelBuilder<P> {
 }
 
 impl<P: Policy> Service<Request<tonic::body::Body>> for Channel<P> {
-    type Response = Response<ResponseBody>;
+    type Response = Response<ChannelBody>;
     type Error = Error;
     type Future = ResponseFuture<P>;
 
@@ -356,7 +356,7 @@ impl<P: Policy> Service<Request<tonic::body::Body>> for Channel<P> {
 }
 
 impl<P: Policy> Future for ResponseFuture<P> {
-    type Output = Result<Response<ResponseBody>, Error>;
+    type Output = Result<Response<ChannelBody>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(span) = self.as_mut().project().span.take() else {
@@ -377,7 +377,7 @@ impl<P: Policy> Future for ResponseFuture<P> {
 }
 
 /// The span goes on with the response's body, unless its head says all.
-fn traced(span: Box<CallSpan>, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+fn traced(span: Box<CallSpan>, mut response: Response<ChannelBody>) -> Response<ChannelBody> {
     if response.status() != StatusCode::OK {
         span.failed(response.status().as_str()); // no gRPC
     } else if let Some(span) = span.read(response.headers()) {
@@ -390,7 +390,7 @@ impl<P: Policy> ResponseFuture<P> {
     fn poll_call(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<ResponseBody>, Error>> {
+    ) -> Poll<Result<Response<ChannelBody>, Error>> {
         let mut this = self.project();
         if let Timer::Within(Duration::ZERO) = this.deadline {
             ready!(poll_budget(cx));
@@ -400,7 +400,7 @@ impl<P: Policy> ResponseFuture<P> {
         }
         let service = this.service;
         let within = |response: Response<transport::ResponseBody>, deadline| {
-            response.map(|body| ResponseBody::new(body, deadline, Arc::clone(service)))
+            response.map(|body| ChannelBody::new(body, deadline, Arc::clone(service)))
         };
         if let Poll::Ready(result) = this.call.as_mut().poll(cx) {
             let deadline = this.deadline.take();

@@ -8,7 +8,7 @@ use ::http::{Method, Request, Response};
 use tower::Service;
 
 use crate::{
-    balance::{Counters, Explanation, P2c, Policy},
+    balance::{BalanceCounters, BalanceExplanation, P2c, Policy},
     directory::Subscription,
     http::{
         each::Each,
@@ -76,12 +76,12 @@ impl<P: Policy> ServiceClient<P> {
     }
 
     /// Why the instance at `address` is called, or is not. Displays as a sentence.
-    pub fn explain(&self, address: &Address) -> Explanation {
+    pub fn explain(&self, address: &Address) -> BalanceExplanation {
         self.balance.explain(address)
     }
 
     /// What its balancer did so far.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> BalanceCounters {
         self.balance.counters()
     }
 }

@@ -24,7 +24,8 @@ use tokio::{
 use tower::{Layer, Service};
 
 use super::{
-    Builder, OfflineLayer, OfflineService, OnlineError, Provider, Report, Stage, body::BoxError,
+    OfflineLayer, OfflineService, OnlineError, Provider, ProviderBuilder, Report, Stage,
+    body::BoxError,
 };
 use crate::{
     client::Client,
@@ -53,7 +54,7 @@ where
 /// A server that is set up; see [`serve`].
 #[must_use = "it serves when `with_graceful_offline` is awaited"]
 pub struct Serve<S> {
-    builder: Builder,
+    builder: ProviderBuilder,
     /// The builder was given instances, or may have been.
     named: bool,
     listener: TcpListener,
@@ -92,8 +93,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl<S> Serve<S> {
     /// Sets up the provider: readiness, limits, further services, or
-    /// [`instance`](Builder::instance)s in place of the listener's own address.
-    pub fn configure(mut self, set: impl FnOnce(Builder) -> Builder) -> Self {
+    /// [`instance`](ProviderBuilder::instance)s in place of the listener's own address.
+    pub fn configure(mut self, set: impl FnOnce(ProviderBuilder) -> ProviderBuilder) -> Self {
         self.builder = set(self.builder);
         self.named = self.builder.has_instances();
         self

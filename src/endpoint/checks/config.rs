@@ -57,7 +57,7 @@ use crate::{
 /// When more than half of the callable instances are out for any reason
 /// ([`panic_threshold`](crate::balance::Outliers::panic_threshold), Envoy's too), or all are, no check is
 /// obeyed until fewer are: a mistyped path costs nobody a call. One WARN says so,
-/// [`Counters::panics`](crate::balance::Counters::panics) counts it, and `explain` shows it beside what the
+/// [`BalanceCounters::panics`](crate::balance::BalanceCounters::panics) counts it, and `explain` shows it beside what the
 /// check said. And a call that has nobody else to go to, for what it asks for or because it was everywhere
 /// else, goes to one that is refused rather than fail.
 ///

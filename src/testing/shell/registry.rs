@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    Builder,
+    RegistryBuilder,
     core::Shared,
     ports::{GRPC_OFFSET, Listeners, Ports},
     serve::{self, Acceptor},
@@ -47,14 +47,14 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// As [`Builder::start`].
+    /// As [`RegistryBuilder::start`].
     pub async fn start() -> io::Result<Self> {
         Self::builder().start().await
     }
 
     /// Sets one up.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> RegistryBuilder {
+        RegistryBuilder::default()
     }
 
     /// The address to give to clients, `127.0.0.1:<main port>`. Stays over a restart.
