@@ -1,4 +1,14 @@
 /// What a balancer did so far, beside what it should.
+///
+/// ```
+/// use tower_nacos::{Balance, Instance, Subscription};
+///
+/// let orders = Subscription::fixed([]);
+/// let balance = Balance::builder(&orders)
+///     .build(|_: &Instance| tower::service_fn(async |n: u32| Ok::<_, std::io::Error>(n)));
+/// assert_eq!(balance.counters().calls_after_evict, 0);
+/// # let _ = tower::ServiceExt::oneshot(balance.clone(), 7);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BalanceCounters {

@@ -13,6 +13,8 @@ use crate::{
 };
 
 /// Why a balancer picks an instance or does not. Displays as a sentence.
+///
+/// Example: [a balancer that explains](crate::balance)
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BalanceExplanation {
@@ -45,6 +47,8 @@ pub struct BalanceExplanation {
 /// More instances are out than the balancer's
 /// [`panic_threshold`](crate::balance::Outliers::panic_threshold) says: each that can be reached is
 /// called, however it answers.
+///
+/// Example: [a balancer that explains](crate::balance)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Panic {
@@ -56,6 +60,8 @@ pub struct Panic {
 }
 
 /// Whether a balancer picks an instance.
+///
+/// Example: [a balancer that explains](crate::balance)
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pickable {
@@ -123,6 +129,8 @@ pub enum Pickable {
 }
 
 /// What one instance is doing for one balancer, since this presence of it began.
+///
+/// Example: [a balancer that explains](crate::balance)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Activity {
@@ -140,6 +148,8 @@ pub struct Activity {
 }
 
 /// What [`BalanceExplanation::tier`] says.
+///
+/// Example: [a balancer that explains](crate::balance)
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TierShare {

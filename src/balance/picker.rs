@@ -50,6 +50,8 @@ pub struct Picker<P: Policy = P2c> {
 type Ours<P> = Balance<Outside, P, NeverRecover, (), ()>;
 
 /// The future of [`Picker::pick`].
+///
+/// Example: [a picker](crate::balance::Picker)
 #[must_use = "futures do nothing unless polled"]
 pub struct Picking<P: Policy> {
     chosen: Chosen<Outside, P, NeverRecover, (), ()>,

@@ -61,6 +61,8 @@ struct Handle<S, P: Policy, R, C, V, K> {
 }
 
 /// The future of a call through a [`Balance`].
+///
+/// Example: [a balancer](crate::balance)
 #[pin_project(PinnedDrop)]
 pub struct ResponseFuture<S, Req, P, R, C, V>
 where

@@ -92,6 +92,8 @@ const SILENCE: Duration = Duration::from_secs(20);
 static CLIENTS: AtomicU64 = AtomicU64::new(1);
 
 /// What can be given as one or several servers.
+///
+/// Example: [several servers](crate::client)
 pub trait IntoServers {
     /// The addresses, or what is wrong with the first that cannot be read.
     fn into_servers(self) -> Result<Vec<ServerAddress>, InvalidServer>;

@@ -7,6 +7,8 @@ use crate::{directory, session};
 
 /// What happened to a client and all of its subscriptions since it was built. All of them only
 /// rise, and those of subscriptions that have ended stay in the sums.
+///
+/// Example: [a client](crate::client)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientCounters {

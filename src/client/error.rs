@@ -7,6 +7,8 @@ use crate::{
 };
 
 /// Why a client could not be made. Nothing is left running.
+///
+/// Example: [a client](crate::client)
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -48,11 +50,15 @@ pub enum ConnectError {
 }
 
 /// What is wrong with a client's options. Never shows a password.
+///
+/// Example: [options as data](crate::client::Config)
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(Box<str>);
 
 /// Why a request to the registry came to nothing.
+///
+/// Example: [a client](crate::client)
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -158,6 +164,8 @@ pub enum RequestError {
 }
 
 /// What [`Client::close`](super::Client::close) could not do in time.
+///
+/// Example: [a client](crate::client)
 #[derive(Clone, Debug)]
 pub struct CloseError {
     still_registered: Vec<ServiceKey>,

@@ -11,6 +11,13 @@ use crate::link::{self, Security, TlsParts};
 /// own CA; for the host that was configured, or the name that you give. `Debug` shows no key.
 ///
 /// Certificates and keys are PEM texts; nothing is read from the environment or from files.
+///
+/// ```
+/// use tower_nacos::client::{Client, Tls};
+///
+/// let builder = Client::builder().servers("nacos.internal:8848").tls(Tls::new());
+/// # drop(builder);
+/// ```
 #[derive(Clone, Default)]
 pub struct Tls {
     parts: TlsParts,

@@ -23,6 +23,8 @@ use crate::{
 /// The body of a response: messages and trailers, within the call's deadline.
 ///
 /// Fails with the [`Status`] that a generated client shows. Dropped, it resets the stream.
+///
+/// Example: [a channel](crate::grpc)
 #[pin_project]
 pub struct ChannelBody {
     /// `None` once the deadline has passed.

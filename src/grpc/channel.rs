@@ -28,7 +28,7 @@ use crate::{
         error::Error,
     },
     model::{Address, ServiceKey},
-    retry::{Hedge, InvalidRetry, Retry, check_times},
+    retry::{Hedge, InvalidCallPolicy, Retry, check_times},
     sync::poll_budget,
     traces::{CallSpan, Traces},
     transport::{
@@ -40,6 +40,8 @@ use crate::{
 /// The instances of a service as one channel: what a client that tonic generated is made with.
 ///
 /// `Clone`, cheap, and its clones share the connections. Each call picks its instance, by `P`.
+///
+/// Example: [a channel](crate::grpc)
 pub struct Channel<P: Policy = P2c> {
     balance: Instances<P>,
     shared: Arc<Shared>,
@@ -58,6 +60,8 @@ pub struct ChannelBuilder<P: Policy = P2c> {
 }
 
 /// What balances a channel's calls.
+///
+/// Example: [`balance`](crate::grpc::ChannelBuilder::balance)
 pub type Balancing<P = P2c> = BalanceBuilder<P, Rules, Rules, Classify, InExtensions>;
 
 type Classify = Rules;
@@ -74,6 +78,8 @@ struct Shared {
 }
 
 /// The future of a call through a [`Channel`].
+///
+/// Example: [a channel](crate::grpc)
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
 pub struct ResponseFuture<P: Policy = P2c> {
@@ -281,7 +287,7 @@ impl<P: Policy> ChannelBuilder<P> {
     ///
     /// If a try may last longer than its call, or nothing can be meant by the options of tries; see
     /// [`BalanceBuilder::check`].
-    pub fn try_build(self) -> Result<Channel<P>, InvalidRetry> {
+    pub fn try_build(self) -> Result<Channel<P>, InvalidCallPolicy> {
         self.balance.check()?;
         check_times(self.balance.try_limit(), self.timeout)?;
         Ok(self.build())

@@ -25,6 +25,8 @@ use crate::{
 /// One service of a [`Client`](crate::http::Client): its requests are addressed by path only.
 ///
 /// Cheap to clone. While one lives the service stays subscribed to, however seldom it is called.
+///
+/// Example: [calls](crate::http)
 pub struct ServiceClient<P: Policy = P2c> {
     balance: Arc<Balanced<P>>,
     each: Each,

@@ -15,6 +15,8 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a response that passed an [`OfflineLayer`](super::OfflineLayer): the call counts as in
 /// flight until it ends or is dropped.
+///
+/// Example: [a provider](crate::provider)
 #[pin_project]
 #[derive(Debug)]
 pub struct OfflineBody<B> {

@@ -11,6 +11,8 @@ use crate::{
 };
 
 /// Sets up a [`Provider`](crate::provider::Provider).
+///
+/// Example: [a provider](crate::provider)
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ProviderBuilder {

@@ -63,10 +63,14 @@ pub struct Hooks {
 }
 
 /// The body of an answer of [`Hooks`].
+///
+/// Example: [hooks](crate::provider::Hooks)
 #[derive(Debug, Default)]
 pub struct HooksBody(Full<Bytes>);
 
 /// The future of [`Hooks`].
+///
+/// Example: [hooks](crate::provider::Hooks)
 pub struct HooksFuture(Pin<Box<dyn Future<Output = Response<HooksBody>> + Send>>);
 
 impl Provider {

@@ -60,12 +60,16 @@ pub(super) struct Shared {
 /// are [no calls](super::ProviderBuilder::no_call), and the provider's own are served and are no calls: they keep it
 /// from nothing. Put it outside of other layers. It costs no
 /// allocation and no lock but one that a sixteenth of the calls share, for calls that have to wait.
+///
+/// Example: [a provider](crate::provider)
 #[derive(Clone, Debug)]
 pub struct OfflineLayer {
     pub(super) shared: Arc<Shared>,
 }
 
 /// The service of an [`OfflineLayer`].
+///
+/// Example: [a provider](crate::provider)
 #[derive(Clone, Debug)]
 pub struct OfflineService<S> {
     inner: S,
@@ -73,6 +77,8 @@ pub struct OfflineService<S> {
 }
 
 /// The future of an [`OfflineService`].
+///
+/// Example: [a provider](crate::provider)
 #[pin_project]
 #[derive(Debug)]
 pub struct ResponseFuture<F> {

@@ -104,6 +104,8 @@ use crate::{
 /// Clones are handles on the same. A task does the work, on the runtime of the first call that
 /// needs it; when the last handle is dropped it deregisters, without lingering. It holds a clone of its
 /// client, so that one may be dropped; a client that is closed takes its registrations with it.
+///
+/// Example: [a provider](crate::provider)
 #[derive(Clone)]
 pub struct Provider {
     handle: Arc<Handle>,

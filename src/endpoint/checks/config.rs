@@ -146,7 +146,8 @@ impl HealthCheck {
 
     /// How long after the end of one check the next begins (Envoy's `interval`), the
     /// [jitter](Self::interval_jitter) not counted. Default: 3 s. Envoy wants it named; this, and the three
-    /// defaults below, are those that Envoy Gateway names. Brought into 100 ms to 1 h.
+    /// defaults below, are the defaults of Envoy
+    /// Gateway's [`ActiveHealthCheck`](https://gateway.envoyproxy.io/docs/api/extension_types/#activehealthcheck). Brought into 100 ms to 1 h.
     pub const fn interval(mut self, interval: Duration) -> Self {
         self.rules.interval = within(interval, Duration::from_millis(100));
         self

@@ -10,6 +10,8 @@ use super::{
 };
 
 /// Sets up a [`Registry`].
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Debug, Default)]
 pub struct RegistryBuilder {
     settings: Settings,

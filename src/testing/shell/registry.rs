@@ -31,6 +31,8 @@ use super::{
 ///
 /// Services are named by anything that makes a [`ServiceId`]: `"orders"` lies in `DEFAULT_GROUP`
 /// and namespace `public`. Addresses are texts such as `10.0.0.3:8080` or `[::1]:8080`.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Debug)]
 pub struct Registry {
     shared: Arc<Shared>,
