@@ -39,7 +39,7 @@ use tower_nacos::{
     balance::{
         Hints, Maglev, P2c, PeakEwma, Policy, WeightedRandom, WeightedRoundRobin, stable_hash,
     },
-    status::{Observe, Status},
+    status::{Observe, StatusPage},
     testing::Registry,
 };
 
@@ -225,11 +225,11 @@ fn main() {
 
 /// Shows it on a status page that somebody has open: whoever listens to what changes, and asks for the page at
 /// each event and every second. For as long as what this returns is kept.
-async fn shown_to_somebody(balance: &impl Observe) -> (Registry, Client, Status, JoinSet<()>) {
+async fn shown_to_somebody(balance: &impl Observe) -> (Registry, Client, StatusPage, JoinSet<()>) {
     let registry = Registry::start().await.unwrap();
     let nacos = Client::connect(&registry.addr()).await.unwrap();
-    let status = Status::new(&nacos).with(balance);
-    let ask = async |status: &Status, query: &str| {
+    let status = StatusPage::new(&nacos).with(balance);
+    let ask = async |status: &StatusPage, query: &str| {
         let request = Request::get(format!("/?{query}")).body(()).unwrap();
         let Ok(answer) = status.clone().oneshot(request).await;
         answer.into_body()

@@ -8,7 +8,7 @@ use std::{env, net::SocketAddr, time::Duration};
 use axum::{Router, routing::get};
 use serde_json::Value;
 use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, time::sleep};
-use tower_nacos::{Client, http, status::Status, testing::Registry};
+use tower_nacos::{Client, http, status::StatusPage, testing::Registry};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -68,7 +68,7 @@ async fn main() -> Result<(), Error> {
     let http = http::Client::new(&nacos);
     http.service(SERVICE)?.subscription().ready().await?;
 
-    let status = Status::new(&nacos).with(&http);
+    let status = StatusPage::new(&nacos).with(&http);
     let port = env::var("STATUS_PORT")
         .ok()
         .map_or(Ok(0), |port| port.parse())?;

@@ -78,7 +78,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `tls` | off | `client::Tls`, `transport::Tls`: TLS and mutual TLS to the registry and to instances, by rustls |
-//! | `ram` | off | `Builder::login_ram`: naming requests signed with an access key, as Alibaba Cloud MSE wants them |
+//! | `ram` | off | `ClientBuilder::login_ram`: naming requests signed with an access key, as Alibaba Cloud MSE wants them |
 //! | `metrics` | off | `metrics`: what happens, told through the [metrics](https://docs.rs/metrics) facade; one table names it all |
 //! | `cli` | off | the command `tower-nacos` (`cargo install tower-nacos --features cli`), nothing in the library |
 //! | `status` | off | `status`: a page that shows what is picked and why, for people and as JSON, to be mounted in any server |

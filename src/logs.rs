@@ -13,7 +13,7 @@
 //! were refused or failed, a line each; a call that goes well says nothing at any level.
 //!
 //! So `tower_nacos=warn,tower_nacos::directory=info` is a filter that goes on working. Fields have
-//! one name everywhere: `client` (see [`Builder::client_name`](crate::client::Builder::client_name)),
+//! one name everywhere: `client` (see [`ClientBuilder::client_name`](crate::client::ClientBuilder::client_name)),
 //! `namespace`, `group`, `service`, `instance`, `revision`, `cause`. What the lines mean and what to
 //! do about them is in the [guide](crate::guide).
 

@@ -1,8 +1,8 @@
 //! What most programs need, under names that do not collide.
 //!
-//! Modules of this crate use short names: there are three clients (of the registry, HTTP and gRPC), two kinds of
-//! TLS settings, two explanations. That reads well as `http::Client`, and badly after two `use` lines. Here each
-//! has a name of its own, so that one line brings them all, beside the crates `http`, `tonic` and `axum`:
+//! Two modules have a `Client` and two a `Tls`, and each has an `Error`. That reads well as `http::Client`, and badly
+//! after two `use` lines. Here each has a name of its own, so that one line brings them all, beside the crates `http`,
+//! `tonic` and `axum`:
 //!
 //! ```
 //! use tower_nacos::prelude::*;
@@ -28,21 +28,17 @@
 //! | `HttpClient`, `HttpError` | [`http::Client`](crate::http::Client), [`http::Error`](crate::http::Error) |
 //! | `GrpcChannel`, `GrpcError` | [`grpc::Channel`](crate::grpc::Channel), [`grpc::Error`](crate::grpc::Error) |
 //! | `InstanceTls` | `transport::Tls`: TLS to instances |
-//! | `BalanceExplanation`, `BalanceCounters` | [`balance::Explanation`](crate::balance::Explanation), [`balance::Counters`](crate::balance::Counters) |
-//! | `RegistryExplanation`, `RegistryCounters` | [`directory::Explanation`](crate::directory::Explanation), [`directory::Counters`](crate::directory::Counters) |
 //!
 //! All else has the name that it has in its module. A module and a crate that are both called `http`: after
 //! `use tower_nacos::http;` the crate is `::http`.
 
 #[doc(no_inline)]
 pub use crate::{
-    balance::{
-        Balance, BoxBalance, Counters as BalanceCounters, Explanation as BalanceExplanation, Hints,
-    },
+    balance::{Balance, BalanceCounters, BalanceExplanation, BoxBalance, Hints},
     client::Client as NacosClient,
     directory::{
-        Change, ChangeKind, Counters as RegistryCounters, Explanation as RegistryExplanation,
-        Snapshot, Status, Subscription,
+        Change, ChangeKind, RemovalCause, Snapshot, Status, Subscription, SubscriptionCounters,
+        SubscriptionExplanation,
     },
     endpoint::{CallError, MakeEndpoint},
     grpc::{Channel as GrpcChannel, Error as GrpcError},

@@ -5,7 +5,7 @@ use std::{future::IntoFuture, net::SocketAddr, time::Duration};
 use tokio::time::timeout;
 use tower_nacos::{
     Client, Instance, Subscription,
-    client::{Builder, Config, ConnectionState, StartFrom},
+    client::{ClientBuilder, Config, ConnectionState, StartFrom},
     directory::Status,
     testing::{AddressServer, Registry},
 };
@@ -25,7 +25,7 @@ async fn registry() -> Registry {
     registry
 }
 
-fn asking(addresses: &AddressServer) -> Builder {
+fn asking(addresses: &AddressServer) -> ClientBuilder {
     let often = Duration::from_millis(100);
     Client::builder()
         .address_server(addresses.url())

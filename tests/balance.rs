@@ -725,7 +725,7 @@ async fn a_policy_that_misbehaves_costs_a_count_and_no_call() {
         let counters = balance.counters();
         assert_eq!(counters.picks_out_of_range, out_of_range);
         assert_eq!(counters.policy_panics, panics);
-        assert_eq!(counters.scans, 50);
+        assert_eq!(counters.full_scans, 50);
         assert_eq!(balance.counts(), [0, 0, 0]);
     }
     std::panic::set_hook(hook);
@@ -833,7 +833,7 @@ async fn every_policy_calls_every_instance() {
             assert!(world.book.called(address) > 20, "{address}");
         }
         assert_eq!(balance.counts(), [0, 0, 0]);
-        assert_eq!(balance.counters().scans, 0);
+        assert_eq!(balance.counters().full_scans, 0);
     }
     all(P2c::new()).await;
     all(P2c::of(3)).await;

@@ -30,7 +30,7 @@ use server::Server;
 use tokio::{net::TcpListener, time::timeout};
 use tower_nacos::{
     Client, Instance, ServiceKey, Subscription, cache_path,
-    client::{Builder, ConnectionState, RequestError, StartFrom},
+    client::{ClientBuilder, ConnectionState, RequestError, StartFrom},
     directory::{Origin, Status},
     http,
     testing::{Fault, Registry, Script},
@@ -86,7 +86,7 @@ impl Drop for Folder {
     }
 }
 
-fn builder(registry: &Registry, folder: &Folder, start: StartFrom) -> Builder {
+fn builder(registry: &Registry, folder: &Folder, start: StartFrom) -> ClientBuilder {
     let builder = Client::builder().servers(registry.addr());
     builder.cache_dir(folder.cache()).start_from(start)
 }

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tower_nacos::{
     Client,
-    directory::{Explanation, Subscription},
+    directory::{Subscription, SubscriptionExplanation},
     model::Instance,
     testing::{Profile, Registry},
 };
@@ -60,11 +60,11 @@ async fn operate(server: &str, method: &str, threshold: f64, owner: &str) {
     .await;
 }
 
-fn explain(orders: &Subscription) -> Explanation {
+fn explain(orders: &Subscription) -> SubscriptionExplanation {
     orders.explain(instance().address())
 }
 
-async fn explained(orders: &Subscription) -> Explanation {
+async fn explained(orders: &Subscription) -> SubscriptionExplanation {
     soon("details", async {
         loop {
             let explained = explain(orders);

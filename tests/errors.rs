@@ -17,7 +17,7 @@ use tokio::{
 use tower::{ServiceExt, balance::p2c::Balance};
 use tower_nacos::{
     Client, Instance, Subscription,
-    client::{Builder, ConnectError, RequestError, Tls},
+    client::{ClientBuilder, ConnectError, RequestError, Tls},
     directory::{Finding, OnAllUnhealthy, Options},
     testing::{Fault, Login, Profile, Registry, Script, ServerTls},
 };
@@ -53,7 +53,7 @@ async fn connect_error(server: &str) -> ConnectError {
 }
 
 /// The error's own text is all there is to say: whoever prints its sources as well repeats nothing.
-async fn connect_error_of(builder: Builder) -> ConnectError {
+async fn connect_error_of(builder: ClientBuilder) -> ConnectError {
     let error = within(builder.connect()).await.unwrap_err();
     assert!(error.source().is_none(), "{:?}", error.source());
     error
@@ -79,7 +79,10 @@ async fn registry() -> Registry {
     Registry::builder().push_delay(None).start().await.unwrap()
 }
 
-async fn connected(registry: &Registry, with: impl FnOnce(Builder) -> Builder) -> Client {
+async fn connected(
+    registry: &Registry,
+    with: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Client {
     let builder = Client::builder().servers(registry.addr());
     within(with(builder).connect()).await.unwrap()
 }
@@ -314,7 +317,7 @@ async fn access_to_one_service_is_denied() {
     assert_eq!(
         text(error, &[]),
         "the registry denied access: refused by the test's script; it wants a login \
-         (`Builder::login`), or this user may not touch the service"
+         (`ClientBuilder::login`), or this user may not touch the service"
     );
     let orders = client.subscribe_lazy("orders").unwrap();
     hinted(&orders).await;

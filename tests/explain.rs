@@ -19,7 +19,7 @@ use discover_support::{Book, idle_context, instance, now, registry};
 use tower::{Service, ServiceExt, service_fn};
 use tower_nacos::{
     Balance, Instance,
-    balance::{Explanation, Outliers, Pickable, SlowStart},
+    balance::{BalanceExplanation, Outliers, Pickable, SlowStart},
     directory::{Origin, Subscription, Writer},
     endpoint::{Outcome, Verdict},
     model::Listing,
@@ -36,7 +36,7 @@ fn registry_of(list: impl IntoIterator<Item = Instance>) -> (Writer, Subscriptio
 }
 
 #[track_caller]
-fn says(explained: &Explanation, parts: &[&str]) {
+fn says(explained: &BalanceExplanation, parts: &[&str]) {
     let text = explained.to_string();
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in: {text}");
@@ -44,7 +44,7 @@ fn says(explained: &Explanation, parts: &[&str]) {
 }
 
 /// Explains A and B, of a balancer that does nothing else.
-fn two(orders: &Subscription) -> [Explanation; 2] {
+fn two(orders: &Subscription) -> [BalanceExplanation; 2] {
     let balance = Balance::builder(orders).build(Book::default().maker());
     [A, B].map(|address| balance.explain(&address.parse().unwrap()))
 }

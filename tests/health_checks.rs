@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_nacos::{
     Balance, Instance,
-    balance::{Explanation, Hints, NoHints, P2c, Pickable, WeightedRoundRobin},
+    balance::{BalanceExplanation, Hints, NoHints, P2c, Pickable, WeightedRoundRobin},
     directory::{Subscription, Writer},
     endpoint::HealthCheck,
 };
@@ -98,7 +98,7 @@ fn listed(addresses: &[&str]) -> (Writer, Subscription) {
     (writer, orders)
 }
 
-fn explained(balance: &Balance<Echo, WeightedRoundRobin>, address: &str) -> Explanation {
+fn explained(balance: &Balance<Echo, WeightedRoundRobin>, address: &str) -> BalanceExplanation {
     balance.explain(&address.parse().unwrap())
 }
 

@@ -19,7 +19,7 @@ use discover_support::{instance, now, registry};
 use tower::{Service, ServiceExt, load::CompleteOnResponse, service_fn};
 use tower_nacos::{
     Balance, Instance,
-    balance::{Explanation, Hints, Outliers, Pickable, Random, WeightedRoundRobin},
+    balance::{BalanceExplanation, Hints, Outliers, Pickable, Random, WeightedRoundRobin},
     directory::{Subscription, Writer},
     endpoint::{NeverRecover, Outcome, Verdict},
 };
@@ -129,7 +129,7 @@ async fn calls(balance: &Judged, count: usize) -> usize {
     errors
 }
 
-fn explain(balance: &Judged, address: &str) -> Explanation {
+fn explain(balance: &Judged, address: &str) -> BalanceExplanation {
     balance.explain(&address.parse().unwrap())
 }
 

@@ -270,7 +270,10 @@ fn options_that_do_not_belong_together_are_refused_without_a_secret() {
 }
 
 /// Hands out keys by number; each is refused by whoever scripts it.
-fn rotating(asked: &Arc<AtomicU64>, expiry: Option<Duration>) -> tower_nacos::client::Builder {
+fn rotating(
+    asked: &Arc<AtomicU64>,
+    expiry: Option<Duration>,
+) -> tower_nacos::client::ClientBuilder {
     let asked = Arc::clone(asked);
     Client::builder().login_ram_with(move || {
         let number = asked.fetch_add(1, Ordering::Relaxed) + 1;

@@ -21,7 +21,7 @@ use tower::{ServiceExt, load::CompleteOnResponse, service_fn, util::BoxCloneSync
 use tower_nacos::{
     Balance, Instance,
     balance::{
-        BalanceBuilder, Explanation, FailurePercentage, Outliers, Panic, Pickable, Random,
+        BalanceBuilder, BalanceExplanation, FailurePercentage, Outliers, Panic, Pickable, Random,
         SlowStart, SuccessRate, WeightedRoundRobin,
     },
     directory::{Subscription, Writer},
@@ -162,7 +162,7 @@ async fn good_calls(balance: &Judged, seconds: u64) -> u32 {
     load(balance, seconds, 100, |_| Request::Good).await
 }
 
-fn explain(balance: &Judged, address: &str) -> Explanation {
+fn explain(balance: &Judged, address: &str) -> BalanceExplanation {
     balance.explain(&address.parse().unwrap())
 }
 

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::timeout;
 use tower_nacos::{
     Client, Instance,
-    client::{ConnectionState, Counters},
+    client::{ClientCounters, ConnectionState},
     directory::Status,
     testing::{Fault, Registry, Script},
 };
@@ -16,7 +16,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(HANG, future).await.expect("nothing for 20 s")
 }
 
-async fn counted(client: &Client, enough: impl Fn(&Counters) -> bool) -> Counters {
+async fn counted(client: &Client, enough: impl Fn(&ClientCounters) -> bool) -> ClientCounters {
     within(async {
         loop {
             let counters = client.counters();
@@ -110,7 +110,7 @@ async fn counters_tell_what_happened_and_keep_what_has_ended() {
         (
             first.reconnects,
             first.connections_lost,
-            first.dropped_hosts
+            first.hosts_rejected
         ),
         (0, 0, 0)
     );
@@ -119,7 +119,7 @@ async fn counters_tell_what_happened_and_keep_what_has_ended() {
         "orders",
         r#"{"name":"orders","groupName":"DEFAULT_GROUP","hosts":[{"ip":"10.0.0.1","port":80},{"ip":"10.0.0.2","port":0}]}"#,
     );
-    let counters = counted(&client, |c| c.dropped_hosts == 1).await;
+    let counters = counted(&client, |c| c.hosts_rejected == 1).await;
     assert!(counters.pushes > 0 && counters.lists > first.lists);
 
     registry.push_again("users"); // nobody subscribed: nothing comes
@@ -129,7 +129,7 @@ async fn counters_tell_what_happened_and_keep_what_has_ended() {
     within(registry.wait_until(|view| view.subscribers("orders").is_empty())).await;
     let after = client.counters();
     assert!(
-        after.lists >= counters.lists && after.dropped_hosts == 1,
+        after.lists >= counters.lists && after.hosts_rejected == 1,
         "{after:?}"
     );
 

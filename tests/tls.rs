@@ -9,7 +9,7 @@ use rcgen::{
 };
 use tokio::time::timeout;
 use tower_nacos::{
-    client::{Builder, Client, Config, Tls},
+    client::{Client, ClientBuilder, Config, Tls},
     model::Instance,
     testing::{Login, Registry, ServerTls},
 };
@@ -63,19 +63,19 @@ async fn registry(tls: ServerTls) -> Registry {
     builder.start().await.unwrap()
 }
 
-fn builder(registry: &Registry) -> Builder {
+fn builder(registry: &Registry) -> ClientBuilder {
     Client::builder()
         .servers(registry.addr())
         .connect_timeout(Duration::from_millis(800))
 }
 
 /// What a client is told that does not come to a connection.
-async fn error(builder: Builder) -> String {
+async fn error(builder: ClientBuilder) -> String {
     let error = soon("connect", builder.connect()).await.unwrap_err();
     error.to_string()
 }
 
-async fn works(registry: &Registry, builder: Builder) {
+async fn works(registry: &Registry, builder: ClientBuilder) {
     let client = soon("connect", builder.connect_timeout(HANG).connect())
         .await
         .unwrap();

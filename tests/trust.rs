@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{net::TcpListener, time::timeout};
 use tower_nacos::{
-    client::{Builder, Client, RequestError},
+    client::{Client, ClientBuilder, RequestError},
     model::Instance,
     testing::{Fault, Login, Profile, Registry, Script},
 };
@@ -32,7 +32,7 @@ async fn registry(profile: Profile, ttl: Duration) -> Registry {
     builder.start().await.unwrap()
 }
 
-fn builder(registry: &Registry) -> Builder {
+fn builder(registry: &Registry) -> ClientBuilder {
     Client::builder().servers(registry.addr())
 }
 
@@ -112,7 +112,7 @@ async fn without_a_user_a_denial_is_told_at_once_and_says_what_to_do() {
         assert!(error.is_denied());
         assert_eq!(
             error.to_string(),
-            "the registry denied access: user not found!; it wants a login (`Builder::login`), or \
+            "the registry denied access: user not found!; it wants a login (`ClientBuilder::login`), or \
              this user may not touch the service"
         );
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tower_nacos::{
     Address, Subscription,
-    directory::{Cause, Change, ChangeKind, Changes},
+    directory::{Change, ChangeKind, Changes, RemovalCause},
 };
 
 use crate::{
@@ -97,7 +97,7 @@ impl Witness<'_> {
     async fn applied(&self, provider: usize, life: usize, change: &Change) -> Result<(), Error> {
         let applied = timeout(HANG, self.orders.applied(change.revision)).await;
         applied.map_err(|_| "an eviction is never applied")??;
-        if change.cause() == Some(Cause::GoingOffline) {
+        if change.cause() == Some(RemovalCause::GoingOffline) {
             self.books.evicted(life, None);
             self.happened(provider, Happening::Marked, "callers heard it from itself");
             return Ok(());

@@ -39,6 +39,14 @@ use crate::endpoint::LimitRules;
 /// Two looks at the clock a call, one a pick, three numbers of the instance's to write; about 100 bytes an instance.
 /// Each caller finds limits of its own: with many callers of few calls each, an instance is never full for one of
 /// them. Off, it costs a look at a word.
+///
+/// ```
+/// use tower_nacos::{Balance, Subscription, balance::AdaptiveConcurrency};
+///
+/// let orders = Subscription::fixed([]);
+/// let builder = Balance::builder(&orders).adaptive_concurrency(AdaptiveConcurrency::new().max(100));
+/// assert!(builder.check().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdaptiveConcurrency {
     rules: LimitRules,

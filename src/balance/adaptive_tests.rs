@@ -317,7 +317,7 @@ async fn a_judge_s_overload_counts_where_there_are_no_outliers_and_a_late_try_to
         assert_eq!(balance.clone().oneshot(()).await.unwrap(), 429);
         sleep(Duration::from_millis(10)).await;
     }
-    let limit = |explanation: Explanation| explanation.activity.unwrap().limit.unwrap();
+    let limit = |explanation: BalanceExplanation| explanation.activity.unwrap().limit.unwrap();
     let only = "10.0.0.1:80".parse().unwrap();
     assert_eq!(limit(balance.explain(&only)), 1);
     let late = Balance::builder(&orders(1))

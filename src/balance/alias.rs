@@ -2,6 +2,12 @@ use crate::balance::{Candidate, Random};
 
 /// Draws by weight in constant time: Walker's alias method, built as Vose says. 8 bytes an
 /// instance; nothing if all weights are equal, so that there is no line to miss.
+///
+/// ```
+/// use tower_nacos::balance::{Alias, Random};
+///
+/// assert_eq!(Alias::new(&[]).draw(&mut Random::seeded(7)), None);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Alias {
     len: usize,

@@ -23,6 +23,14 @@ use crate::balance::{
 /// once each is more than its share: [`at_least`](Self::at_least) widens it.
 ///
 /// Take [`Maglev`] where a key must not leave its instance whatever the load.
+///
+/// ```
+/// use tower_nacos::{Balance, Subscription, balance::Maglev};
+///
+/// let orders = Subscription::fixed([]);
+/// let builder = Balance::builder(&orders).policy(Maglev::new().bounded(0.25));
+/// assert!(builder.check().is_ok());
+/// ```
 #[derive(Clone, Debug)]
 pub struct BoundedMaglev {
     maglev: Maglev,
@@ -33,6 +41,8 @@ pub struct BoundedMaglev {
 }
 
 /// The table of a [`BoundedMaglev`].
+///
+/// Example: [the policy](crate::balance::BoundedMaglev)
 #[derive(Debug)]
 pub struct BoundedSlots {
     slots: Slots,

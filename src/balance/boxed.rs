@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tower::{BoxError, Service, load::completion::TrackCompletion};
 
 use crate::{
-    balance::{Balance, Counters, Explanation, HintsOf, Policy, ResponseFuture},
+    balance::{Balance, BalanceCounters, BalanceExplanation, HintsOf, Policy, ResponseFuture},
     directory::Subscription,
     endpoint::{CallError, InFlight, Judge, Recover},
     model::Address,
@@ -53,8 +53,8 @@ pub struct BoxBalance<Req, Res>(Arc<dyn AnyBalance<Req, Res>>);
 trait AnyBalance<Req, Res>: Send + Sync {
     fn start_boxed(&self, request: Req) -> BoxFuture<'static, Result<Res, CallError>>;
     fn subscription(&self) -> &Subscription;
-    fn explain(&self, address: &Address) -> Explanation;
-    fn counters(&self) -> Counters;
+    fn explain(&self, address: &Address) -> BalanceExplanation;
+    fn counters(&self) -> BalanceCounters;
 }
 
 impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
@@ -94,11 +94,11 @@ where
         self.subscription()
     }
 
-    fn explain(&self, address: &Address) -> Explanation {
+    fn explain(&self, address: &Address) -> BalanceExplanation {
         self.explain(address)
     }
 
-    fn counters(&self) -> Counters {
+    fn counters(&self) -> BalanceCounters {
         self.counters()
     }
 }
@@ -110,12 +110,12 @@ impl<Req, Res> BoxBalance<Req, Res> {
     }
 
     /// Why this balancer picks the instance at `address`, or does not. Displays as a sentence.
-    pub fn explain(&self, address: &Address) -> Explanation {
+    pub fn explain(&self, address: &Address) -> BalanceExplanation {
         self.0.explain(address)
     }
 
     /// What happened in it so far.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> BalanceCounters {
         self.0.counters()
     }
 }

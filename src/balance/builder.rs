@@ -15,7 +15,7 @@ use crate::{
         Shared, TryRules, Unclassified, Verdict, WithAgain, WithOutcomes,
     },
     model::Instance,
-    retry::{Again, Hedge, InvalidRetry, Retry, check_times},
+    retry::{Again, Hedge, InvalidCallPolicy, Retry, check_times},
 };
 
 /// A [`Balance`] to be, and its options.
@@ -49,6 +49,8 @@ struct Rules<P, R, C, V, K> {
 }
 
 /// Makes a [`Balance`] of what makes the service of one instance.
+///
+/// Example: [the same as a builder](crate::balance)
 #[derive(Clone)]
 pub struct BalanceLayer<
     P = P2c,
@@ -599,10 +601,13 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// # Errors
     ///
     /// The first that cannot.
-    pub fn check(&self) -> Result<(), InvalidRetry> {
+    pub fn check(&self) -> Result<(), InvalidCallPolicy> {
         self.check_tries()?;
-        self.check_limits().map_err(InvalidRetry::new)?;
-        self.options.tiers.check_zones().map_err(InvalidRetry::new)
+        self.check_limits().map_err(InvalidCallPolicy::new)?;
+        self.options
+            .tiers
+            .check_zones()
+            .map_err(InvalidCallPolicy::new)
     }
 
     fn check_limits(&self) -> Result<(), String> {
@@ -610,7 +615,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         limits.map_or(Ok(()), AdaptiveConcurrency::check)
     }
 
-    fn check_tries(&self) -> Result<(), InvalidRetry> {
+    fn check_tries(&self) -> Result<(), InvalidCallPolicy> {
         check_times(self.per_try, None)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)
     }

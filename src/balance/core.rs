@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     balance::{
-        AdaptiveConcurrency, Candidate, Counters, Outliers, Policy, Shares, SplitError,
+        AdaptiveConcurrency, BalanceCounters, Candidate, Outliers, Policy, Shares, SplitError,
         TrafficSplit,
         pool::{Past, Pool},
         requests::Requests,
@@ -594,7 +594,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         logs::of_service!(warn, BALANCE, self.set().client(), service, "{what}");
     }
 
-    pub(super) fn counters(&self) -> Counters {
+    pub(super) fn counters(&self) -> BalanceCounters {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let [
             retries,
@@ -603,10 +603,10 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             hedges,
             hedges_won,
         ] = self.set().tries();
-        Counters {
+        BalanceCounters {
             picks_out_of_range: read(&self.faults.out_of_range),
             policy_panics: read(&self.faults.panics),
-            scans: read(&self.faults.scans),
+            full_scans: read(&self.faults.scans),
             calls_after_evict: self.set().calls_after_eviction(),
             moved: self.set().moved(),
             retries,

@@ -1,7 +1,17 @@
 /// What a balancer did so far, beside what it should.
+///
+/// ```
+/// use tower_nacos::{Balance, Instance, Subscription};
+///
+/// let orders = Subscription::fixed([]);
+/// let balance = Balance::builder(&orders)
+///     .build(|_: &Instance| tower::service_fn(async |n: u32| Ok::<_, std::io::Error>(n)));
+/// assert_eq!(balance.counters().calls_after_evict, 0);
+/// # let _ = tower::ServiceExt::oneshot(balance.clone(), 7);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Counters {
+pub struct BalanceCounters {
     /// Picks of a policy that named an instance that does not exist.
     pub picks_out_of_range: u64,
     /// Panics of the policy.
@@ -9,7 +19,7 @@ pub struct Counters {
     /// Calls whose policy named only instances that take no call (ejected, full, or just evicted), so that all
     /// were looked through for one that does. A few as something changes are nothing; a rate that stays
     /// means that most instances are out, or that a policy of yours picks among few.
-    pub scans: u64,
+    pub full_scans: u64,
     /// Calls that were let in to an instance after its eviction: 0, by the gates.
     pub calls_after_evict: u64,
     /// Requests that an instance was handed and provably did not process, and that set out for

@@ -22,6 +22,14 @@ use crate::balance::{Alias, Candidate, Loads, PickContext, Policy, Random, Timin
 /// instances took of late. So a new instance gets its part, and one that was slow is tried again.
 ///
 /// [`Lease`]: crate::balance::Lease
+///
+/// ```
+/// use tower_nacos::{Balance, Subscription, balance::PeakEwma};
+///
+/// let orders = Subscription::fixed([]);
+/// let builder = Balance::builder(&orders).policy(PeakEwma::new());
+/// assert!(builder.check().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PeakEwma {
     timing: Timing,

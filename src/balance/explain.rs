@@ -13,11 +13,13 @@ use crate::{
 };
 
 /// Why a balancer picks an instance or does not. Displays as a sentence.
+///
+/// Example: [a balancer that explains](crate::balance)
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Explanation {
+pub struct BalanceExplanation {
     /// What the registry has to do with it.
-    pub registry: directory::Explanation,
+    pub registry: directory::SubscriptionExplanation,
     /// Whether this balancer picks it.
     pub verdict: Pickable,
     /// Its share of the calls that ask for nothing, by the weights of all that can be picked and by
@@ -45,6 +47,8 @@ pub struct Explanation {
 /// More instances are out than the balancer's
 /// [`panic_threshold`](crate::balance::Outliers::panic_threshold) says: each that can be reached is
 /// called, however it answers.
+///
+/// Example: [a balancer that explains](crate::balance)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Panic {
@@ -56,6 +60,8 @@ pub struct Panic {
 }
 
 /// Whether a balancer picks an instance.
+///
+/// Example: [a balancer that explains](crate::balance)
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pickable {
@@ -123,6 +129,8 @@ pub enum Pickable {
 }
 
 /// What one instance is doing for one balancer, since this presence of it began.
+///
+/// Example: [a balancer that explains](crate::balance)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Activity {
@@ -139,7 +147,9 @@ pub struct Activity {
     pub limit: Option<u32>,
 }
 
-/// What [`Explanation::tier`] says.
+/// What [`BalanceExplanation::tier`] says.
+///
+/// Example: [a balancer that explains](crate::balance)
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TierShare {
@@ -167,7 +177,7 @@ struct Standing {
 pub(super) fn explain<S, P: Policy, R, C, V>(
     core: &Core<S, P, R, C, V>,
     address: &Address,
-) -> Explanation {
+) -> BalanceExplanation {
     core.refresh(endpoint::now()); // makes endpoints of what is new
     let subscription = core.shared.subscription();
     let registry = subscription.explain(address);
@@ -178,9 +188,9 @@ pub(super) fn explain<S, P: Policy, R, C, V>(
 /// The same of what is found already. Takes no lock that a pick waits for.
 pub(super) fn explain_with<S, P: Policy, R, C, V>(
     core: &Core<S, P, R, C, V>,
-    registry: directory::Explanation,
+    registry: directory::SubscriptionExplanation,
     endpoint: Option<Arc<endpoint::Endpoint<S>>>,
-) -> Explanation {
+) -> BalanceExplanation {
     let address = &registry.address.clone();
     let callable = registry.is_callable();
     let refusal = endpoint.as_ref();
@@ -217,7 +227,7 @@ pub(super) fn explain_with<S, P: Policy, R, C, V>(
     let panic = outliers.is_some_and(|rules| crowd.is_panic(rules));
     let panic = panic || core.set().lifts_refusals();
     let standing = callable.then(|| standing(core, address)).flatten();
-    let mut explanation = Explanation {
+    let mut explanation = BalanceExplanation {
         registry,
         verdict,
         share: 0.0,
@@ -307,7 +317,7 @@ fn explain_split<S, P: Policy, R, C, V>(
     core: &Core<S, P, R, C, V>,
     split: &TrafficSplit,
     address: &Address,
-    explanation: &mut Explanation,
+    explanation: &mut BalanceExplanation,
 ) {
     let shares = split.shares();
     let table = core.table.load();
@@ -385,7 +395,7 @@ fn share_of_split<S, T>(
     parts.sum()
 }
 
-impl Explanation {
+impl BalanceExplanation {
     /// Whether this balancer picks it.
     pub fn is_pickable(&self) -> bool {
         self.verdict == Pickable::Yes
@@ -393,10 +403,10 @@ impl Explanation {
 }
 
 #[cfg(feature = "status")]
-impl Explanation {
+impl BalanceExplanation {
     /// The verdict in words, without calls and the registry's part.
     pub(crate) fn in_words(&self) -> String {
-        struct Words<'a>(&'a Explanation);
+        struct Words<'a>(&'a BalanceExplanation);
         impl fmt::Display for Words<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.write_verdict(f)
@@ -406,7 +416,7 @@ impl Explanation {
     }
 }
 
-impl Explanation {
+impl BalanceExplanation {
     fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.verdict {
             Pickable::Yes => write!(f, "picked, {:.1} % of the weight", self.share * 100.0)?,
@@ -482,7 +492,7 @@ impl Explanation {
     }
 }
 
-impl fmt::Display for Explanation {
+impl fmt::Display for BalanceExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_verdict(f)?;
         if let Some(activity) = &self.activity {

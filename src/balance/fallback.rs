@@ -15,6 +15,8 @@ use crate::{
 
 /// A [`Balance`] with something to answer with while there is nobody to call; made by
 /// [`Balance::on_no_instance`].
+///
+/// Example: [`on_no_instance`](crate::balance::Balance::on_no_instance)
 #[derive(Clone)]
 pub struct OnNoInstance<B, F> {
     balance: B,
@@ -22,6 +24,8 @@ pub struct OnNoInstance<B, F> {
 }
 
 /// The future of a call through an [`OnNoInstance`].
+///
+/// Example: [`on_no_instance`](crate::balance::Balance::on_no_instance)
 #[pin_project]
 pub struct FallbackFuture<S, Req, P, R, C, V, F, A>
 where

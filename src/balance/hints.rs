@@ -49,21 +49,29 @@ pub(super) struct Wish {
 }
 
 /// Finds what a request asks of the pick. Every closure `Fn(&Req) -> Hints` does.
+///
+/// Example: [hints in a request](crate::balance::Hints)
 pub trait HintsOf<Req> {
     /// What it asks.
     fn hints_of(&self, request: &Req) -> Hints;
 }
 
 /// The default of [`HintsOf`]: no request asks for anything.
+///
+/// Example: [hints in a request](crate::balance::Hints)
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct NoHints;
 
 /// Takes the [`Hints`] in the extensions of an HTTP request, if there are any.
+///
+/// Example: [hints in a request](crate::balance::Hints)
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InExtensions;
 
 /// Makes [`Hints`] of what yields a hash key.
+///
+/// Example: [`Maglev`](crate::balance::Maglev)
 #[derive(Clone, Copy, Debug)]
 pub struct KeyOnly<F>(pub(super) F);
 

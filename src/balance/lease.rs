@@ -22,6 +22,8 @@ use crate::{
 /// ([`Outcome::Abandoned`]), which says nothing about the instance
 /// unless it took long. Latencies, for [`PeakEwma`](crate::balance::PeakEwma), are from the pick to
 /// the failure's report or the drop.
+///
+/// Example: [a picker](crate::balance::Picker)
 pub struct Lease {
     instance: Arc<Instance>,
     admitted: Admitted<Outside>,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    balance::{Balance, Counters, Explanation, Policy, core::Core, explain},
+    balance::{Balance, BalanceCounters, BalanceExplanation, Policy, core::Core, explain},
     directory::{self, Finding, Generation, Subscription},
     endpoint,
     model::Instance,
@@ -19,7 +19,7 @@ pub(crate) trait Looked: Send + Sync {
     fn subscription(&self) -> &Subscription;
 
     /// What happened in it so far.
-    fn counters(&self) -> Counters;
+    fn counters(&self) -> BalanceCounters;
 
     /// Rises whenever it may have changed who can be called.
     fn version(&self) -> u64;
@@ -28,7 +28,7 @@ pub(crate) trait Looked: Send + Sync {
     fn each(&self, visit: &mut dyn FnMut(Glimpse<'_>));
 
     /// Why it picks an instance of which the registry's part is known.
-    fn explain_found(&self, registry: directory::Explanation) -> Explanation;
+    fn explain_found(&self, registry: directory::SubscriptionExplanation) -> BalanceExplanation;
 }
 
 /// One instance of a balancer at one moment.
@@ -87,7 +87,7 @@ where
         self.shared.subscription()
     }
 
-    fn counters(&self) -> Counters {
+    fn counters(&self) -> BalanceCounters {
         Self::counters(self)
     }
 
@@ -128,7 +128,7 @@ where
         }
     }
 
-    fn explain_found(&self, registry: directory::Explanation) -> Explanation {
+    fn explain_found(&self, registry: directory::SubscriptionExplanation) -> BalanceExplanation {
         let table = self.table.load();
         let endpoint = match (table.get(), &registry.finding) {
             (Some(table), Finding::Listed { generation, .. }) => {

@@ -17,6 +17,16 @@ use crate::logs;
 /// same set builds the same table, whatever the order of arrival. The key comes from the builder's
 /// `hash_key`; a call without one goes to a random instance by weight, and one warning says so. A
 /// key whose instance is shut goes to another, the same for all callers that see the same.
+///
+/// ```
+/// use tower_nacos::{Balance, Subscription, balance::{Maglev, stable_hash}};
+///
+/// let orders = Subscription::fixed([]);
+/// let builder = Balance::builder(&orders)
+///     .policy(Maglev::new())
+///     .hash_key(|user: &String| Some(stable_hash(user.as_bytes())));
+/// assert!(builder.check().is_ok());
+/// ```
 #[derive(Debug)]
 pub struct Maglev {
     size: u32,
@@ -24,6 +34,8 @@ pub struct Maglev {
 }
 
 /// The table of a [`Maglev`]: which instance has which slot.
+///
+/// Example: [the policy](crate::balance::Maglev)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots(Places);
 

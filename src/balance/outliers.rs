@@ -30,8 +30,8 @@ use crate::endpoint;
 /// one: when all answer badly, the fault is more likely ours or a shared one. When more than half are
 /// out for any reason ([`panic_threshold`](Self::panic_threshold)), connections that cannot be had
 /// included, all ejections for answers and for lost calls are lifted, and none follows: everybody
-/// that can be reached is called. One WARN says so, `Counters::panics` counts it, and
-/// `Explanation::panic` tells it while it lasts. To whom no connection can be had stays out all the
+/// that can be reached is called. One WARN says so, `BalanceCounters::panics` counts it, and
+/// `BalanceExplanation::panic` tells it while it lasts. To whom no connection can be had stays out all the
 /// same, since a call there could only fail: that is not limited, see
 /// [`classify`](crate::balance::BalanceBuilder::classify).
 ///
@@ -39,6 +39,20 @@ use crate::endpoint;
 ///
 /// Nothing to a pick. A good answer costs one look at what is set, and one addition to a number of the
 /// instance's if rates are looked at; a look at them all each 10 s.
+///
+/// ```
+/// use tower_nacos::{Balance, Subscription, balance::{Outliers, SuccessRate}, endpoint::Outcome};
+///
+/// let orders = Subscription::fixed([]);
+/// let builder = Balance::builder(&orders).outliers(
+///     Outliers::new().success_rate(SuccessRate::new()),
+///     |result: Result<&u16, &std::io::Error>| match result {
+///         Ok(status) if *status < 500 => Outcome::Success,
+///         _ => Outcome::Failure,
+///     },
+/// );
+/// assert!(builder.check().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outliers {
     rules: endpoint::Outliers,
@@ -56,6 +70,8 @@ pub struct Outliers {
 /// good or bad in it take part, and nobody is ejected if they are fewer than
 /// [`instances`](Self::instances). A single instance of n can be √(n − 1) deviations below the mean at
 /// most: of four, 1.7.
+///
+/// Example: [with the rest of the rules](crate::balance::Outliers)
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SuccessRate {
     rule: endpoint::SuccessRate,
@@ -66,6 +82,8 @@ pub struct SuccessRate {
 /// As gRPC's A50 and Envoy's outlier detection, whose defaults these are. Each interval is looked at by
 /// itself. Take it beside [`SuccessRate`] where there are few instances, and with
 /// [`instances`](Self::instances) of 2 or 3 there; the cap holds when all fail.
+///
+/// Example: [with the rest of the rules, where `success_rate` stands](crate::balance::Outliers)
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FailurePercentage {
     rule: endpoint::FailurePercentage,

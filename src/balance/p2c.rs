@@ -6,12 +6,28 @@ use crate::balance::{Alias, Candidate, Loads, PickContext, Policy, Random};
 /// At low load that is drawing by weight. Under load the slow get less, and a dead-slow one nearly
 /// nothing. (Mitzenmacher's "power of two choices". Both are drawn by weight and the call to come
 /// is not counted, since otherwise small weights starve.)
+///
+/// ```
+/// use tower_nacos::{Balance, Subscription, balance::P2c};
+///
+/// let orders = Subscription::fixed([]);
+/// let builder = Balance::builder(&orders).policy(P2c::new());
+/// assert!(builder.check().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct P2c {
     choices: u8,
 }
 
 /// One drawn by weight, whatever its load: what Nacos's own clients do.
+///
+/// ```
+/// use tower_nacos::{Balance, Subscription, balance::WeightedRandom};
+///
+/// let orders = Subscription::fixed([]);
+/// let builder = Balance::builder(&orders).policy(WeightedRandom::new());
+/// assert!(builder.check().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct WeightedRandom;

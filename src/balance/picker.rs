@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     balance::{
-        Balance, Counters, Explanation, Hints, Lease, P2c, Policy, choose::Chosen, lease::Outside,
-        passage::Passage,
+        Balance, BalanceCounters, BalanceExplanation, Hints, Lease, P2c, Policy, choose::Chosen,
+        lease::Outside, passage::Passage,
     },
     directory::Subscription,
     endpoint::{self, CallError, Fate, NeverRecover, Pick, Picked, Place, Tried, Waiter},
@@ -50,6 +50,8 @@ pub struct Picker<P: Policy = P2c> {
 type Ours<P> = Balance<Outside, P, NeverRecover, (), ()>;
 
 /// The future of [`Picker::pick`].
+///
+/// Example: [a picker](crate::balance::Picker)
 #[must_use = "futures do nothing unless polled"]
 pub struct Picking<P: Policy> {
     chosen: Chosen<Outside, P, NeverRecover, (), ()>,
@@ -147,12 +149,12 @@ impl<P: Policy> Picker<P> {
     }
 
     /// Why the instance at `address` is picked, or is not. Displays as a sentence.
-    pub fn explain(&self, address: &Address) -> Explanation {
+    pub fn explain(&self, address: &Address) -> BalanceExplanation {
         self.balance.explain(address)
     }
 
     /// What happened in it so far.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> BalanceCounters {
         self.balance.counters()
     }
 

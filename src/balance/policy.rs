@@ -12,6 +12,27 @@ use crate::{balance::Random, model::Instance};
 ///
 /// A policy that panics, or picks what does not exist, costs a count and one warning; the call goes
 /// to an open instance regardless.
+///
+/// ```
+/// use tower_nacos::balance::{Candidate, Loads, PickContext, Policy, Random};
+///
+/// /// The one with the fewest calls in flight for its weight, of all.
+/// struct LeastLoad;
+///
+/// impl Policy for LeastLoad {
+///     type Table = usize;
+///
+///     fn build(&self, candidates: &[Candidate]) -> usize {
+///         candidates.len()
+///     }
+///
+///     fn pick(&self, count: &usize, loads: &dyn Loads, _: &mut Random, _: &PickContext) -> Option<usize> {
+///         (0..*count).min_by(|a, b| loads.load(*a).total_cmp(&loads.load(*b)))
+///     }
+/// }
+///
+/// assert_eq!(LeastLoad.build(&[]), 0);
+/// ```
 pub trait Policy: Send + Sync + 'static {
     /// What a pick reads.
     type Table: Send + Sync + 'static;
@@ -36,6 +57,8 @@ pub trait Policy: Send + Sync + 'static {
 }
 
 /// An instance that a policy may pick.
+///
+/// Example: [a policy of one's own](crate::balance::Policy)
 #[derive(Clone, Debug)]
 pub struct Candidate {
     instance: Arc<Instance>,
@@ -44,6 +67,8 @@ pub struct Candidate {
 
 /// What is going on at the instances of a table, by their place in it. Read at the moment of
 /// asking: two answers may be of different moments.
+///
+/// Example: [a policy of one's own](crate::balance::Policy)
 pub trait Loads {
     /// Calls in flight and waiting, divided by the instance's weight; infinite if it cannot be
     /// called now, or failed this call before.
@@ -61,6 +86,8 @@ pub trait Loads {
 }
 
 /// What a policy is told of the call.
+///
+/// Example: [a policy of one's own](crate::balance::Policy)
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PickContext {
@@ -73,6 +100,8 @@ pub struct PickContext {
 }
 
 /// How calls are timed: a peak-sensitive moving average, as in Finagle's "Peak EWMA".
+///
+/// Example: [a policy of one's own](crate::balance::Policy)
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Timing {

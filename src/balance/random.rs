@@ -11,6 +11,14 @@ use std::{
 /// A generator for choosing, not for secrets (Wang Yi's "wyrand": one multiplication a number).
 /// Each pick gets one of its own, seeded from a generator of its thread: an owned one in a
 /// balancer that is `Clone` would have every clone draw the same sequence.
+///
+/// ```
+/// use tower_nacos::balance::Random;
+///
+/// let mut random = Random::seeded(7);
+/// assert!(random.below(10) < 10);
+/// assert!((0.0..1.0).contains(&random.unit()));
+/// ```
 pub struct Random(u64);
 
 thread_local! {

@@ -14,6 +14,14 @@ use crate::balance::{
 /// passed by so often that its turns are in proportion to its weight. Each thread counts for
 /// itself, from a random start, so threads and callers do not march in step; it is one thread's
 /// calls that go strictly in turn.
+///
+/// ```
+/// use tower_nacos::{Balance, Subscription, balance::WeightedRoundRobin};
+///
+/// let orders = Subscription::fixed([]);
+/// let builder = Balance::builder(&orders).policy(WeightedRoundRobin::new());
+/// assert!(builder.check().is_ok());
+/// ```
 pub struct WeightedRoundRobin {
     turns: Box<[Turn; STRIPES]>,
     seed: Option<u64>,
@@ -25,6 +33,8 @@ pub struct WeightedRoundRobin {
 struct Turn(AtomicU64);
 
 /// The table of a [`WeightedRoundRobin`].
+///
+/// Example: [the policy](crate::balance::WeightedRoundRobin)
 #[derive(Debug)]
 pub struct Strides {
     /// Of [`WHOLE`], which is the largest; empty if all are equal.

@@ -6,6 +6,14 @@ use crate::{balance::stable_hash, model::Instance};
 ///
 /// Make it once and clone it for each request: a clone allocates nothing. Order does not matter;
 /// one key with two values matches nothing, since an instance has one value for a key.
+///
+/// ```
+/// use tower_nacos::{Instance, balance::Selector};
+///
+/// let gray = Selector::new([("version", "gray")]);
+/// assert!(!gray.matches(&Instance::parse("10.0.0.3:8080")?));
+/// # Ok::<(), tower_nacos::model::InvalidAddress>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Selector {
     /// Sorted, each once.

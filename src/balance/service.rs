@@ -15,7 +15,7 @@ use tower::{
 
 use crate::{
     balance::{
-        Counters, Explanation, HintsOf, NoHints, P2c, Policy,
+        BalanceCounters, BalanceExplanation, HintsOf, NoHints, P2c, Policy,
         choose::{Chosen, Stripe},
         core::Core,
         explain,
@@ -61,6 +61,8 @@ struct Handle<S, P: Policy, R, C, V, K> {
 }
 
 /// The future of a call through a [`Balance`].
+///
+/// Example: [a balancer](crate::balance)
 #[pin_project(PinnedDrop)]
 pub struct ResponseFuture<S, Req, P, R, C, V>
 where
@@ -105,12 +107,12 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
     }
 
     /// Why this balancer picks the instance at `address`, or does not. Displays as a sentence.
-    pub fn explain(&self, address: &Address) -> Explanation {
+    pub fn explain(&self, address: &Address) -> BalanceExplanation {
         explain::explain(self.core(), address)
     }
 
     /// What happened in it so far.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> BalanceCounters {
         self.core().counters()
     }
 

@@ -25,6 +25,14 @@ use crate::{
 ///
 /// Costs a new table a second (a thirtieth of the window) while an instance warms up; with
 /// [`Maglev`](crate::balance::Maglev) some keys move at each.
+///
+/// ```
+/// use tower_nacos::{Balance, Subscription, balance::SlowStart};
+///
+/// let orders = Subscription::fixed([]);
+/// let builder = Balance::builder(&orders).slow_start(SlowStart::new().minimum(0.2));
+/// assert!(builder.check().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SlowStart {
     window: Duration,

@@ -26,6 +26,17 @@ use crate::{
 ///
 /// Costs a call one look at the shares and, like `Hints`, at a table of each part: no allocation and
 /// no lock. Parts are 16 at most, beside the rest.
+///
+/// ```
+/// use tower_nacos::{Balance, Subscription, balance::TrafficSplit};
+///
+/// let split = TrafficSplit::new("version=2: 5 %, version=1: 95 %".parse()?);
+/// let orders = Subscription::fixed([]);
+/// let builder = Balance::builder(&orders).split(&split);
+/// split.set("version=2: 50 %, version=1: 50 %".parse()?); // while it runs
+/// assert!(builder.check().is_ok());
+/// # Ok::<(), tower_nacos::balance::SplitError>(())
+/// ```
 #[derive(Clone)]
 pub struct TrafficSplit {
     inner: Arc<Inner>,

@@ -3,6 +3,8 @@ use std::fmt;
 use crate::balance::Selector;
 
 /// Why shares are none. Nothing was changed.
+///
+/// Example: [shares](crate::balance::Shares)
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SplitError {

@@ -46,7 +46,7 @@ use crate::{
 
 /// Options of a [`Client`], each with its default.
 #[derive(Clone, Debug)]
-pub struct Builder {
+pub struct ClientBuilder {
     servers: Result<Vec<ServerAddress>, InvalidServer>,
     namespace: String,
     app_name: String,
@@ -92,6 +92,8 @@ const SILENCE: Duration = Duration::from_secs(20);
 static CLIENTS: AtomicU64 = AtomicU64::new(1);
 
 /// What can be given as one or several servers.
+///
+/// Example: [several servers](crate::client)
 pub trait IntoServers {
     /// The addresses, or what is wrong with the first that cannot be read.
     fn into_servers(self) -> Result<Vec<ServerAddress>, InvalidServer>;
@@ -100,7 +102,7 @@ pub trait IntoServers {
 /// Checks that follow each other without a pause would leave time for nothing else.
 const LEAST_IDLE: Duration = Duration::from_millis(100);
 
-impl Builder {
+impl ClientBuilder {
     /// Adds servers of one registry; a random one of them is connected to. At least one is needed,
     /// unless an [address server](Self::address_server) tells.
     #[must_use]
@@ -796,7 +798,7 @@ fn slashed(path: &str) -> String {
     }
 }
 
-impl Default for Builder {
+impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             servers: Ok(Vec::new()),

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    counters::Counters,
+    counters::ClientCounters,
     error::{CloseError, RequestError},
     handle::Handle,
     operations::Operation,
@@ -28,7 +28,7 @@ use crate::{
 /// A connection to a Nacos registry, in one namespace.
 ///
 /// Clones share one connection and one background task, which lives on the runtime that was
-/// current when the client was built, or on a [thread of its own](crate::client::Builder::own_thread). It ends when the last clone of the client *and* the last
+/// current when the client was built, or on a [thread of its own](crate::client::ClientBuilder::own_thread). It ends when the last clone of the client *and* the last
 /// [`Subscription`] taken from it are gone, or at [`close`](Self::close). When the last clone of
 /// the client alone is dropped, what it registered is deregistered in the background, and its
 /// subscriptions go on.
@@ -285,14 +285,14 @@ impl Client {
 
     /// What happened so far, summed up over all subscriptions. Takes each one's lock for a moment;
     /// no call waits for those.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> ClientCounters {
         self.handle
             .tally
             .read(&self.handle.subscriptions.counters())
     }
 
     /// The registry's servers as they are known now: those that were given, or what the
-    /// [address server](crate::client::Builder::address_server) listed last.
+    /// [address server](crate::client::ClientBuilder::address_server) listed last.
     pub fn servers(&self) -> Vec<ServerAddress> {
         self.handle.servers.borrow().clone()
     }
@@ -310,7 +310,7 @@ impl Client {
     /// Deregisters, unsubscribes and hangs up, all within `deadline`.
     ///
     /// Change streams end; balancers keep the instances they knew last, which are on disk then where
-    /// there is a [`cache_dir`](crate::client::Builder::cache_dir). Other clones of this
+    /// there is a [`cache_dir`](crate::client::ClientBuilder::cache_dir). Other clones of this
     /// client are closed with it.
     ///
     /// # Errors

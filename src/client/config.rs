@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, env, str::FromStr};
 use serde::{Deserialize, de::value::MapDeserializer};
 
 use super::{
-    builder::Builder,
+    builder::ClientBuilder,
     error::ConfigError,
     humane::{Flag, Number, Plain, Servers, Size, Start, Text, Time, TimeOrOff},
     secret::Secret,
@@ -17,7 +17,7 @@ const PREFIX: &str = "NACOS_";
 
 macro_rules! options {
     ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
-        /// A client's options as data. What is absent has the default of the [`Builder`]'s method of
+        /// A client's options as data. What is absent has the default of the [`ClientBuilder`]'s method of
         /// the same name, which says what it means and costs.
         ///
         /// One vocabulary for three sources: [`serde::Deserialize`] (a section of your own
@@ -29,14 +29,14 @@ macro_rules! options {
         /// |---|---|
         /// | `servers` | one address, several with commas or spaces between them, or a list; see [`ServerAddress`](super::ServerAddress) |
         /// | `namespace`, `group`, `app_name`, `client_name`, `username`, `password`, `context_path` | texts |
-        /// | `access_key`, `secret_key`, `security_token`, `signature_region` | texts, with feature `ram`; see [`Builder::login_ram`] |
+        /// | `access_key`, `secret_key`, `security_token`, `signature_region` | texts, with feature `ram`; see [`ClientBuilder::login_ram`] |
         /// | `connect_timeout`, `request_timeout`, `resolve_timeout`, `dial_timeout`, `check_timeout`, `ready_timeout`, `call_timeout`, `login_timeout`, `idle_check`, `first_retry`, `reconnect_spread`, `retry_cap`, `services_interval` | times with their unit: `500ms`, `10s`, `1m30s` |
         /// | `safety_read`, `max_connection_age` | a time, or `off` |
         /// | `tries` | a number |
         /// | `grpc_port` | a port |
         /// | `max_message_size` | bytes: `67108864`, `64MiB` |
         /// | `own_thread`, `tls`, `tls_plain_login` | `true` or `false` |
-        /// | `address_server` | a URL; see [`Builder::address_server`] |
+        /// | `address_server` | a URL; see [`ClientBuilder::address_server`] |
         /// | `address_server_interval` | a time |
         /// | `cache_dir` | the path of a folder |
         /// | `start_from` | `registry`, `cache_then_registry` or `cache_only` |
@@ -124,7 +124,7 @@ impl Config {
     /// percent-decoded.
     ///
     /// `nacos+http://[user:password@]endpoint[:8080][/nacos/serverlist][?name=value&…]` names an
-    /// [address server](Builder::address_server) in place of servers; its path is that server's, so the
+    /// [address server](ClientBuilder::address_server) in place of servers; its path is that server's, so the
     /// namespace is given as `namespace`.
     ///
     /// # Errors
@@ -220,8 +220,8 @@ impl Config {
     /// # Errors
     ///
     /// When options contradict each other, or a file of TLS cannot be read.
-    pub fn builder(self) -> Result<Builder, ConfigError> {
-        let mut to = Builder::default();
+    pub fn builder(self) -> Result<ClientBuilder, ConfigError> {
+        let mut to = ClientBuilder::default();
         macro_rules! set {
             ($($name:ident),* $(,)?) => {$(
                 if let Some(value) = self.$name {

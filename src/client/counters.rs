@@ -7,9 +7,11 @@ use crate::{directory, session};
 
 /// What happened to a client and all of its subscriptions since it was built. All of them only
 /// rise, and those of subscriptions that have ended stay in the sums.
+///
+/// Example: [a client](crate::client)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Counters {
+pub struct ClientCounters {
     /// Connections that were made, the first included.
     pub connections: u64,
     /// Connections made after the first one, whether it was lost or a server asked us to move.
@@ -25,15 +27,15 @@ pub struct Counters {
     /// Messages of the server that could not be read.
     pub undecodable: u64,
     /// Answers to reads that were dropped because a push was near, which is always newer.
-    pub dropped_reads: u64,
+    pub reads_dropped: u64,
     /// Lists whose stamp was lower than the one before on the same connection. Applied.
-    pub stamps_back: u64,
+    pub older_stamps: u64,
     /// Lists that were applied, changed or not.
     pub lists: u64,
     /// Hosts left out of lists because they could not be used, once for each list.
-    pub dropped_hosts: u64,
-    /// Differences found by the safety read, which no push had brought.
-    pub corrections: u64,
+    pub hosts_rejected: u64,
+    /// Reads that found a difference which no push had brought.
+    pub reads_corrected: u64,
     /// Hosts that a first answer would have brought back right after a push removed them.
     pub not_resurrected: u64,
     /// Times an instance was held by the [collapse guard](crate::guide::glossary).
@@ -139,9 +141,9 @@ impl Tally {
     }
 
     /// With the sum over all subscriptions, present and past.
-    pub(super) fn read(&self, services: &directory::Counters) -> Counters {
+    pub(super) fn read(&self, services: &directory::SubscriptionCounters) -> ClientCounters {
         let connections = self.connections.load(Relaxed);
-        Counters {
+        ClientCounters {
             connections,
             reconnects: connections.saturating_sub(1),
             connections_lost: self.connections_lost.load(Relaxed),
@@ -151,11 +153,11 @@ impl Tally {
             undecodable: self.undecodable.load(Relaxed),
             // The session drops what is near a push, the local copy what is near one on its own
             // clock: one list meets one of them.
-            dropped_reads: self.dropped_reads.load(Relaxed) + services.reads_dropped,
-            stamps_back: services.stamps_back,
+            reads_dropped: self.dropped_reads.load(Relaxed) + services.reads_dropped,
+            older_stamps: services.older_stamps,
             lists: services.lists,
-            dropped_hosts: services.rejected,
-            corrections: services.reads_corrected,
+            hosts_rejected: services.hosts_rejected,
+            reads_corrected: services.reads_corrected,
             not_resurrected: services.not_resurrected,
             held: services.held,
             collapses: services.collapses,

@@ -63,8 +63,8 @@ impl Client {
     ///
     /// It is an HTTP request to the server's *main* port, by the path of operators
     /// (`/v3/admin/ns/service`, `/v1/ns/service` before 3.0), with the token of
-    /// [`login`](super::Builder::login) if there is one. One is under way at a time, for
-    /// [`login_timeout`](super::Builder::login_timeout) at most, and those of explanations wait behind
+    /// [`login`](super::ClientBuilder::login) if there is one. One is under way at a time, for
+    /// [`login_timeout`](super::ClientBuilder::login_timeout) at most, and those of explanations wait behind
     /// this. What has been asked for is as old as the question: changes are not told.
     ///
     /// # Errors

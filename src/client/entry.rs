@@ -1,7 +1,7 @@
 //! The ways to a client.
 
 use super::{
-    builder::{Builder, IntoServers},
+    builder::{ClientBuilder, IntoServers},
     client::Client,
     config::Config,
     error::ConnectError,
@@ -52,7 +52,7 @@ impl Client {
     }
 
     /// A builder, for everything that has a default here.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
     }
 }

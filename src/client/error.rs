@@ -7,6 +7,8 @@ use crate::{
 };
 
 /// Why a client could not be made. Nothing is left running.
+///
+/// Example: [a client](crate::client)
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -48,11 +50,15 @@ pub enum ConnectError {
 }
 
 /// What is wrong with a client's options. Never shows a password.
+///
+/// Example: [options as data](crate::client::Config)
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(Box<str>);
 
 /// Why a request to the registry came to nothing.
+///
+/// Example: [a client](crate::client)
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -71,7 +77,7 @@ pub enum RequestError {
     },
     /// The server wants a login, or this user may not touch the service (code 403).
     #[error(
-        "the registry denied access: {message}; it wants a login (`Builder::login`), or this user may not touch the service"
+        "the registry denied access: {message}; it wants a login (`ClientBuilder::login`), or this user may not touch the service"
     )]
     Denied {
         /// The server's words.
@@ -158,6 +164,8 @@ pub enum RequestError {
 }
 
 /// What [`Client::close`](super::Client::close) could not do in time.
+///
+/// Example: [a client](crate::client)
 #[derive(Clone, Debug)]
 pub struct CloseError {
     still_registered: Vec<ServiceKey>,

@@ -166,7 +166,7 @@ pub(super) fn hint(key: &ServiceKey, own: &Names, default: Option<&Names>) -> St
         }
         (0, 0) => format!(
             "namespace '{namespace}' has no services in group {group}; do the providers register in \
-             another namespace (`Builder::namespace`, by id) or group (\"group@{name}\")?"
+             another namespace (`ClientBuilder::namespace`, by id) or group (\"group@{name}\")?"
         ),
         (0, other) => format!(
             "group {group} has no services; {DEFAULT_GROUP} has {other}, none with a name like \

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::operations::{Asker, Operation, SlotId};
 use crate::{
-    directory::{self, Counters, Options, Subscription, Writer},
+    directory::{self, Options, Subscription, SubscriptionCounters, Writer},
     model::ServiceKey,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct Subscriptions {
     slots: Mutex<Slots>,
     /// What the subscriptions counted that have ended.
-    past: Mutex<Counters>,
+    past: Mutex<SubscriptionCounters>,
     options: Options,
 }
 
@@ -123,7 +123,7 @@ impl Subscriptions {
     }
 
     /// What all subscriptions counted, present and past.
-    pub(super) fn counters(&self) -> Counters {
+    pub(super) fn counters(&self) -> SubscriptionCounters {
         let slots = self.lock();
         let mut sum = *self.past();
         for slot in slots.by_key.values() {
@@ -145,7 +145,7 @@ impl Subscriptions {
         Some(self.lock().by_key.get(key)?.subscription.clone())
     }
 
-    fn past(&self) -> MutexGuard<'_, Counters> {
+    fn past(&self) -> MutexGuard<'_, SubscriptionCounters> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,4 +1,26 @@
 //! The connection to a Nacos server: subscriptions, registrations, and the one task behind them.
+//!
+//! ```
+//! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let registry = tower_nacos::testing::Registry::start().await?;
+//! # let server = registry.addr();
+//! use std::time::Duration;
+//! use tower_nacos::client::{Client, ClientBuilder, ConnectError, ConnectionState, StartFrom};
+//!
+//! let builder: ClientBuilder = Client::builder()
+//!     .servers(&*server) // such as "10.0.0.1:8848,10.0.0.2:8848"
+//!     .start_from(StartFrom::Registry);
+//! let nacos: Client = builder.connect().await?;
+//! assert!(matches!(nacos.state(), ConnectionState::Connected { .. }));
+//! assert_eq!(nacos.counters().connections_lost, 0);
+//!
+//! let nowhere: Result<Client, ConnectError> = Client::connect("no port:?").await;
+//! assert!(nowhere.unwrap_err().to_string().contains("host:port"));
+//! nacos.close(Duration::from_secs(5)).await?;
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+//! ```
 
 mod address_server;
 mod address_url;
@@ -63,10 +85,10 @@ pub use self::ram::RamCredentials;
 #[cfg(feature = "tls")]
 pub use self::tls::Tls;
 pub use self::{
-    builder::{Builder, IntoServers},
+    builder::{ClientBuilder, IntoServers},
     client::Client,
     config::Config,
-    counters::Counters,
+    counters::ClientCounters,
     error::{CloseError, ConfigError, ConnectError, RequestError},
     server_address::{InvalidServer, ServerAddress},
     start_from::StartFrom,

@@ -11,6 +11,8 @@ use super::secret::Secret;
 
 /// An access key and its secret, and what belongs to temporary ones. `Debug` shows the access key
 /// and no secret.
+///
+/// Example: [credentials that rotate](crate::client::ClientBuilder::login_ram_with)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RamCredentials {
     access_key: String,

@@ -15,6 +15,15 @@ const GRPC_OFFSET: u16 = 1000;
 /// Reads `host`, `host:8848`, `host:8848/9848`, `[::1]:8848`, each optionally behind `http://`.
 /// The main port is 8848 unless given, the gRPC port the main port + 1000 unless given after a
 /// slash (for port mappings that do not keep the distance).
+///
+/// ```
+/// use tower_nacos::client::ServerAddress;
+///
+/// let server: ServerAddress = "nacos.internal:8848/9848".parse()?;
+/// assert_eq!(server.host().to_string(), "nacos.internal");
+/// assert!("nacos.internal:port".parse::<ServerAddress>().is_err());
+/// # Ok::<(), tower_nacos::client::InvalidServer>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerAddress {
     host: Host,
@@ -23,6 +32,8 @@ pub struct ServerAddress {
 }
 
 /// What is wrong with a server's address, and what one looks like.
+///
+/// Example: [an address that cannot be read](crate::client::ServerAddress)
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid server address {text:?}: {what}; expected host:port with the server's main port, such as 127.0.0.1:8848, or host:8848/9848 to name the gRPC port too"
@@ -100,7 +111,7 @@ impl InvalidServer {
     fn with_user(host: &str) -> Self {
         Self {
             text: format!("…@{host}"),
-            what: "user and password are no part of an address; use `Client::from_url` or `Builder::login`".to_owned(),
+            what: "user and password are no part of an address; use `Client::from_url` or `ClientBuilder::login`".to_owned(),
         }
     }
 
@@ -130,7 +141,7 @@ impl FromStr for ServerAddress {
             .trim_end_matches('/');
         if text.starts_with("https://") {
             return Err(invalid(
-                &"TLS is not chosen by the address's scheme but by `Builder::tls`, or tls=true",
+                &"TLS is not chosen by the address's scheme but by `ClientBuilder::tls`, or tls=true",
             ));
         }
         if text.starts_with("nacos://") {

@@ -37,7 +37,7 @@ impl Client {
     /// within 0.1 s, and everything about 2 s after it is asked; every three minutes it is asked
     /// again. From others, and where its limits are reached (20 patterns of all clients, 500
     /// services a pattern unless set otherwise there), the list is read page by page, every 10 s
-    /// ([`Builder::services_interval`](super::Builder::services_interval)): what comes is seen with
+    /// ([`ClientBuilder::services_interval`](super::ClientBuilder::services_interval)): what comes is seen with
     /// the next page, and what goes when two complete readings miss it. Such servers list a service
     /// on for 60 to 100 s after its last instance left, and one group at a time.
     ///

@@ -1,6 +1,8 @@
 use std::{fmt, str::FromStr};
 
-/// Where a subscription's first set comes from: see [`Builder::start_from`](super::Builder::start_from).
+/// Where a subscription's first set comes from: see [`ClientBuilder::start_from`](super::ClientBuilder::start_from).
+///
+/// Example: [a client with a cache](crate::client)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StartFrom {

@@ -1,6 +1,8 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// How a client's connection to the registry is.
+///
+/// Example: [a client](crate::client)
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectionState {

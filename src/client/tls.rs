@@ -5,12 +5,19 @@ use std::fmt;
 use super::error::ConfigError;
 use crate::link::{self, Security, TlsParts};
 
-/// How a client speaks TLS with its servers, for [`Builder::tls`](super::Builder::tls).
+/// How a client speaks TLS with its servers, for [`ClientBuilder::tls`](super::ClientBuilder::tls).
 ///
 /// The server's certificate is always verified: against the system's trusted certificates, or your
 /// own CA; for the host that was configured, or the name that you give. `Debug` shows no key.
 ///
 /// Certificates and keys are PEM texts; nothing is read from the environment or from files.
+///
+/// ```
+/// use tower_nacos::client::{Client, Tls};
+///
+/// let builder = Client::builder().servers("nacos.internal:8848").tls(Tls::new());
+/// # drop(builder);
+/// ```
 #[derive(Clone, Default)]
 pub struct Tls {
     parts: TlsParts,

@@ -22,6 +22,8 @@ use crate::{
 const LIMIT: usize = 1_024;
 
 /// What became of a service that is watched.
+///
+/// Example: [`watch_all`](crate::client::Client::watch_all)
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Watched {
@@ -43,6 +45,8 @@ pub enum Watched {
 /// [`Client::watch_all`].
 ///
 /// Ends when the client is closed. Its drop ends the subscriptions that nobody else holds.
+///
+/// Example: [`watch_all`](crate::client::Client::watch_all)
 pub struct WatchAll {
     client: Client,
     changes: ServiceChanges,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, mem, net::IpAddr, sync::Arc, time::Instant};
 
 use crate::{
-    directory::{Cause, Entry, Generation, Options, Standing, health::Health, twins},
+    directory::{Entry, Generation, Options, RemovalCause, Standing, health::Health, twins},
     model::{Address, Host, Instance},
 };
 
@@ -44,7 +44,7 @@ pub(super) struct Admitted {
     pub(super) health: Vec<Health>,
     pub(super) twins: Twins,
     /// The generations that ended.
-    pub(super) ended: Vec<(Entry, Cause)>,
+    pub(super) ended: Vec<(Entry, RemovalCause)>,
     /// Hosts that a lagging list would have brought back.
     pub(super) not_resurrected: u64,
     pub(super) newly_held: u64,
@@ -205,7 +205,7 @@ impl Admitted {
                 .iter()
                 .any(|twin| twins::same_registration(twin, &instance));
             if !fell_back && restarted(&before.instance, &instance, rules.options) {
-                self.ended.push((before.clone(), Cause::Restarted));
+                self.ended.push((before.clone(), RemovalCause::Restarted));
                 entry.generation = next(generations);
                 entry.leaving = false;
                 if rules.protected {
@@ -234,9 +234,9 @@ impl Admitted {
             self.push(entry, *health);
         } else {
             let cause = if before.held {
-                Cause::HoldEnded
+                RemovalCause::HoldEnded
             } else {
-                Cause::GoneFromList
+                RemovalCause::GoneFromList
             };
             self.ended.push((before.clone(), cause));
             self.changed = true;

@@ -73,7 +73,7 @@ impl State {
         };
         let admitted = admit(instances, &order, &rules, &mut self.generations);
 
-        self.counters.twins += admitted.twins.len() as u64;
+        self.counters.duplicates += admitted.twins.len() as u64;
         self.counters.not_resurrected += admitted.not_resurrected;
         let newly_held = admitted.newly_held;
         let last_heard = self.heard_at;
@@ -209,7 +209,7 @@ impl State {
             return;
         }
         if stamp < self.link.stamp {
-            self.counters.stamps_back += 1;
+            self.counters.older_stamps += 1;
             if !self.link.stamp_warned {
                 self.link.stamp_warned = true;
                 out.notes.push(Note::StampBack {
@@ -229,7 +229,7 @@ impl State {
         };
         self.rejected
             .extend(rejected.iter().take(REJECTED_KEPT).cloned());
-        self.counters.rejected += rejected.len() as u64;
+        self.counters.hosts_rejected += rejected.len() as u64;
         let note = Note::Rejected {
             hosts: rejected.len(),
             first: format!("{}: {}", first.text(), first.reason()),

@@ -17,7 +17,7 @@ const KEPT_FOR: Duration = Duration::from_secs(600);
 /// [`GoneFromList`](Self::GoneFromList).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Cause {
+pub enum RemovalCause {
     /// The registry lists it no longer.
     GoneFromList,
     /// Its provider says, by a mark on its responses, that it goes offline. Known before the registry
@@ -44,7 +44,7 @@ pub enum Cause {
 pub(super) struct Tombstone {
     pub(super) address: Address,
     pub(super) generation: Generation,
-    pub(super) cause: Cause,
+    pub(super) cause: RemovalCause,
     /// When it was last listed.
     pub(super) last_seen: Option<Instant>,
     pub(super) at: Instant,
@@ -77,19 +77,19 @@ impl Tombstones {
     }
 
     /// Why `left`, callable once, is not among the callable of `now` any more.
-    pub(super) fn cause(&self, left: &Entry, now: &Snapshot) -> Cause {
+    pub(super) fn cause(&self, left: &Entry, now: &Snapshot) -> RemovalCause {
         let address = left.instance.address();
         let entry = now.find(address);
         if let Some(entry) = entry
             && entry.generation == left.generation
         {
-            return Cause::of(entry.standing);
+            return RemovalCause::of(entry.standing);
         }
         // Beyond 64 departures at once the stones of the first are gone: say what can be seen.
         let guess = || match entry {
-            Some(_) => Cause::Restarted,
-            None if left.held => Cause::HoldEnded,
-            None => Cause::GoneFromList,
+            Some(_) => RemovalCause::Restarted,
+            None if left.held => RemovalCause::HoldEnded,
+            None => RemovalCause::GoneFromList,
         };
         self.0
             .iter()
@@ -99,7 +99,7 @@ impl Tombstones {
     }
 }
 
-impl Cause {
+impl RemovalCause {
     const fn of(standing: Standing) -> Self {
         match standing {
             Standing::Callable => Self::GoneFromList, // not asked of a callable one
@@ -112,7 +112,7 @@ impl Cause {
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for RemovalCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::GoneFromList => "the registry lists it no longer",

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
-    directory::{Cause, Entry, Generation, Revision, Snapshot, cause::Tombstones, diff},
+    directory::{Entry, Generation, RemovalCause, Revision, Snapshot, cause::Tombstones, diff},
     model::Instance,
 };
 
@@ -35,7 +35,7 @@ pub enum ChangeKind {
     /// It may not be called any more.
     Removed {
         /// Why, as far as lists tell.
-        cause: Cause,
+        cause: RemovalCause,
     },
     /// An attribute (weight, cluster, metadata, held) changed in place.
     Updated,
@@ -43,7 +43,7 @@ pub enum ChangeKind {
 
 impl Change {
     /// Why it was removed, if it was.
-    pub const fn cause(&self) -> Option<Cause> {
+    pub const fn cause(&self) -> Option<RemovalCause> {
         match self.kind {
             ChangeKind::Removed { cause } => Some(cause),
             _ => None,

@@ -10,7 +10,7 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
-    directory::{Cause, Change, ChangeKind, Snapshot, change, handle::Handle},
+    directory::{Change, ChangeKind, RemovalCause, Snapshot, change, handle::Handle},
     sync::poll_within_budget,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 ///
 /// It begins with an [`Added`](ChangeKind::Added) for each instance that is callable then, and
 /// ends after the subscription closed, with a removal of each remaining instance by
-/// [`Cause::Shutdown`]. A reader that is slower than the registry gets the difference between what
+/// [`RemovalCause::Shutdown`]. A reader that is slower than the registry gets the difference between what
 /// it saw and what is, not every state between; nothing piles up.
 pub struct Changes {
     handle: Handle,
@@ -74,7 +74,7 @@ impl Changes {
                 self.seen = snapshot;
             } else if closed {
                 let shutdown = ChangeKind::Removed {
-                    cause: Cause::Shutdown,
+                    cause: RemovalCause::Shutdown,
                 };
                 let seen = &self.seen;
                 self.pending

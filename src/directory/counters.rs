@@ -1,26 +1,24 @@
 /// What happened to a service's local copy since it began. All of them only rise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Counters {
+pub struct SubscriptionCounters {
     /// Lists that were applied, changed or not.
     pub lists: u64,
     /// Lists that changed nothing.
     pub unchanged: u64,
-    /// Hosts left out of lists because they could not be used, once for each list. `dropped_hosts` in
-    /// [`client::Counters`](crate::client::Counters) in sum.
-    pub rejected: u64,
+    /// Hosts left out of lists because they could not be used, once for each list. [`client::ClientCounters`](crate::client::ClientCounters) has the sum.
+    pub hosts_rejected: u64,
     /// Lists none of whose hosts could be used, and messages that could not be read at all.
     pub undecodable: u64,
     /// Lists whose stamp (the server's time on them) was lower than that of the one before on the same
     /// connection. They are obeyed all the same: a node's clock may be set back.
-    pub stamps_back: u64,
-    /// Duplicates: addresses that a list names more than once, once for each list. One of them counts.
-    pub twins: u64,
-    /// Answers to reads that were dropped because a push had just said something newer. `dropped_reads` in
-    /// [`client::Counters`](crate::client::Counters), with those that the connection dropped.
+    pub older_stamps: u64,
+    /// Addresses that a list names more than once, once for each list. One of them counts.
+    pub duplicates: u64,
+    /// Answers to reads that were dropped because a push had just said something newer. [`client::ClientCounters`](crate::client::ClientCounters) has the sum,
+    /// with those that the connection dropped.
     pub reads_dropped: u64,
-    /// Reads that found a difference which no push had brought. `corrections` in
-    /// [`client::Counters`](crate::client::Counters) in sum.
+    /// Reads that found a difference which no push had brought. [`client::ClientCounters`](crate::client::ClientCounters) has the sum.
     pub reads_corrected: u64,
     /// Hosts that a first answer would have brought back right after a push removed them.
     pub not_resurrected: u64,
@@ -34,15 +32,15 @@ pub struct Counters {
     pub marked: u64,
 }
 
-impl Counters {
+impl SubscriptionCounters {
     /// Adds what another copy counted.
     pub(crate) const fn add(&mut self, other: &Self) {
         self.lists += other.lists;
         self.unchanged += other.unchanged;
-        self.rejected += other.rejected;
+        self.hosts_rejected += other.hosts_rejected;
         self.undecodable += other.undecodable;
-        self.stamps_back += other.stamps_back;
-        self.twins += other.twins;
+        self.older_stamps += other.older_stamps;
+        self.duplicates += other.duplicates;
         self.reads_dropped += other.reads_dropped;
         self.reads_corrected += other.reads_corrected;
         self.not_resurrected += other.not_resurrected;

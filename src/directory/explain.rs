@@ -1,14 +1,16 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
-    directory::{Cause, Generation, Mode, Revision, Standing, Status, shared::Shared, view::View},
+    directory::{
+        Generation, Mode, RemovalCause, Revision, Standing, Status, shared::Shared, view::View,
+    },
     model::{Address, Instance, ServiceDetails, ServiceKey, Source},
 };
 
 /// What the directory knows of one address. Displays as a sentence.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Explanation {
+pub struct SubscriptionExplanation {
     /// The service.
     pub service: ServiceKey,
     /// The address that was asked for.
@@ -33,7 +35,7 @@ pub struct Explanation {
     pub sources: Vec<(Source, Self)>,
 }
 
-/// The finding of an [`Explanation`].
+/// The finding of an [`SubscriptionExplanation`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Finding {
@@ -61,7 +63,7 @@ pub enum Finding {
     #[non_exhaustive]
     Gone {
         /// Why it left.
-        cause: Cause,
+        cause: RemovalCause,
         /// When the last list came that had it.
         last_seen: Option<Instant>,
     },
@@ -71,7 +73,7 @@ pub enum Finding {
     Unknown,
 }
 
-pub(super) fn explain(shared: &Shared, view: &View, address: &Address) -> Explanation {
+pub(super) fn explain(shared: &Shared, view: &View, address: &Address) -> SubscriptionExplanation {
     let sources = of_sources(shared, address);
     let (status, as_of) = (shared.status(), shared.news_at());
     let state = shared.lock();
@@ -105,7 +107,7 @@ pub(super) fn explain(shared: &Shared, view: &View, address: &Address) -> Explan
     };
     let details = state.details.clone();
     drop(state); // hints of sources are put together, and these have locks of their own
-    Explanation {
+    SubscriptionExplanation {
         service: shared.key.clone(),
         address: address.clone(),
         revision: snapshot.revision,
@@ -120,7 +122,7 @@ pub(super) fn explain(shared: &Shared, view: &View, address: &Address) -> Explan
 }
 
 /// What the sources of a merged set know.
-fn of_sources(shared: &Shared, address: &Address) -> Vec<(Source, Explanation)> {
+fn of_sources(shared: &Shared, address: &Address) -> Vec<(Source, SubscriptionExplanation)> {
     let upstreams = shared.upstreams().iter();
     let explained = upstreams.map(|u| {
         (
@@ -133,7 +135,7 @@ fn of_sources(shared: &Shared, address: &Address) -> Vec<(Source, Explanation)> 
 
 /// What the sources know of one that none of them lists, if any does: what is wrong with it, or when it
 /// was there last.
-fn told(sources: &[(Source, Explanation)]) -> Option<&Finding> {
+fn told(sources: &[(Source, SubscriptionExplanation)]) -> Option<&Finding> {
     let findings = || sources.iter().map(|(_, told)| &told.finding);
     let rejected = findings().find(|finding| matches!(finding, Finding::Rejected { .. }));
     let last_seen = |finding: &&Finding| match finding {
@@ -144,7 +146,7 @@ fn told(sources: &[(Source, Explanation)]) -> Option<&Finding> {
     rejected.or_else(|| gone.max_by_key(last_seen))
 }
 
-impl Explanation {
+impl SubscriptionExplanation {
     fn add_hint(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.hint {
             Some(hint) => write!(f, "; {hint}"),
@@ -165,7 +167,7 @@ impl Explanation {
 }
 
 #[cfg(feature = "status")]
-impl Explanation {
+impl SubscriptionExplanation {
     /// What a snapshot says of one of its entries, read without a lock. Knows of no sources, and nothing of
     /// the service as a whole.
     pub(crate) fn of_entry(
@@ -196,7 +198,7 @@ impl Explanation {
 
     /// The finding in words, without the names of service and instance before it.
     pub(crate) fn in_words(&self) -> String {
-        struct Words<'a>(&'a Explanation);
+        struct Words<'a>(&'a SubscriptionExplanation);
         impl fmt::Display for Words<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.write_finding(f)
@@ -206,7 +208,7 @@ impl Explanation {
     }
 }
 
-impl Explanation {
+impl SubscriptionExplanation {
     fn write_finding(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.finding {
             Finding::Listed {
@@ -262,7 +264,7 @@ impl Explanation {
     }
 }
 
-impl fmt::Display for Explanation {
+impl fmt::Display for SubscriptionExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {}: ", self.address, self.service)?;
         self.write_finding(f)?;

@@ -11,7 +11,7 @@
 //!
 //! | you | take |
 //! |---|---|
-//! | call services | [`Subscription`], and of it [`Snapshot`], [`Change`], [`Status`], [`Explanation`]; [`Options`] when the defaults do not fit |
+//! | call services | [`Subscription`], and of it [`Snapshot`], [`Change`], [`Status`], [`SubscriptionExplanation`]; [`Options`] when the defaults do not fit |
 //! | test without a registry | [`channel`] and its [`Writer`], which is fed by hand; or [`Subscription::fixed`] |
 //! | write a balancer that keeps something for each instance | [`Snapshot`], and [`Generation`], which tells a restarted instance from the one before at the same address |
 //! | write one that must stop calls at the very moment of an eviction, as [`Balance`](crate::Balance) does | [`Consumer`] and [`Transition`], which are called while a list is published. Nobody else needs them |
@@ -61,12 +61,12 @@ mod writer;
 mod tests;
 
 pub use self::{
-    cause::Cause,
+    cause::RemovalCause,
     change::{Change, ChangeKind},
     changes::Changes,
     consumer::{Consumer, Transition, TransitionKind},
-    counters::Counters,
-    explain::{Explanation, Finding},
+    counters::SubscriptionCounters,
+    explain::{Finding, SubscriptionExplanation},
     options::{MassDrop, OnAllUnhealthy, Options},
     services::{ServiceChange, ServiceChanges, ServiceList, ServiceNames},
     snapshot::{Entry, Generation, Mode, Revision, Snapshot, Standing},

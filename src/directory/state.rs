@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     directory::{
-        Cause, Counters, Entry, Options, Revision, Status,
+        Entry, Options, RemovalCause, Revision, Status, SubscriptionCounters,
         admit::{Admitted, Twins},
         cause::{Tombstone, Tombstones},
         flapping::Flapping,
@@ -62,7 +62,7 @@ pub(super) struct State {
     pub(super) heard_at: Option<Instant>,
     /// The newest instant that the writer was told.
     pub(super) news_at: Option<Instant>,
-    pub(super) counters: Counters,
+    pub(super) counters: SubscriptionCounters,
     pub(super) closed: bool,
     pub(super) warned: [Option<Instant>; Warning::COUNT],
     /// Of a merged set: what it is made of.
@@ -115,7 +115,7 @@ impl State {
             origin: None,
             heard_at: None,
             news_at: None,
-            counters: Counters::default(),
+            counters: SubscriptionCounters::default(),
             closed: false,
             warned: [None; Warning::COUNT],
             parts: None,
@@ -283,7 +283,9 @@ impl State {
                 admitted.entries.push(entry.clone());
                 admitted.health.push(*health);
             } else {
-                admitted.ended.push((entry.clone(), Cause::HoldEnded));
+                admitted
+                    .ended
+                    .push((entry.clone(), RemovalCause::HoldEnded));
                 admitted.changed = true;
             }
         }

@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     directory::{
-        Changes, Consumer, Counters, Explanation, Generation, Marks, Options, Revision, Snapshot,
-        Status, StatusChanges, explain,
+        Changes, Consumer, Generation, Marks, Options, Revision, Snapshot, Status, StatusChanges,
+        SubscriptionCounters, SubscriptionExplanation, explain,
         handle::Handle,
         selection::{Rule, Selection},
         shared::Shared,
@@ -130,7 +130,7 @@ impl Subscription {
     }
 
     /// What happened to the local copy so far.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> SubscriptionCounters {
         self.handle.shared.counters()
     }
 
@@ -145,7 +145,7 @@ impl Subscription {
     /// threshold and metadata), in the background and at most every 5 min: the explanations that follow
     /// show it, if the registry says. [`Client::service_details`](crate::Client::service_details) waits
     /// for it.
-    pub fn explain(&self, address: &Address) -> Explanation {
+    pub fn explain(&self, address: &Address) -> SubscriptionExplanation {
         self.handle.shared.tell_explained();
         explain::explain(&self.handle.shared, &self.handle.view, address)
     }

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use crate::{
-    directory::{Counters, Status, shared::Shared, state::State},
+    directory::{Status, SubscriptionCounters, shared::Shared, state::State},
     metrics::{ServiceCounts, ServiceGauges},
 };
 
@@ -34,11 +34,11 @@ impl Drop for Shared {
     }
 }
 
-const fn counts(counters: &Counters) -> ServiceCounts {
+const fn counts(counters: &SubscriptionCounters) -> ServiceCounts {
     [
         counters.lists,
-        counters.rejected,
-        counters.stamps_back,
+        counters.hosts_rejected,
+        counters.older_stamps,
         counters.reads_corrected,
         counters.not_resurrected,
         counters.held,

@@ -5,7 +5,8 @@ use std::{
 
 use crate::{
     directory::{
-        Counters, Generation, Options, Revision, Subscription, outbox::Note, shared::Shared,
+        Generation, Options, Revision, Subscription, SubscriptionCounters, outbox::Note,
+        shared::Shared,
     },
     model::{Address, Instance, Listing, Origin, ServiceKey},
 };
@@ -188,7 +189,7 @@ impl Writer {
     }
 
     /// What happened so far.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> SubscriptionCounters {
         self.shared.lock().counters
     }
 

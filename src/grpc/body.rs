@@ -23,8 +23,10 @@ use crate::{
 /// The body of a response: messages and trailers, within the call's deadline.
 ///
 /// Fails with the [`Status`] that a generated client shows. Dropped, it resets the stream.
+///
+/// Example: [a channel](crate::grpc)
 #[pin_project]
-pub struct ResponseBody {
+pub struct ChannelBody {
     /// `None` once the deadline has passed.
     #[pin]
     inner: Option<transport::ResponseBody>,
@@ -63,7 +65,7 @@ impl Deadline {
     }
 }
 
-impl ResponseBody {
+impl ChannelBody {
     pub(super) const fn new(
         inner: transport::ResponseBody,
         deadline: Option<Deadline>,
@@ -122,7 +124,7 @@ impl ResponseBody {
     }
 }
 
-impl Body for ResponseBody {
+impl Body for ChannelBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -164,9 +166,9 @@ impl Body for ResponseBody {
     }
 }
 
-impl fmt::Debug for ResponseBody {
+impl fmt::Debug for ChannelBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseBody")
+        f.debug_struct("ChannelBody")
             .field("service", &self.service)
             .finish_non_exhaustive()
     }

@@ -23,12 +23,12 @@ use crate::{
     directory::Subscription,
     endpoint::{self, CallError, HealthCheck},
     grpc::{
-        body::{Deadline, ResponseBody},
+        body::{ChannelBody, Deadline},
         deadline,
         error::Error,
     },
     model::{Address, ServiceKey},
-    retry::{Hedge, InvalidRetry, Retry, check_times},
+    retry::{Hedge, InvalidCallPolicy, Retry, check_times},
     sync::poll_budget,
     traces::{CallSpan, Traces},
     transport::{
@@ -40,6 +40,8 @@ use crate::{
 /// The instances of a service as one channel: what a client that tonic generated is made with.
 ///
 /// `Clone`, cheap, and its clones share the connections. Each call picks its instance, by `P`.
+///
+/// Example: [a channel](crate::grpc)
 pub struct Channel<P: Policy = P2c> {
     balance: Instances<P>,
     shared: Arc<Shared>,
@@ -58,6 +60,8 @@ pub struct ChannelBuilder<P: Policy = P2c> {
 }
 
 /// What balances a channel's calls.
+///
+/// Example: [`balance`](crate::grpc::ChannelBuilder::balance)
 pub type Balancing<P = P2c> = BalanceBuilder<P, Rules, Rules, Classify, InExtensions>;
 
 type Classify = Rules;
@@ -74,6 +78,8 @@ struct Shared {
 }
 
 /// The future of a call through a [`Channel`].
+///
+/// Example: [a channel](crate::grpc)
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
 pub struct ResponseFuture<P: Policy = P2c> {
@@ -126,7 +132,7 @@ impl<P: Policy> Channel<P> {
     }
 
     /// Why this channel picks the instance at `address`, or does not. Displays as a sentence.
-    pub fn explain(&self, address: &Address) -> balance::Explanation {
+    pub fn explain(&self, address: &Address) -> balance::BalanceExplanation {
         self.balance.explain(address)
     }
 }
@@ -281,7 +287,7 @@ impl<P: Policy> ChannelBuilder<P> {
     ///
     /// If a try may last longer than its call, or nothing can be meant by the options of tries; see
     /// [`BalanceBuilder::check`].
-    pub fn try_build(self) -> Result<Channel<P>, InvalidRetry> {
+    pub fn try_build(self) -> Result<Channel<P>, InvalidCallPolicy> {
         self.balance.check()?;
         check_times(self.balance.try_limit(), self.timeout)?;
         Ok(self.build())
@@ -318,7 +324,7 @@ impl<P: Policy> ChannelBuilder<P> {
 }
 
 impl<P: Policy> Service<Request<tonic::body::Body>> for Channel<P> {
-    type Response = Response<ResponseBody>;
+    type Response = Response<ChannelBody>;
     type Error = Error;
     type Future = ResponseFuture<P>;
 
@@ -356,7 +362,7 @@ impl<P: Policy> Service<Request<tonic::body::Body>> for Channel<P> {
 }
 
 impl<P: Policy> Future for ResponseFuture<P> {
-    type Output = Result<Response<ResponseBody>, Error>;
+    type Output = Result<Response<ChannelBody>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(span) = self.as_mut().project().span.take() else {
@@ -377,7 +383,7 @@ impl<P: Policy> Future for ResponseFuture<P> {
 }
 
 /// The span goes on with the response's body, unless its head says all.
-fn traced(span: Box<CallSpan>, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+fn traced(span: Box<CallSpan>, mut response: Response<ChannelBody>) -> Response<ChannelBody> {
     if response.status() != StatusCode::OK {
         span.failed(response.status().as_str()); // no gRPC
     } else if let Some(span) = span.read(response.headers()) {
@@ -390,7 +396,7 @@ impl<P: Policy> ResponseFuture<P> {
     fn poll_call(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<ResponseBody>, Error>> {
+    ) -> Poll<Result<Response<ChannelBody>, Error>> {
         let mut this = self.project();
         if let Timer::Within(Duration::ZERO) = this.deadline {
             ready!(poll_budget(cx));
@@ -400,7 +406,7 @@ impl<P: Policy> ResponseFuture<P> {
         }
         let service = this.service;
         let within = |response: Response<transport::ResponseBody>, deadline| {
-            response.map(|body| ResponseBody::new(body, deadline, Arc::clone(service)))
+            response.map(|body| ChannelBody::new(body, deadline, Arc::clone(service)))
         };
         if let Poll::Ready(result) = this.call.as_mut().poll(cx) {
             let deadline = this.deadline.take();

@@ -20,6 +20,8 @@ use crate::{
 ///
 /// Its source is that status, where tonic looks for one: the same error once more, and the one of this crate whose
 /// words a source repeats.
+///
+/// Example: [a channel](crate::grpc)
 #[derive(Debug)]
 pub struct Error {
     status: Status,

@@ -92,7 +92,7 @@ mod deadline;
 mod error;
 
 pub use self::{
-    body::ResponseBody,
+    body::ChannelBody,
     channel::{Balancing, Channel, ChannelBuilder, ResponseFuture},
     error::Error,
 };

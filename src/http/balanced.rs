@@ -6,6 +6,8 @@ use crate::{
 /// A [`Balance`] over [`Transport`]s: what was provably not processed moves to another instance, a
 /// failed connection ejects its instance, and a call is in flight until its response's body has
 /// ended.
+///
+/// Example: [`build_http`](crate::http::BuildHttp)
 pub type HttpBalance<P = P2c, K = NoHints> = Balance<Transport, P, Rules, Rules, Rules, K>;
 
 /// Builds a balancer whose instances are called over HTTP.

@@ -13,7 +13,7 @@ use crate::{
         services::Limits,
     },
     model::ServiceKey,
-    retry::{Hedge, InvalidRetry, Retry, check_times},
+    retry::{Hedge, InvalidCallPolicy, Retry, check_times},
     traces::Traces,
     transport::{Connector, Dial, MakeTransport, TransportBuilder},
 };
@@ -289,14 +289,14 @@ impl<P: Policy> HttpBuilder<P> {
     ///
     /// If a try may last longer than its request, or nothing can be meant by the options of tries
     /// ([`Retry::check`]), of zones ([`ZoneAware`]) or of limits ([`AdaptiveConcurrency`]).
-    pub fn try_build(self) -> Result<Client<P>, InvalidRetry> {
+    pub fn try_build(self) -> Result<Client<P>, InvalidCallPolicy> {
         check_times(self.per_try, self.each.timeout)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)?;
         let zones = self.zones.as_ref().map_or(Ok(()), ZoneAware::check);
-        zones.map_err(InvalidRetry::new)?;
+        zones.map_err(InvalidCallPolicy::new)?;
         let limits = self.concurrency.as_ref();
         let limits = limits.map_or(Ok(()), AdaptiveConcurrency::check);
-        limits.map_err(InvalidRetry::new)?;
+        limits.map_err(InvalidCallPolicy::new)?;
         Ok(self.build())
     }
 

@@ -28,6 +28,8 @@ use crate::{
 /// Cheap to clone, and clones share everything. Also a tower [`Service`] of
 /// [requests](::http::Request), always ready. Dropping the last clone unsubscribes from
 /// all services; calls in flight go on.
+///
+/// Example: [calls](crate::http)
 pub struct Client<P: Policy = P2c> {
     pub(super) pool: Arc<Pool<Balanced<P>>>,
 }

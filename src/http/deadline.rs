@@ -20,6 +20,8 @@ use crate::{endpoint, sync::poll_budget};
 ///
 /// A service that is called itself passes on what is left of its own deadline by giving the same
 /// `Deadline` to what it calls. It is of this process: nothing of it is sent.
+///
+/// Example: [calls](crate::http)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 

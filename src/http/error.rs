@@ -17,6 +17,8 @@ use crate::{
 ///
 /// Unless a predicate below says that the request was not processed, it may have been: a
 /// connection may break after the instance acted and before it answered.
+///
+/// Example: [calls](crate::http)
 pub struct Error(Box<Kind>);
 
 enum Kind {

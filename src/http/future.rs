@@ -23,6 +23,8 @@ use crate::{
 /// The future of a request: its response's head, with a body to be read, or why there is none.
 ///
 /// Dropped, it gives the call up: an HTTP/2 stream is reset, an HTTP/1.1 connection closed.
+///
+/// Example: [calls](crate::http)
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
 pub struct ResponseFuture<P: Policy = P2c> {

@@ -78,12 +78,16 @@ pub trait ResponseExt: Sized + sealed::Sealed {
 }
 
 /// As much as [`ResponseExt::bytes`], `text` and `json` read: 64 MiB.
+///
+/// Example: [reading a response](crate::http::ResponseExt)
 pub const MOST_BYTES: usize = 64 << 20;
 
 /// Why a response's body could not be read as it was wanted.
 ///
 /// Displays in one line with its cause, as [`Error`](super::Error) does. The instance had answered: what
 /// the request asked for may be done.
+///
+/// Example: [reading a response](crate::http::ResponseExt)
 #[derive(Debug)]
 pub struct ReadError(Kind);
 
@@ -97,6 +101,8 @@ enum Kind {
 }
 
 /// A response that says 4xx or 5xx. Holds it.
+///
+/// Example: [reading a response](crate::http::ResponseExt)
 pub struct StatusError {
     status: StatusCode,
     /// In a mutex only because a body need not be `Sync`, as errors have to be.

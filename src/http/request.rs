@@ -13,6 +13,8 @@ use crate::{
 /// A request that is being written. Await it, or [`send`](Self::send) it, for its response.
 ///
 /// What cannot be a part of a request is told by the response future.
+///
+/// Example: [calls](crate::http)
 #[must_use = "a request is sent when it is awaited"]
 pub struct RequestBuilder<P: Policy = P2c> {
     target: Target<P>,

@@ -81,12 +81,16 @@ pub struct ResolveLayer<P: Policy = P2c, V = Unclassified, C = CompleteOnRespons
 }
 
 /// An HTTP client that calls services by their names; made by [`ResolveLayer`].
+///
+/// Example: [another HTTP client](crate::http::ResolveLayer)
 pub struct ResolveService<S, P: Policy = P2c, V = Unclassified, C = CompleteOnResponse> {
     inner: S,
     layer: ResolveLayer<P, V, C>,
 }
 
 /// The future of a call through [`ResolveService`].
+///
+/// Example: [another HTTP client](crate::http::ResolveLayer)
 #[pin_project]
 pub struct ResolveFuture<S, B, P: Policy, V, C>
 where

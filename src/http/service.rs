@@ -8,7 +8,7 @@ use ::http::{Method, Request, Response};
 use tower::Service;
 
 use crate::{
-    balance::{Counters, Explanation, P2c, Policy},
+    balance::{BalanceCounters, BalanceExplanation, P2c, Policy},
     directory::Subscription,
     http::{
         each::Each,
@@ -25,6 +25,8 @@ use crate::{
 /// One service of a [`Client`](crate::http::Client): its requests are addressed by path only.
 ///
 /// Cheap to clone. While one lives the service stays subscribed to, however seldom it is called.
+///
+/// Example: [calls](crate::http)
 pub struct ServiceClient<P: Policy = P2c> {
     balance: Arc<Balanced<P>>,
     each: Each,
@@ -76,12 +78,12 @@ impl<P: Policy> ServiceClient<P> {
     }
 
     /// Why the instance at `address` is called, or is not. Displays as a sentence.
-    pub fn explain(&self, address: &Address) -> Explanation {
+    pub fn explain(&self, address: &Address) -> BalanceExplanation {
         self.balance.explain(address)
     }
 
     /// What its balancer did so far.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> BalanceCounters {
         self.balance.counters()
     }
 }

@@ -5,6 +5,8 @@ use crate::http::{error::Error, name::BadAddress};
 /// What can be the address of a request: a text or a [`Uri`].
 ///
 /// Sealed: more may be added.
+///
+/// Example: [calls](crate::http)
 pub trait IntoUri: sealed::IntoUri {}
 
 mod sealed {

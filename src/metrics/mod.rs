@@ -8,7 +8,7 @@
 //! and two readings of the clock where durations are switched on
 //! ([`BalanceBuilder::request_durations`](crate::balance::BalanceBuilder::request_durations)). The recorder runs in the client's task: one that panics costs a
 //! warning, and one that blocks holds up that client's updates (see
-//! [`Builder::own_thread`](crate::client::Builder::own_thread)).
+//! [`Builder::own_thread`](crate::client::ClientBuilder::own_thread)).
 //!
 //! | name | kind | labels | meaning |
 //! |---|---|---|---|
@@ -23,9 +23,9 @@
 //! | `tower_nacos_undecodable_total` | counter | `namespace` | messages of servers that could not be read |
 //! | `tower_nacos_reads_dropped_total` | counter | `namespace` | answers to reads dropped because a push was near |
 //! | `tower_nacos_lists_total` | counter | `namespace`, `group`, `service` | lists applied, changed or not |
-//! | `tower_nacos_hosts_dropped_total` | counter | `namespace`, `group`, `service` | hosts left out of lists because they could not be used |
-//! | `tower_nacos_stamps_back_total` | counter | `namespace`, `group`, `service` | lists with a lower stamp than the one before |
-//! | `tower_nacos_corrections_total` | counter | `namespace`, `group`, `service` | differences that only the safety read found |
+//! | `tower_nacos_hosts_rejected_total` | counter | `namespace`, `group`, `service` | hosts left out of lists because they could not be used |
+//! | `tower_nacos_older_stamps_total` | counter | `namespace`, `group`, `service` | lists with a lower stamp than the one before |
+//! | `tower_nacos_reads_corrected_total` | counter | `namespace`, `group`, `service` | differences that only the safety read found |
 //! | `tower_nacos_not_resurrected_total` | counter | `namespace`, `group`, `service` | hosts that a first answer would have brought back |
 //! | `tower_nacos_held_total` | counter | `namespace`, `group`, `service` | times an instance was held by the collapse guard |
 //! | `tower_nacos_collapses_total` | counter | `namespace`, `group`, `service` | times the collapse guard began to hold |
@@ -43,7 +43,7 @@
 //! | `tower_nacos_ejections_total` | counter | `namespace`, `group`, `service` | times an instance was left out because it could not be reached, or answered badly |
 //! | `tower_nacos_outlier_ejections_total` | counter | `namespace`, `group`, `service` | those that were for its answers |
 //! | `tower_nacos_restorations_total` | counter | `namespace`, `group`, `service` | times such an instance was let back in |
-//! | `tower_nacos_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the open ones were looked through |
+//! | `tower_nacos_full_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the open ones were looked through |
 //! | `tower_nacos_retries_total` | counter | `namespace`, `group`, `service` | requests that an instance had had and that were sent again by policy |
 //! | `tower_nacos_retries_over_budget_total` | counter | `namespace`, `group`, `service` | those that were not, since the policy's budget was spent |
 //! | `tower_nacos_try_timeouts_total` | counter | `namespace`, `group`, `service` | tries that were out of time (`per_try_timeout`) |
@@ -167,15 +167,15 @@ const CLIENT: [Named; 7] = [
 static SERVICE: [Named; 8] = [
     ("tower_nacos_lists_total", "lists applied, changed or not"),
     (
-        "tower_nacos_hosts_dropped_total",
+        "tower_nacos_hosts_rejected_total",
         "hosts left out of lists because they could not be used",
     ),
     (
-        "tower_nacos_stamps_back_total",
+        "tower_nacos_older_stamps_total",
         "lists with a lower stamp than the one before",
     ),
     (
-        "tower_nacos_corrections_total",
+        "tower_nacos_reads_corrected_total",
         "differences that only the safety read found",
     ),
     (
@@ -241,7 +241,7 @@ static CALLS: [Named; 13] = [
         "times such an instance was let back in",
     ),
     (
-        "tower_nacos_scans_total",
+        "tower_nacos_full_scans_total",
         "calls whose policy found no open instance, so that the open ones were looked through",
     ),
     (

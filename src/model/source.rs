@@ -6,7 +6,7 @@ use crate::model::ServiceKey;
 /// [`Subscription::merge`](crate::Subscription::merge).
 ///
 /// Displays as `eu: G@@orders in namespace dev (tier 0)`, where `eu` is the name of the source's client
-/// ([`Builder::client_name`](crate::client::Builder::client_name)).
+/// ([`Builder::client_name`](crate::client::ClientBuilder::client_name)).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Source {
     client: Option<Arc<str>>,

@@ -15,9 +15,11 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a response that passed an [`OfflineLayer`](super::OfflineLayer): the call counts as in
 /// flight until it ends or is dropped.
+///
+/// Example: [a provider](crate::provider)
 #[pin_project]
 #[derive(Debug)]
-pub struct Body<B> {
+pub struct OfflineBody<B> {
     #[pin]
     inner: Option<B>,
     /// What the layer says itself.
@@ -32,7 +34,7 @@ pub struct Body<B> {
 #[error("this instance went offline, and the response did not end within `drain_timeout`")]
 struct Cut;
 
-impl<B> Body<B> {
+impl<B> OfflineBody<B> {
     pub(super) const fn of_call(inner: B, in_flight: Option<InFlight>) -> Self {
         Self {
             inner: Some(inner),
@@ -61,7 +63,7 @@ impl<B> Body<B> {
     }
 }
 
-impl<B> http_body::Body for Body<B>
+impl<B> http_body::Body for OfflineBody<B>
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
 {

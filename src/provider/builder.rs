@@ -11,9 +11,11 @@ use crate::{
 };
 
 /// Sets up a [`Provider`](crate::provider::Provider).
+///
+/// Example: [a provider](crate::provider)
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct Builder {
+pub struct ProviderBuilder {
     nacos: Client,
     services: Vec<ServiceKey>,
     instances: Vec<Instance>,
@@ -26,7 +28,7 @@ pub struct Builder {
     broken: Option<OnlineError>,
 }
 
-impl Builder {
+impl ProviderBuilder {
     pub(super) fn new(nacos: Client) -> Self {
         Self {
             nacos,

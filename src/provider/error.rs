@@ -6,6 +6,8 @@ use crate::{
 };
 
 /// Why a provider is not online. It goes on trying unless it is told to leave.
+///
+/// Example: [a provider](crate::provider)
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OnlineError {

@@ -56,17 +56,21 @@ use super::{
 /// Below a path it is `nest_service("/nacos", provider.hooks())`. Behind the provider's own
 /// [`layer`](Provider::layer) its requests are calls, and `POST /offline` answers as soon as listening
 /// ends, since its answer is itself among what is in flight then.
-/// [`ready_path`](super::Builder::ready_path) must not ask `/ready`: each would wait for the other.
+/// [`ready_path`](super::ProviderBuilder::ready_path) must not ask `/ready`: each would wait for the other.
 #[derive(Clone, Debug)]
 pub struct Hooks {
     provider: Provider,
 }
 
 /// The body of an answer of [`Hooks`].
+///
+/// Example: [hooks](crate::provider::Hooks)
 #[derive(Debug, Default)]
 pub struct HooksBody(Full<Bytes>);
 
 /// The future of [`Hooks`].
+///
+/// Example: [hooks](crate::provider::Hooks)
 pub struct HooksFuture(Pin<Box<dyn Future<Output = Response<HooksBody>> + Send>>);
 
 impl Provider {

@@ -15,7 +15,7 @@ use tokio::sync::futures::OwnedNotified;
 use tower::{Layer, Service};
 
 use super::{
-    body::Body,
+    body::OfflineBody,
     names::Names,
     no_calls::{NoCall, is_call},
     traffic::{InFlight, Traffic, poll_cut},
@@ -51,21 +51,25 @@ pub(super) struct Shared {
 /// `connection: close`, and the calls that come are counted; all are served. What it answers itself:
 ///
 /// * 503 with `retry-after` to what comes when `drain_timeout` has passed or, if that is set, so
-///   long [after going offline](super::Builder::reject_after); and to what has no answer by then.
+///   long [after going offline](super::ProviderBuilder::reject_after); and to what has no answer by then.
 /// * 421 to a call that names, in `x-nacos-service`, a service of this address that nobody in this
 ///   process provides, or has registered by hand: the registry still lists who had the address before. Nothing was done then.
 ///
 /// Over gRPC these carry the status `UNAVAILABLE`. Requests of Kubernetes's probes and of load balancers'
 /// health checks (Google, AWS, Consul), gRPC health checks, scrapes by Prometheus and its kin, those of paths that
-/// are [no calls](super::Builder::no_call), and the provider's own are served and are no calls: they keep it
+/// are [no calls](super::ProviderBuilder::no_call), and the provider's own are served and are no calls: they keep it
 /// from nothing. Put it outside of other layers. It costs no
 /// allocation and no lock but one that a sixteenth of the calls share, for calls that have to wait.
+///
+/// Example: [a provider](crate::provider)
 #[derive(Clone, Debug)]
 pub struct OfflineLayer {
     pub(super) shared: Arc<Shared>,
 }
 
 /// The service of an [`OfflineLayer`].
+///
+/// Example: [a provider](crate::provider)
 #[derive(Clone, Debug)]
 pub struct OfflineService<S> {
     inner: S,
@@ -73,6 +77,8 @@ pub struct OfflineService<S> {
 }
 
 /// The future of an [`OfflineService`].
+///
+/// Example: [a provider](crate::provider)
 #[pin_project]
 #[derive(Debug)]
 pub struct ResponseFuture<F> {
@@ -119,7 +125,7 @@ where
     S: Service<Request<A>, Response = Response<B>>,
     B: http_body::Body<Data = bytes::Bytes>,
 {
-    type Response = Response<Body<B>>;
+    type Response = Response<OfflineBody<B>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future>;
 
@@ -157,7 +163,7 @@ where
     F: Future<Output = Result<Response<B>, E>>,
     B: http_body::Body<Data = bytes::Bytes>,
 {
-    type Output = Result<Response<Body<B>>, E>;
+    type Output = Result<Response<OfflineBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -169,7 +175,9 @@ where
                 cut,
                 grpc,
             } => match inner.poll(cx) {
-                Poll::Ready(answer) => answer?.map(|body| Body::of_call(body, in_flight.take())),
+                Poll::Ready(answer) => {
+                    answer?.map(|body| OfflineBody::of_call(body, in_flight.take()))
+                }
                 Poll::Pending => {
                     ready!(poll_cut(cut, &this.shared.traffic, cx));
                     drop(in_flight.take());
@@ -216,7 +224,7 @@ impl Shared {
 }
 
 impl Refusal {
-    fn response<B>(self, grpc: bool) -> Response<Body<B>> {
+    fn response<B>(self, grpc: bool) -> Response<OfflineBody<B>> {
         let (status, text) = match self {
             Self::Late => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -232,9 +240,9 @@ impl Refusal {
             ),
         };
         let mut response = Response::new(if grpc {
-            Body::empty()
+            OfflineBody::empty()
         } else {
-            Body::text(text)
+            OfflineBody::text(text)
         });
         *response.status_mut() = status;
         let headers = response.headers_mut();

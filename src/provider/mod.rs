@@ -16,8 +16,8 @@
 //!
 //! # Online
 //!
-//! [`ready`](Builder::ready) holds, the announced address answers from here, a
-//! [`delay`](Builder::delay) is over, and the registry confirms the registration. `startTime` stands in
+//! [`ready`](ProviderBuilder::ready) holds, the announced address answers from here, a
+//! [`delay`](ProviderBuilder::delay) is over, and the registry confirms the registration. `startTime` stands in
 //! its metadata beside your own, so that callers know a restart when they see one.
 //!
 //! # Offline, in this order
@@ -25,16 +25,16 @@
 //! | step | for how long at most |
 //! |---|---|
 //! | it says that it is not ready ([`Provider::is_ready`]) | – |
-//! | the registry confirms that it does not list it | [`deregister_timeout`](Builder::deregister_timeout), 3 s |
-//! | all calls are served, and each response carries the mark, over HTTP/1 with `connection: close`, until callers have heard: twice the [`push_delay`](Builder::push_delay), and until no call came for twice the usual time between two | [`max_linger`](Builder::max_linger), 10 s |
-//! | HTTP/2 connections are told (GOAWAY), idle ones of HTTP/1 close, listening stops, and what is in flight is finished | [`drain_timeout`](Builder::drain_timeout), 15 s; what is left then is cut |
+//! | the registry confirms that it does not list it | [`deregister_timeout`](ProviderBuilder::deregister_timeout), 3 s |
+//! | all calls are served, and each response carries the mark, over HTTP/1 with `connection: close`, until callers have heard: twice the [`push_delay`](ProviderBuilder::push_delay), and until no call came for twice the usual time between two | [`max_linger`](ProviderBuilder::max_linger), 10 s |
+//! | HTTP/2 connections are told (GOAWAY), idle ones of HTTP/1 close, listening stops, and what is in flight is finished | [`drain_timeout`](ProviderBuilder::drain_timeout), 15 s; what is left then is cut |
 //!
 //! The sum, 28 s by default, fits into the 30 s that Kubernetes gives a pod. If the registry does not
 //! confirm it, the mark alone carries the news, and it lingers for the 30 s that a registry needs to
 //! notice, or `max_linger`; the [`Report`] says so. A second signal shortens what is left to the drain. Nothing
 //! here runs in your handlers: one that panics or hangs holds up none of it but its own call.
 //!
-//! How long news take is an option, or [seen](Builder::measure_push_delay).
+//! How long news take is an option, or [seen](ProviderBuilder::measure_push_delay).
 //! Without [`layer`](Provider::layer) nothing is known of calls: it lingers for twice the push delay, and
 //! who serves decides what is finished.
 //!
@@ -79,8 +79,8 @@ use std::{fmt, future::Future, sync::Arc};
 use tokio::sync::oneshot;
 
 pub use self::{
-    body::Body,
-    builder::Builder,
+    body::OfflineBody,
+    builder::ProviderBuilder,
     error::OnlineError,
     hooks::{Hooks, HooksBody, HooksFuture},
     layer::{OfflineLayer, OfflineService, ResponseFuture},
@@ -104,6 +104,8 @@ use crate::{
 /// Clones are handles on the same. A task does the work, on the runtime of the first call that
 /// needs it; when the last handle is dropped it deregisters, without lingering. It holds a clone of its
 /// client, so that one may be dropped; a client that is closed takes its registrations with it.
+///
+/// Example: [a provider](crate::provider)
 #[derive(Clone)]
 pub struct Provider {
     handle: Arc<Handle>,
@@ -113,11 +115,11 @@ impl Provider {
     /// A provider of `service` (`"orders"` or `"billing@orders"`) over this client.
     ///
     /// A name that breaks Nacos's rules is the error of [`online`](Self::online).
-    pub fn builder<N>(nacos: &Client, service: N) -> Builder
+    pub fn builder<N>(nacos: &Client, service: N) -> ProviderBuilder
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,
     {
-        Builder::new(nacos.clone()).service(service)
+        ProviderBuilder::new(nacos.clone()).service(service)
     }
 
     /// Goes online, and returns when the registry has confirmed it. Callers hear of it about 0.6 s
@@ -157,7 +159,7 @@ impl Provider {
     /// [`online`](Self::online) beside the server. Dropped before its end it takes the server for gone: the
     /// provider deregisters without lingering, unless another one serves with it. axum hands it to a task of
     /// its own, so an `axum::serve` that is dropped does not drop it: then it is
-    /// [seen](Builder::check_address) when nobody has listened for ten seconds, on Linux; elsewhere call
+    /// [seen](ProviderBuilder::check_address) when nobody has listened for ten seconds, on Linux; elsewhere call
     /// [`offline`](Self::offline) as well. It returns, too, when the runtime that the provider lives on ends.
     pub fn offline_on<F>(&self, signal: F) -> impl Future<Output = ()> + Send + 'static
     where
@@ -280,7 +282,7 @@ impl Provider {
     }
 }
 
-impl Builder {
+impl ProviderBuilder {
     /// Makes it. Nothing happens before [`online`](Provider::online),
     /// [`offline_on`](Provider::offline_on) or [`offline`](Provider::offline).
     pub fn build(self) -> Provider {

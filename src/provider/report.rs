@@ -13,6 +13,8 @@ use super::{
 /// How a provider is, and how it went offline.
 ///
 /// A copy of a moment: complete once [`stage`](Self::stage) is [`Stage::Over`].
+///
+/// Example: [a provider](crate::provider)
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -34,6 +36,8 @@ pub struct Report {
 }
 
 /// How a provider went offline, as far as it has.
+///
+/// Example: [a provider](crate::provider)
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Offline {

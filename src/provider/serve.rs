@@ -24,7 +24,8 @@ use tokio::{
 use tower::{Layer, Service};
 
 use super::{
-    Builder, OfflineLayer, OfflineService, OnlineError, Provider, Report, Stage, body::BoxError,
+    OfflineLayer, OfflineService, OnlineError, Provider, ProviderBuilder, Report, Stage,
+    body::BoxError,
 };
 use crate::{
     client::Client,
@@ -38,6 +39,18 @@ use crate::{
 /// instance has the listener's address; for one that listens on all of them it is the one that this
 /// machine has towards the registry ([`Instance::on_port`]), unless
 /// [`configure`](Serve::configure) gives another.
+///
+/// ```no_run
+/// # async fn example(nacos: tower_nacos::Client, app: axum::Router) -> Result<(), tower::BoxError> {
+/// use tower_nacos::provider;
+///
+/// let listener = tokio::net::TcpListener::bind("10.0.0.3:8080").await?;
+/// let report = provider::serve(&nacos, "orders", listener, app)
+///     .with_graceful_offline(provider::signal())
+///     .await?;
+/// println!("{report}");
+/// # Ok(()) }
+/// ```
 pub fn serve<N, S>(nacos: &Client, service: N, listener: TcpListener, app: S) -> Serve<S>
 where
     N: TryInto<ServiceName, Error: Into<InvalidName>>,
@@ -51,9 +64,11 @@ where
 }
 
 /// A server that is set up; see [`serve`].
+///
+/// Example: [`serve`](crate::provider::serve)
 #[must_use = "it serves when `with_graceful_offline` is awaited"]
 pub struct Serve<S> {
-    builder: Builder,
+    builder: ProviderBuilder,
     /// The builder was given instances, or may have been.
     named: bool,
     listener: TcpListener,
@@ -61,6 +76,8 @@ pub struct Serve<S> {
 }
 
 /// A server that goes offline on a signal; see [`serve`].
+///
+/// Example: [`serve`](crate::provider::serve)
 #[must_use = "it serves when it is awaited"]
 pub struct Serving<S, F> {
     serve: Serve<S>,
@@ -68,6 +85,8 @@ pub struct Serving<S, F> {
 }
 
 /// Why nothing was served.
+///
+/// Example: [a provider](crate::provider)
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -92,8 +111,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl<S> Serve<S> {
     /// Sets up the provider: readiness, limits, further services, or
-    /// [`instance`](Builder::instance)s in place of the listener's own address.
-    pub fn configure(mut self, set: impl FnOnce(Builder) -> Builder) -> Self {
+    /// [`instance`](ProviderBuilder::instance)s in place of the listener's own address.
+    pub fn configure(mut self, set: impl FnOnce(ProviderBuilder) -> ProviderBuilder) -> Self {
         self.builder = set(self.builder);
         self.named = self.builder.has_instances();
         self

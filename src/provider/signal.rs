@@ -16,6 +16,8 @@ static TOLD: AtomicBool = AtomicBool::new(false);
 /// From its first poll on these signals end the process no more by themselves: whoever waits here
 /// has to. A second one hastens a provider that is leaving. If the system lets nobody listen, it never
 /// returns, which one ERROR says; the signals then end the process at once, as they do without it.
+///
+/// Example: [a provider](crate::provider)
 pub async fn signal() {
     LISTENING.store(true, SeqCst);
     match Listener::new() {

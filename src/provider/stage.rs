@@ -1,6 +1,8 @@
 use super::sequence::State;
 
 /// How far a provider is. The order is that of its life.
+///
+/// Example: [hooks](crate::provider::Hooks)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Stage {

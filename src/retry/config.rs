@@ -5,9 +5,9 @@ use tonic::Code;
 
 use crate::retry::policy::Retry;
 
-/// Why a retry policy, or what stands beside one, cannot be meant so.
+/// Why what was said about calls cannot be meant so: retries, hedges, times, limits or zones that contradict themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidRetry(String);
+pub struct InvalidCallPolicy(String);
 
 /// What gRPC's service config calls `retryPolicy`.
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ enum Named {
     Name(String),
 }
 
-impl InvalidRetry {
+impl InvalidCallPolicy {
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -42,7 +42,7 @@ impl Retry {
     /// [`every_request`](Self::every_request).
     ///
     /// ```
-    /// # fn main() -> Result<(), tower_nacos::retry::InvalidRetry> {
+    /// # fn main() -> Result<(), tower_nacos::retry::InvalidCallPolicy> {
     /// use tower_nacos::retry::Retry;
     ///
     /// let retry = Retry::from_service_config(
@@ -63,18 +63,18 @@ impl Retry {
     ///
     /// If it is no such object, or one of A6's rules is broken: at least two attempts, rests and multiplier
     /// above 0, and a code.
-    pub fn from_service_config(json: &str) -> Result<Self, InvalidRetry> {
+    pub fn from_service_config(json: &str) -> Result<Self, InvalidCallPolicy> {
         let config: Config = serde_json::from_str(json)
-            .map_err(|error| InvalidRetry(format!("no retryPolicy: {error}")))?;
+            .map_err(|error| InvalidCallPolicy(format!("no retryPolicy: {error}")))?;
         if config.max_attempts < 2 {
             let text = format!(
                 "maxAttempts is {}: it has to be 2 at least",
                 config.max_attempts
             );
-            return Err(InvalidRetry(text));
+            return Err(InvalidCallPolicy(text));
         }
         if config.retryable_status_codes.is_empty() {
-            return Err(InvalidRetry::new("retryableStatusCodes names none"));
+            return Err(InvalidCallPolicy::new("retryableStatusCodes names none"));
         }
         let codes = config.retryable_status_codes.iter().map(Named::code);
         let retry = Self::new()
@@ -93,13 +93,13 @@ impl Retry {
     /// # Errors
     ///
     /// If rests do not grow by a positive number.
-    pub fn check(&self) -> Result<(), InvalidRetry> {
+    pub fn check(&self) -> Result<(), InvalidCallPolicy> {
         let multiplier = self.multiplier();
         if multiplier.is_finite() && multiplier > 0.0 {
             return Ok(());
         }
         let text = format!("a backoff multiplier of {multiplier}: it has to be above 0");
-        Err(InvalidRetry(text))
+        Err(InvalidCallPolicy(text))
     }
 }
 
@@ -107,12 +107,12 @@ impl Retry {
 pub(crate) fn check_times(
     per_try: Option<Duration>,
     timeout: Option<Duration>,
-) -> Result<(), InvalidRetry> {
+) -> Result<(), InvalidCallPolicy> {
     match (per_try, timeout) {
-        (Some(Duration::ZERO), _) => Err(InvalidRetry::new(
+        (Some(Duration::ZERO), _) => Err(InvalidCallPolicy::new(
             "a per_try_timeout of 0 lets nothing through",
         )),
-        (Some(per_try), Some(timeout)) if per_try > timeout => Err(InvalidRetry(format!(
+        (Some(per_try), Some(timeout)) if per_try > timeout => Err(InvalidCallPolicy(format!(
             "a per_try_timeout of {per_try:?} is never reached in a timeout of {timeout:?}"
         ))),
         _ => Ok(()),
@@ -120,7 +120,7 @@ pub(crate) fn check_times(
 }
 
 impl Named {
-    fn code(&self) -> Result<Code, InvalidRetry> {
+    fn code(&self) -> Result<Code, InvalidCallPolicy> {
         let known = match self {
             Self::Number(number) => CODES.get(usize::from(*number)),
             Self::Name(name) => CODES
@@ -130,33 +130,35 @@ impl Named {
         match (known, self) {
             (Some((_, code)), _) => Ok(*code),
             (None, Self::Number(number)) => {
-                Err(InvalidRetry(format!("{number} is no status code")))
+                Err(InvalidCallPolicy(format!("{number} is no status code")))
             }
-            (None, Self::Name(name)) => Err(InvalidRetry(format!("{name:?} is no status code"))),
+            (None, Self::Name(name)) => {
+                Err(InvalidCallPolicy(format!("{name:?} is no status code")))
+            }
         }
     }
 }
 
 /// Seconds and a decimal fraction, then `s` (the JSON of protobuf's Duration).
-fn duration(name: &str, text: &str) -> Result<Duration, InvalidRetry> {
+fn duration(name: &str, text: &str) -> Result<Duration, InvalidCallPolicy> {
     let seconds = text.strip_suffix('s');
     let seconds = seconds.filter(|s| s.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
     let read = seconds.and_then(|seconds| seconds.parse().ok());
     let read = read.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     read.filter(|duration| !duration.is_zero()).ok_or_else(|| {
-        InvalidRetry(format!(
+        InvalidCallPolicy(format!(
             "{name} is {text:?}: it has to be seconds above 0, such as \"0.1s\""
         ))
     })
 }
 
-impl fmt::Display for InvalidRetry {
+impl fmt::Display for InvalidCallPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for InvalidRetry {}
+impl std::error::Error for InvalidCallPolicy {}
 
 /// gRPC A6.
 const MOST_ATTEMPTS: u32 = 5;

@@ -46,5 +46,5 @@ mod config;
 mod hedge;
 mod policy;
 
-pub use self::{again::Again, config::InvalidRetry, hedge::Hedge, policy::Retry};
+pub use self::{again::Again, config::InvalidCallPolicy, hedge::Hedge, policy::Retry};
 pub(crate) use self::{config::check_times, hedge::Quantile};

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use prost::Message;
 use rand::{SeedableRng, rngs::StdRng};
 
-use super::{Action, Call, Failure, Link, Note, Settings, Token, files::Filing};
+use super::{Action, Call, Failure, Note, Settings, SimLink, Token, files::Filing};
 use crate::{
     client::{
         auth::{self, Auth, Denied, Failed, Subject},
@@ -199,7 +199,7 @@ impl SimClient {
     /// A name resolved, or did not.
     pub fn handle_resolved(
         &mut self,
-        link: Link,
+        link: SimLink,
         server: usize,
         result: Result<Vec<SocketAddr>, String>,
         now: Instant,
@@ -214,7 +214,7 @@ impl SimClient {
     /// one that may still hold: then the driver would not have logged in.
     pub fn handle_connected(
         &mut self,
-        link: Link,
+        link: SimLink,
         local: IpAddr,
         token: Option<Token>,
         now: Instant,
@@ -233,7 +233,7 @@ impl SimClient {
     }
 
     /// A login on a connection that was there already ended.
-    pub fn handle_logged_in(&mut self, link: Link, token: Option<Token>, now: Instant) {
+    pub fn handle_logged_in(&mut self, link: SimLink, token: Option<Token>, now: Instant) {
         let Some(auth) = &mut self.auth else { return };
         if self.core.session().current_link() == Some(link.0) {
             match token {
@@ -255,7 +255,7 @@ impl SimClient {
     }
 
     /// A dial was refused.
-    pub fn handle_refused(&mut self, link: Link, now: Instant) {
+    pub fn handle_refused(&mut self, link: SimLink, now: Instant) {
         self.core
             .session_mut()
             .handle_dial_failed(link.0, DialError::Refused, now);
@@ -278,7 +278,7 @@ impl SimClient {
     }
 
     /// A message came on the stream.
-    pub fn handle_stream(&mut self, link: Link, payload: Bytes, now: Instant) {
+    pub fn handle_stream(&mut self, link: SimLink, payload: Bytes, now: Instant) {
         match decode(payload) {
             Ok(payload) => self.core.session_mut().handle_stream(link.0, &payload, now),
             Err(reason) => self
@@ -290,7 +290,7 @@ impl SimClient {
     }
 
     /// The stream ended.
-    pub fn handle_stream_ended(&mut self, link: Link, reason: &str, now: Instant) {
+    pub fn handle_stream_ended(&mut self, link: SimLink, reason: &str, now: Instant) {
         self.core
             .session_mut()
             .handle_stream_ended(link.0, reason.to_owned(), now);
@@ -361,7 +361,7 @@ impl SimClient {
                     if let Some(files) = self.files.as_mut().filter(|_| !unusable) {
                         files.changed(&key, now);
                     }
-                    let link = Link(link);
+                    let link = SimLink(link);
                     self.notes.push_back(Note::Listed { key, origin, link });
                     continue;
                 }
@@ -383,23 +383,23 @@ impl SimClient {
                     name,
                     port,
                 } => self.actions.push_back(Action::Resolve {
-                    link: Link(link),
+                    link: SimLink(link),
                     server,
                     name,
                     port,
                 }),
                 Output::Dial { link, addr, .. } => self.actions.push_back(Action::Dial {
-                    link: Link(link),
+                    link: SimLink(link),
                     addr,
                 }),
                 Output::OpenStream { link, payload } => {
                     self.actions.push_back(Action::OpenStream {
-                        link: Link(link),
+                        link: SimLink(link),
                         payload: payload.encode_to_vec().into(),
                     })
                 }
                 Output::StreamSend { link, payload } => self.actions.push_back(Action::Send {
-                    link: Link(link),
+                    link: SimLink(link),
                     payload: payload.encode_to_vec().into(),
                 }),
                 Output::Call {
@@ -409,13 +409,15 @@ impl SimClient {
                     timeout,
                     ..
                 } => self.actions.push_back(Action::Call {
-                    link: Link(link),
+                    link: SimLink(link),
                     call: Call(call),
                     payload: payload.encode_to_vec().into(),
                     timeout,
                 }),
                 Output::Hangup { link } => {
-                    self.actions.push_back(Action::Hangup { link: Link(link) });
+                    self.actions.push_back(Action::Hangup {
+                        link: SimLink(link),
+                    });
                 }
                 // The core's.
                 Output::Listing { .. } | Output::Undecodable { .. } | Output::Services { .. } => {}
@@ -484,7 +486,9 @@ impl SimClient {
 
     fn log_in(&mut self) {
         match (self.core.session().current_link(), &mut self.auth) {
-            (Some(link), _) => self.actions.push_back(Action::LogIn { link: Link(link) }),
+            (Some(link), _) => self.actions.push_back(Action::LogIn {
+                link: SimLink(link),
+            }),
             (None, Some(auth)) => auth.disconnected(), // the next connection brings a token
             (None, None) => {}
         }

@@ -20,7 +20,7 @@ use crate::{
 
 /// A connection, from the look for addresses on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Link(session::LinkId);
+pub struct SimLink(session::LinkId);
 
 /// A unary call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +33,7 @@ pub enum Action {
     /// Resolve a name.
     Resolve {
         /// For this attempt.
-        link: Link,
+        link: SimLink,
         /// Which of the configured servers.
         server: usize,
         /// Its name.
@@ -44,28 +44,28 @@ pub enum Action {
     /// Dial.
     Dial {
         /// What the connection will be called.
-        link: Link,
+        link: SimLink,
         /// Whom.
         addr: SocketAddr,
     },
     /// Open the stream, with this first message.
     OpenStream {
         /// On which connection.
-        link: Link,
+        link: SimLink,
         /// The message.
         payload: Bytes,
     },
     /// Send on the stream.
     Send {
         /// On which connection.
-        link: Link,
+        link: SimLink,
         /// The message.
         payload: Bytes,
     },
     /// Make a unary call.
     Call {
         /// On which connection.
-        link: Link,
+        link: SimLink,
         /// What its answer is to be called.
         call: Call,
         /// The request.
@@ -76,7 +76,7 @@ pub enum Action {
     /// Log in once more at the server of this connection.
     LogIn {
         /// Which.
-        link: Link,
+        link: SimLink,
     },
     /// Read the file of a service.
     ReadFile {
@@ -90,7 +90,7 @@ pub enum Action {
     /// Close the connection or stop dialling.
     Hangup {
         /// Which.
-        link: Link,
+        link: SimLink,
     },
 }
 
@@ -105,7 +105,7 @@ pub enum Note {
         /// How the session said that it came.
         origin: Origin,
         /// On which connection.
-        link: Link,
+        link: SimLink,
     },
     /// What a file had went to a service's copy.
     Restored {

@@ -9,15 +9,15 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Frame, SizeHint};
 
-/// The body of a [`Status`](super::Status)'s answer: bytes that are there, or a stream of events.
-pub struct Body(Kind);
+/// The body of a [`StatusPage`](super::StatusPage)'s answer: bytes that are there, or a stream of events.
+pub struct StatusBody(Kind);
 
 enum Kind {
     Whole(Option<Bytes>),
     Events(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
 }
 
-impl Body {
+impl StatusBody {
     pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self(Kind::Whole(
             Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
@@ -29,7 +29,7 @@ impl Body {
     }
 }
 
-impl http_body::Body for Body {
+impl http_body::Body for StatusBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -60,11 +60,11 @@ impl http_body::Body for Body {
     }
 }
 
-impl fmt::Debug for Body {
+impl fmt::Debug for StatusBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Kind::Whole(_) => "Body::Whole",
-            Kind::Events(_) => "Body::Events",
+            Kind::Whole(_) => "StatusBody::Whole",
+            Kind::Events(_) => "StatusBody::Events",
         })
     }
 }

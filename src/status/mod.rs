@@ -1,6 +1,6 @@
 //! A page that shows what is picked and why: registries, services, instances, and what happened of late.
 //!
-//! For whoever looks into a process at three in the morning. [`Status`] is a tower service that any server
+//! For whoever looks into a process at three in the morning. [`StatusPage`] is a tower service that any server
 //! mounts; nothing of it runs unless one is made.
 //!
 //! ```
@@ -8,12 +8,12 @@
 //! # let registry = tower_nacos::testing::Registry::start().await?;
 //! # let server = registry.addr();
 //! use axum::Router;
-//! use tower_nacos::{Client, http, status::Status};
+//! use tower_nacos::{Client, http, status::StatusPage};
 //!
 //! let nacos = Client::connect(&server).await?; // such as "127.0.0.1:8848"
 //! let http = http::Client::new(&nacos);
 //!
-//! let status = Status::new(&nacos).with(&http); // and `.with(&balance)`, `.with(&channel)`
+//! let status = StatusPage::new(&nacos).with(&http); // and `.with(&balance)`, `.with(&channel)`
 //! let admin = Router::<()>::new().nest_service("/nacos", status.clone());
 //!
 //! // `axum::serve(listener, admin).with_graceful_shutdown(..)`: before the server waits for its
@@ -81,4 +81,4 @@ mod timeline;
 #[cfg(test)]
 mod tests;
 
-pub use self::{body::Body, observe::Observe, service::Status};
+pub use self::{body::StatusBody, observe::Observe, service::StatusPage};

@@ -7,7 +7,7 @@ use crate::{
     grpc, http,
 };
 
-/// What a [`Status`](super::Status) can show: a registry's [`Client`](client::Client), an
+/// What a [`StatusPage`](super::StatusPage) can show: a registry's [`Client`](client::Client), an
 /// [`http::Client`], one [service](http::ServiceClient) of it, a [`grpc::Channel`], a [`Balance`], a
 /// [`Subscription`] that no client has (fixed or merged). Implemented for these, and by nobody else.
 pub trait Observe: Sealed {}

@@ -10,7 +10,7 @@ use http::{
 };
 
 use super::{
-    body::Body,
+    body::StatusBody,
     clock::Moment,
     events::events,
     find::{self, Missing},
@@ -20,7 +20,7 @@ use super::{
 };
 
 /// What is answered to a request with this head.
-pub(super) fn respond(shared: &Arc<Shared>, request: &Parts) -> Response<Body> {
+pub(super) fn respond(shared: &Arc<Shared>, request: &Parts) -> Response<StatusBody> {
     let answer = if !shared.is_mounted_at(request.uri.path()) {
         Answer::plain(
             StatusCode::NOT_FOUND,
@@ -47,7 +47,7 @@ struct Answer {
 
 enum Content {
     Whole(Vec<u8>),
-    Stream(Body),
+    Stream(StatusBody),
 }
 
 fn answer(shared: &Arc<Shared>, query: &Query, head_only: bool) -> Answer {
@@ -88,14 +88,15 @@ fn listen(shared: &Arc<Shared>, head_only: bool) -> Answer {
         Ok((news, place)) => Answer {
             status: StatusCode::OK,
             kind,
-            body: Content::Stream(Body::events(events(news, place))),
+            body: Content::Stream(StatusBody::events(events(news, place))),
             // Proxies that gather a body before they pass it on.
             headers: vec![(HeaderName::from_static("x-accel-buffering"), "no")],
         },
         // To a browser's event source this says: do not come back.
         Err(Refused::Closed) => Answer::new(kind, Vec::new()).of(StatusCode::NO_CONTENT),
         Err(Refused::Full) => {
-            let text = "too many listen already (`Status::max_streams`); ask for the page instead";
+            let text =
+                "too many listen already (`StatusPage::max_streams`); ask for the page instead";
             Answer::plain(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "10")
         }
     }
@@ -131,15 +132,15 @@ impl Answer {
         self
     }
 
-    fn into_response(self, head_only: bool) -> Response<Body> {
+    fn into_response(self, head_only: bool) -> Response<StatusBody> {
         let length = match &self.body {
             Content::Whole(bytes) if self.status != StatusCode::NO_CONTENT => Some(bytes.len()),
             _ => None,
         };
         let streams = self.kind == "text/event-stream";
         let body = match self.body {
-            Content::Whole(bytes) if !head_only => Body::whole(bytes),
-            Content::Whole(_) => Body::whole(Vec::new()),
+            Content::Whole(bytes) if !head_only => StatusBody::whole(bytes),
+            Content::Whole(_) => StatusBody::whole(Vec::new()),
             Content::Stream(body) => body,
         };
         let mut response = Response::new(body);

@@ -44,9 +44,9 @@
 //! # }
 //! ```
 //!
-//! Who may do what is told with [`Builder::login`], and with `Builder::access_key` where feature `ram`
+//! Who may do what is told with [`RegistryBuilder::login`], and with `RegistryBuilder::access_key` where feature `ram`
 //! is on. How well a persistent instance is, [`Registry::set_healthy`] says, or the registry's own look
-//! at its port ([`Builder::tcp_checks`]).
+//! at its port ([`RegistryBuilder::tcp_checks`]).
 //!
 //! [`AddressServer`] tells clients which servers there are, or whatever a test has it say.
 //!
@@ -64,5 +64,5 @@ pub use self::{
         ConnId, ConnectionInfo, Fault, Frame, Login, OperatorAnswer, OperatorCall, Profile,
         Received, Script, ServiceId, Settings, StreamEnd, Via, View,
     },
-    shell::{AddressServer, Builder, Registry},
+    shell::{AddressServer, Registry, RegistryBuilder},
 };

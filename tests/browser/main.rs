@@ -18,7 +18,7 @@ use tower::ServiceExt;
 use tower_nacos::{
     Balance, Client, Instance, ServiceKey, Subscription,
     directory::{Options, Writer, channel},
-    status::Status,
+    status::StatusPage,
     testing::Registry,
 };
 
@@ -67,9 +67,9 @@ async fn a_browser_shows_it_and_follows() {
     for _ in 0..100 {
         balance.clone().oneshot(()).await.unwrap();
     }
-    let few = Status::new(&nacos).with(&balance);
+    let few = StatusPage::new(&nacos).with(&balance);
 
-    let mut many = Status::new(&nacos);
+    let mut many = StatusPage::new(&nacos);
     let all: Vec<_> = (0..1_000)
         .map(|n| Instance::parse(&format!("10.0.{}.{}:80", n / 250, n % 250)).unwrap())
         .collect();

@@ -2,7 +2,7 @@
 
 use tower_nacos::{
     client::Client,
-    directory::{Cause, ChangeKind, Standing, Status},
+    directory::{ChangeKind, RemovalCause, Standing, Status},
     model::{Instance, Listing, Weight},
 };
 
@@ -61,7 +61,7 @@ async fn d2_an_instance_that_comes_changes_and_goes_is_seen_to(server: Server) {
 
     soon("deregister", a.deregister("d2")).await.unwrap();
     let gone = removed(&mut changes, 1001).await;
-    assert_eq!(gone.cause(), Some(Cause::GoneFromList));
+    assert_eq!(gone.cause(), Some(RemovalCause::GoneFromList));
     assert!(gone.revision > came.revision);
 
     let second = first.with_metadata([("zone", "b")].into_iter().collect());
@@ -129,7 +129,7 @@ async fn d6_weight_0_is_listed_and_not_callable(server: Server) {
         .await;
     assert_eq!(
         removed(&mut changes, 1001).await.cause(),
-        Some(Cause::WeightZero)
+        Some(RemovalCause::WeightZero)
     );
     let snapshot = orders.snapshot();
     let entry = snapshot.find(&address(1001)).expect("it is still listed");

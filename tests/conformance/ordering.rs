@@ -23,7 +23,7 @@ async fn o1_a_removal_after_the_clock_stepped_back_an_hour_is_applied() {
     registry.step_clock(-3_600_000);
     registry.deregister("o1", "127.0.0.1:1001");
     settles(&orders, &[1002]).await;
-    assert_eq!(orders.counters().stamps_back, 1);
+    assert_eq!(orders.counters().older_stamps, 1);
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn a_push_with_one_bad_host_among_a_thousand_still_removes() {
         &push(1001..2000, r#"{"ip":"127.0.0.1","port":"eighty"}"#),
     );
     settles(&orders, &(1001..2000).collect::<Vec<_>>()).await;
-    assert_eq!(orders.counters().rejected, 1);
+    assert_eq!(orders.counters().hosts_rejected, 1);
 
     // Ten thousand at once.
     registry.push_raw("big", &push(1000..11_000, ""));

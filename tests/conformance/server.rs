@@ -12,7 +12,7 @@ use tokio::{
     sync::OnceCell,
 };
 use tower_nacos::{
-    client::{Builder, Client},
+    client::{Client, ClientBuilder},
     model::Address,
     testing::Registry,
 };
@@ -109,7 +109,7 @@ impl Server {
         }
     }
 
-    pub(crate) fn builder(&self) -> Builder {
+    pub(crate) fn builder(&self) -> ClientBuilder {
         let builder = Client::builder().servers(self.addr());
         let Self::Named(named) = self else {
             return builder;

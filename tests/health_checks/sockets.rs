@@ -31,7 +31,7 @@ use tokio_rustls::{
 use tower::ServiceExt;
 use tower_nacos::{
     Balance, Instance, Subscription,
-    balance::{Explanation, Pickable},
+    balance::{BalanceExplanation, Pickable},
     endpoint::HealthCheck,
     grpc::Channel,
     http::{BuildHttp, HttpBalance},
@@ -151,11 +151,11 @@ fn over(instances: impl IntoIterator<Item = Instance>, check: HealthCheck) -> Ht
         .build_http(Transport::builder().build())
 }
 
-fn explained(balance: &HttpBalance, address: &str) -> Explanation {
+fn explained(balance: &HttpBalance, address: &str) -> BalanceExplanation {
     balance.explain(&address.parse().unwrap())
 }
 
-fn reason(explanation: &Explanation) -> Option<String> {
+fn reason(explanation: &BalanceExplanation) -> Option<String> {
     match &explanation.verdict {
         Pickable::Refused { reason, .. } => Some(reason.to_string()),
         _ => None,

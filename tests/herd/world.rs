@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use tower_nacos::{
     model::{Host, ServiceKey},
-    simulation::{Action, Call, Failure, Link, Note, Settings, SimClient, Token},
+    simulation::{Action, Call, Failure, Note, Settings, SimClient, SimLink, Token},
     testing::{self, ConnId, Login, OperatorCall, machine::Machine, machine::Output},
 };
 
@@ -22,8 +22,8 @@ pub(crate) enum Kind {
 }
 
 enum Event {
-    ToServer(usize, Link, Up),
-    ToClient(usize, Link, Down),
+    ToServer(usize, SimLink, Up),
+    ToClient(usize, SimLink, Down),
     ClientDue(usize),
     ServerDue(usize),
 }
@@ -50,14 +50,14 @@ enum Down {
 struct Node {
     machine: Machine,
     up: bool,
-    conns: HashMap<ConnId, (usize, Link)>,
-    calls: HashMap<u64, (usize, Link, Call)>,
+    conns: HashMap<ConnId, (usize, SimLink)>,
+    calls: HashMap<u64, (usize, SimLink, Call)>,
     due: Option<Instant>,
 }
 
 struct Member {
     unit: SimClient,
-    wires: BTreeMap<Link, Wire>,
+    wires: BTreeMap<SimLink, Wire>,
     at: Option<SocketAddr>,
     due: Option<Instant>,
 }
@@ -208,7 +208,7 @@ impl World {
         }
     }
 
-    fn reaches_server(&mut self, client: usize, link: Link, up: Up) {
+    fn reaches_server(&mut self, client: usize, link: SimLink, up: Up) {
         let now = self.now;
         let Some(wire) = self.members[client].wires.get_mut(&link) else {
             return;
@@ -306,7 +306,7 @@ impl World {
         }
     }
 
-    fn reaches_client(&mut self, client: usize, link: Link, down: Down) {
+    fn reaches_client(&mut self, client: usize, link: SimLink, down: Down) {
         let now = self.now;
         let member = &mut self.members[client];
         let Some(wire) = member.wires.get_mut(&link).filter(|wire| wire.open) else {
@@ -407,11 +407,11 @@ impl World {
         }
     }
 
-    fn send_up(&mut self, client: usize, link: Link, up: Up) {
+    fn send_up(&mut self, client: usize, link: SimLink, up: Up) {
         self.at_time(self.now + LATENCY, Event::ToServer(client, link, up));
     }
 
-    fn send_down(&mut self, client: usize, link: Link, down: Down) {
+    fn send_down(&mut self, client: usize, link: SimLink, down: Down) {
         self.at_time(self.now + LATENCY, Event::ToClient(client, link, down));
     }
 

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tower_nacos::{
     Client, Instance,
-    provider::{Builder, Provider},
+    provider::{Provider, ProviderBuilder},
     testing::Registry,
 };
 
@@ -120,7 +120,7 @@ impl Served {
     pub(crate) async fn start(
         nacos: &Client,
         service: &str,
-        set: impl FnOnce(Builder) -> Builder,
+        set: impl FnOnce(ProviderBuilder) -> ProviderBuilder,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -9,7 +9,7 @@ use std::{
 use tower_nacos::{
     directory::{Entry, Origin, Snapshot, Status, Subscription},
     model::{Address, Instance, ServiceKey},
-    simulation::{Call, Link, Note, SimClient},
+    simulation::{Call, Note, SimClient, SimLink},
 };
 
 use crate::{
@@ -22,10 +22,10 @@ use crate::{
 /// What came to a client in this step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Came {
-    Stream(Link),
-    Answer(Link, Call),
+    Stream(SimLink),
+    Answer(SimLink, Call),
     /// A list that waited for a file.
-    Late(Link),
+    Late(SimLink),
     /// What a file had.
     File,
     Other,
@@ -33,7 +33,7 @@ pub(crate) enum Came {
 
 pub(crate) struct Client {
     pub(crate) unit: SimClient,
-    pub(crate) wires: BTreeMap<Link, Wire>,
+    pub(crate) wires: BTreeMap<SimLink, Wire>,
     pub(crate) subs: BTreeMap<usize, Watched>,
     /// The lists of services that it keeps, by filter.
     pub(crate) lists: BTreeMap<usize, Listed>,
@@ -45,7 +45,7 @@ pub(crate) struct Client {
     /// Whether a server refused something for good: the next connection asks again.
     pub(crate) refused: bool,
     /// The connection in use.
-    current: Option<Link>,
+    current: Option<SimLink>,
     /// Operations that nobody has answered, and since when.
     pub(crate) tickets: BTreeMap<u64, (Instant, Ticket)>,
     pub(crate) connected: bool,
@@ -62,7 +62,7 @@ pub(crate) struct Client {
     /// When something last happened to its connections or their speed.
     pub(crate) disturbed: Instant,
     /// The newest connection that a list came on.
-    last_list: Option<Link>,
+    last_list: Option<SimLink>,
     second: u64,
     steps: u32,
 }
@@ -104,7 +104,7 @@ pub(crate) struct Watched {
     /// What pushes removed, and when.
     removed: BTreeMap<Address, Instant>,
     /// The last push of this service, on this connection.
-    pushed: Option<(Link, Instant)>,
+    pushed: Option<(SimLink, Instant)>,
     /// What is held, and since when.
     held: BTreeMap<Address, Instant>,
     /// When a list last came.
@@ -112,9 +112,9 @@ pub(crate) struct Watched {
     /// What the last answer listed, and on which connection, if no push came since. A push that was
     /// sent before that answer may still be under way, and pushes count in the order of their
     /// arrival.
-    answered: Option<(Link, BTreeSet<Address>)>,
+    answered: Option<(SimLink, BTreeSet<Address>)>,
     /// The connection that the last list came on, when its first came, and who was listed on it.
-    heard_on: Option<(Link, Instant)>,
+    heard_on: Option<(SimLink, Instant)>,
     listed: BTreeSet<Address>,
     /// Who is callable by what its file has.
     found: Vec<Address>,
@@ -122,7 +122,7 @@ pub(crate) struct Watched {
 
 impl Came {
     /// A list that came in this step on `link`, or before it.
-    const fn by(self, link: Link) -> Self {
+    const fn by(self, link: SimLink) -> Self {
         match self {
             Self::Stream(_) | Self::Answer(..) => self,
             _ => Self::Late(link),
@@ -230,7 +230,7 @@ impl Client {
         }
     }
 
-    pub(crate) fn open_links(&self) -> impl Iterator<Item = (&Link, &Wire)> {
+    pub(crate) fn open_links(&self) -> impl Iterator<Item = (&SimLink, &Wire)> {
         self.wires.iter().filter(|(_, wire)| wire.is_open())
     }
 
@@ -279,7 +279,7 @@ impl Client {
         })?;
         self.waits_are_bounded(now)?;
         for (service, watched) in &mut self.subs {
-            let listed: Vec<(Origin, Link)> = notes
+            let listed: Vec<(Origin, SimLink)> = notes
                 .iter()
                 .filter_map(|note| match note {
                     Note::Listed { key, origin, link } if *key == watched.key => {
@@ -430,7 +430,7 @@ impl Watched {
     fn check(
         &mut self,
         came: Came,
-        listed: &[(Origin, Link)],
+        listed: &[(Origin, SimLink)],
         now: Instant,
         serving: impl Fn() -> BTreeSet<Address>,
         surely: impl Fn(&Address) -> bool,
@@ -544,7 +544,7 @@ impl Watched {
     /// Whom the file has, and who is missing from the list that comes first, stays for a moment.
     fn nobody_in_the_file_is_evicted_by_a_first_list(
         &mut self,
-        listed: &[(Origin, Link)],
+        listed: &[(Origin, SimLink)],
     ) -> Result<(), String> {
         // Of several that waited the last one counts, and who left between them has.
         if self.heard_on.is_some() || listed.is_empty() {

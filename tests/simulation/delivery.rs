@@ -7,7 +7,7 @@ use std::{
 
 use rand::RngExt;
 use tower_nacos::{
-    simulation::{Failure, Link},
+    simulation::{Failure, SimLink},
     testing::{ConnId, machine::Output},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl World {
-    pub(crate) fn dialled(&mut self, client: usize, link: Link, server: usize) {
+    pub(crate) fn dialled(&mut self, client: usize, link: SimLink, server: usize) {
         let wire = self.clients[client].wires.get_mut(&link).unwrap();
         let node = &self.servers[server];
         if wire.hung_up || node.dead {
@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    pub(crate) fn reach_server(&mut self, client: usize, link: Link, up: Up) {
+    pub(crate) fn reach_server(&mut self, client: usize, link: SimLink, up: Up) {
         let now = self.now;
         let wire = self.clients[client].wires.get_mut(&link).unwrap();
         let n = wire.server;
@@ -82,7 +82,7 @@ impl World {
         self.take_outputs(n);
     }
 
-    pub(crate) fn reach_client(&mut self, client: usize, link: Link, down: Down) -> Checked {
+    pub(crate) fn reach_client(&mut self, client: usize, link: SimLink, down: Down) -> Checked {
         let now = self.now;
         let c = &mut self.clients[client];
         let wire = c.wires.get_mut(&link).unwrap();
@@ -186,11 +186,11 @@ impl World {
         }
     }
 
-    pub(crate) fn owner(&self, server: usize, conn: ConnId) -> Option<(usize, Link)> {
+    pub(crate) fn owner(&self, server: usize, conn: ConnId) -> Option<(usize, SimLink)> {
         self.servers[server].conns.get(&conn).copied()
     }
 
-    pub(crate) fn wire(&mut self, client: usize, link: Link) -> Result<&mut Wire, String> {
+    pub(crate) fn wire(&mut self, client: usize, link: SimLink) -> Result<&mut Wire, String> {
         let wire = self.clients[client].wires.get_mut(&link);
         let wire = wire.ok_or_else(|| format!("{link:?} was never dialled"))?;
         if wire.hung_up {
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// In order, as on a stream.
-    pub(crate) fn up(&mut self, client: usize, link: Link, up: Up) {
+    pub(crate) fn up(&mut self, client: usize, link: SimLink, up: Up) {
         let delay = self.delay(client);
         let wire = self.clients[client].wires.get_mut(&link).unwrap();
         wire.last_up = wire.last_up.max(self.now + delay);
@@ -208,7 +208,7 @@ impl World {
         self.at(at, Event::ToServer { client, link, up });
     }
 
-    pub(crate) fn down(&mut self, client: usize, link: Link, down: Down) {
+    pub(crate) fn down(&mut self, client: usize, link: SimLink, down: Down) {
         let delay = self.delay(client);
         let wire = self.clients[client].wires.get_mut(&link).unwrap();
         wire.last_down = wire.last_down.max(self.now + delay);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tower_nacos::{
-    simulation::Link,
+    simulation::SimLink,
     testing::{Fault, Profile, Script, StreamEnd, machine::Machine},
 };
 
@@ -108,10 +108,10 @@ impl World {
         self.rng.random_range(0..self.clients.len())
     }
 
-    pub(crate) fn some_link(&mut self) -> Option<(usize, Link)> {
+    pub(crate) fn some_link(&mut self) -> Option<(usize, SimLink)> {
         let client = self.some_client();
         let open = self.clients[client].open_links();
-        let open: Vec<Link> = open.map(|(link, _)| *link).collect();
+        let open: Vec<SimLink> = open.map(|(link, _)| *link).collect();
         Some((client, *open.choose(&mut self.rng)?))
     }
 
@@ -450,7 +450,7 @@ impl World {
     pub(crate) fn some_conn(
         &mut self,
         n: usize,
-    ) -> Option<(tower_nacos::testing::ConnId, (usize, Link))> {
+    ) -> Option<(tower_nacos::testing::ConnId, (usize, SimLink))> {
         let conns = self.servers[n].conns.iter().map(|(c, of)| (*c, *of));
         let conns: Vec<_> = conns.collect();
         conns.choose(&mut self.rng).copied()

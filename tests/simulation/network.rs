@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use tower_nacos::{
     model::ServiceKey,
-    simulation::{Call, Link, Token, Write},
+    simulation::{Call, SimLink, Token, Write},
     testing::{ConnId, StreamEnd},
 };
 
@@ -19,42 +19,42 @@ use crate::plan::Step;
 pub(crate) enum Event {
     Resolve {
         client: usize,
-        link: Link,
+        link: SimLink,
         server: usize,
         port: u16,
     },
     /// A dial arrives at the server's port.
     Dial {
         client: usize,
-        link: Link,
+        link: SimLink,
     },
     Connected {
         client: usize,
-        link: Link,
+        link: SimLink,
         token: Option<Token>,
     },
     /// A client logs in once more, on a connection that stands.
     LogIn {
         client: usize,
-        link: Link,
+        link: SimLink,
     },
     LoggedIn {
         client: usize,
-        link: Link,
+        link: SimLink,
         token: Option<Token>,
     },
     Refused {
         client: usize,
-        link: Link,
+        link: SimLink,
     },
     ToServer {
         client: usize,
-        link: Link,
+        link: SimLink,
         up: Up,
     },
     ToClient {
         client: usize,
-        link: Link,
+        link: SimLink,
         down: Down,
     },
     /// The disk has read a file.

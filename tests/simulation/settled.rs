@@ -1,6 +1,6 @@
 //! A whole life, and what must be true in the end.
 
-use tower_nacos::{directory::Status, model::Instance, simulation::Link};
+use tower_nacos::{directory::Status, model::Instance, simulation::SimLink};
 
 use crate::{
     client::{Came, RECONNECTED, ensure},
@@ -102,7 +102,7 @@ impl World {
     fn is_well(&self, client: usize) -> Checked {
         let c = &self.clients[client];
         ensure(c.connected, || "not connected".to_owned())?;
-        let open: Vec<Link> = c.open_links().map(|(link, _)| *link).collect();
+        let open: Vec<SimLink> = c.open_links().map(|(link, _)| *link).collect();
         ensure(open.len() == 1, || format!("transports {open:?}"))?;
         let Some((server, conn)) = self.is_connected_to(client) else {
             return Err("the server does not know its connection".to_owned());

@@ -7,7 +7,7 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tower_nacos::{
-    simulation::{Link, Token},
+    simulation::{SimLink, Token},
     testing::{Login, OperatorCall},
 };
 
@@ -25,7 +25,7 @@ pub(crate) struct Tokens {
     /// No login on a connection that stands succeeds until then.
     refused_until: Instant,
     /// Logins on connections that stand.
-    logins: BTreeMap<(usize, Link), LogIn>,
+    logins: BTreeMap<(usize, SimLink), LogIn>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,7 +83,7 @@ impl World {
     }
 
     /// One login at a time, and none too soon after another.
-    pub(crate) fn begins_login(&mut self, client: usize, link: Link) -> Checked {
+    pub(crate) fn begins_login(&mut self, client: usize, link: SimLink) -> Checked {
         let now = self.now;
         self.log(|| format!("client {client} logs in on {link:?}"));
         let last = self.tokens.logins.insert((client, link), LogIn::UnderWay);
@@ -108,7 +108,7 @@ impl World {
     }
 
     /// A login reaches its server, or nobody.
-    pub(crate) fn logs_in(&mut self, client: usize, link: Link) {
+    pub(crate) fn logs_in(&mut self, client: usize, link: SimLink) {
         let wire = &self.clients[client].wires[&link];
         let (n, cut) = (wire.server, wire.cut);
         let server = &self.servers[n];
@@ -131,7 +131,12 @@ impl World {
         );
     }
 
-    pub(crate) fn logged_in(&mut self, client: usize, link: Link, token: Option<Token>) -> Checked {
+    pub(crate) fn logged_in(
+        &mut self,
+        client: usize,
+        link: SimLink,
+        token: Option<Token>,
+    ) -> Checked {
         if self.clients[client].wires[&link].hung_up {
             return Ok(());
         }

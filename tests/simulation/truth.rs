@@ -8,7 +8,7 @@ use std::{
 use tower_nacos::{
     directory::{Mode, Snapshot},
     model::{Address, Instance},
-    simulation::Link,
+    simulation::SimLink,
     testing::{ConnId, Login, Profile, Settings, machine::Machine},
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct Server {
     /// Lost with its rack: says nothing, not even no.
     pub(crate) dead: bool,
     pub(crate) frozen_until: Instant,
-    pub(crate) conns: BTreeMap<ConnId, (usize, Link)>,
+    pub(crate) conns: BTreeMap<ConnId, (usize, SimLink)>,
     /// Since when nothing but the network can keep clients from it.
     pub(crate) ok_since: Instant,
     pub(crate) scripts_until: Instant,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tower_nacos::{
     model::{Address, Host, Instance, ServiceKey},
-    simulation::{Action, Call, Link, Note, Settings, SimClient},
+    simulation::{Action, Call, Note, Settings, SimClient, SimLink},
     testing::{ConnId, Profile, StreamEnd, machine::Machine},
 };
 
@@ -38,7 +38,7 @@ pub(crate) struct World {
     pub(crate) providers: Vec<Provider>,
     pub(crate) keys: Vec<ServiceKey>,
     /// The machine's calls: whose they are, and what the client calls them.
-    pub(crate) calls: BTreeMap<u64, (usize, Link, Call)>,
+    pub(crate) calls: BTreeMap<u64, (usize, SimLink, Call)>,
     pub(crate) last_call: u64,
     pub(crate) last_ticket: u64,
     /// Whether messages may get lost or lie, which only a safety read can make good.
@@ -54,7 +54,7 @@ pub(crate) struct World {
     /// When something last happened that may take a while to settle.
     pub(crate) disturbed: Instant,
     /// The connection that a push came on, until it is acknowledged.
-    pub(crate) unacknowledged: Option<Link>,
+    pub(crate) unacknowledged: Option<SimLink>,
     pub(crate) trace: Option<Vec<String>>,
     pub(crate) steps: u64,
 }
@@ -649,7 +649,7 @@ impl World {
     }
 
     /// The connection breaks for both, who learn of it one by one.
-    pub(crate) fn break_link(&mut self, client: usize, link: Link) {
+    pub(crate) fn break_link(&mut self, client: usize, link: SimLink) {
         self.clients[client].disturbed = self.now;
         self.down(client, link, Down::Broken);
         let delay = self.rng.random_range(0..2_000) * MS;

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use clap::Args;
 use tower_nacos::{
     Client,
-    client::{Builder, Config, ConfigError, ServerAddress},
+    client::{ClientBuilder, Config, ConfigError, ServerAddress},
 };
 
 use crate::failure::Failure;
@@ -58,7 +58,7 @@ impl Connection {
         })
     }
 
-    pub(crate) fn builder(&self) -> Result<Builder, Failure> {
+    pub(crate) fn builder(&self) -> Result<ClientBuilder, Failure> {
         let config = self.config()?;
         let builder = config.builder().map_err(Failure::usage)?;
         Ok(builder.app_name("tower-nacos-cli"))

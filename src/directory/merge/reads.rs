@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     directory::{
-        Counters, Generation, Origin, Revision, Status,
+        Generation, Origin, Revision, Status, SubscriptionCounters,
         shared::{Shared, Upstream, services},
     },
     model::Address,
@@ -53,7 +53,7 @@ impl Shared {
         all.find(|origin| *origin == Origin::Disk).or(first).or(own)
     }
 
-    pub(in crate::directory) fn counters(&self) -> Counters {
+    pub(in crate::directory) fn counters(&self) -> SubscriptionCounters {
         let mut sum = self.lock().counters;
         for shared in services(self.upstreams()) {
             sum.add(&shared.counters());

@@ -7,7 +7,7 @@ use super::support::{
     removed, start,
 };
 use crate::{
-    directory::{Cause, ChangeKind, Origin, Revision, Standing, Status, TransitionKind},
+    directory::{ChangeKind, Origin, RemovalCause, Revision, Standing, Status, TransitionKind},
     model::{Instance, Listing, Rejected},
 };
 
@@ -31,7 +31,7 @@ fn d2_pushes_add_remove_and_modify() {
     assert_eq!(drain(&mut changes).len(), 2);
     script.push(vec![a(3), a(2).with_cluster("HZ")]);
     let seen = drain(&mut changes);
-    assert_eq!(removed(&seen[..1]), [(at(1), Cause::GoneFromList)]);
+    assert_eq!(removed(&seen[..1]), [(at(1), RemovalCause::GoneFromList)]);
     assert_eq!(
         seen[1..]
             .iter()
@@ -184,7 +184,7 @@ fn a_host_that_cannot_be_used_is_left_out_and_the_rest_is_applied() {
         script.explain(999)
     );
     assert!(script.explain(1000).contains("lists it no longer"));
-    assert_eq!(script.writer.counters().rejected, 1);
+    assert_eq!(script.writer.counters().hosts_rejected, 1);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_change_stream_begins_when_it_is_made_not_when_it_is_polled() {
     script.push(all([2]));
     let seen = drain(&mut changes);
     assert_eq!(seen.len(), 3);
-    assert_eq!(removed(&seen), [(at(1), Cause::GoneFromList)]);
+    assert_eq!(removed(&seen), [(at(1), RemovalCause::GoneFromList)]);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_slow_reader_sees_the_difference_not_the_way() {
         script.push(all([1, 3 + n]));
     }
     let seen = drain(&mut changes);
-    assert_eq!(removed(&seen), [(at(2), Cause::GoneFromList)]);
+    assert_eq!(removed(&seen), [(at(2), RemovalCause::GoneFromList)]);
     assert_eq!(seen.len(), 2);
     assert_eq!(seen[1].instance.address(), &at(1002));
 }
@@ -237,7 +237,10 @@ fn a_change_stream_ends_with_shutdown_and_the_last_set_serves() {
     let seen = drain(&mut changes);
     assert_eq!(
         removed(&seen),
-        [(at(1), Cause::Shutdown), (at(2), Cause::Shutdown)]
+        [
+            (at(1), RemovalCause::Shutdown),
+            (at(2), RemovalCause::Shutdown)
+        ]
     );
     fold(&mut set, &seen);
     assert!(set.is_empty());
@@ -291,7 +294,7 @@ fn a_lower_stamp_is_applied_and_counted() {
     // O1, as the design replaces it: the server's clock steps back an hour.
     script.apply(stamped(all([1]), 1_400_000), Origin::Push);
     assert_eq!(script.callable(), addresses([1]));
-    assert_eq!(script.writer.counters().stamps_back, 1);
+    assert_eq!(script.writer.counters().older_stamps, 1);
     // O2: an equal stamp is applied, too.
     script.apply(stamped(all([1, 3]), 1_400_000), Origin::Push);
     assert_eq!(script.callable(), addresses([1, 3]));
@@ -301,7 +304,7 @@ fn a_lower_stamp_is_applied_and_counted() {
     script.after(5.0);
     script.apply(stamped(all([3]), 8), Origin::Push);
     assert_eq!(script.callable(), addresses([3]));
-    assert_eq!(script.writer.counters().stamps_back, 1);
+    assert_eq!(script.writer.counters().older_stamps, 1);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::support::{Recorder, Script, a, addresses, all, at, callable, drain, removed};
-use crate::directory::{Cause, ChangeKind, MassDrop, OnAllUnhealthy, Options, Origin, Status};
+use crate::directory::{
+    ChangeKind, MassDrop, OnAllUnhealthy, Options, Origin, RemovalCause, Status,
+};
 
 fn held(script: &Script) -> usize {
     let snapshot = script.sub.snapshot();
@@ -213,7 +215,10 @@ fn r4_the_last_departure_during_an_outage_shows_after_a_minute() {
     assert_eq!(script.callable(), addresses([1]));
     script.pass(0.2);
     assert_eq!(script.callable(), []);
-    assert_eq!(removed(&drain(&mut changes)), [(at(1), Cause::HoldEnded)]);
+    assert_eq!(
+        removed(&drain(&mut changes)),
+        [(at(1), RemovalCause::HoldEnded)]
+    );
     assert_eq!(script.writer.counters().collapses_obeyed, 1);
     let text = script.explain(1);
     assert!(
@@ -310,7 +315,10 @@ fn r4_a_hold_ends_when_a_connection_to_the_instance_fails() {
     let (generation, now) = (script.generation(1), script.now);
     script.writer.report_unreachable(&at(1), generation, now);
     assert_eq!(script.callable(), addresses([2, 3]));
-    assert_eq!(removed(&drain(&mut changes)), [(at(1), Cause::HoldEnded)]);
+    assert_eq!(
+        removed(&drain(&mut changes)),
+        [(at(1), RemovalCause::HoldEnded)]
+    );
     // Nobody else is touched, nor is one that is listed, nor another generation.
     script.push(all([2]));
     let generation = script.generation(2);

@@ -2,7 +2,7 @@
 
 use super::support::{Recorder, Script, a, addresses, all, at, callable, drain, meta, removed};
 use crate::{
-    directory::{Cause, Options, TransitionKind},
+    directory::{Options, RemovalCause, TransitionKind},
     model::Instance,
 };
 
@@ -36,7 +36,7 @@ fn a_restart_that_shows_in_the_metadata_is_a_new_generation() {
         ]
     );
     let seen = drain(&mut changes);
-    assert_eq!(removed(&seen), [(at(1), Cause::Restarted)]);
+    assert_eq!(removed(&seen), [(at(1), RemovalCause::Restarted)]);
     assert_eq!(seen.len(), 2);
 }
 
@@ -78,7 +78,7 @@ fn d10_twins_are_one_instance_whatever_their_order() {
         script.push(vec![twins[1].clone(), twins[0].clone(), a(2)]);
     }
     assert_eq!(script.sub.revision(), revision);
-    assert!(script.writer.counters().twins >= 9);
+    assert!(script.writer.counters().duplicates >= 9);
     // Removing one evicts nothing, and falling back to the other starts nothing.
     script.push(vec![twins[0].clone(), a(2)]);
     assert_eq!(winner(&script), "10");

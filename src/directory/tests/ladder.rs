@@ -2,7 +2,7 @@
 
 use super::support::{Recorder, Script, a, addresses, all, at, callable, drain, meta, removed};
 use crate::{
-    directory::{Cause, Mode, OnAllUnhealthy, Options, Origin, Standing, TransitionKind},
+    directory::{Mode, OnAllUnhealthy, Options, Origin, RemovalCause, Standing, TransitionKind},
     model::{Instance, Listing},
 };
 
@@ -23,7 +23,10 @@ fn d4_a_disabled_instance_leaves_and_comes_back() {
     drain(&mut changes);
     script.push(vec![a(1).with_enabled(false), a(2)]);
     assert_eq!(script.callable(), addresses([2]));
-    assert_eq!(removed(&drain(&mut changes)), [(at(1), Cause::Disabled)]);
+    assert_eq!(
+        removed(&drain(&mut changes)),
+        [(at(1), RemovalCause::Disabled)]
+    );
     script.push(all([1, 2]));
     assert_eq!(script.callable(), addresses([1, 2]));
     assert_eq!(
@@ -48,7 +51,10 @@ fn d6_weight_zero_is_listed_and_not_called() {
     script.push(vec![a(1).with_weight(0.0)]);
     assert_eq!(script.callable(), []);
     assert_eq!(script.sub.snapshot().entries().len(), 1);
-    assert_eq!(removed(&drain(&mut changes)), [(at(1), Cause::WeightZero)]);
+    assert_eq!(
+        removed(&drain(&mut changes)),
+        [(at(1), RemovalCause::WeightZero)]
+    );
 }
 
 #[test]
@@ -58,7 +64,10 @@ fn d7_unhealthy_instances_are_not_called_while_others_are_well() {
     drain(&mut changes);
     script.push(vec![sick(1), a(2)]);
     assert_eq!(script.callable(), addresses([2]));
-    assert_eq!(removed(&drain(&mut changes)), [(at(1), Cause::Unhealthy)]);
+    assert_eq!(
+        removed(&drain(&mut changes)),
+        [(at(1), RemovalCause::Unhealthy)]
+    );
     assert_eq!(script.sub.snapshot().mode(), Mode::Normal);
 }
 
@@ -145,7 +154,7 @@ fn d11_a_cluster_is_selected_here_and_leaving_it_removes() {
     assert_eq!(callable(&hz), []);
     assert_eq!(
         removed(&drain(&mut changes)),
-        [(at(1), Cause::LeftSelection)]
+        [(at(1), RemovalCause::LeftSelection)]
     );
     assert_eq!(
         recorder.take_transitions(),

@@ -111,7 +111,7 @@ fn a_warning_comes_at_most_once_a_minute() {
     });
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(lines[0].contains("WARN") && lines[0].contains("x:0: port 0"));
-    assert_eq!(script.writer.counters().rejected, 61);
+    assert_eq!(script.writer.counters().hosts_rejected, 61);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::{
 
 use super::support::{Recorder, Script, a, addresses, all, at, drain, meta, removed};
 use crate::{
-    directory::{Cause, Standing, Subscription, TransitionKind, leaving::LAPSES_AFTER},
+    directory::{RemovalCause, Standing, Subscription, TransitionKind, leaving::LAPSES_AFTER},
     model::START_TIME,
 };
 
@@ -41,7 +41,7 @@ fn who_says_that_it_leaves_is_closed_at_once_and_for_everybody() {
     );
     assert_eq!(
         removed(&drain(&mut changes)),
-        [(at(1), Cause::GoingOffline)]
+        [(at(1), RemovalCause::GoingOffline)]
     );
     assert_eq!(told.load(SeqCst), 1, "the writer's timer is another");
     assert_eq!(script.sub.counters().marked, 1);

@@ -11,7 +11,7 @@ use super::support::{
 };
 use crate::{
     directory::{
-        Attached, Cause, ChangeKind, Consumer, Finding, OnAllUnhealthy, Options, Revision,
+        Attached, ChangeKind, Consumer, Finding, OnAllUnhealthy, Options, RemovalCause, Revision,
         Snapshot, Standing, Status, Subscription, Transition, channel,
     },
     model::{Address, Origin, ServiceKey},
@@ -66,7 +66,7 @@ fn an_address_is_one_endpoint_while_either_lists_it() {
     far.after(1.0).push(all([]));
     assert_eq!(
         removed(&drain(&mut changes)),
-        [(at(1), Cause::GoneFromList)]
+        [(at(1), RemovalCause::GoneFromList)]
     );
     far.after(1.0).push(all([1]));
     let again = both.snapshot().find(&at(1)).unwrap().generation();
@@ -310,7 +310,10 @@ fn a_closed_source_keeps_its_last_set_and_the_merged_one_ends_with_the_last() {
     far.writer.close();
     assert_eq!(both.status(), Status::Closed);
     assert_eq!(callable(&both), addresses([1, 2]));
-    let causes = [(at(1), Cause::Shutdown), (at(2), Cause::Shutdown)];
+    let causes = [
+        (at(1), RemovalCause::Shutdown),
+        (at(2), RemovalCause::Shutdown),
+    ];
     assert_eq!(removed(&drain(&mut changes)), causes);
     assert_eq!(poll(&mut changes).map(|_| ()), Poll::Ready(()));
 }

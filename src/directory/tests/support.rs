@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     directory::{
-        Cause, Change, ChangeKind, Changes, Consumer, Generation, Options, Origin, Revision,
+        Change, ChangeKind, Changes, Consumer, Generation, Options, Origin, RemovalCause, Revision,
         Snapshot, Subscription, Transition, TransitionKind, Writer, channel,
     },
     model::{Address, Instance, Listing, Metadata, ServiceKey},
@@ -171,7 +171,7 @@ pub(super) fn drain(changes: &mut Changes) -> Vec<Change> {
 }
 
 /// The removals among `changes`, with their causes.
-pub(super) fn removed(changes: &[Change]) -> Vec<(Address, Cause)> {
+pub(super) fn removed(changes: &[Change]) -> Vec<(Address, RemovalCause)> {
     changes
         .iter()
         .filter_map(|change| Some((change.instance.address().clone(), change.cause()?)))

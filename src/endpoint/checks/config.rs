@@ -57,7 +57,7 @@ use crate::{
 /// When more than half of the callable instances are out for any reason
 /// ([`panic_threshold`](crate::balance::Outliers::panic_threshold), Envoy's too), or all are, no check is
 /// obeyed until fewer are: a mistyped path costs nobody a call. One WARN says so,
-/// [`Counters::panics`](crate::balance::Counters::panics) counts it, and `explain` shows it beside what the
+/// [`BalanceCounters::panics`](crate::balance::BalanceCounters::panics) counts it, and `explain` shows it beside what the
 /// check said. And a call that has nobody else to go to, for what it asks for or because it was everywhere
 /// else, goes to one that is refused rather than fail.
 ///
@@ -146,7 +146,8 @@ impl HealthCheck {
 
     /// How long after the end of one check the next begins (Envoy's `interval`), the
     /// [jitter](Self::interval_jitter) not counted. Default: 3 s. Envoy wants it named; this, and the three
-    /// defaults below, are those that Envoy Gateway names. Brought into 100 ms to 1 h.
+    /// defaults below, are the defaults of Envoy
+    /// Gateway's [`ActiveHealthCheck`](https://gateway.envoyproxy.io/docs/api/extension_types/#activehealthcheck). Brought into 100 ms to 1 h.
     pub const fn interval(mut self, interval: Duration) -> Self {
         self.rules.interval = within(interval, Duration::from_millis(100));
         self

@@ -207,10 +207,9 @@ async fn run(on_duty: OnDuty) {
         drop(room);
         let ended = match (asked, dropped) {
             (Ok(Ok(ended)), Ok(())) => ended,
-            (Err(_), Ok(())) => {
-                let late = format_args!("it had not answered after {within:?} (timeout)");
-                Err(Failure::silent(late))
-            }
+            (Err(_), Ok(())) => Err(Failure::silent(format_args!(
+                "it had not answered after {within:?} (timeout)"
+            ))),
             _ => Err(Failure::silent("the check panicked")),
         };
         match check() {

@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 
 use super::{consumers::Watched, finding::Found};
 use crate::{
-    directory::{Cause, Change, ChangeKind, Changes, Revision, Subscription},
+    directory::{Change, ChangeKind, Changes, RemovalCause, Revision, Subscription},
     model::Origin,
     status::{
         clock::Moment,
@@ -195,7 +195,7 @@ fn tell(
     }
 }
 
-fn words(cause: Cause) -> String {
+fn words(cause: RemovalCause) -> String {
     clean(&cause.to_string())
 }
 

@@ -5,7 +5,7 @@ use super::{
     services::state,
 };
 use crate::{
-    balance::{Explanation, Looked, Out, Pickable},
+    balance::{BalanceExplanation, Looked, Out, Pickable},
     directory::{self, Entry, Generation, Snapshot},
     status::{
         model::{Instance, List, Picked, State},
@@ -99,10 +99,14 @@ fn show(
     }
 }
 
-fn explained(service: &ServiceSeen, snapshot: &Snapshot, entry: &Entry) -> directory::Explanation {
+fn explained(
+    service: &ServiceSeen,
+    snapshot: &Snapshot,
+    entry: &Entry,
+) -> directory::SubscriptionExplanation {
     let Glance { status, .. } = service.glance;
     let key = service.subscription.key();
-    directory::Explanation::of_entry(key, status, snapshot, entry)
+    directory::SubscriptionExplanation::of_entry(key, status, snapshot, entry)
 }
 
 impl<'a> Picking<'a> {
@@ -159,7 +163,7 @@ impl<'a> Picking<'a> {
     }
 }
 
-fn next_probe(explained: &Explanation) -> Option<u64> {
+fn next_probe(explained: &BalanceExplanation) -> Option<u64> {
     match &explained.verdict {
         Pickable::Ejected { probe_in } | Pickable::Outlier { probe_in } => {
             probe_in.map(|due| u64::try_from(due.as_millis()).unwrap_or(u64::MAX))

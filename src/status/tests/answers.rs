@@ -1,12 +1,12 @@
 use http::Method;
 
 use super::support::{ask, get, json, read, service};
-use crate::status::Status;
+use crate::status::StatusPage;
 
 #[tokio::test]
 async fn only_reading_is_answered_and_only_here() {
     let (_writer, orders) = service("orders");
-    let status = Status::empty().with(&orders);
+    let status = StatusPage::empty().with(&orders);
     for uri in ["/", "/?page=1", "/?x", "http://h/"] {
         assert_eq!(get(&status, uri).await.status, 200, "{uri}");
     }
@@ -36,7 +36,7 @@ async fn only_reading_is_answered_and_only_here() {
 #[tokio::test]
 async fn bad_questions_are_told_what_to_ask() {
     let (_writer, orders) = service("orders");
-    let status = Status::empty().with(&orders);
+    let status = StatusPage::empty().with(&orders);
     for (uri, code, says) in [
         ("/?page=0", 400, "`page` is a number from 1 on"),
         ("/?limit=many", 400, "`limit`"),
@@ -63,7 +63,7 @@ async fn bad_questions_are_told_what_to_ask() {
 #[tokio::test]
 async fn a_head_is_that_of_the_page_and_every_answer_says_what_may_run() {
     let (_writer, orders) = service("orders");
-    let status = Status::empty().with(&orders);
+    let status = StatusPage::empty().with(&orders);
     for uri in [
         "/",
         "/?format=json",
@@ -97,7 +97,7 @@ async fn a_head_is_that_of_the_page_and_every_answer_says_what_may_run() {
 #[tokio::test]
 async fn links_work_wherever_it_is_mounted() {
     let (_writer, orders) = service("orders");
-    let status = Status::empty().with(&orders);
+    let status = StatusPage::empty().with(&orders);
     for uri in ["/", "/?service=orders", "/?service=none"] {
         let page = get(&status, uri).await.text;
         for attribute in ["href=\"", "src=\"", "action=\""] {

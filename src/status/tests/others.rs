@@ -1,7 +1,7 @@
 //! What others say, and what they may not do with it.
 
 use super::support::{get, instance, json, now, service};
-use crate::status::Status;
+use crate::status::StatusPage;
 
 const EVIL: &str = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>&amp;";
 
@@ -17,7 +17,7 @@ async fn nothing_that_a_registry_says_is_more_than_text() {
         .with_cluster(EVIL)
         .with_metadata(pairs.into_iter().collect());
     writer.publish([evil.clone()], now());
-    let status = Status::empty().with(&orders);
+    let status = StatusPage::empty().with(&orders);
     writer.publish([], now());
     writer.publish([evil], now());
     for uri in [
@@ -56,7 +56,7 @@ async fn secrets_are_not_shown_and_what_is_huge_is_cut() {
     ];
     let listed = instance("10.0.0.1:80").with_metadata(pairs.into_iter().collect());
     writer.publish([listed], now());
-    let status = Status::empty().with(&orders);
+    let status = StatusPage::empty().with(&orders);
     let page = get(&status, "/?service=orders").await.text;
     let answer = json(&status, "/?service=orders").await;
     let metadata = &answer["service"]["instances"]["items"][0]["metadata"];

@@ -4,10 +4,10 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::support::{get, json, kinds, of};
-use crate::{Client, http, model::Instance, status::Status, testing::Registry};
+use crate::{Client, http, model::Instance, status::StatusPage, testing::Registry};
 
 /// Asks until it is so.
-async fn until(status: &Status, uri: &str, so: impl Fn(&Value) -> bool) -> Value {
+async fn until(status: &StatusPage, uri: &str, so: impl Fn(&Value) -> bool) -> Value {
     let asked = async {
         loop {
             let page = json(status, uri).await;
@@ -28,7 +28,7 @@ async fn a_registry_that_goes_and_comes_back_is_told() {
     registry.register("orders", &Instance::parse("127.0.0.1:9001").unwrap());
     let nacos = Client::connect(&registry.addr()).await.unwrap();
     let orders = nacos.subscribe("orders").await.unwrap();
-    let status = Status::new(&nacos);
+    let status = StatusPage::new(&nacos);
     let page = json(&status, "/").await;
     let shown = &page["registries"][0];
     assert_eq!(
@@ -81,7 +81,7 @@ async fn who_cannot_be_reached_is_ejected_and_restored_before_ones_eyes() {
     registry.register("orders", &address.into());
     let nacos = Client::connect(&registry.addr()).await.unwrap();
     let http = http::Client::new(&nacos);
-    let status = Status::new(&nacos).with(&http);
+    let status = StatusPage::new(&nacos).with(&http);
     http.get("nacos://orders/").await.unwrap_err();
     let ejected = until(&status, "/?service=orders", |page| {
         kinds(page).contains(&"ejected".to_owned())

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::support::{balance, call, instance, json, now, service};
-use crate::{Client, status::Status, testing::Registry};
+use crate::{Client, status::StatusPage, testing::Registry};
 
 fn check(schema: &Value, root: &Value, value: &Value, at: &str) {
     let Some(schema) = schema.as_object() else {
@@ -107,7 +107,7 @@ async fn the_json_is_what_its_schema_says() {
         now(),
     );
     let balance = balance(&orders);
-    let status = Status::new(&nacos).with(&balance);
+    let status = StatusPage::new(&nacos).with(&balance);
     call(&balance, 3).await;
     writer.publish([listed], now());
     for uri in [

@@ -2,7 +2,7 @@ use super::support::{balance, call, get, instance, json, kinds, now, of, service
 use crate::{
     directory::{Options, channel},
     model::{Instance, ServiceKey},
-    status::Status,
+    status::StatusPage,
 };
 
 #[tokio::test]
@@ -11,7 +11,7 @@ async fn a_page_says_who_is_picked_who_is_not_and_what_happened() {
     let all = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"].map(instance);
     writer.publish(all.clone(), now());
     let balance = balance(&orders);
-    let status = Status::empty().with(&orders).with(&balance);
+    let status = StatusPage::empty().with(&orders).with(&balance);
     call(&balance, 300).await;
 
     let page = json(&status, "/").await;
@@ -72,7 +72,7 @@ async fn a_page_says_who_is_picked_who_is_not_and_what_happened() {
 #[tokio::test]
 async fn the_timeline_keeps_the_last_200_and_one_push_does_not_fill_it() {
     let (mut writer, orders) = service("orders");
-    let status = Status::empty().with(&orders);
+    let status = StatusPage::empty().with(&orders);
     let many = (0..1_000).map(|n| instance(&format!("10.0.{}.{}:80", n / 250, n % 250)));
     writer.publish(many, now());
     let one = instance("10.1.0.1:80");
@@ -121,7 +121,7 @@ async fn the_timeline_keeps_the_last_200_and_one_push_does_not_fill_it() {
 #[tokio::test]
 async fn a_thousand_services_of_a_thousand_instances_come_in_parts() {
     let mut kept = Vec::new();
-    let mut status = Status::empty();
+    let mut status = StatusPage::empty();
     let shared: Vec<Instance> = (0..1_000)
         .map(|n| instance(&format!("10.0.{}.{}:80", n / 250, n % 250)))
         .collect();
@@ -175,7 +175,7 @@ async fn who_shares_a_service_is_told_apart() {
         now(),
     );
     let (one, two) = (balance(&orders), balance(&orders.only_cluster("b")));
-    let status = Status::empty()
+    let status = StatusPage::empty()
         .with(&one)
         .with(&two)
         .with(&one)

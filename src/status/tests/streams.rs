@@ -2,16 +2,16 @@ use http::Method;
 use http_body_util::BodyExt;
 
 use super::support::{ask, balance, get, instance, now, read, service};
-use crate::status::{Body, Status};
+use crate::status::{StatusBody, StatusPage};
 
 /// Waits for the next event.
-async fn next(body: &mut Body) -> Option<String> {
+async fn next(body: &mut StatusBody) -> Option<String> {
     let frame = body.frame().await?.unwrap();
     let bytes = frame.into_data().unwrap();
     Some(String::from_utf8(bytes.to_vec()).unwrap())
 }
 
-fn listen(status: &Status) -> Body {
+fn listen(status: &StatusPage) -> StatusBody {
     let response = ask(status, Method::GET, "/", "text/event-stream");
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -22,7 +22,7 @@ fn listen(status: &Status) -> Body {
 async fn a_change_is_told_once_and_figures_every_5_s() {
     let (mut writer, orders) = service("orders");
     let _balance = balance(&orders);
-    let status = Status::empty().with(&orders);
+    let status = StatusPage::empty().with(&orders);
     let mut events = listen(&status);
     let first = next(&mut events).await.unwrap();
     assert!(
@@ -56,8 +56,8 @@ async fn a_change_is_told_once_and_figures_every_5_s() {
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_costs_one_place_and_nothing_piles_up() {
     let (mut writer, orders) = service("orders");
-    let status = Status::empty().with(&orders).max_streams(1_000);
-    let mut streams: Vec<Body> = (0..1_000).map(|_| listen(&status)).collect();
+    let status = StatusPage::empty().with(&orders).max_streams(1_000);
+    let mut streams: Vec<StatusBody> = (0..1_000).map(|_| listen(&status)).collect();
     let refused = read(ask(&status, Method::GET, "/?format=events", "*/*")).await;
     assert_eq!(
         (refused.status, &refused.headers["retry-after"]),
@@ -86,7 +86,7 @@ async fn who_does_not_read_costs_one_place_and_nothing_piles_up() {
 #[tokio::test(start_paused = true)]
 async fn streams_end_with_the_status_and_when_it_is_closed() {
     let (_writer, orders) = service("orders");
-    let status = Status::empty().with(&orders);
+    let status = StatusPage::empty().with(&orders);
     let mut events = listen(&status);
     next(&mut events).await.unwrap();
     status.close();
@@ -95,7 +95,7 @@ async fn streams_end_with_the_status_and_when_it_is_closed() {
     assert_eq!(after.status, 204, "a browser does not come back for that");
     assert_eq!(get(&status, "/").await.status, 200);
 
-    let status = Status::empty().with(&orders);
+    let status = StatusPage::empty().with(&orders);
     let (mut events, mut unread) = (listen(&status), listen(&status));
     next(&mut events).await.unwrap();
     drop(status);
@@ -107,7 +107,7 @@ async fn streams_end_with_the_status_and_when_it_is_closed() {
 #[test]
 fn it_works_without_a_runtime_and_outlives_one() {
     let (mut writer, orders) = service("orders");
-    let status = Status::empty().with(&orders);
+    let status = StatusPage::empty().with(&orders);
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -9,7 +9,7 @@ use crate::{
     directory::{self, Options, Subscription, Writer},
     endpoint,
     model::{Instance, ServiceKey},
-    status::{Body, Status},
+    status::{StatusBody, StatusPage},
 };
 
 /// What was answered.
@@ -19,7 +19,12 @@ pub(super) struct Answer {
     pub(super) text: String,
 }
 
-pub(super) fn ask(status: &Status, method: Method, uri: &str, accept: &str) -> Response<Body> {
+pub(super) fn ask(
+    status: &StatusPage,
+    method: Method,
+    uri: &str,
+    accept: &str,
+) -> Response<StatusBody> {
     let request = Request::builder()
         .method(method)
         .uri(uri)
@@ -32,7 +37,7 @@ pub(super) fn ask(status: &Status, method: Method, uri: &str, accept: &str) -> R
     }
 }
 
-pub(super) async fn read(response: Response<Body>) -> Answer {
+pub(super) async fn read(response: Response<StatusBody>) -> Answer {
     let (head, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     Answer {
@@ -42,12 +47,12 @@ pub(super) async fn read(response: Response<Body>) -> Answer {
     }
 }
 
-pub(super) async fn get(status: &Status, uri: &str) -> Answer {
+pub(super) async fn get(status: &StatusPage, uri: &str) -> Answer {
     read(ask(status, Method::GET, uri, "text/html")).await
 }
 
 /// The same as a client of JSON.
-pub(super) async fn json(status: &Status, uri: &str) -> Value {
+pub(super) async fn json(status: &StatusPage, uri: &str) -> Value {
     let answer = read(ask(status, Method::GET, uri, "application/json")).await;
     assert_eq!(answer.headers["content-type"], "application/json");
     serde_json::from_str(&answer.text).unwrap()
@@ -100,10 +105,10 @@ pub(super) fn kinds(page: &Value) -> Vec<String> {
 
 #[expect(dead_code, reason = "held by the compiler")]
 fn a_status_is_what_servers_mount(
-    status: Status,
+    status: StatusPage,
 ) -> impl Service<
     Request<Arc<str>>,
-    Response = Response<Body>,
+    Response = Response<StatusBody>,
     Error = std::convert::Infallible,
     Future: Send,
 > + Clone

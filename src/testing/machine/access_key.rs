@@ -7,6 +7,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use ring::hmac::{self, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, Key};
 
 /// An access key, with whose secret every naming request has to be signed. `Debug` shows no secret.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccessKey {

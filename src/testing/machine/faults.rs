@@ -9,6 +9,8 @@ use super::{ConnId, Machine, ServiceId};
 ///
 /// For an answer, everything but `Refuse`, `RefuseAsError` and `Fail` happens after the request
 /// took effect. For a frame on the stream those three mean nothing and leave it as it is.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -49,6 +51,8 @@ pub enum Fault {
 /// that of a frame of the server's on the stream: `NotifySubscriberRequest`, `SetupAckRequest`,
 /// `ClientDetectionRequest`, `ConnectResetRequest`; or `ConnectionSetupRequest`, the one message
 /// of a client's stream that can be delayed, dropped and failed.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Debug, PartialEq)]
 pub struct Script {
     kind: String,

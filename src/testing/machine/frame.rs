@@ -9,6 +9,14 @@ use crate::wire::{Any, Payload, PayloadMetadata};
 ///
 /// [`Machine`](super::Machine) takes and gives encoded payloads; this reads and builds them. The
 /// body is what travelled, JSON text as a rule, and is not checked.
+///
+/// ```
+/// use tower_nacos::testing::Frame;
+///
+/// let frame = Frame::new("HealthCheckRequest", "{}").with_header("user", "nobody");
+/// assert_eq!(Frame::decode(&frame.encode())?.text(), "{}");
+/// # Ok::<(), tower_nacos::testing::machine::NotAPayload>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Frame {
@@ -23,6 +31,8 @@ pub struct Frame {
 }
 
 /// The bytes are no protobuf `Payload`.
+///
+/// Example: [encoded and read again](crate::testing::Frame)
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a Nacos payload: {0}")]
 pub struct NotAPayload(String);

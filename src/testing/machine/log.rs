@@ -6,6 +6,8 @@ use std::{
 use super::{ConnId, Frame, ServiceId};
 
 /// How a message came.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Via {
@@ -16,6 +18,8 @@ pub enum Via {
 }
 
 /// A message that a client sent.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Received {

@@ -9,6 +9,8 @@ use serde_json::json;
 use super::{Frame, Machine, OperatorCall, ServiceId, operator::Answered, requests::Refusal};
 
 /// A user whose password every naming request needs a token of.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Login {

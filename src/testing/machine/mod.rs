@@ -63,6 +63,8 @@ pub use self::{
 };
 
 /// Names a unary call within its connection; the caller chooses it.
+///
+/// Example: [the machine](crate::testing::machine::Machine)
 pub type CallId = u64;
 
 /// A Nacos naming server without sockets. See the [module](self).
@@ -73,6 +75,15 @@ pub type CallId = u64;
 /// [`poll_output`]: Self::poll_output
 /// [`handle_timeout`]: Self::handle_timeout
 /// [`poll_timeout`]: Self::poll_timeout
+///
+/// ```
+/// use std::time::Instant;
+/// use tower_nacos::testing::{Settings, machine::Machine};
+///
+/// let mut machine = Machine::new(Settings::default(), 7, Instant::now());
+/// assert!(machine.view().connections().is_empty());
+/// assert!(machine.poll_output().is_none());
+/// ```
 #[derive(Debug)]
 pub struct Machine {
     settings: Settings,
@@ -97,6 +108,8 @@ pub struct Machine {
 }
 
 /// What the machine wants done, in this order.
+///
+/// Example: [the machine](crate::testing::machine::Machine)
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Output {
@@ -150,6 +163,8 @@ pub enum Output {
 }
 
 /// How a stream ends.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamEnd {

@@ -13,6 +13,8 @@ use super::{
 };
 
 /// The answer to an [`OperatorCall`].
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OperatorAnswer {

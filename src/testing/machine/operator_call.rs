@@ -5,6 +5,8 @@ use crate::model::{DEFAULT_CLUSTER, DEFAULT_GROUP, PUBLIC_NAMESPACE};
 use super::{ServiceId, instance::Stored, params};
 
 /// An HTTP request to the main port: query and form are one.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OperatorCall {

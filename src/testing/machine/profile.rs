@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 ///
 /// `V2_5` and `V3_0` follow what Alibaba's servers 2.5.1 and 3.0.3 were recorded to do; the
 /// others differ from them as their sources say.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Profile {

@@ -7,6 +7,8 @@ use crate::model::{self, DEFAULT_GROUP, PUBLIC_NAMESPACE, ServiceKey, ServiceNam
 /// Unlike [`ServiceKey`] it can name what a client must never ask for, the empty namespace say,
 /// which to a Nacos server is another one than `public`. Reads from `"orders"`,
 /// `"group@orders"`, `"group@@orders"`, a [`ServiceName`] (all in namespace `public`) or a [`ServiceKey`].
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId {
     pub(super) namespace: String,

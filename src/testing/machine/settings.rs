@@ -5,6 +5,8 @@ use super::AccessKey;
 use super::{Login, Profile};
 
 /// How a registry behaves in time, with the values that Alibaba's servers were measured to have.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Settings {

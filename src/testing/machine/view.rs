@@ -3,10 +3,14 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 use super::{ConnId, Machine, Received, ServiceId};
 
 /// What a registry knows and has seen, at one moment.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a>(&'a Machine);
 
 /// A client's connection.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionInfo {

@@ -10,8 +10,10 @@ use super::{
 };
 
 /// Sets up a [`Registry`].
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone, Debug, Default)]
-pub struct Builder {
+pub struct RegistryBuilder {
     settings: Settings,
     seed: u64,
     port: Option<u16>,
@@ -19,7 +21,7 @@ pub struct Builder {
     tls: Option<super::ServerTls>,
 }
 
-impl Builder {
+impl RegistryBuilder {
     /// Which server it behaves like. Default: 2.5.
     #[must_use]
     pub fn profile(mut self, profile: Profile) -> Self {

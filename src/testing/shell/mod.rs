@@ -17,4 +17,4 @@ mod tls;
 
 #[cfg(feature = "tls")]
 pub use self::tls::ServerTls;
-pub use self::{address_server::AddressServer, builder::Builder, registry::Registry};
+pub use self::{address_server::AddressServer, builder::RegistryBuilder, registry::Registry};

@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    Builder,
+    RegistryBuilder,
     core::Shared,
     ports::{GRPC_OFFSET, Listeners, Ports},
     serve::{self, Acceptor},
@@ -31,6 +31,8 @@ use super::{
 ///
 /// Services are named by anything that makes a [`ServiceId`]: `"orders"` lies in `DEFAULT_GROUP`
 /// and namespace `public`. Addresses are texts such as `10.0.0.3:8080` or `[::1]:8080`.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Debug)]
 pub struct Registry {
     shared: Arc<Shared>,
@@ -47,14 +49,14 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// As [`Builder::start`].
+    /// As [`RegistryBuilder::start`].
     pub async fn start() -> io::Result<Self> {
         Self::builder().start().await
     }
 
     /// Sets one up.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> RegistryBuilder {
+        RegistryBuilder::default()
     }
 
     /// The address to give to clients, `127.0.0.1:<main port>`. Stays over a restart.

@@ -11,6 +11,8 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 
 /// How a [`Registry`](super::Registry) speaks TLS, from PEM texts; tests make them with rcgen.
+///
+/// Example: [a registry](crate::testing)
 #[derive(Clone)]
 pub struct ServerTls {
     certificate: Vec<u8>,

@@ -47,8 +47,10 @@ pub(super) async fn ask(
         let response = send(sender, request, Some(framed(&asked))).await?;
         let (head, body) = response.into_parts();
         if !head.status.is_success() {
-            let said = format_args!("it answers {}, which is no answer of gRPC's", head.status);
-            return Ok(Err(Failure::said(said)));
+            let status = head.status;
+            return Ok(Err(Failure::said(format_args!(
+                "it answers {status}, which is no answer of gRPC's"
+            ))));
         }
         if let Some(status) = Status::from_header_map(&head.headers) {
             return Ok(verdict(Some(&status), &[], service)); // there are no more
@@ -64,10 +66,9 @@ async fn read(mut body: RecvStream, service: &str) -> Result<Result<(), Failure>
     while let Some(data) = body.data().await {
         let data = data?;
         if bytes.len() + data.len() > MOST {
-            let silent = format_args!(
+            return Ok(Err(Failure::silent(format_args!(
                 "its answer is longer than {MOST} bytes, which no HealthCheckResponse is"
-            );
-            return Ok(Err(Failure::silent(silent)));
+            ))));
         }
         let _ = body.flow_control().release_capacity(data.len());
         bytes.extend_from_slice(&data);

@@ -74,9 +74,12 @@ async fn open(address: SocketAddr, options: &DialOptions) -> Result<TcpStream, D
     }
     .map_err(failed)?;
     if let Some(local) = options.local.of(address) {
-        let bound = socket.bind(SocketAddr::new(local, 0));
-        let what = format_args!("no connection can leave from the local address {local}");
-        bound.map_err(|error| DialError::io(what, error))?;
+        socket.bind(SocketAddr::new(local, 0)).map_err(|error| {
+            DialError::io(
+                format_args!("no connection can leave from the local address {local}"),
+                error,
+            )
+        })?;
     }
     let stream = socket.connect(address).await.map_err(failed)?;
     tune(&stream, options);

@@ -148,7 +148,7 @@ async fn pushes(
             if came.max(went) < LATE {
                 return findings.good(what, said);
             }
-            let remedy = "the registry is slow or loaded; who goes offline has to serve on for twice that (`Builder::push_delay`)";
+            let remedy = "the registry is slow or loaded; who goes offline has to serve on for twice that (`ProviderBuilder::push_delay`)";
             findings.doubtful(what, said, remedy)
         }
         Ok(_) => {
