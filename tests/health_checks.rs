@@ -22,10 +22,11 @@ use discover_support::{Book, Echo, instance, logs::Logs, now, registry};
 use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_nacos::{
-    Balance, Instance,
-    balance::{Explanation, Hints, NoHints, P2c, Pickable, WeightedRoundRobin},
+    Balance, Client, Instance,
+    balance::{Explanation, Hints, Pickable, Subset, WeightedRoundRobin},
     directory::{Subscription, Writer},
     endpoint::HealthCheck,
+    grpc, http,
 };
 
 const A: &str = "10.0.0.1:80";
@@ -270,13 +271,55 @@ async fn checks_follow_the_list_and_end_with_the_last_balancer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_that_is_none_is_warned_of_and_checks_nobody() {
-    let (logs, _guard) = Logs::begin();
+async fn a_path_that_is_none_is_an_error_of_every_builder_and_checks_nobody() {
     let (_writer, orders) = listed(&[A, B]);
-    let balance: Balance<Echo, P2c, _, _, _, NoHints> = Balance::builder(&orders)
-        .health_check(HealthCheck::http("health"))
-        .build(Book::default().maker());
-    balance.oneshot(7).await.unwrap();
-    let said = logs.lines("\"health\" is no path to ask for");
-    assert_eq!(said.len(), 1, "{said:?}");
+    let nacos = Client::connect_lazy("127.0.0.1:1").unwrap();
+    for (path, why) in [
+        ("", "(it is empty)"),
+        ("health", "(it does not begin with a slash)"),
+        ("/health#deep", "(no server is sent a fragment: \"#deep\")"),
+        ("/health check", "(write %20 for ' ')"),
+    ] {
+        let (logs, _guard) = Logs::begin();
+        let check = || HealthCheck::http(path);
+        let builder = Balance::builder(&orders).health_check(check());
+        let error = builder.check().unwrap_err().to_string();
+        let begins = format!("health check: {path:?} is no path to ask for {why}");
+        assert!(error.starts_with(&begins), "{error}");
+        let client = http::Client::builder(&nacos).health_check(check());
+        assert_eq!(client.try_build().unwrap_err().to_string(), error);
+        let channel = grpc::Channel::builder(&orders).health_check(check());
+        assert_eq!(channel.try_build().unwrap_err().to_string(), error);
+        // Who builds all the same is warned.
+        let balance = builder.build(Book::default().maker());
+        balance.oneshot(7).await.unwrap();
+        let said = logs.lines(&format!("ignored: {error}"));
+        assert_eq!(said.len(), 1, "{said:?}");
+    }
+    let check = || HealthCheck::http("/health?deep=1");
+    let builder = Balance::builder(&orders).health_check(check());
+    builder.check().unwrap();
+    let client = http::Client::builder(&nacos).health_check(check());
+    client.try_build().unwrap();
+    let channel = grpc::Channel::builder(&orders).health_check(check());
+    channel.try_build().unwrap();
+}
+
+/// As that of the other options of instances.
+#[tokio::test]
+async fn a_subset_of_nobody_is_an_error_of_every_builder() {
+    let (_writer, orders) = listed(&[A, B]);
+    let nacos = Client::connect_lazy("127.0.0.1:1").unwrap();
+    for (subset, why) in [
+        (Subset::of(0), "a subset of 0 instances: nobody could"),
+        (Subset::of(2).min(3), "a subset of 2 instances of which at"),
+    ] {
+        let builder = Balance::builder(&orders).subset(subset.clone());
+        let error = builder.check().unwrap_err().to_string();
+        assert!(error.starts_with(why), "{error}");
+        let client = http::Client::builder(&nacos).subset(subset.clone());
+        assert_eq!(client.try_build().unwrap_err().to_string(), error);
+        let channel = grpc::Channel::builder(&orders).subset(subset);
+        assert_eq!(channel.try_build().unwrap_err().to_string(), error);
+    }
 }

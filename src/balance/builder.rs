@@ -593,7 +593,8 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     }
 
     /// Whether its options can be meant so: a policy that [can](Retry::check), a time for each try in which
-    /// something may happen, [zones](Self::zone_aware) that are said in full and without an order beside them.
+    /// something may happen, limits, [zones](Self::zone_aware) that are said in full and without an order beside
+    /// them, a [health check](HealthCheck::check) of what can be asked for, a [subset](Subset::check) of some.
     /// [`build`](Self::build) does without what cannot, and warns of it.
     ///
     /// # Errors
@@ -602,7 +603,10 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     pub fn check(&self) -> Result<(), InvalidRetry> {
         self.check_tries()?;
         self.check_limits().map_err(InvalidRetry::new)?;
-        self.options.tiers.check_zones().map_err(InvalidRetry::new)
+        let zones = self.options.tiers.check_zones();
+        zones.map_err(InvalidRetry::new)?;
+        let health = self.options.health_check.as_deref();
+        check_others(health, self.options.subset.as_ref())
     }
 
     fn check_limits(&self) -> Result<(), String> {
@@ -705,6 +709,17 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     pub const fn into_layer(self) -> BalanceLayer<P, R, C, V, K> {
         BalanceLayer(self)
     }
+}
+
+/// What has an error of its own.
+pub(crate) fn check_others(
+    health: Option<&HealthCheck>,
+    subset: Option<&Subset>,
+) -> Result<(), InvalidRetry> {
+    let health = health.map_or(Ok(()), HealthCheck::check);
+    health.map_err(|invalid| InvalidRetry::new(invalid.to_string()))?;
+    let subset = subset.map_or(Ok(()), Subset::check);
+    subset.map_err(|invalid| InvalidRetry::new(invalid.to_string()))
 }
 
 impl<M, P, R, C, V, K> Layer<M> for BalanceLayer<P, R, C, V, K>

@@ -192,7 +192,8 @@ impl HealthCheck {
         self
     }
 
-    /// Whether it can be meant so. A balancer does without one that cannot, and warns of it.
+    /// Whether it can be meant so. A balancer does without one that cannot, and warns of it; builders'
+    /// `try_build` ([`BalanceBuilder::check`](crate::balance::BalanceBuilder::check)) fails.
     ///
     /// # Errors
     ///
