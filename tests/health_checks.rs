@@ -8,6 +8,8 @@
 mod discover_support;
 #[path = "health_checks/sockets.rs"]
 mod sockets;
+#[path = "health_checks/wire.rs"]
+mod wire;
 
 use std::{
     collections::HashSet,
@@ -268,6 +270,60 @@ async fn checks_follow_the_list_and_end_with_the_last_balancer() {
     let asked = world.asked.load(SeqCst);
     sleep(Duration::from_secs(100)).await;
     assert_eq!((world.asked.load(SeqCst), tasks()), (asked, before));
+}
+
+/// It is given each as it is listed now.
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_changes_is_asked_as_it_is() {
+    let (mut writer, orders) = registry();
+    let drained = |said: &str| instance(A).with_metadata([("drained", said)].into_iter().collect());
+    writer.publish([drained("no"), instance(B), instance(C)], now());
+    let check =
+        HealthCheck::custom(
+            async |instance: Instance| match instance.metadata().get("drained") {
+                Some("yes") => Err("it is drained"),
+                _ => Ok(()),
+            },
+        );
+    let balance = Balance::builder(&orders)
+        .health_check(
+            check
+                .interval(Duration::from_secs(1))
+                .unhealthy_threshold(1),
+        )
+        .build(Book::default().maker());
+    let refusal = || balance.explain(&A.parse().unwrap()).refusal;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(refusal(), None);
+    writer.publish([drained("yes"), instance(B), instance(C)], now());
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(refusal().as_deref(), Some("it is drained"));
+    writer.publish([drained("no"), instance(B), instance(C)], now());
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(refusal(), None);
+}
+
+/// Whoever keeps a balancer whose runtime has ended is not left with what nobody checks any more.
+#[test]
+fn with_their_runtime_refusals_end() {
+    let (world, (_writer, orders)) = (World::default(), listed(&[A, B, C]));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let balance = runtime.block_on(async {
+        let balance = world.balance(&orders);
+        world.set_ill(&[B]).await;
+        assert!(!explained(&balance, B).is_pickable());
+        balance
+    });
+    drop(runtime);
+    let explanation = explained(&balance, B);
+    assert!(
+        explanation.is_pickable() && explanation.refusal.is_none(),
+        "{explanation}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,7 @@ impl HealthCheck {
     /// no fragment; of one that is none [`check`](Self::check) says what is wrong, and so does `try_build`.
     ///
     /// Asked where the instance is called for HTTP, over HTTP/1.1, or HTTP/2 if that is what it speaks; `Host` is
-    /// its `ip:port`. A response's body is not read, and its head may be 64 KiB.
+    /// its `ip:port`. A response's body is not read. Its head may be 64 KiB; one above 128 KiB is no answer.
     pub fn http(path: impl AsRef<str>) -> Self {
         match path::read(path.as_ref()) {
             Ok(path) => Self::asked(Question::Http(path), default_asker()),
