@@ -272,6 +272,42 @@ async fn checks_follow_the_list_and_end_with_the_last_balancer() {
     assert_eq!((world.asked.load(SeqCst), tasks()), (asked, before));
 }
 
+/// Others come in for a subset that is out, and only if most of the service is there is panic.
+#[tokio::test(start_paused = true)]
+async fn with_a_subset_all_are_asked_and_count_towards_panic() {
+    let all: Vec<_> = (1..=10).map(|n| format!("10.0.0.{n}:80")).collect();
+    let (mut writer, orders) = registry();
+    writer.publish(all.iter().map(|address| instance(address)), now());
+    let world = World::default();
+    let balance = Balance::builder(&orders)
+        .policy(WeightedRoundRobin::seeded(1))
+        .subset(Subset::of(2).caller("checkout-0"))
+        .health_check(world.check())
+        .build(world.book.maker());
+    let called = async || {
+        let before: Vec<_> = all.iter().map(|at| world.book.called(at)).collect();
+        for n in 0..40 {
+            balance.clone().oneshot(n).await.unwrap();
+        }
+        let now = all.iter().zip(before);
+        let called = now.filter(|(at, before)| world.book.called(at) > *before);
+        called.map(|(at, _)| at.as_str()).collect::<Vec<_>>()
+    };
+    let subset = called().await;
+    assert!((1..=3).contains(&subset.len()), "{subset:?}");
+    world.set_ill(&subset).await;
+    assert!(world.asked.load(SeqCst) >= all.len());
+    let others = called().await;
+    assert!(!others.is_empty());
+    assert!(others.iter().all(|at| !subset.contains(at)), "{others:?}");
+    assert!(explained(&balance, &all[0]).panic.is_none());
+    let most: Vec<_> = all.iter().map(String::as_str).take(6).collect();
+    world.set_ill(&most).await;
+    let panic = explained(&balance, &all[0]).panic.unwrap();
+    assert_eq!((panic.out, panic.callable), (6, 10));
+    assert_eq!(balance.counters().panics, 1);
+}
+
 /// It is given each as it is listed now.
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_changes_is_asked_as_it_is() {
