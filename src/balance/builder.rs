@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{any::TypeId, fmt, sync::Arc, time::Duration};
 
 use tower::{Layer, load::CompleteOnResponse};
 
@@ -517,7 +517,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// Begins a second try beside the first, at another instance, where that is not answered in time; the first
     /// answer wins, and the other try is given up at its instance as if its caller had gone. [`Hedge`] says of
     /// which requests, and what it costs. Its budget and the number of tries are those of
-    /// [`retry`](Self::retry); without one by its defaults, and nothing is sent again otherwise. Default: none.
+    /// [`retry`](Self::retry); without one by its defaults, and nothing is sent again otherwise. Where nothing says
+    /// how a request is made again ([`replay`](Self::replay), or our transports) it does nothing, and `build` warns.
+    /// Default: none.
     #[must_use]
     pub const fn hedge(mut self, hedge: Hedge) -> Self {
         self.hedge = Some(hedge);
@@ -661,9 +663,14 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             attached.consumer().settings().abort_after(after);
         }
         // The tiers tell themselves.
+        let never = TypeId::of::<R>() == TypeId::of::<NeverRecover>();
         let checked = [
             self.check_tries().map_err(|error| error.to_string()),
             self.check_limits(),
+            match self.hedge {
+                Some(_) if never => Err(HEDGES_NOTHING.to_owned()),
+                _ => Ok(()),
+            },
         ];
         let per_try = self.try_limit();
         let retry = self.retry.or_else(|| make.retry());
@@ -710,6 +717,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
         BalanceLayer(self)
     }
 }
+
+const HEDGES_NOTHING: &str =
+    "a hedge where no request may be processed twice; say by replay(..) how one is made again";
 
 /// What has an error of its own.
 pub(crate) fn check_others(
