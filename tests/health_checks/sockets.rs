@@ -109,7 +109,8 @@ impl Server {
     }
 
     pub(super) async fn hears(&mut self, what: &str) {
-        while soon(self.heard.recv()).await.unwrap() != what {}
+        // All of it: others may be heard for ever.
+        soon(async { while self.heard.recv().await.unwrap() != what {} }).await;
     }
 
     /// How often it has been asked for this since.
