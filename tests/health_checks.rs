@@ -8,6 +8,8 @@
 mod discover_support;
 #[path = "health_checks/sockets.rs"]
 mod sockets;
+#[path = "health_checks/wire.rs"]
+mod wire;
 
 use std::{
     collections::HashSet,
@@ -22,10 +24,11 @@ use discover_support::{Book, Echo, instance, logs::Logs, now, registry};
 use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_nacos::{
-    Balance, Instance,
-    balance::{BalanceExplanation, Hints, NoHints, P2c, Pickable, WeightedRoundRobin},
+    Balance, Client, Instance,
+    balance::{BalanceExplanation, Hints, Pickable, Subset, WeightedRoundRobin},
     directory::{Subscription, Writer},
     endpoint::HealthCheck,
+    grpc, http,
 };
 
 const A: &str = "10.0.0.1:80";
@@ -269,14 +272,146 @@ async fn checks_follow_the_list_and_end_with_the_last_balancer() {
     assert_eq!((world.asked.load(SeqCst), tasks()), (asked, before));
 }
 
+/// Others come in for a subset that is out, and only if most of the service is there is panic.
 #[tokio::test(start_paused = true)]
-async fn a_path_that_is_none_is_warned_of_and_checks_nobody() {
-    let (logs, _guard) = Logs::begin();
-    let (_writer, orders) = listed(&[A, B]);
-    let balance: Balance<Echo, P2c, _, _, _, NoHints> = Balance::builder(&orders)
-        .health_check(HealthCheck::http("health"))
+async fn with_a_subset_all_are_asked_and_count_towards_panic() {
+    let all: Vec<_> = (1..=10).map(|n| format!("10.0.0.{n}:80")).collect();
+    let (mut writer, orders) = registry();
+    writer.publish(all.iter().map(|address| instance(address)), now());
+    let world = World::default();
+    let balance = Balance::builder(&orders)
+        .policy(WeightedRoundRobin::seeded(1))
+        .subset(Subset::of(2).caller("checkout-0"))
+        .health_check(world.check())
+        .build(world.book.maker());
+    let called = async || {
+        let before: Vec<_> = all.iter().map(|at| world.book.called(at)).collect();
+        for n in 0..40 {
+            balance.clone().oneshot(n).await.unwrap();
+        }
+        let now = all.iter().zip(before);
+        let called = now.filter(|(at, before)| world.book.called(at) > *before);
+        called.map(|(at, _)| at.as_str()).collect::<Vec<_>>()
+    };
+    let subset = called().await;
+    assert!((1..=3).contains(&subset.len()), "{subset:?}");
+    world.set_ill(&subset).await;
+    assert!(world.asked.load(SeqCst) >= all.len());
+    let others = called().await;
+    assert!(!others.is_empty());
+    assert!(others.iter().all(|at| !subset.contains(at)), "{others:?}");
+    assert!(explained(&balance, &all[0]).panic.is_none());
+    let most: Vec<_> = all.iter().map(String::as_str).take(6).collect();
+    world.set_ill(&most).await;
+    let panic = explained(&balance, &all[0]).panic.unwrap();
+    assert_eq!((panic.out, panic.callable), (6, 10));
+    assert_eq!(balance.counters().panics, 1);
+}
+
+/// It is given each as it is listed now.
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_changes_is_asked_as_it_is() {
+    let (mut writer, orders) = registry();
+    let drained = |said: &str| instance(A).with_metadata([("drained", said)].into_iter().collect());
+    writer.publish([drained("no"), instance(B), instance(C)], now());
+    let check =
+        HealthCheck::custom(
+            async |instance: Instance| match instance.metadata().get("drained") {
+                Some("yes") => Err("it is drained"),
+                _ => Ok(()),
+            },
+        );
+    let balance = Balance::builder(&orders)
+        .health_check(
+            check
+                .interval(Duration::from_secs(1))
+                .unhealthy_threshold(1),
+        )
         .build(Book::default().maker());
-    balance.oneshot(7).await.unwrap();
-    let said = logs.lines("\"health\" is no path to ask for");
-    assert_eq!(said.len(), 1, "{said:?}");
+    let refusal = || balance.explain(&A.parse().unwrap()).refusal;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(refusal(), None);
+    writer.publish([drained("yes"), instance(B), instance(C)], now());
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(refusal().as_deref(), Some("it is drained"));
+    writer.publish([drained("no"), instance(B), instance(C)], now());
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(refusal(), None);
+}
+
+/// Whoever keeps a balancer whose runtime has ended is not left with what nobody checks any more.
+#[test]
+fn with_their_runtime_refusals_end() {
+    let (world, (_writer, orders)) = (World::default(), listed(&[A, B, C]));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let balance = runtime.block_on(async {
+        let balance = world.balance(&orders);
+        world.set_ill(&[B]).await;
+        assert!(!explained(&balance, B).is_pickable());
+        balance
+    });
+    drop(runtime);
+    let explanation = explained(&balance, B);
+    assert!(
+        explanation.is_pickable() && explanation.refusal.is_none(),
+        "{explanation}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_is_none_is_an_error_of_every_builder_and_checks_nobody() {
+    let (_writer, orders) = listed(&[A, B]);
+    let nacos = Client::connect_lazy("127.0.0.1:1").unwrap();
+    for (path, why) in [
+        ("", "(it is empty)"),
+        ("health", "(it does not begin with a slash)"),
+        ("/health#deep", "(no server is sent a fragment: \"#deep\")"),
+        ("/health check", "(write %20 for ' ')"),
+    ] {
+        let (logs, _guard) = Logs::begin();
+        let check = || HealthCheck::http(path);
+        let builder = Balance::builder(&orders).health_check(check());
+        let error = builder.check().unwrap_err().to_string();
+        let begins = format!("health check: {path:?} is no path to ask for {why}");
+        assert!(error.starts_with(&begins), "{error}");
+        let client = http::Client::builder(&nacos).health_check(check());
+        assert_eq!(client.try_build().unwrap_err().to_string(), error);
+        let channel = grpc::Channel::builder(&orders).health_check(check());
+        assert_eq!(channel.try_build().unwrap_err().to_string(), error);
+        // Who builds all the same is warned.
+        let balance = builder.build(Book::default().maker());
+        balance.oneshot(7).await.unwrap();
+        let said = logs.lines(&format!("ignored: {error}"));
+        assert_eq!(said.len(), 1, "{said:?}");
+    }
+    let check = || HealthCheck::http("/health?deep=1");
+    let builder = Balance::builder(&orders).health_check(check());
+    builder.check().unwrap();
+    let client = http::Client::builder(&nacos).health_check(check());
+    client.try_build().unwrap();
+    let channel = grpc::Channel::builder(&orders).health_check(check());
+    channel.try_build().unwrap();
+}
+
+/// As that of the other options of instances.
+#[tokio::test]
+async fn a_subset_of_nobody_is_an_error_of_every_builder() {
+    let (_writer, orders) = listed(&[A, B]);
+    let nacos = Client::connect_lazy("127.0.0.1:1").unwrap();
+    for (subset, why) in [
+        (Subset::of(0), "a subset of 0 instances: nobody could"),
+        (Subset::of(2).min(3), "a subset of 2 instances of which at"),
+    ] {
+        let builder = Balance::builder(&orders).subset(subset.clone());
+        let error = builder.check().unwrap_err().to_string();
+        assert!(error.starts_with(why), "{error}");
+        let client = http::Client::builder(&nacos).subset(subset.clone());
+        assert_eq!(client.try_build().unwrap_err().to_string(), error);
+        let channel = grpc::Channel::builder(&orders).subset(subset);
+        assert_eq!(channel.try_build().unwrap_err().to_string(), error);
+    }
 }

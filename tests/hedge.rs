@@ -5,12 +5,15 @@
     reason = "a test owns its tasks and its clock"
 )]
 
+mod discover_support;
+
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use discover_support::logs::Logs;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
@@ -314,4 +317,29 @@ async fn the_tail_is_cut_for_a_few_calls_more() {
         p99[0] >= Duration::from_secs(1) && p99[1] < Duration::from_millis(25),
         "{p99:?}"
     );
+}
+
+/// Nobody can have meant that.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_of_nothing_is_warned_of() {
+    let warned = async |replays: bool| {
+        let (logs, _guard) = Logs::begin();
+        let instances = Instances::new(|_, _| (20, 200));
+        let orders = Subscription::fixed([Instance::parse("10.0.0.1:80").unwrap()]);
+        let plain = Balance::builder(&orders).hedge(at_10_ms());
+        let answered = match replays {
+            true => {
+                plain
+                    .replay(replay)
+                    .build(instances.maker())
+                    .oneshot(2)
+                    .await
+            }
+            false => plain.build(instances.maker()).oneshot(2).await,
+        };
+        assert_eq!(answered.unwrap(), 200);
+        logs.lines("ignored: a hedge where no request may be processed twice")
+            .len()
+    };
+    assert_eq!((warned(false).await, warned(true).await), (1, 0));
 }

@@ -16,7 +16,7 @@ use tower_nacos::{
     Balance, Client, Instance, Subscription,
     balance::{Outliers, Picker},
     directory::{self, Options, Writer},
-    endpoint::{Outcome, Verdict},
+    endpoint::{HealthCheck, Outcome, Verdict},
     metrics::BUCKETS,
     model::ServiceKey,
 };
@@ -303,6 +303,37 @@ fn a_balancer_whose_instances_are_all_out_says_so() {
         drop((calls, other));
         assert_eq!(of_service(&handle, "balancers_all_out"), Some(0.0));
         assert_eq!(of_service(&handle, "balancers"), Some(0.0));
+    });
+}
+
+/// A check that is wrong everywhere takes out as many as it may, and then nobody.
+#[test]
+fn a_panic_is_told_once_and_so_is_whom_checks_refuse() {
+    recorded(true, |handle| async move {
+        let (mut writer, orders) = channel();
+        writer.publish(instances(5), now());
+        let hour = Duration::from_secs(3_600);
+        // Asked at some time within the hour, and then each hour or two.
+        let wrong = HealthCheck::custom(async |_: Instance| Err("mistyped"))
+            .interval(hour)
+            .interval_jitter(1.0);
+        let balance = Balance::builder(&orders)
+            .health_check(wrong.unhealthy_threshold(1))
+            .build(|_: &Instance| service_fn(async |()| Ok::<_, std::convert::Infallible>(())));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(
+            of_service(&handle, "panics_total"),
+            Some(0.0),
+            "from the start"
+        );
+        assert_eq!(of_service(&handle, "refusals_total"), Some(0.0));
+        tokio::time::sleep(hour * 3).await;
+        assert_eq!(of_service(&handle, "panics_total"), Some(1.0));
+        let counters = balance.counters();
+        assert_eq!(counters.panics, 1);
+        assert!(counters.refusals > 0);
+        let refused = of_service(&handle, "refusals_total");
+        assert_eq!(refused, Some(counters.refusals as f64));
     });
 }
 

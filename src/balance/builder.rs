@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{any::TypeId, fmt, sync::Arc, time::Duration};
 
 use tower::{Layer, load::CompleteOnResponse};
 
@@ -519,7 +519,9 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// Begins a second try beside the first, at another instance, where that is not answered in time; the first
     /// answer wins, and the other try is given up at its instance as if its caller had gone. [`Hedge`] says of
     /// which requests, and what it costs. Its budget and the number of tries are those of
-    /// [`retry`](Self::retry); without one by its defaults, and nothing is sent again otherwise. Default: none.
+    /// [`retry`](Self::retry); without one by its defaults, and nothing is sent again otherwise. Where nothing says
+    /// how a request is made again ([`replay`](Self::replay), or our transports) it does nothing, and `build` warns.
+    /// Default: none.
     #[must_use]
     pub const fn hedge(mut self, hedge: Hedge) -> Self {
         self.hedge = Some(hedge);
@@ -595,7 +597,8 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     }
 
     /// Whether its options can be meant so: a policy that [can](Retry::check), a time for each try in which
-    /// something may happen, [zones](Self::zone_aware) that are said in full and without an order beside them.
+    /// something may happen, limits, [zones](Self::zone_aware) that are said in full and without an order beside
+    /// them, a [health check](HealthCheck::check) of what can be asked for, a [subset](Subset::check) of some.
     /// [`build`](Self::build) does without what cannot, and warns of it.
     ///
     /// # Errors
@@ -604,10 +607,10 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     pub fn check(&self) -> Result<(), InvalidCallPolicy> {
         self.check_tries()?;
         self.check_limits().map_err(InvalidCallPolicy::new)?;
-        self.options
-            .tiers
-            .check_zones()
-            .map_err(InvalidCallPolicy::new)
+        let zones = self.options.tiers.check_zones();
+        zones.map_err(InvalidCallPolicy::new)?;
+        let health = self.options.health_check.as_deref();
+        check_others(health, self.options.subset.as_ref())
     }
 
     fn check_limits(&self) -> Result<(), String> {
@@ -662,9 +665,14 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
             attached.consumer().settings().abort_after(after);
         }
         // The tiers tell themselves.
+        let never = TypeId::of::<R>() == TypeId::of::<NeverRecover>();
         let checked = [
             self.check_tries().map_err(|error| error.to_string()),
             self.check_limits(),
+            match self.hedge {
+                Some(_) if never => Err(HEDGES_NOTHING.to_owned()),
+                _ => Ok(()),
+            },
         ];
         let per_try = self.try_limit();
         let retry = self.retry.or_else(|| make.retry());
@@ -710,6 +718,20 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     pub const fn into_layer(self) -> BalanceLayer<P, R, C, V, K> {
         BalanceLayer(self)
     }
+}
+
+const HEDGES_NOTHING: &str =
+    "a hedge where no request may be processed twice; say by replay(..) how one is made again";
+
+/// What has an error of its own.
+pub(crate) fn check_others(
+    health: Option<&HealthCheck>,
+    subset: Option<&Subset>,
+) -> Result<(), InvalidCallPolicy> {
+    let health = health.map_or(Ok(()), HealthCheck::check);
+    health.map_err(|invalid| InvalidCallPolicy::new(invalid.to_string()))?;
+    let subset = subset.map_or(Ok(()), Subset::check);
+    subset.map_err(|invalid| InvalidCallPolicy::new(invalid.to_string()))
 }
 
 impl<M, P, R, C, V, K> Layer<M> for BalanceLayer<P, R, C, V, K>

@@ -101,6 +101,7 @@ mod adaptive_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::builder::check_others;
 #[cfg(feature = "status")]
 pub(crate) use self::look::{Looked, Out};
 pub use self::{

@@ -36,6 +36,8 @@ impl<S> EndpointSet<S> {
             hedges,
             hedges_won,
             self.moved(),
+            hub.refusals(),
+            hub.panics(),
         ];
         told.calls.tell(self.service(), counts, gauges);
         let mut waits = Filled::default();

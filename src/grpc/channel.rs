@@ -285,8 +285,8 @@ impl<P: Policy> ChannelBuilder<P> {
     ///
     /// # Errors
     ///
-    /// If a try may last longer than its call, or nothing can be meant by the options of tries; see
-    /// [`BalanceBuilder::check`].
+    /// If a try may last longer than its call, or nothing can be meant by other options, such as a health check's
+    /// path; see [`BalanceBuilder::check`].
     pub fn try_build(self) -> Result<Channel<P>, InvalidCallPolicy> {
         self.balance.check()?;
         check_times(self.balance.try_limit(), self.timeout)?;

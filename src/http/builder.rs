@@ -1,7 +1,9 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    balance::{AdaptiveConcurrency, Balance, BalanceBuilder, P2c, Policy, Subset, ZoneAware},
+    balance::{
+        AdaptiveConcurrency, Balance, BalanceBuilder, P2c, Policy, Subset, ZoneAware, check_others,
+    },
     client,
     directory::Subscription,
     endpoint::HealthCheck,
@@ -288,7 +290,9 @@ impl<P: Policy> HttpBuilder<P> {
     /// # Errors
     ///
     /// If a try may last longer than its request, or nothing can be meant by the options of tries
-    /// ([`Retry::check`]), of zones ([`ZoneAware`]) or of limits ([`AdaptiveConcurrency`]).
+    /// ([`Retry::check`]), of zones ([`ZoneAware`]), of limits ([`AdaptiveConcurrency`]), of the health check
+    /// ([`HealthCheck::check`]) or of the subset ([`Subset::check`]). What [`balance`](Self::balance) sets is seen
+    /// when a service is first called: [`BalanceBuilder::check`] in its closure tells it.
     pub fn try_build(self) -> Result<Client<P>, InvalidCallPolicy> {
         check_times(self.per_try, self.each.timeout)?;
         self.retry.as_ref().map_or(Ok(()), Retry::check)?;
@@ -297,6 +301,7 @@ impl<P: Policy> HttpBuilder<P> {
         let limits = self.concurrency.as_ref();
         let limits = limits.map_or(Ok(()), AdaptiveConcurrency::check);
         limits.map_err(InvalidCallPolicy::new)?;
+        check_others(self.health_check.as_ref(), self.subset.as_ref())?;
         Ok(self.build())
     }
 

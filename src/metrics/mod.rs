@@ -43,6 +43,8 @@
 //! | `tower_nacos_ejections_total` | counter | `namespace`, `group`, `service` | times an instance was left out because it could not be reached, or answered badly |
 //! | `tower_nacos_outlier_ejections_total` | counter | `namespace`, `group`, `service` | those that were for its answers |
 //! | `tower_nacos_restorations_total` | counter | `namespace`, `group`, `service` | times such an instance was let back in |
+//! | `tower_nacos_refusals_total` | counter | `namespace`, `group`, `service` | times an instance was left out because its health check refused it |
+//! | `tower_nacos_panics_total` | counter | `namespace`, `group`, `service` | times so many instances were out that ejections for answers, or what health checks refuse, were lifted: the panic threshold |
 //! | `tower_nacos_full_scans_total` | counter | `namespace`, `group`, `service` | calls whose policy found no open instance, so that the open ones were looked through |
 //! | `tower_nacos_retries_total` | counter | `namespace`, `group`, `service` | requests that an instance had had and that were sent again by policy |
 //! | `tower_nacos_retries_over_budget_total` | counter | `namespace`, `group`, `service` | those that were not, since the policy's budget was spent |
@@ -218,7 +220,7 @@ static GAUGES: [Named; 5] = [
 ];
 
 /// Of a balancer, in the order of [`CallCounts`].
-static CALLS: [Named; 13] = [
+static CALLS: [Named; 15] = [
     ("tower_nacos_calls_total", "calls let in to instances"),
     (
         "tower_nacos_calls_failed_total",
@@ -267,6 +269,14 @@ static CALLS: [Named; 13] = [
     (
         "tower_nacos_moved_total",
         "requests that an instance provably did not process and that set out for another, each time",
+    ),
+    (
+        "tower_nacos_refusals_total",
+        "times an instance was left out because its health check refused it",
+    ),
+    (
+        "tower_nacos_panics_total",
+        "times so many instances were out that ejections for answers, or what health checks refuse, were lifted",
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! What is asked over sockets, and what servers hear of it.
 
-use std::{
+pub(super) use std::{
     convert::Infallible,
     future::{Future, pending},
     sync::{
@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+pub(super) use bytes::Bytes;
+pub(super) use http::{HeaderMap, Request, Response, StatusCode};
+pub(super) use http_body::Frame;
+pub(super) use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -29,7 +29,7 @@ use tokio_rustls::{
     },
 };
 use tower::ServiceExt;
-use tower_nacos::{
+pub(super) use tower_nacos::{
     Balance, Instance, Subscription,
     balance::{BalanceExplanation, Pickable},
     endpoint::HealthCheck,
@@ -38,16 +38,22 @@ use tower_nacos::{
     transport::{Body, Tls, Transport},
 };
 
-type Answer = Response<BoxBody<Bytes, Infallible>>;
+pub(super) type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// An instance, and what it hears.
-struct Server {
-    address: String,
+pub(super) struct Server {
+    pub(super) address: String,
     heard: mpsc::UnboundedReceiver<String>,
 }
 
 /// Tells that it is dropped: what a server had in hand is gone.
-struct Told(mpsc::UnboundedSender<String>, &'static str);
+pub(super) struct Told(mpsc::UnboundedSender<String>, &'static str);
+
+impl Told {
+    pub(super) fn tell(&self, what: &str) {
+        let _ = self.0.send(what.to_owned());
+    }
+}
 
 impl Drop for Told {
     fn drop(&mut self) {
@@ -57,7 +63,7 @@ impl Drop for Told {
 
 impl Server {
     /// Answers by that, over HTTP/1.1 and HTTP/2, and says what it was asked for.
-    async fn start<F, Fut>(answer: F) -> Self
+    pub(super) async fn start<F, Fut>(answer: F) -> Self
     where
         F: Fn(Request<Incoming>, Told) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Answer> + Send + 'static,
@@ -98,12 +104,13 @@ impl Server {
         Self { address, heard }
     }
 
-    fn instance(&self) -> Instance {
+    pub(super) fn instance(&self) -> Instance {
         Instance::parse(&self.address).unwrap()
     }
 
-    async fn hears(&mut self, what: &str) {
-        while soon(self.heard.recv()).await.unwrap() != what {}
+    pub(super) async fn hears(&mut self, what: &str) {
+        // All of it: others may be heard for ever.
+        soon(async { while self.heard.recv().await.unwrap() != what {} }).await;
     }
 
     /// How often it has been asked for this since.
@@ -117,13 +124,13 @@ impl Server {
 }
 
 /// What is never to happen ends the test, and how long the rest takes is nobody's business.
-async fn soon<T>(event: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(event: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(30), event)
         .await
         .expect("it did not happen")
 }
 
-async fn until(mut is_so: impl FnMut() -> bool) {
+pub(super) async fn until(mut is_so: impl FnMut() -> bool) {
     soon(async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -132,37 +139,40 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     .await;
 }
 
-fn plain(status: StatusCode) -> Answer {
+pub(super) fn plain(status: StatusCode) -> Answer {
     let mut answer = Response::new(BoxBody::default());
     *answer.status_mut() = status;
     answer
 }
 
-fn brisk(check: HealthCheck) -> HealthCheck {
+pub(super) fn brisk(check: HealthCheck) -> HealthCheck {
     check
         .interval(Duration::from_millis(100))
         .timeout(Duration::from_secs(20))
         .interval_jitter(0.0)
 }
 
-fn over(instances: impl IntoIterator<Item = Instance>, check: HealthCheck) -> HttpBalance {
+pub(super) fn over(
+    instances: impl IntoIterator<Item = Instance>,
+    check: HealthCheck,
+) -> HttpBalance {
     Balance::builder(&Subscription::fixed(instances))
         .health_check(check)
         .build_http(Transport::builder().build())
 }
 
-fn explained(balance: &HttpBalance, address: &str) -> BalanceExplanation {
+pub(super) fn explained(balance: &HttpBalance, address: &str) -> BalanceExplanation {
     balance.explain(&address.parse().unwrap())
 }
 
-fn reason(explanation: &BalanceExplanation) -> Option<String> {
+pub(super) fn reason(explanation: &BalanceExplanation) -> Option<String> {
     match &explanation.verdict {
         Pickable::Refused { reason, .. } => Some(reason.to_string()),
         _ => None,
     }
 }
 
-async fn call(balance: &HttpBalance) -> StatusCode {
+pub(super) async fn call(balance: &HttpBalance) -> StatusCode {
     let request = Request::get("/item").body(Body::empty()).unwrap();
     balance.clone().oneshot(request).await.unwrap().status()
 }

@@ -71,7 +71,11 @@ use crate::{
 /// more weight are in more callers' subsets. Instances that are all there are, up to the size, are in every one.
 ///
 /// A call that nobody of the subset can take goes beyond it rather than fail. An instance that was ejected while
-/// it was in is probed on when it is not. The connections of what is no longer in are closed once their calls
+/// it was in is probed on when it is not. A [health check](crate::endpoint::HealthCheck) asks all
+/// callable instances, over short connections, so that who comes in is known to be well. The
+/// [panic threshold](crate::balance::Outliers::panic_threshold) and the cap of ejections are of all callable instances,
+/// too: a subset whose instances are all out is no panic, since others come in for them; a panic is when more than half of
+/// the service is out. (Envoy's and gRPC's balancers know of a subset as if it were all, and call those that are out.) The connections of what is no longer in are closed once their calls
 /// have ended. With [`Maglev`](crate::balance::Maglev) a key sticks within the caller's own subset: other callers
 /// send it elsewhere.
 ///

@@ -76,7 +76,8 @@ use crate::{
 ///
 /// Nothing to a call. A task for each instance, and a short-lived connection for each check: of n processes
 /// an instance hears n ÷ interval times a second. 64 checks at once in a process; more wait for their turn,
-/// so that thousands of instances that are silent are asked more rarely than `interval` says.
+/// so that thousands of instances that are silent are asked more rarely than `interval` says. With a
+/// [`Subset`](crate::balance::Subset) all callable instances are asked all the same.
 #[derive(Clone)]
 #[must_use = "it checks nothing until a builder has it"]
 pub struct HealthCheck {
@@ -193,7 +194,8 @@ impl HealthCheck {
         self
     }
 
-    /// Whether it can be meant so. A balancer does without one that cannot, and warns of it.
+    /// Whether it can be meant so. A balancer does without one that cannot, and warns of it; builders'
+    /// `try_build` ([`BalanceBuilder::check`](crate::balance::BalanceBuilder::check)) fails.
     ///
     /// # Errors
     ///

@@ -121,14 +121,6 @@ fn what_no_check_can_be_told_is_brought_into_what_it_can() {
     assert_eq!(wild.rules.jitter, 1.0);
     // No instant is too late to be told.
     Machine::new(wild.rules, clock::now(), f64::MAX);
-    for path in ["", "health", "http://a/b", "/a b"] {
-        let error = HealthCheck::http(path).check().unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("{path:?}")) && error.contains("\"/health\""),
-            "{error}"
-        );
-    }
-    assert!(HealthCheck::http("/health?deep=1").check().is_ok());
 }
 
 /// A process of its own, in which instances are asked.
@@ -271,6 +263,29 @@ async fn all_who_want_the_same_share_one_check_and_the_last_to_go_ends_it() {
     world.held.clear();
     sleep(Duration::from_secs(100)).await;
     assert_eq!((seen.count(), world.registry.len()), (4, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_check_of_two_services_is_two() {
+    let (mut world, seen) = (World::new(64), Arc::default());
+    let check = each_10_s(&seen, |_| Ok(()));
+    world.hold(&check, A);
+    world.key = ServiceKey::new("", "billing".parse().unwrap()).unwrap();
+    world.hold(&check, A);
+    assert_eq!(world.registry.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_begins_together_does_not_ask_together() {
+    let (mut world, seen) = (World::new(64), Arc::new(Seen::default()));
+    let check = each_10_s(&seen, |_| Ok(())).interval_jitter(1.0);
+    for host in 1..=40 {
+        world.hold(&check, &format!("10.0.0.{host}:80"));
+    }
+    sleep(Duration::from_secs(9)).await;
+    let at = seen.at.lock().unwrap();
+    let seconds: std::collections::HashSet<_> = at.iter().map(|(_, at)| at.as_secs()).collect();
+    assert!(seconds.len() >= 4, "{at:?}");
 }
 
 #[tokio::test(start_paused = true)]

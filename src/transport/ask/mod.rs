@@ -8,11 +8,10 @@ mod form;
 mod grpc;
 mod http1;
 mod http2;
+mod path;
 mod verdict;
 
 use std::sync::Arc;
-
-use http::uri::PathAndQuery;
 
 use crate::{
     endpoint::{Asker, Asking, Asks, Failure, HealthCheck, Question},
@@ -27,22 +26,15 @@ use crate::{
 };
 
 impl HealthCheck {
-    /// By a GET of `path` (and query), which passes with 2xx. `path` begins with `/`;
-    /// [`check`](Self::check) says if it is none.
+    /// By a GET of `path` (and query), which passes with 2xx. `path` begins with `/`, is percent-encoded and has
+    /// no fragment; of one that is none [`check`](Self::check) says what is wrong, and so does `try_build`.
     ///
     /// Asked where the instance is called for HTTP, over HTTP/1.1, or HTTP/2 if that is what it speaks; `Host` is
-    /// its `ip:port`. A response's body is not read, and its head may be 64 KiB.
+    /// its `ip:port`. A response's body is not read. Its head may be 64 KiB; one above 128 KiB is no answer.
     pub fn http(path: impl AsRef<str>) -> Self {
-        let path = path.as_ref();
-        let read = match path.starts_with('/') {
-            true => PathAndQuery::try_from(path).map_err(|error| error.to_string()),
-            false => Err("it does not begin with a slash".to_owned()),
-        };
-        match read {
+        match path::read(path.as_ref()) {
             Ok(path) => Self::asked(Question::Http(path), default_asker()),
-            Err(why) => Self::invalid(format!(
-                "{path:?} is no path to ask for ({why}); write one like \"/health\""
-            )),
+            Err(why) => Self::invalid(why),
         }
     }
 
