@@ -83,12 +83,12 @@ impl Answer {
     /// inner one that it refused.
     pub(crate) fn decode(payload: &Payload) -> Result<Result<Self, ServerError>, DecodeError> {
         let kind = payload.kind();
-        match serde_json::from_slice::<Body<'_, RawHost<'_>>>(payload.json()) {
+        match serde_json::from_slice::<Body<'_, Vec<RawHost<'_>>>>(payload.json()) {
             Ok(body) => Ok(body.into_answer(kind, ServiceInfo::into_listing)),
             Err(_) => {
                 let text = String::from_utf8_lossy(payload.json());
                 let lossy = matches!(text, std::borrow::Cow::Owned(_));
-                let body: Body<'_, &RawValue> =
+                let body: Body<'_, Vec<&RawValue>> =
                     serde_json::from_str(&text).map_err(|e| DecodeError::new(kind, e))?;
                 Ok(body.into_answer(kind, |info| info.into_listing_leniently(lossy)))
             }
