@@ -162,6 +162,10 @@ impl Subscription {
         verdict: Result<Answer, OperationError>,
         cx: &mut Context<'_>,
     ) -> Then {
+        if let Ok(Answer::Subscribe { listing, .. } | Answer::Query { listing, .. }) = &verdict {
+            let listed = listing.as_ref().map(|listing| listing.instances().len());
+            self.kept.listed(listed.unwrap_or(usize::MAX));
+        }
         match (verdict, asked) {
             (Ok(answer), Asked::Subscribe(on)) => {
                 self.held = if on { Held::Yes } else { Held::No };

@@ -24,6 +24,7 @@ pub(crate) use self::envelope::{Any, PayloadMetadata};
 pub(crate) use self::{
     answer::{Answer, ServerError},
     envelope::Payload,
+    error::DecodeError,
     kept::Kept,
     request::{Head, Request, Setup},
     server_request::{FuzzySync, ServerRequest, WatchedService, ack},

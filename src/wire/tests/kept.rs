@@ -29,7 +29,7 @@ fn agree(payload: &Payload, kept: &mut Kept) -> Result<(), TestCaseError> {
     }
     let text = String::from_utf8_lossy(payload.json()).into_owned();
     prop_assert_eq!(format!("{read:?}"), whole(payload), "{}", text);
-    Ok(())
+    agree_on_answer(payload, kept)
 }
 
 fn instances(payload: &Payload, kept: &mut Kept) -> Vec<Arc<Instance>> {
@@ -40,6 +40,21 @@ fn instances(payload: &Payload, kept: &mut Kept) -> Vec<Arc<Instance>> {
         }) => listing.into_instances(),
         other => panic!("{other:?}"),
     }
+}
+
+/// The answer to a read that carries the same as a push.
+fn agree_on_answer(payload: &Payload, kept: &mut Kept) -> Result<(), TestCaseError> {
+    let answer = |read| format!("{read:?}");
+    for kind in [
+        "SubscribeServiceResponse",
+        "QueryServiceResponse",
+        "ErrorResponse",
+    ] {
+        let payload = Payload::new(kind, payload.json().to_vec());
+        let read = answer(Answer::decode_against(&payload, Some(kept)));
+        prop_assert_eq!(read, answer(Answer::decode(&payload)));
+    }
+    Ok(())
 }
 
 /// A host as Alibaba's server writes it.
@@ -171,9 +186,15 @@ fn what_serde_refuses_is_refused() {
 fn what_servers_sent_is_read_as_serde_reads_it() {
     let mut kept = Kept::default();
     let mut pushes: Vec<Payload> = golden().iter().filter_map(Line::payload).collect();
-    pushes.retain(|payload| payload.kind() == "NotifySubscriberRequest");
-    assert!(pushes.len() > 200);
+    let kinds = [
+        "NotifySubscriberRequest",
+        "SubscribeServiceResponse",
+        "QueryServiceResponse",
+    ];
+    pushes.retain(|payload| kinds.contains(&payload.kind()));
+    assert!(pushes.len() > 400);
     for payload in &pushes {
+        let payload = &notify(payload.json().to_vec());
         agree(payload, &mut kept).unwrap();
         agree(payload, &mut kept).unwrap();
     }
