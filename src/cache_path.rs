@@ -2,6 +2,7 @@
 
 use std::{
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -39,5 +40,6 @@ pub fn load(
 ) -> Result<Option<Vec<Instance>>, String> {
     let found = Store::new(folder.into(), 0).load(key, Duration::MAX, now);
     let found = found.map_err(|problem| problem.to_string())?;
-    Ok(found.map(|found| found.listing.into_instances()))
+    let instances = found.map(|found| found.listing.into_instances());
+    Ok(instances.map(|all| all.into_iter().map(Arc::unwrap_or_clone).collect()))
 }

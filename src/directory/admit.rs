@@ -35,7 +35,7 @@ pub(super) struct Rules<'a> {
 }
 
 /// The registrations of an address that do not count, by address. Nearly always empty.
-pub(super) type Twins = BTreeMap<Address, Box<[Instance]>>;
+pub(super) type Twins = BTreeMap<Address, Box<[Arc<Instance>]>>;
 
 /// The new state, standings not yet set.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ pub(super) struct Admitted {
 }
 
 impl Order {
-    pub(super) fn of(instances: &[Instance]) -> Self {
+    pub(super) fn of(instances: &[Arc<Instance>]) -> Self {
         let mut order: Vec<(u64, u32)> = instances
             .iter()
             .zip(0..)
@@ -69,13 +69,13 @@ impl Order {
     /// The addresses in order; twins repeat.
     pub(super) fn addresses<'a>(
         &'a self,
-        instances: &'a [Instance],
+        instances: &'a [Arc<Instance>],
     ) -> impl Iterator<Item = &'a Address> {
         self.0.iter().map(|at| address(instances, *at))
     }
 }
 
-fn address(instances: &[Instance], at: (u64, u32)) -> &Address {
+fn address(instances: &[Arc<Instance>], at: (u64, u32)) -> &Address {
     instances[at.1 as usize].address()
 }
 
@@ -89,7 +89,7 @@ fn prefix(address: &Address) -> u64 {
 
 /// Merges a list with what was known, both in order of address.
 pub(super) fn admit(
-    instances: Vec<Instance>,
+    instances: Vec<Arc<Instance>>,
     order: &Order,
     rules: &Rules<'_>,
     generations: &mut u64,
@@ -99,10 +99,10 @@ pub(super) fn admit(
         health: Vec::with_capacity(instances.len().max(rules.before.len())),
         ..Admitted::default()
     };
-    let mut pool: Vec<Option<Instance>> = instances.into_iter().map(Some).collect();
+    let mut pool: Vec<Option<Arc<Instance>>> = instances.into_iter().map(Some).collect();
     let mut before = rules.before.iter().zip(rules.health).peekable();
     let mut listed = order.0.iter().peekable();
-    let mut group: Vec<Instance> = Vec::new();
+    let mut group: Vec<Arc<Instance>> = Vec::new();
     while let Some(at) = listed.next() {
         let Some(first) = pool[at.1 as usize].take() else {
             continue;
@@ -167,7 +167,7 @@ impl Admitted {
         self.health.push(health);
     }
 
-    fn appeared(&mut self, instance: Instance, rules: &Rules<'_>, generations: &mut u64) {
+    fn appeared(&mut self, instance: Arc<Instance>, rules: &Rules<'_>, generations: &mut u64) {
         let health = if rules.protected {
             Health::Unknown
         } else {
@@ -187,9 +187,9 @@ impl Admitted {
 
     fn present(
         &mut self,
-        instance: Instance,
+        instance: Arc<Instance>,
         (before, health): (&Entry, &Health),
-        twins_before: &[Instance],
+        twins_before: &[Arc<Instance>],
         rules: &Rules<'_>,
         generations: &mut u64,
     ) {
@@ -199,7 +199,7 @@ impl Admitted {
         }
         let mut entry = before.clone();
         entry.held = false;
-        if *before.instance != instance {
+        if before.instance != instance {
             // Falling back to a twin that was listed all along is no start of anything.
             let fell_back = twins_before
                 .iter()
@@ -251,16 +251,19 @@ impl Admitted {
     }
 
     /// Instances of one cluster mostly come together: let them share its name.
-    fn share(&mut self, mut instance: Instance) -> Arc<Instance> {
+    fn share(&mut self, mut instance: Arc<Instance>) -> Arc<Instance> {
         match &self.last_cluster {
             Some(cluster) if **cluster == **instance.cluster() => {
-                if !Arc::ptr_eq(cluster, instance.cluster()) {
-                    instance = instance.with_cluster(Arc::clone(cluster));
+                // Nobody else's is changed: who has it may have it shared already.
+                if !Arc::ptr_eq(cluster, instance.cluster())
+                    && let Some(instance) = Arc::get_mut(&mut instance)
+                {
+                    instance.set_cluster(Arc::clone(cluster));
                 }
             }
             _ => self.last_cluster = Some(Arc::clone(instance.cluster())),
         }
-        Arc::new(instance)
+        instance
     }
 }
 

@@ -1,6 +1,9 @@
 //! What one list does to the state.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     directory::{
@@ -108,7 +111,12 @@ impl State {
     }
 
     /// Takes a set that nothing will ever change.
-    pub(super) fn fix(&mut self, instances: Vec<Instance>, options: &Options, out: &mut Outbox) {
+    pub(super) fn fix(
+        &mut self,
+        instances: Vec<Arc<Instance>>,
+        options: &Options,
+        out: &mut Outbox,
+    ) {
         let order = Order::of(&instances);
         let rules = Rules {
             options,

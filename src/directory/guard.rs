@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -75,7 +76,7 @@ impl Guard {
     /// that the list names and that stay away all the same.
     pub(super) fn judge(
         before: &Snapshot,
-        instances: &[Instance],
+        instances: &[Arc<Instance>],
         order: &Order,
         first_on_connection: bool,
         protected: bool,

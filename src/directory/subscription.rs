@@ -55,7 +55,8 @@ impl Subscription {
             .expect("a name within the rules");
         let shared = Shared::new(key, Options::default());
         shared.update(|state, out| {
-            state.fix(instances.into_iter().collect(), &shared.options, out);
+            let instances = instances.into_iter().map(Arc::new).collect();
+            state.fix(instances, &shared.options, out);
         });
         Self::new(shared)
     }

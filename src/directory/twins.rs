@@ -1,6 +1,6 @@
 //! One address listed twice: which of the two counts.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::Arc};
 
 use crate::model::Instance;
 
@@ -15,9 +15,9 @@ pub(super) fn same_registration(a: &Instance, b: &Instance) -> bool {
 ///
 /// The position in the list is never a reason: it changes from push to push.
 pub(super) fn choose(
-    group: &mut Vec<Instance>,
-    before: Option<(&Instance, &[Instance])>,
-) -> Instance {
+    group: &mut Vec<Arc<Instance>>,
+    before: Option<(&Instance, &[Arc<Instance>])>,
+) -> Arc<Instance> {
     let known = |candidate: &Instance| {
         before.is_none_or(|(chosen, twins)| {
             same_registration(candidate, chosen)
@@ -52,7 +52,7 @@ pub(super) fn choose(
         .collect();
     others.sort();
     others.dedup();
-    winner.with_also_in(others)
+    Arc::new(Arc::unwrap_or_clone(winner).with_also_in(others))
 }
 
 fn by_content(a: &Instance, b: &Instance) -> Ordering {

@@ -47,7 +47,12 @@ impl<S> Plan<S> {
         let able = |entry: &&Entry| !view.is_out(entry);
         // First the best tier of a merged subscription's sources that has anybody, then the cluster in it.
         let tier = |entry: &Entry| entry.instance().source().map(Source::tier);
-        let best = snapshot.callable().filter(able).map(tier).min();
+        let merged = snapshot
+            .entries()
+            .first()
+            .is_some_and(|e| tier(e).is_some());
+        let best = merged.then(|| snapshot.callable().filter(able).map(tier).min());
+        let best = best.flatten();
         let in_tier = |entry: &Entry| best.is_none_or(|best| tier(entry) == best);
         let filter = set.prefer().filter(|cluster| {
             let mut able = snapshot.callable().filter(able);
@@ -58,21 +63,32 @@ impl<S> Plan<S> {
         let settled = snapshot.is_known() || snapshot.ended;
         let sentinel = settled && !snapshot.callable().any(|e| able(&e));
 
-        let removed = given
-            .instances
-            .iter()
-            .filter(|(address, generation)| {
-                !snapshot
-                    .find(address)
-                    .is_some_and(|e| e.generation() == **generation && stays(e))
-            })
-            .map(|(address, generation)| (address.clone(), *generation))
-            .collect();
-        let new = snapshot.callable().filter(|entry| {
-            let known = given.instances.get(entry.instance().address());
-            stays(entry) && known != Some(&entry.generation())
-        });
-        let new: Vec<&Entry> = new.collect();
+        // Both are in order of address, and mostly the same.
+        let mut removed = Vec::new();
+        let mut new = Vec::new();
+        let mut given_next = given.instances.iter().peekable();
+        for entry in snapshot.entries() {
+            let address = entry.instance().address();
+            let known = loop {
+                match given_next.peek() {
+                    Some((given, _)) if *given == address => break given_next.next(),
+                    Some((given, _)) if *given < address => removed.extend(given_next.next()),
+                    _ => break None,
+                }
+            };
+            let same = known.is_some_and(|(_, generation)| *generation == entry.generation());
+            let stays = stays(entry);
+            if !(same && stays) {
+                removed.extend(known);
+            }
+            if stays && !same && entry.standing().is_callable() {
+                new.push(entry);
+            }
+        }
+        removed.extend(given_next);
+        let removed = removed.into_iter();
+        let removed = removed.map(|(address, generation)| (address.clone(), *generation));
+        let removed = removed.collect();
         let inserted = new.into_iter().rev().map(|e| view.endpoint(e)).collect();
         Self {
             removed,

@@ -89,6 +89,11 @@ impl Instance {
         self
     }
 
+    /// Sets the cluster to an equal one.
+    pub(crate) fn set_cluster(&mut self, cluster: Arc<str>) {
+        self.cluster = cluster;
+    }
+
     /// Sets the weight, brought into range as [`Weight`] says.
     #[must_use]
     pub fn with_weight(mut self, weight: impl Into<Weight>) -> Self {

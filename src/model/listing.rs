@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::model::Instance;
 
 /// One full list of a service's instances, as a registry sent it: raw material for a snapshot.
@@ -6,7 +8,7 @@ use crate::model::Instance;
 /// twice.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Listing {
-    instances: Vec<Instance>,
+    instances: Vec<Arc<Instance>>,
     rejected: Vec<Rejected>,
     protected: bool,
     stamp: i64,
@@ -23,13 +25,13 @@ impl Listing {
     /// A list of usable instances.
     pub fn new(instances: impl IntoIterator<Item = Instance>) -> Self {
         Self {
-            instances: instances.into_iter().collect(),
+            instances: instances.into_iter().map(Arc::new).collect(),
             ..Self::default()
         }
     }
 
     /// A list from what of it could be used and what could not.
-    pub(crate) const fn from_parts(instances: Vec<Instance>, rejected: Vec<Rejected>) -> Self {
+    pub(crate) const fn from_parts(instances: Vec<Arc<Instance>>, rejected: Vec<Rejected>) -> Self {
         Self {
             instances,
             rejected,
@@ -60,13 +62,13 @@ impl Listing {
         self
     }
 
-    /// The usable instances.
-    pub fn instances(&self) -> &[Instance] {
+    /// The usable instances. Those that did not change are mostly shared with the list before.
+    pub fn instances(&self) -> &[Arc<Instance>] {
         &self.instances
     }
 
     /// The usable instances, owned.
-    pub fn into_instances(self) -> Vec<Instance> {
+    pub fn into_instances(self) -> Vec<Arc<Instance>> {
         self.instances
     }
 

@@ -65,6 +65,11 @@ impl Metadata {
         self.ends.is_empty()
     }
 
+    /// Whether there are clones that share the texts.
+    pub(crate) fn is_cloned(&self) -> bool {
+        Arc::strong_count(&self.ends) > 1
+    }
+
     /// Whether both keep their texts in one place.
     #[cfg(test)]
     pub(crate) fn is_shared_with(&self, other: &Self) -> bool {

@@ -3,13 +3,16 @@
 use std::time::Instant;
 
 use super::{
+    asked::Id,
     calls::{Call, Purpose},
     error::{CallFailure, LinkError, OperationError},
     event::{CallId, LinkId, Output},
+    items::Items,
     machine::Session,
+    subscriptions::Subscription,
     timers::Timer,
 };
-use crate::wire::{Answer, Head, Payload, Request, ServerError};
+use crate::wire::{Answer, DecodeError, Head, Payload, Request, ServerError};
 
 impl Session {
     pub(super) fn call(
@@ -105,7 +108,7 @@ impl Session {
         }
         let mut unanswered = false;
         let verdict = match result {
-            Ok(payload) => match Answer::decode(&payload) {
+            Ok(payload) => match answer(&payload, call, &mut self.items) {
                 Ok(Ok(answer)) => Ok(answer),
                 Ok(Err(error)) if is_unregistered(&error) => {
                     return self.lose(LinkError::Unregistered(error), now);
@@ -186,6 +189,19 @@ pub(super) const UNREGISTERED: i32 = 301;
 const NO_CLIENT: i32 = -401;
 /// gRPC's status for "nobody is there", which also proxies give.
 const UNAVAILABLE: i32 = 14;
+
+/// Reads an answer: a list against what is kept of its service's hosts.
+fn answer(
+    payload: &Payload,
+    call: &Call,
+    items: &mut Items,
+) -> Result<Result<Answer, ServerError>, DecodeError> {
+    let kept = match &call.purpose {
+        Purpose::Item(Id::Subscription(key), _) => items.subscription(key),
+        _ => None,
+    };
+    Answer::decode_with(payload, kept.and_then(Subscription::kept))
+}
 
 fn is_unregistered(error: &ServerError) -> bool {
     matches!(error.code, UNREGISTERED | NO_CLIENT)

@@ -26,7 +26,11 @@ impl Session {
         if !current && !attempt && self.draining != Some(link) {
             return; // hung up
         }
-        let (id, request) = ServerRequest::decode(payload);
+        let (id, request) = ServerRequest::decode_with(payload, |service| {
+            let key = ServiceKey::in_checked(self.config.namespace.clone(), service.clone());
+            let subscription = self.items.subscription(&key).filter(|_| current)?;
+            subscription.kept()
+        });
         // Before anything else, on the stream it came on, and also when it cannot be read: a
         // server sends what was refused or left unanswered again and again.
         if !matches!(

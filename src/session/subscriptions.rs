@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{Listing, ServiceKey},
-    wire::{Answer, Request},
+    wire::{Answer, Kept, Request},
 };
 
 /// One service whose lists are wanted, or were until a moment ago.
@@ -21,6 +21,8 @@ pub(super) struct Subscription {
     /// What the server holds for us on the current connection.
     held: Held,
     lists: Lists,
+    /// The hosts of the last list, which outlive the connection.
+    kept: Kept,
     /// Whether a late unsubscription may have ended it behind our back: reads subscribe again.
     doubted: bool,
     /// A read is due, not before this.
@@ -63,9 +65,15 @@ impl Subscription {
     }
 
     /// Nobody wants it any longer.
-    pub(super) const fn drop_wish(&mut self) {
+    pub(super) fn drop_wish(&mut self) {
         self.wanted = false;
         self.reread = None;
+        self.kept = Kept::default();
+    }
+
+    /// What is kept of the service's hosts, as long as somebody wants the list.
+    pub(super) fn kept(&mut self) -> Option<&mut Kept> {
+        self.wanted.then_some(&mut self.kept)
     }
 
     /// Somebody needs to know what the server lists now.
@@ -94,6 +102,7 @@ impl Subscription {
 
     /// A push on the current stream.
     pub(super) fn pushed(&mut self, key: &ServiceKey, listing: Listing, cx: &mut Context<'_>) {
+        self.kept.listed(listing.instances().len());
         if self.lists.pushed(key, listing, self.wanted, cx) {
             self.reread = None; // nothing that a read could bring is newer
         }
@@ -153,6 +162,10 @@ impl Subscription {
         verdict: Result<Answer, OperationError>,
         cx: &mut Context<'_>,
     ) -> Then {
+        if let Ok(Answer::Subscribe { listing, .. } | Answer::Query { listing, .. }) = &verdict {
+            let listed = listing.as_ref().map(|listing| listing.instances().len());
+            self.kept.listed(listed.unwrap_or(usize::MAX));
+        }
         match (verdict, asked) {
             (Ok(answer), Asked::Subscribe(on)) => {
                 self.held = if on { Held::Yes } else { Held::No };
@@ -229,6 +242,7 @@ impl Subscription {
     pub(super) fn lost(&mut self) {
         *self = Self {
             wanted: self.wanted,
+            kept: std::mem::take(&mut self.kept),
             ..Self::default()
         };
     }

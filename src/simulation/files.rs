@@ -201,7 +201,10 @@ impl Files {
     ) -> Result<Option<(Vec<Instance>, Duration)>, String> {
         let found = self.store.load(key, MAX_AGE, wall(elapsed));
         let found = found.map_err(|problem| problem.to_string())?;
-        Ok(found.map(|found| (found.listing.into_instances(), found.age)))
+        Ok(found.map(|found| {
+            let instances = found.listing.into_instances().into_iter();
+            (instances.map(Arc::unwrap_or_clone).collect(), found.age)
+        }))
     }
 }
 

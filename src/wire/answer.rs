@@ -5,6 +5,8 @@ use super::{
     body::Text,
     envelope::Payload,
     error::DecodeError,
+    head::head,
+    kept::{Kept, WORTH},
     service_info::{RawHost, ServiceInfo},
 };
 use crate::model::{Listing, ServiceName};
@@ -82,13 +84,48 @@ impl Answer {
     /// Reads an answer. The outer error means that the server said something unreadable, the
     /// inner one that it refused.
     pub(crate) fn decode(payload: &Payload) -> Result<Result<Self, ServerError>, DecodeError> {
+        Self::decode_with(payload, None)
+    }
+
+    /// The same of an answer that may carry a service's list, of whose hosts something is `kept`: only what
+    /// changed is decoded. What comes of it is the same.
+    pub(crate) fn decode_with(
+        payload: &Payload,
+        kept: Option<&mut Kept>,
+    ) -> Result<Result<Self, ServerError>, DecodeError> {
+        if payload.json().len() < WORTH {
+            return Self::decode_against(payload, None);
+        }
+        Self::decode_against(payload, kept)
+    }
+
+    /// The same, of a message of any length.
+    pub(super) fn decode_against(
+        payload: &Payload,
+        kept: Option<&mut Kept>,
+    ) -> Result<Result<Self, ServerError>, DecodeError> {
+        let changes = kept.and_then(|kept| Self::changes(payload, kept));
+        changes.map_or_else(|| Self::decode_whole(payload), Ok)
+    }
+
+    /// Decodes what changed since the last list. `None` where that is not all there is to it: then it
+    /// is for [`decode_whole`](Self::decode_whole) to say what the message is.
+    fn changes(payload: &Payload, kept: &mut Kept) -> Option<Result<Self, ServerError>> {
+        let json = payload.json();
+        let (rest, read) = kept.read(json, head(json)?.hosts)?;
+        let body: Body<'_, &RawValue> = serde_json::from_slice(&rest).ok()?;
+        let listing = read.into_listing(&rest, body.service_info.as_ref()?)?;
+        Some(body.into_answer(payload.kind(), |_| Some(listing)))
+    }
+
+    fn decode_whole(payload: &Payload) -> Result<Result<Self, ServerError>, DecodeError> {
         let kind = payload.kind();
-        match serde_json::from_slice::<Body<'_, RawHost<'_>>>(payload.json()) {
+        match serde_json::from_slice::<Body<'_, Vec<RawHost<'_>>>>(payload.json()) {
             Ok(body) => Ok(body.into_answer(kind, ServiceInfo::into_listing)),
             Err(_) => {
                 let text = String::from_utf8_lossy(payload.json());
                 let lossy = matches!(text, std::borrow::Cow::Owned(_));
-                let body: Body<'_, &RawValue> =
+                let body: Body<'_, Vec<&RawValue>> =
                     serde_json::from_str(&text).map_err(|e| DecodeError::new(kind, e))?;
                 Ok(body.into_answer(kind, |info| info.into_listing_leniently(lossy)))
             }

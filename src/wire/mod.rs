@@ -7,8 +7,12 @@
 
 mod answer;
 mod body;
+mod common;
 mod envelope;
 mod error;
+mod head;
+mod json;
+mod kept;
 mod request;
 mod scan;
 mod server_request;
@@ -20,6 +24,8 @@ pub(crate) use self::envelope::{Any, PayloadMetadata};
 pub(crate) use self::{
     answer::{Answer, ServerError},
     envelope::Payload,
+    error::DecodeError,
+    kept::Kept,
     request::{Head, Request, Setup},
     server_request::{FuzzySync, ServerRequest, WatchedService, ack},
 };

@@ -7,6 +7,8 @@ use super::{
     body::Text,
     envelope::Payload,
     error::DecodeError,
+    head::head,
+    kept::{Kept, WORTH},
     scan,
     service_info::{RawHost, ServiceInfo},
 };
@@ -125,9 +127,32 @@ struct RequestId<'a> {
 impl ServerRequest {
     /// The request, and the id that its acknowledgement must repeat: as far as the message can be
     /// read, and also of one that cannot be used.
+    #[cfg(test)]
     pub(crate) fn decode(payload: &Payload) -> (Option<String>, Result<Self, DecodeError>) {
+        Self::decode_with(payload, |_| None)
+    }
+
+    /// The same, where `kept` has what is kept of a service's hosts: of a list of that service only what
+    /// changed is decoded. What comes of it is the same.
+    pub(crate) fn decode_with<'k>(
+        payload: &Payload,
+        kept: impl FnOnce(&ServiceName) -> Option<&'k mut Kept>,
+    ) -> (Option<String>, Result<Self, DecodeError>) {
+        if payload.kind() == "NotifySubscriberRequest" && payload.json().len() < WORTH {
+            return decode_notify(payload);
+        }
+        Self::decode_against(payload, kept)
+    }
+
+    /// The same, of a message of any length.
+    pub(super) fn decode_against<'k>(
+        payload: &Payload,
+        kept: impl FnOnce(&ServiceName) -> Option<&'k mut Kept>,
+    ) -> (Option<String>, Result<Self, DecodeError>) {
         match payload.kind() {
-            "NotifySubscriberRequest" => decode_notify(payload),
+            "NotifySubscriberRequest" => {
+                decode_changes(payload, kept).unwrap_or_else(|| decode_notify(payload))
+            }
             "NamingFuzzyWatchSyncRequest" => (request_id(payload), decode_sync(payload)),
             "NamingFuzzyWatchChangeNotifyRequest" => (request_id(payload), decode_change(payload)),
             kind => (request_id(payload), Ok(Self::of_kind(kind, payload))),
@@ -185,9 +210,26 @@ pub(crate) fn ack(kind: &str, request_id: Option<&str>, code: i32) -> Payload {
     Payload::new(&format!("{kind}Response"), json.to_string())
 }
 
+/// Decodes what changed since the last list. `None` where that is not all there is to it: then it is
+/// for [`decode_notify`] to say what the message is.
+fn decode_changes<'k>(
+    payload: &Payload,
+    kept: impl FnOnce(&ServiceName) -> Option<&'k mut Kept>,
+) -> Option<(Option<String>, Result<ServerRequest, DecodeError>)> {
+    let json = payload.json();
+    let head = head(json)?;
+    let (rest, read) = kept(&head.service)?.read(json, head.hosts)?;
+    let body: NotifyBody<'_, &RawValue> = serde_json::from_slice(&rest).ok()?;
+    let info = body.service_info?;
+    let service = info.service().ok()?;
+    let listing = Some(read.into_listing(&rest, &info)?);
+    let id = body.request_id.and_then(text_of);
+    Some((id, Ok(ServerRequest::Notify { service, listing })))
+}
+
 fn decode_notify(payload: &Payload) -> (Option<String>, Result<ServerRequest, DecodeError>) {
     let json = payload.json();
-    if let Ok(body) = serde_json::from_slice::<NotifyBody<'_, RawHost<'_>>>(json) {
+    if let Ok(body) = serde_json::from_slice::<NotifyBody<'_, Vec<RawHost<'_>>>>(json) {
         let id = body.request_id.and_then(text_of);
         return (
             id,
@@ -196,7 +238,7 @@ fn decode_notify(payload: &Payload) -> (Option<String>, Result<ServerRequest, De
     }
     let text = String::from_utf8_lossy(json);
     let lossy = matches!(text, Cow::Owned(_));
-    match serde_json::from_str::<NotifyBody<'_, &RawValue>>(&text) {
+    match serde_json::from_str::<NotifyBody<'_, Vec<&RawValue>>>(&text) {
         Ok(body) => {
             let id = body.request_id.and_then(text_of);
             let list = |info: ServiceInfo<'_, _>| info.into_listing_leniently(lossy);

@@ -1,17 +1,20 @@
 //! `ServiceInfo`: the list of a service's instances, in pushes and in answers.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::body::{AnyFlag, AnyNumber, LenientMetadata, LenientWeight, Text};
+use super::{
+    body::{AnyFlag, AnyNumber, LenientMetadata, LenientWeight, Text},
+    common::Common,
+};
 use crate::model::{
-    Address, DEFAULT_CLUSTER, DEFAULT_GROUP, Host, Instance, InvalidName, Listing, Metadata,
-    Rejected, ServiceName, Weight,
+    Address, DEFAULT_GROUP, Host, Instance, InvalidName, Listing, Rejected, ServiceName, Weight,
 };
 
-/// The list with hosts of type `H`: [`RawHost`] when all is well, `&RawValue` when one is not.
+/// The list with hosts of type `H`: of [`RawHost`] when all is well, of `&RawValue` when one is not, one
+/// `&RawValue` when they are read apart from it.
 #[derive(Debug, Deserialize)]
 #[serde(
     rename_all = "camelCase",
@@ -26,7 +29,7 @@ pub(super) struct ServiceInfo<'a, H> {
     last_ref_time: AnyNumber,
     #[serde(default)]
     reach_protection_threshold: AnyFlag,
-    hosts: Option<Vec<H>>,
+    hosts: Option<H>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,9 +53,6 @@ pub(super) struct RawHost<'a> {
     metadata: Option<LenientMetadata>,
 }
 
-/// How many metadata that differ are kept to be looked for again.
-const MOST_COMMON: usize = 64;
-
 /// Just enough of a host to say which one it was.
 #[derive(Deserialize)]
 struct HostName<'a> {
@@ -62,25 +62,12 @@ struct HostName<'a> {
     port: Option<&'a RawValue>,
 }
 
-/// Gives what instances of a list have in common one allocation.
-#[derive(Default)]
-struct Common {
-    clusters: Vec<Arc<str>>,
-    metadata: HashSet<Metadata>,
-    /// Whether any was there before.
-    repeats: bool,
-}
-
 impl<H> ServiceInfo<'_, H> {
     /// The service that the list is of. Servers of the first generation write `group@@name` into
     /// the name.
     pub(super) fn service(&self) -> Result<ServiceName, InvalidName> {
         let name = self.name.as_ref().map_or("", |text| &text.0);
-        match &self.group_name {
-            _ if name.contains("@@") => name.parse(),
-            Some(group) => ServiceName::new(&group.0, name),
-            None => ServiceName::new(DEFAULT_GROUP, name),
-        }
+        service_of(name, self.group_name.as_ref().map(|text| &*text.0))
     }
 
     /// The same of an answer, whose service is known: `None` if it leaves half of the name out, or
@@ -95,14 +82,31 @@ impl<H> ServiceInfo<'_, H> {
         full.then(|| self.service().ok()).flatten()
     }
 
-    fn listing(&self, instances: Vec<Instance>, rejected: Vec<Rejected>) -> Listing {
+    pub(super) const fn hosts(&self) -> Option<&H> {
+        self.hosts.as_ref()
+    }
+
+    pub(super) fn listing(
+        &self,
+        instances: Vec<Arc<Instance>>,
+        rejected: Vec<Rejected>,
+    ) -> Listing {
         Listing::from_parts(instances, rejected)
             .with_protected(self.reach_protection_threshold.0.unwrap_or(false))
             .with_stamp(self.last_ref_time.0.unwrap_or(0))
     }
 }
 
-impl<'a> ServiceInfo<'a, RawHost<'a>> {
+/// The service of this name, in this group unless the name has its own.
+pub(super) fn service_of(name: &str, group: Option<&str>) -> Result<ServiceName, InvalidName> {
+    match group {
+        _ if name.contains("@@") => name.parse(),
+        Some(group) => ServiceName::new(group, name),
+        None => ServiceName::new(DEFAULT_GROUP, name),
+    }
+}
+
+impl<'a> ServiceInfo<'a, Vec<RawHost<'a>>> {
     /// The list; `None` if the message has none (`hosts: null`), which says nothing.
     pub(super) fn into_listing(mut self) -> Option<Listing> {
         let hosts = self.hosts.take()?;
@@ -111,7 +115,7 @@ impl<'a> ServiceInfo<'a, RawHost<'a>> {
         let mut common = Common::default();
         for host in hosts {
             match host.into_instance(&mut common) {
-                Ok(instance) => instances.push(instance),
+                Ok(instance) => instances.push(Arc::new(instance)),
                 Err(no) => rejected.push(no),
             }
         }
@@ -119,7 +123,7 @@ impl<'a> ServiceInfo<'a, RawHost<'a>> {
     }
 }
 
-impl<'a> ServiceInfo<'a, &'a RawValue> {
+impl<'a> ServiceInfo<'a, Vec<&'a RawValue>> {
     /// The same, each host decoded on its own: one that cannot be read is left out and named.
     pub(super) fn into_listing_leniently(mut self, lossy: bool) -> Option<Listing> {
         let hosts = self.hosts.take()?;
@@ -133,7 +137,7 @@ impl<'a> ServiceInfo<'a, &'a RawValue> {
             }
             match serde_json::from_str::<RawHost<'_>>(raw.get()) {
                 Ok(host) => match host.into_instance(&mut common) {
-                    Ok(instance) => instances.push(instance),
+                    Ok(instance) => instances.push(Arc::new(instance)),
                     Err(no) => rejected.push(no),
                 },
                 Err(error) => rejected.push(Rejected::new(name_of(raw), error.to_string())),
@@ -144,7 +148,7 @@ impl<'a> ServiceInfo<'a, &'a RawValue> {
 }
 
 impl RawHost<'_> {
-    fn into_instance(self, common: &mut Common) -> Result<Instance, Rejected> {
+    pub(super) fn into_instance(self, common: &mut Common) -> Result<Instance, Rejected> {
         let ip = self.ip.as_ref().map_or("", |text| &text.0);
         let port = self.port.unwrap_or(0);
         let reject = |reason: String| Rejected::new(format!("{ip}:{port}"), reason);
@@ -163,39 +167,6 @@ impl RawHost<'_> {
                 .with_ephemeral(self.ephemeral.unwrap_or(true))
                 .with_metadata(common.metadata(self.metadata.unwrap_or_default().0)),
         )
-    }
-}
-
-impl Common {
-    /// The same, of which there is one, unless each instance has its own.
-    fn metadata(&mut self, new: Metadata) -> Metadata {
-        if new.is_empty() || (self.metadata.len() >= MOST_COMMON && !self.repeats) {
-            return new;
-        }
-        if let Some(known) = self.metadata.get(&new) {
-            self.repeats = true;
-            return known.clone();
-        }
-        if self.metadata.len() < MOST_COMMON {
-            self.metadata.insert(new.clone());
-        }
-        new
-    }
-
-    fn cluster(&mut self, name: &str) -> Arc<str> {
-        let name = if name.is_empty() {
-            DEFAULT_CLUSTER
-        } else {
-            name
-        };
-        if let Some(known) = self.clusters.iter().rev().find(|known| &***known == name) {
-            return known.clone();
-        }
-        let new: Arc<str> = name.into();
-        if self.clusters.len() < 16 {
-            self.clusters.push(new.clone()); // beyond that the search would cost more than it saves
-        }
-        new
     }
 }
 

@@ -11,6 +11,7 @@ use super::*;
 use crate::model::{Instance, Listing, Metadata, ServiceKey, Weight};
 
 mod fuzzy;
+mod kept;
 
 /// One line of a transcript.
 struct Line {
@@ -378,7 +379,7 @@ fn w3_unknown_and_missing_fields_are_tolerated() {
     let listing = listing_of(r#"[{"ip":"1.2.3.4","port":80,"new":{"x":[1]}}]"#);
     assert_eq!(
         listing.instances(),
-        [Instance::parse("1.2.3.4:80").unwrap()]
+        [Instance::parse("1.2.3.4:80").unwrap().into()]
     );
 
     let bare = Payload::new("SubscribeServiceResponse", r#"{"resultCode":200}"#);
@@ -492,7 +493,7 @@ fn a_host_in_invalid_utf8_is_left_out_and_the_rest_stays() {
     };
     assert_eq!(
         listing.instances(),
-        [Instance::parse("10.0.0.1:80").unwrap()]
+        [Instance::parse("10.0.0.1:80").unwrap().into()]
     );
     assert_eq!(listing.rejected()[0].text(), "10.0.0.2:80");
 }

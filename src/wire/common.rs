@@ -1,0 +1,56 @@
+//! What the instances of a service have in common.
+
+use std::{collections::HashSet, sync::Arc};
+
+use crate::model::{DEFAULT_CLUSTER, Metadata};
+
+/// Gives what instances have in common one allocation.
+#[derive(Debug, Default)]
+pub(super) struct Common {
+    clusters: Vec<Arc<str>>,
+    metadata: HashSet<Metadata>,
+    /// Whether any was there before.
+    repeats: bool,
+}
+
+/// How many metadata that differ are kept to be looked for again.
+const MOST_COMMON: usize = 64;
+
+impl Common {
+    /// Lets go of what no instance has any longer.
+    pub(super) fn forget(&mut self) {
+        self.clusters.retain(|name| Arc::strong_count(name) > 1);
+        self.metadata.retain(Metadata::is_cloned);
+    }
+
+    /// The same, of which there is one, unless each instance has its own.
+    pub(super) fn metadata(&mut self, new: Metadata) -> Metadata {
+        if new.is_empty() || (self.metadata.len() >= MOST_COMMON && !self.repeats) {
+            return new;
+        }
+        if let Some(known) = self.metadata.get(&new) {
+            self.repeats = true;
+            return known.clone();
+        }
+        if self.metadata.len() < MOST_COMMON {
+            self.metadata.insert(new.clone());
+        }
+        new
+    }
+
+    pub(super) fn cluster(&mut self, name: &str) -> Arc<str> {
+        let name = if name.is_empty() {
+            DEFAULT_CLUSTER
+        } else {
+            name
+        };
+        if let Some(known) = self.clusters.iter().rev().find(|known| &***known == name) {
+            return known.clone();
+        }
+        let new: Arc<str> = name.into();
+        if self.clusters.len() < 16 {
+            self.clusters.push(new.clone()); // beyond that the search would cost more than it saves
+        }
+        new
+    }
+}

@@ -1,0 +1,250 @@
+//! What the hosts of a service's last list were, byte by byte, and which instances they made.
+//!
+//! Of a list that comes most hosts say what they said last time. Those are found by their bytes and
+//! give the same instance again, without being decoded: a push costs what it changes. What is equal to
+//! a whole object that was read once is that object, so nobody need look where it ends or
+//! whether it is valid; everything else is read by serde, by the same code as in a list that comes
+//! for the first time.
+//!
+//! The price is memory: the hosts' bytes, and about 64 bytes a host for their places (32 in the list, the allocator's
+//! share, what a vector has to spare).
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    ops::Range,
+    sync::{Arc, LazyLock},
+};
+
+use serde_json::value::RawValue;
+
+use super::{
+    common::Common,
+    json::{after, blank, object_end, value},
+    service_info::{RawHost, ServiceInfo},
+};
+use crate::model::{Instance, Listing, Rejected};
+
+/// The hosts of one service's last list.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    hosts: Vec<Seen>,
+    common: Common,
+}
+
+/// A host that was used.
+#[derive(Debug)]
+struct Seen {
+    text: Box<[u8]>,
+    /// 0 until somebody needed it.
+    hash: u64,
+    instance: Arc<Instance>,
+}
+
+/// A list that was read host by host.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// Where in the message it begins.
+    at: usize,
+    instances: Vec<Arc<Instance>>,
+    rejected: Vec<Rejected>,
+}
+
+/// On the way through a list.
+struct Reader<'a> {
+    json: &'a [u8],
+    /// Of the last list, without those that were found in this one.
+    before: Vec<Option<Seen>>,
+    /// Where the next host is expected among those.
+    next: usize,
+    /// Hash and place of each, in order: made when somebody is not where it is expected.
+    places: Option<Vec<(u64, u32)>>,
+    /// Whether the last one that was not where it was expected was elsewhere.
+    moved: bool,
+    now: Vec<Seen>,
+    common: &'a mut Common,
+    instances: Vec<Arc<Instance>>,
+    rejected: Vec<Rejected>,
+}
+
+/// A message shorter than this is decoded as a whole: to keep the bytes of small lists, of which a process may have
+/// thousands, costs more than it saves. About 40 hosts.
+pub(super) const WORTH: usize = 16 * 1024;
+/// So many from the expected one on are tried before a host is decoded, or searched for: that so many
+/// were removed in one place is cheap to find out.
+const AHEAD: usize = 4;
+/// So many hosts of equal hash are compared. More have equal bytes, or somebody's luck.
+const SAME: usize = 4;
+
+/// Nobody outside of the process knows which hosts collide.
+static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+impl Kept {
+    /// A list of so many instances came, by whatever way: what is kept is not of a longer one.
+    pub(crate) fn listed(&mut self, instances: usize) {
+        if self.hosts.len() > instances {
+            *self = Self::default();
+        }
+    }
+
+    /// Reads the hosts whose array opens at `at`, and returns what is left of the message: it has an empty
+    /// list in the same place. `None` if one of them cannot be read: nothing is known
+    /// of the list then, and nothing is kept.
+    pub(super) fn read(&mut self, json: &[u8], at: usize) -> Option<(Vec<u8>, Read)> {
+        let before = std::mem::take(&mut self.hosts);
+        self.common.forget();
+        let mut reader = Reader {
+            json,
+            next: 0,
+            places: None,
+            moved: false,
+            now: Vec::with_capacity(before.len() + AHEAD),
+            instances: Vec::with_capacity(before.len() + AHEAD),
+            before: before.into_iter().map(Some).collect(),
+            common: &mut self.common,
+            rejected: Vec::new(),
+        };
+        let end = reader.array(at)?;
+        let Reader {
+            now,
+            instances,
+            rejected,
+            ..
+        } = reader;
+        self.hosts = now;
+        let (head, tail) = (&json[..at], &json[end..]);
+        let read = Read {
+            at,
+            instances,
+            rejected,
+        };
+        Some(([head, EMPTY, tail].concat(), read))
+    }
+}
+
+/// What stands in the place of the hosts.
+const EMPTY: &[u8] = b"[]";
+
+impl Read {
+    /// The list, if `info`, which serde read from `rest`, has its hosts in the very place from which they
+    /// were taken.
+    pub(super) fn into_listing(
+        self,
+        rest: &[u8],
+        info: &ServiceInfo<'_, &RawValue>,
+    ) -> Option<Listing> {
+        let hosts = info.hosts()?.get();
+        let place = rest.get(self.at..)?.as_ptr();
+        let is_it = std::ptr::eq(hosts.as_ptr(), place) && hosts.as_bytes() == EMPTY;
+        is_it.then(|| info.listing(self.instances, self.rejected))
+    }
+}
+
+impl Reader<'_> {
+    /// Returns where the array ends.
+    fn array(&mut self, at: usize) -> Option<usize> {
+        let mut at = after(self.json, at, b'[')?;
+        if let Some(end) = after(self.json, at, b']') {
+            return Some(end);
+        }
+        loop {
+            at = self.host(blank(self.json, at))?;
+            match after(self.json, at, b',') {
+                Some(next) => at = next,
+                None => return after(self.json, at, b']'),
+            }
+        }
+    }
+
+    /// Returns where the host ends.
+    fn host(&mut self, at: usize) -> Option<usize> {
+        let json = self.json;
+        let rest = &json[at..];
+        for place in self.next..self.next.saturating_add(AHEAD) {
+            let seen = self.before.get(place).and_then(Option::as_ref);
+            if let Some(seen) = seen.filter(|seen| rest.starts_with(&seen.text)) {
+                let end = at + seen.text.len();
+                self.found(place);
+                return Some(end);
+            }
+        }
+        if self.moved
+            && let Some(end) = object_end(json, at)
+            && let Some(place) = self.place_of(at..end)
+        {
+            self.found(place);
+            return Some(end);
+        }
+        let (host, end) = value::<RawHost<'_>>(json, at)?;
+        match host.into_instance(self.common) {
+            Ok(instance) => self.decoded(instance, at..end),
+            // Not kept: it is read, and refused, anew each time.
+            Err(no) => self.rejected.push(no),
+        }
+        Some(end)
+    }
+
+    /// A host that is not where it is expected.
+    fn decoded(&mut self, instance: Instance, at: Range<usize>) {
+        let expected = self.before.get(self.next).and_then(Option::as_ref);
+        let expected = expected.filter(|seen| seen.instance.address() == instance.address());
+        let instance = match expected {
+            Some(seen) if *seen.instance == instance => Arc::clone(&seen.instance),
+            _ => Arc::new(instance),
+        };
+        if expected.is_some() {
+            self.before[self.next] = None;
+            self.next += 1;
+            self.moved = false;
+        } else if !self.moved
+            && let Some(place) = self.place_of(at.clone())
+        {
+            self.moved = true;
+            return self.found(place);
+        } else {
+            self.moved = false;
+        }
+        self.instances.push(Arc::clone(&instance));
+        self.now.push(Seen {
+            text: self.json[at].into(),
+            hash: 0,
+            instance,
+        });
+    }
+
+    fn found(&mut self, place: usize) {
+        if let Some(seen) = self.before[place].take() {
+            self.instances.push(Arc::clone(&seen.instance));
+            self.now.push(seen);
+            self.next = place + 1;
+        }
+    }
+
+    /// Where the host of exactly these bytes stood.
+    fn place_of(&mut self, text: Range<usize>) -> Option<usize> {
+        let text = &self.json[text];
+        let before = &mut self.before;
+        let places = self.places.get_or_insert_with(|| places(before));
+        let hash = SEED.hash_one(text);
+        let from = places.partition_point(|(other, _)| *other < hash);
+        let same = places[from..].iter().take(SAME);
+        let same = same.take_while(|(other, _)| *other == hash);
+        same.map(|(_, place)| *place as usize).find(|place| {
+            before[*place]
+                .as_ref()
+                .is_some_and(|seen| *seen.text == *text)
+        })
+    }
+}
+
+fn places(before: &mut [Option<Seen>]) -> Vec<(u64, u32)> {
+    let seen = before.iter_mut().zip(0..).filter_map(|(seen, place)| {
+        let seen = seen.as_mut()?;
+        if seen.hash == 0 {
+            seen.hash = SEED.hash_one(&*seen.text);
+        }
+        Some((seen.hash, place))
+    });
+    let mut places: Vec<_> = seen.collect();
+    places.sort_unstable();
+    places
+}

@@ -1,0 +1,299 @@
+//! A list of which only the changes are decoded is the list that serde makes of the whole message.
+
+use std::sync::Arc;
+
+use proptest::sample::select;
+
+use super::*;
+
+/// Lets every message, however short, be read against what is kept.
+fn decode(payload: &Payload, kept: &mut Kept) -> (Option<String>, Result<ServerRequest, String>) {
+    let (id, request) = ServerRequest::decode_against(payload, |_| Some(kept));
+    (id, request.map_err(|error| error.to_string()))
+}
+
+/// What serde makes of it. `Debug` and not equality: metadata of different order, NaN and the like.
+fn whole(payload: &Payload) -> String {
+    let (id, request) = ServerRequest::decode(payload);
+    format!("{:?}", (id, request.map_err(|error| error.to_string())))
+}
+
+fn agree(payload: &Payload, kept: &mut Kept) -> Result<(), TestCaseError> {
+    let read = decode(payload, kept);
+    if let Ok(ServerRequest::Notify {
+        listing: Some(listing),
+        ..
+    }) = &read.1
+    {
+        kept.listed(listing.instances().len());
+    }
+    let text = String::from_utf8_lossy(payload.json()).into_owned();
+    prop_assert_eq!(format!("{read:?}"), whole(payload), "{}", text);
+    agree_on_answer(payload, kept)
+}
+
+fn instances(payload: &Payload, kept: &mut Kept) -> Vec<Arc<Instance>> {
+    match decode(payload, kept).1 {
+        Ok(ServerRequest::Notify {
+            listing: Some(listing),
+            ..
+        }) => listing.into_instances(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The answer to a read that carries the same as a push.
+fn agree_on_answer(payload: &Payload, kept: &mut Kept) -> Result<(), TestCaseError> {
+    let answer = |read| format!("{read:?}");
+    for kind in [
+        "SubscribeServiceResponse",
+        "QueryServiceResponse",
+        "ErrorResponse",
+    ] {
+        let payload = Payload::new(kind, payload.json().to_vec());
+        let read = answer(Answer::decode_against(&payload, Some(kept)));
+        prop_assert_eq!(read, answer(Answer::decode(&payload)));
+    }
+    Ok(())
+}
+
+/// A host as Alibaba's server writes it.
+fn host(n: u16, version: u8) -> String {
+    format!(
+        r#"{{"instanceId":"10.0.0.1#{n}","ip":"10.0.0.1","port":{n},"weight":1.0,"healthy":true,"enabled":true,"ephemeral":true,"clusterName":"DEFAULT","serviceName":"g@@s","metadata":{{"version":"{version}","note":"a \"b\" {{"}},"ipDeleteTimeout":30000}}"#
+    )
+}
+
+fn push(hosts: &[String]) -> Payload {
+    push_of(&format!("[{}]", hosts.join(",")))
+}
+
+fn all(numbers: impl IntoIterator<Item = u16>) -> Vec<String> {
+    numbers.into_iter().map(|n| host(n, 1)).collect()
+}
+
+/// How many of `now` are the very instances of `before`.
+fn shared(before: &[Arc<Instance>], now: &[Arc<Instance>]) -> usize {
+    let known = |one: &&Arc<Instance>| before.iter().any(|other| Arc::ptr_eq(one, other));
+    now.iter().filter(known).count()
+}
+
+#[test]
+fn only_what_changed_is_decoded_whatever_the_order() {
+    let mut hosts = all(1..=200);
+    let mut kept = Kept::default();
+    let mut before = instances(&push(&hosts), &mut kept);
+    let mut check = |hosts: &[String], fresh: usize| {
+        let payload = push(hosts);
+        let now = instances(&payload, &mut kept);
+        assert_eq!(now.len(), hosts.len());
+        assert_eq!(shared(&before, &now), hosts.len() - fresh);
+        before = now;
+        agree(&payload, &mut kept).unwrap();
+    };
+    check(&hosts, 0);
+    hosts[17] = host(18, 2);
+    check(&hosts, 1);
+    hosts.remove(0);
+    check(&hosts, 0);
+    hosts.drain(50..80);
+    check(&hosts, 0);
+    hosts.insert(3, host(1_000, 1));
+    check(&hosts, 1);
+    hosts.reverse();
+    check(&hosts, 0);
+    hosts.swap(0, 100);
+    hosts.push(host(1_001, 1));
+    check(&hosts, 1);
+    // One address twice, word for word: one of them is made anew.
+    hosts.push(hosts[5].clone());
+    check(&hosts, 1);
+    check(&hosts, 0);
+    // All of them at once.
+    let others: Vec<_> = (1..=200).map(|n| host(n, 9)).collect();
+    check(&others, 200);
+    check(&[], 0);
+}
+
+#[test]
+fn an_update_of_nothing_makes_no_instance() {
+    let mut kept = Kept::default();
+    let mut hosts = all(1..=3);
+    let before = instances(&push(&hosts), &mut kept);
+    // White space, and another order of the keys.
+    hosts[0] = hosts[0].replace(',', " , ");
+    hosts[1] = hosts[1].replace(
+        r#""healthy":true,"enabled":true"#,
+        r#""enabled":true,"healthy":true"#,
+    );
+    let now = instances(&push(&hosts), &mut kept);
+    assert_eq!(shared(&before, &now), 3);
+}
+
+/// What is cut out of a message makes it no less wrong.
+#[test]
+fn what_serde_refuses_is_refused() {
+    let hosts = all(1..=3).join(",");
+    let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+    let texts = [
+        format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}]}}"#),
+        format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}]}}}}x"#),
+        format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts},]}}}}"#),
+        format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[,{hosts}]}}}}"#),
+        format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts} {hosts}]}}}}"#),
+        format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts},7]}}}}"#),
+        format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}],"hosts":[]}}}}"#),
+        format!(
+            r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}],"h\u006fsts":[]}}}}"#
+        ),
+        format!(
+            r#"{{"serviceInfo":{{"name":"s","groupName":"g","h\u006fsts":[],"hosts":[{hosts}]}}}}"#
+        ),
+        format!(
+            r#"{{"serviceInfo":{{"name":"s","groupName":"g","n\u0061me":"t","hosts":[{hosts}]}}}}"#
+        ),
+        format!(
+            r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}]}},"serviceInfo":null}}"#
+        ),
+        format!(r#"{{"serviceInfo":{{"name":"s","name":"s","groupName":"g","hosts":[{hosts}]}}}}"#),
+        format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}],"name":"t"}}}}"#),
+        format!(r#"{{"serviceInfo":{{"hosts":[{hosts}],"name":"s","groupName":"g"}}}}"#),
+        format!(r#"{{"x":{deep},"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}]}}}}"#),
+        format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}],"x":{deep}}}}}"#),
+        format!(
+            r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}],"lastRefTime":{deep}}}}}"#
+        ),
+        format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":{deep}}}}}"#),
+        format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{{"x":{deep}}}]}}}}"#),
+        format!(
+            r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{{"metadata":{deep}}}]}}}}"#
+        ),
+        format!(r#"{{"x":"\"hosts\":[","serviceInfo":{{"name":"s@@g","hosts":[{hosts}]}}}}"#),
+        format!(r#"{{"serviceInfo":{{"name":"","groupName":"g","hosts":[{hosts}]}}}}"#),
+        format!(
+            r#" {{ "serviceInfo" : {{ "name" : "s" , "groupName":"g","hosts" : [ {hosts} ] }} }} "#
+        ),
+    ];
+    for text in texts {
+        let mut kept = Kept::default();
+        instances(&push(&all(1..=3)), &mut kept);
+        agree(&notify(text), &mut kept).unwrap();
+    }
+}
+
+/// Every list that a real server sent, after every other, and after itself.
+#[test]
+fn what_servers_sent_is_read_as_serde_reads_it() {
+    let mut kept = Kept::default();
+    let mut pushes: Vec<Payload> = golden().iter().filter_map(Line::payload).collect();
+    let kinds = [
+        "NotifySubscriberRequest",
+        "SubscribeServiceResponse",
+        "QueryServiceResponse",
+    ];
+    pushes.retain(|payload| kinds.contains(&payload.kind()));
+    assert!(pushes.len() > 400);
+    for payload in &pushes {
+        let payload = &notify(payload.json().to_vec());
+        agree(payload, &mut kept).unwrap();
+        agree(payload, &mut kept).unwrap();
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Change(usize, u8),
+    Remove(usize, usize),
+    Insert(usize, u16),
+    Twice(usize, usize),
+    Reverse,
+    Rotate(usize),
+    Swap(usize, usize),
+    /// Whatever it makes of it.
+    Byte(usize, u8),
+    Cut(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let at = || 0_usize..10_000;
+    prop_oneof![
+        (at(), any::<u8>()).prop_map(|(at, to)| Step::Change(at, to)),
+        (at(), 1_usize..9).prop_map(|(at, many)| Step::Remove(at, many)),
+        (at(), 1..60_u16).prop_map(|(at, n)| Step::Insert(at, n)),
+        (at(), at()).prop_map(|(from, to)| Step::Twice(from, to)),
+        Just(Step::Reverse),
+        at().prop_map(Step::Rotate),
+        (at(), at()).prop_map(|(a, b)| Step::Swap(a, b)),
+        (
+            at(),
+            prop_oneof![any::<u8>(), select(b"{}[],:\"\\ 0e-nt".to_vec())]
+        )
+            .prop_map(|(at, byte)| Step::Byte(at, byte)),
+        at().prop_map(Step::Cut),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_run_of_lists_is_read_as_serde_reads_it(
+        many in 0..40_u16,
+        steps in prop::collection::vec(step(), 1..12),
+    ) {
+        let mut hosts = all(1..=many);
+        let mut kept = Kept::default();
+        agree(&push(&hosts), &mut kept)?;
+        for step in steps {
+            let len = hosts.len().max(1);
+            let mut payload = None;
+            match step {
+                Step::Insert(at, n) => hosts.insert(at % (hosts.len() + 1), host(n, 3)),
+                Step::Byte(at, byte) => {
+                    let mut json = push(&hosts).json().to_vec();
+                    let at = at % json.len();
+                    json[at] = byte;
+                    payload = Some(notify(json));
+                }
+                Step::Cut(at) => {
+                    let mut json = push(&hosts).json().to_vec();
+                    json.remove(at % json.len());
+                    payload = Some(notify(json));
+                }
+                _ if hosts.is_empty() => {}
+                Step::Change(at, to) => hosts[at % len] = host((at % len) as u16 + 1, to),
+                Step::Remove(at, many) => {
+                    let from = at % len;
+                    hosts.drain(from..(from + many).min(len));
+                }
+                Step::Twice(from, to) => hosts.insert(to % len, hosts[from % len].clone()),
+                Step::Reverse => hosts.reverse(),
+                Step::Rotate(by) => hosts.rotate_left(by % len),
+                Step::Swap(a, b) => hosts.swap(a % len, b % len),
+            }
+            let payload = payload.unwrap_or_else(|| push(&hosts));
+            agree(&payload, &mut kept)?;
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_as_serde_reads_them(
+        before in "[\\[\\]{}\",: a\\\\0]{0,12}",
+        bytes in prop::collection::vec(any::<u8>(), 0..24),
+    ) {
+        let mut kept = Kept::default();
+        instances(&push(&all(1..=3)), &mut kept);
+        agree(&notify(bytes.clone()), &mut kept)?;
+        let hosts = all(1..=3).join(",");
+        let rest = String::from_utf8_lossy(&bytes);
+        for text in [
+            format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g",{before}"hosts":[{hosts}]}}}}"#),
+            format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":{before}[{hosts}]}}}}"#),
+            format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{before}{hosts}]}}}}"#),
+            format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}{before}]}}}}"#),
+            format!(r#"{{"serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}]{before}}}}}"#),
+            format!(r#"{{"x":"{rest}","serviceInfo":{{"name":"s","groupName":"g","hosts":[{hosts}]}}}}"#),
+        ] {
+            instances(&push(&all(1..=3)), &mut kept);
+            agree(&notify(text), &mut kept)?;
+        }
+    }
+}
