@@ -3,7 +3,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::{directory, session};
+#[cfg(feature = "status")]
+use super::pace::Pace;
+use crate::{
+    directory,
+    session::{self, Session},
+};
 
 /// What happened to a client and all of its subscriptions since it was built. All of them only
 /// rise, and those of subscriptions that have ended stay in the sums.
@@ -56,6 +61,8 @@ pub(super) struct Tally {
     unwanted_pushes: AtomicU64,
     undecodable: AtomicU64,
     dropped_reads: AtomicU64,
+    #[cfg(feature = "status")]
+    pub(super) pace: Pace,
 }
 
 /// The driver's end of the [`Tally`].
@@ -105,8 +112,11 @@ impl Teller {
 
     /// After everything that happened.
     #[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
-    pub(super) fn tell(&mut self, counters: &session::Counters, connected: bool) {
+    pub(super) fn tell(&mut self, session: &Session, connected: bool) {
+        let counters = &session.counters();
         self.tally.store(counters);
+        #[cfg(feature = "status")]
+        self.tally.pace.store(session.pace());
         #[cfg(feature = "metrics")]
         {
             self.metrics.connected(connected);

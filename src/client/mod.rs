@@ -59,6 +59,8 @@ mod operations;
 mod outage;
 #[cfg(feature = "status")]
 mod overview;
+#[cfg(feature = "status")]
+mod pace;
 #[cfg(feature = "ram")]
 mod ram;
 #[cfg(feature = "ram")]

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{
-    client::Client, lease::Subscriptions, server_address::ServerAddress, state::ConnectionState,
+    client::Client, counters::Tally, lease::Subscriptions, pace::Paced,
+    server_address::ServerAddress, state::ConnectionState,
 };
 use crate::directory::{Owner, Subscription};
 
@@ -15,6 +16,7 @@ pub(crate) struct Overview {
     servers: watch::Receiver<Vec<ServerAddress>>,
     namespace: Arc<str>,
     owner: Arc<Owner>,
+    tally: Arc<Tally>,
 }
 
 impl Client {
@@ -26,6 +28,7 @@ impl Client {
             servers: self.handle.servers.clone(),
             namespace: Arc::clone(&self.handle.namespace),
             owner: Arc::clone(&self.handle.owner),
+            tally: Arc::clone(&self.handle.tally),
         }
     }
 }
@@ -51,6 +54,11 @@ impl Overview {
         let state = self.state.borrow().clone();
         let told = matches!(state, ConnectionState::Closed) || self.state.has_changed().is_ok();
         told.then_some(state)
+    }
+
+    /// How quickly the registry answers and tells.
+    pub(crate) fn pace(&self) -> Paced {
+        self.tally.pace.read()
     }
 
     /// All that it is subscribed to now.

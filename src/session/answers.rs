@@ -90,11 +90,23 @@ impl Session {
             return; // late, or of a connection that is gone
         };
         self.timers.stop(&Timer::Call(id));
+        if result.is_ok() {
+            self.note_round_trip(&call, now);
+        }
         match call.purpose {
             Purpose::Check => self.checked(call.link, result, now),
             Purpose::Poll => self.polled(id, call.link, result, now),
             Purpose::Trial => self.tried_without_login(call.link, result, now),
             _ => self.link_answered(&call, result, now),
+        }
+    }
+
+    fn note_round_trip(&mut self, call: &Call, now: Instant) {
+        let current = self.current.as_mut().filter(|link| link.id == call.link);
+        let attempt = self.attempt.as_mut().filter(|made| made.id == call.link);
+        let current = current.map(|link| &mut link.pace);
+        if let Some(pace) = current.or_else(|| attempt.map(|made| &mut made.pace)) {
+            pace.answered(call.sent, now);
         }
     }
 
@@ -109,7 +121,10 @@ impl Session {
         let mut unanswered = false;
         let verdict = match result {
             Ok(payload) => match answer(&payload, call, &mut self.items) {
-                Ok(Ok(answer)) => Ok(answer),
+                Ok(Ok(answer)) => {
+                    link.pace.told(answer.stamp(), call.sent, now);
+                    Ok(answer)
+                }
                 Ok(Err(error)) if is_unregistered(&error) => {
                     return self.lose(LinkError::Unregistered(error), now);
                 }

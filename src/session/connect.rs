@@ -445,6 +445,7 @@ impl Session {
         link.local = attempt.local;
         link.fuzzy_watch = attempt.fuzzy_watch;
         link.negotiates = attempt.negotiates;
+        link.pace = attempt.pace;
         if let Some(headers) = attempt.headers {
             self.config.headers = headers;
         }

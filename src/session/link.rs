@@ -8,6 +8,7 @@ use super::{
     dialer::Candidate,
     error::DialError,
     event::{CallId, LinkId},
+    pace::Pace,
 };
 
 /// An attempt to connect, from the first look for addresses until the server has registered the
@@ -40,6 +41,7 @@ pub(super) struct Attempt {
     pub(super) poll: Option<CallId>,
     /// How often that was asked.
     pub(super) polls: u32,
+    pub(super) pace: Pace,
 }
 
 /// How far an attempt has come; the order is that of time.
@@ -74,10 +76,11 @@ pub(super) struct Link {
     counted: Option<Instant>,
     /// The health check under way.
     pub(super) health: Option<CallId>,
+    pub(super) pace: Pace,
 }
 
 impl Attempt {
-    pub(super) const fn new(id: LinkId) -> Self {
+    pub(super) fn new(id: LinkId) -> Self {
         Self {
             id,
             step: Step::Resolve,
@@ -95,6 +98,7 @@ impl Attempt {
             fuzzy_watch: false,
             poll: None,
             polls: 0,
+            pace: Pace::default(),
         }
     }
 }
@@ -114,6 +118,7 @@ impl Link {
             failed_tries: 0,
             counted: None,
             health: None,
+            pace: Pace::default(),
         }
     }
 

@@ -18,6 +18,7 @@ use super::{
     kind::Context,
     link::{Attempt, Link, Step},
     own::Own,
+    pace::Pace,
     reads::ReadRequest,
     timers::{Timer, Timers},
 };
@@ -305,6 +306,15 @@ impl Session {
     pub(crate) fn login_refusal(&self) -> Option<EachServer> {
         let refused = self.current.is_none() && self.dialer.is_login_refused();
         refused.then(|| self.dialer.each_server())
+    }
+
+    #[cfg_attr(
+        not(feature = "status"),
+        expect(dead_code, reason = "the status page shows it")
+    )]
+    /// How quickly the server in use answers and tells; `None` without a connection.
+    pub(crate) fn pace(&self) -> Option<&Pace> {
+        self.current.as_ref().map(|link| &link.pace)
     }
 
     /// What was seen and not passed on.

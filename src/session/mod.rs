@@ -21,6 +21,7 @@
 //! | `names` | the kind that tells which services there are: as the server tells it, or by pages |
 //! | `lists` | which of the lists that come are passed on |
 //! | `own` | addresses of this machine, found as they are registered |
+//! | `pace` | how quickly the server answers and tells |
 //! | `close` | the end that the user asked for |
 //! | `effort` | how one item stands with the connection, and its retries |
 //! | `late` | unanswered requests that may be carried out after what was asked next |
@@ -45,6 +46,7 @@ mod lists;
 mod machine;
 mod names;
 mod own;
+mod pace;
 mod pages;
 mod publications;
 mod reads;
@@ -66,6 +68,9 @@ pub(crate) use self::{
     pages::is_over,
     timers::Timers,
 };
+
+#[cfg(feature = "status")]
+pub(crate) use self::pace::{Lately, Pace};
 
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,9 @@ impl Session {
             }
             Ok(ServerRequest::ConnectReset { .. }) => {} // it is being left already
             Ok(ServerRequest::Notify { service, listing }) if current => {
+                if let (Some(listing), Some(link)) = (&listing, &mut self.current) {
+                    link.pace.pushed(listing.stamp(), now);
+                }
                 let key = ServiceKey::in_checked(self.config.namespace.clone(), service);
                 // A push without a list says nothing.
                 if let Some(listing) = listing {

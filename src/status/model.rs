@@ -33,6 +33,14 @@ pub(super) struct Registry {
     pub(super) since_at_least: bool,
     pub(super) for_ms: u64,
     pub(super) last_error: Option<Told>,
+    /// Of the last request; `None` without a connection.
+    pub(super) latency_ms: Option<f64>,
+    pub(super) latency_smoothed_ms: Option<f64>,
+    /// Of the last push; `None` before one, and where the server's clock tells nothing.
+    pub(super) push_delay_ms: Option<f64>,
+    pub(super) push_delay_smoothed_ms: Option<f64>,
+    /// By how much it may be wrong.
+    pub(super) push_delay_error_ms: Option<f64>,
     pub(super) services: usize,
 }
 

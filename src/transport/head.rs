@@ -3,7 +3,7 @@
 use http::{Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use tonic::GrpcMethod;
 
-use crate::transport::{body::request::Body, form::TimeLeft, spare::Idempotent};
+use crate::transport::{body::request::Body, form::TimeLeft, idempotent::Idempotent};
 
 /// Headers lie in a row and not in a map: a map is made for each try that is one more, and those are few.
 #[derive(Default)]

@@ -47,6 +47,7 @@ mod head;
 mod history;
 mod http1;
 mod http2;
+mod idempotent;
 mod options;
 mod peer;
 mod plan;
@@ -69,10 +70,10 @@ pub use self::{
         target::{Protocol, Purpose, Target},
     },
     error::{Error, ErrorKind, Evidence},
+    idempotent::Idempotent,
     options::{MakeTransport, TransportBuilder},
     rules::{Rules, classify},
     service::{ResponseFuture, Transport},
-    spare::Idempotent,
 };
 pub(crate) use self::{
     dial::own::Connector,

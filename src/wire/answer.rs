@@ -38,6 +38,18 @@ pub(crate) enum Answer {
     Done,
 }
 
+impl Answer {
+    /// The server's stamp of the list that it carries; 0 if there is none.
+    pub(crate) fn stamp(&self) -> i64 {
+        match self {
+            Self::Subscribe { listing, .. } | Self::Query { listing, .. } => {
+                listing.as_ref().map_or(0, Listing::stamp)
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// A refusal: `ErrorResponse`, or the expected type with a result code that is not 200.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server answered {code}{}", saying(message))]

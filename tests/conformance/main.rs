@@ -13,6 +13,7 @@
 
 mod discovery;
 mod ordering;
+mod pace;
 mod resilience;
 #[allow(dead_code, reason = "shared with other suites; each uses its part")]
 mod server;

@@ -245,7 +245,7 @@ impl Driver {
         loop {
             self.pump();
             let connected = self.state.borrow().is_connected();
-            self.teller.tell(&self.core.session().counters(), connected);
+            self.teller.tell(self.core.session(), connected);
             if self.is_over() {
                 break;
             }

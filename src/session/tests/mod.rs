@@ -10,6 +10,7 @@ mod liveness;
 mod moves;
 mod names;
 mod own;
+mod pace;
 mod publish;
 mod push;
 mod recorded;

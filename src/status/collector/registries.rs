@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
     client::{ConnectionState, Overview},
@@ -108,6 +108,8 @@ impl Followed {
             _ => None,
         };
         let servers = self.overview.servers();
+        let pace = self.overview.pace();
+        let ms = |took: Option<Duration>| took.map(|t| (t.as_secs_f64() * 1e6).round() / 1e3);
         let servers = servers.iter().take(MOST_SERVERS);
         RegistrySeen {
             shown: Registry {
@@ -122,6 +124,11 @@ impl Followed {
                 since_at_least: self.at_least,
                 for_ms: 0,
                 last_error: self.last_error.clone(),
+                latency_ms: ms(pace.answer),
+                latency_smoothed_ms: ms(pace.answers),
+                push_delay_ms: ms(pace.push),
+                push_delay_smoothed_ms: ms(pace.pushes),
+                push_delay_error_ms: ms(pace.push_error),
                 services,
             },
             since: self.since,

@@ -62,9 +62,36 @@ fn card(out: &mut String, registry: &Registry) -> fmt::Result {
         Some(error) => row("Last error", &format!("{} ({})", error.text, error.at))?,
         None => row("Last error", "none since this page began")?,
     }
+    let latency = registry.latency_ms.zip(registry.latency_smoothed_ms);
+    match latency {
+        Some((last, lately)) => row(
+            "Latency of a call",
+            &format!("{}, lately {}", ms(last), ms(lately)),
+        )?,
+        None => row("Latency of a call", "unknown without a connection")?,
+    }
+    let delay = registry
+        .push_delay_ms
+        .zip(registry.push_delay_smoothed_ms)
+        .zip(registry.push_delay_error_ms);
+    match delay {
+        Some(((last, lately), error)) => row(
+            "Push delay seen",
+            &format!("{} ± {}, lately {}", ms(last), ms(error), ms(lately)),
+        )?,
+        None => row("Push delay seen", "unknown: no push yet that tells")?,
+    }
     row("Services", &registry.services.to_string())?;
     out.push_str("</dl>");
     Ok(())
+}
+
+/// Tenths count where a call takes a few ms, and nowhere else.
+fn ms(took: f64) -> String {
+    match took {
+        ..10.0 => format!("{took:.1} ms"),
+        _ => format!("{took:.0} ms"),
+    }
 }
 
 /// The form that narrows a list.

@@ -73,6 +73,34 @@ async fn a_registry_that_goes_and_comes_back_is_told() {
 }
 
 #[tokio::test]
+async fn how_quickly_a_registry_answers_and_tells_is_shown() {
+    let registry = Registry::start().await.unwrap();
+    let nacos = Client::connect(&registry.addr()).await.unwrap();
+    let orders = nacos.subscribe("orders").await.unwrap();
+    orders.ready().await.unwrap();
+    let status = StatusPage::new(&nacos);
+    let known = |page: &Value, name: &str| page["registries"][0][name].as_f64().is_some();
+    let page = json(&status, "/").await;
+    for name in ["latency_ms", "latency_smoothed_ms"] {
+        assert!(known(&page, name), "{page:#}");
+    }
+    assert_eq!(page["registries"][0]["push_delay_ms"], Value::Null);
+    assert!(get(&status, "/").await.text.contains("no push yet"));
+
+    registry.register("orders", &Instance::parse("127.0.0.1:9001").unwrap());
+    let page = until(&status, "/", |page| known(page, "push_delay_ms")).await;
+    for name in ["push_delay_smoothed_ms", "push_delay_error_ms"] {
+        assert!(known(&page, name), "{page:#}");
+    }
+    let text = get(&status, "/").await.text;
+    assert!(text.contains("Latency of a call") && text.contains(" ± "));
+
+    registry.stop().await;
+    let page = until(&status, "/", |page| !known(page, "latency_ms")).await;
+    assert_eq!(page["registries"][0]["push_delay_ms"], Value::Null);
+}
+
+#[tokio::test]
 async fn who_cannot_be_reached_is_ejected_and_restored_before_ones_eyes() {
     let registry = Registry::start().await.unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
