@@ -23,8 +23,8 @@ use crate::retry::{
 /// Costs, where nothing fails: a write to the budget's word, which all callers share, and a copy of the request's
 /// head into memory that the calling thread lends: no allocation over HTTP/1.1, HTTP/2 and gRPC (a test counts
 /// them), but for extensions that this crate does not know. A stream of a body goes through one more lock a frame;
-/// a gRPC call's is looked at before it is sent, up to its second message, since one that is a single message is kept
-/// as bytes.
+/// a gRPC call's is looked at before it is sent, up to its second piece (of 32 KiB at most, as tonic makes them),
+/// since a single message is kept as bytes. Calls that end on another thread than they began on lend to that one.
 ///
 /// ```
 /// # fn example(nacos: &tower_nacos::Client) {

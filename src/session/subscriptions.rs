@@ -102,7 +102,7 @@ impl Subscription {
 
     /// A push on the current stream.
     pub(super) fn pushed(&mut self, key: &ServiceKey, listing: Listing, cx: &mut Context<'_>) {
-        self.kept.listed(listing.instances().len());
+        self.kept.listed(listing.instances());
         if self.lists.pushed(key, listing, self.wanted, cx) {
             self.reread = None; // nothing that a read could bring is newer
         }
@@ -162,9 +162,10 @@ impl Subscription {
         verdict: Result<Answer, OperationError>,
         cx: &mut Context<'_>,
     ) -> Then {
-        if let Ok(Answer::Subscribe { listing, .. } | Answer::Query { listing, .. }) = &verdict {
-            let listed = listing.as_ref().map(|listing| listing.instances().len());
-            self.kept.listed(listed.unwrap_or(usize::MAX));
+        if let Ok(Answer::Subscribe { listing, .. } | Answer::Query { listing, .. }) = &verdict
+            && let Some(listing) = listing
+        {
+            self.kept.listed(listing.instances());
         }
         match (verdict, asked) {
             (Ok(answer), Asked::Subscribe(on)) => {

@@ -188,10 +188,12 @@ fn time_left(parts: &Parts, named: &Named) -> Option<(HeaderName, HeaderValue)> 
     ))
 }
 
-/// What carries messages that say their own length, as gRPC's clients send it: without one of the whole.
+/// What carries messages that say their own length, as gRPC's clients send it: without one of the whole. Not gRPC-Web,
+/// whose bodies are those of any request.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let kind = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    kind.is_some_and(|kind| matches!(kind.first(), None | Some(b'+' | b';')))
 }
 
 fn path(uri: &Uri) -> PathAndQuery {
@@ -204,16 +206,18 @@ fn path(uri: &Uri) -> PathAndQuery {
 /// A copy of those that are for the instance and not for the connection (RFC 9110, 7.6.1), with room for what is said
 /// here.
 fn without_hops(all: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(all.len() + MOST_SAID);
+    let mut headers = HeaderMap::with_capacity((all.keys_len() + MOST_SAID).min(MOST_ROOM));
     for (name, value) in all {
         let is_hop = *name == HOST || HOPS.contains(name) || (*name == TE && value != "trailers");
         if !is_hop {
             headers.append(name, value.clone());
         }
     }
-    let connection = all.get(CONNECTION).and_then(|names| names.to_str().ok());
-    for name in connection.into_iter().flat_map(|names| names.split(',')) {
-        headers.remove(name.trim());
+    for names in all.get_all(CONNECTION) {
+        let names = names.to_str().unwrap_or_default();
+        for name in names.split(',') {
+            headers.remove(name.trim());
+        }
     }
     headers
 }
@@ -228,6 +232,8 @@ const HOPS: [HeaderName; 5] = [
 ];
 /// The callee, how long it is waited for, and the length.
 const MOST_SAID: usize = 3;
+/// A map of more panics; it grows by itself.
+const MOST_ROOM: usize = 1024;
 const CALLEE: HeaderName = HeaderName::from_static(SERVICE_HEADER);
 
 #[cfg(test)]
@@ -293,7 +299,9 @@ mod tests {
     fn http2_gets_scheme_and_authority_and_nothing_of_a_connection() {
         let (parts, body) = Request::post("/v1/items")
             .header("connection", "x-hop, close")
+            .header("connection", "x-other-hop")
             .header("x-hop", "1")
+            .header("x-other-hop", "1")
             .header("te", "gzip")
             .header("transfer-encoding", "chunked")
             .header("x-stays", "1")
@@ -309,5 +317,36 @@ mod tests {
         let head = for_http2(&parts, &body, &named(), false).unwrap();
         assert_eq!(head.uri(), "http://shop.example/");
         assert!(head.headers().is_empty());
+    }
+
+    #[test]
+    fn a_head_is_copied_however_many_values_it_has() {
+        let mut request = Request::new(Body::empty());
+        for n in 0..30_000_u32 {
+            request.headers_mut().append("x-many", n.into());
+        }
+        let (parts, body) = request.into_parts();
+        let head = for_http2(&parts, &body, &named(), true).unwrap();
+        assert_eq!(*head.headers(), parts.headers);
+    }
+
+    #[test]
+    fn only_grpc_itself_goes_without_a_length() {
+        let says_length = |kind: &'static str| {
+            let request = Request::post("/").header("content-type", kind);
+            let (parts, body) = request.body(Body::from("seven..")).unwrap().into_parts();
+            let head = for_http2(&parts, &body, &named(), true).unwrap();
+            head.headers().contains_key(CONTENT_LENGTH)
+        };
+        for kind in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc;x",
+        ] {
+            assert!(!says_length(kind), "{kind}");
+        }
+        for kind in ["application/grpc-web", "application/json"] {
+            assert!(says_length(kind), "{kind}");
+        }
     }
 }

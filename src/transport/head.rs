@@ -44,7 +44,7 @@ impl Head {
         request.uri_mut().clone_from(&self.uri);
         *request.version_mut() = self.version;
         let headers = request.headers_mut();
-        headers.reserve(self.headers.len());
+        headers.reserve(self.headers.len().min(MOST_HEADERS));
         for (name, value) in &self.headers {
             headers.append(name, value.clone());
         }

@@ -21,6 +21,9 @@ impl Common {
     pub(super) fn forget(&mut self) {
         self.clusters.retain(|name| Arc::strong_count(name) > 1);
         self.metadata.retain(Metadata::is_cloned);
+        if self.metadata.len() >= MOST_COMMON && !self.repeats {
+            self.metadata.clear(); // the last list's had nothing in common, and the next one's may
+        }
     }
 
     /// The same, of which there is one, unless each instance has its own.

@@ -7,7 +7,8 @@
 //! for the first time.
 //!
 //! The price is memory: the hosts' bytes, and about 64 bytes a host for their places (32 in the list, the allocator's
-//! share, what a vector has to spare).
+//! share, what a vector has to spare). An equal instance that the directory has of another list (from disk, or from before
+//! one that could not be read host by host) stays there beside the one here, until it changes.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -79,9 +80,11 @@ const SAME: usize = 4;
 static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Kept {
-    /// A list of so many instances came, by whatever way: what is kept is not of a longer one.
-    pub(crate) fn listed(&mut self, instances: usize) {
-        if self.hosts.len() > instances {
+    /// These came, by whatever way: what is kept is of no other list.
+    pub(crate) fn listed(&mut self, instances: &[Arc<Instance>]) {
+        let ours = self.hosts.first().zip(instances.first());
+        let is_it = ours.is_some_and(|(seen, first)| Arc::ptr_eq(&seen.instance, first));
+        if self.hosts.len() != instances.len() || !is_it {
             *self = Self::default();
         }
     }
@@ -111,6 +114,9 @@ impl Kept {
             ..
         } = reader;
         self.hosts = now;
+        if self.hosts.capacity() > 2 * self.hosts.len() + AHEAD {
+            self.hosts.shrink_to_fit();
+        }
         let (head, tail) = (&json[..at], &json[end..]);
         let read = Read {
             at,
@@ -221,6 +227,9 @@ impl Reader<'_> {
 
     /// Where the host of exactly these bytes stood.
     fn place_of(&mut self, text: Range<usize>) -> Option<usize> {
+        if self.before.is_empty() {
+            return None; // a first list
+        }
         let text = &self.json[text];
         let before = &mut self.before;
         let places = self.places.get_or_insert_with(|| places(before));

@@ -18,8 +18,8 @@ use crate::transport::body::{recording::MOST_KEPT, request::Stream};
 /// What a stream said when it was looked at, and then the rest.
 struct Begun {
     said: VecDeque<Said>,
-    /// As it was before that.
-    size: SizeHint,
+    /// As it was before that, until something of it is taken.
+    size: Option<SizeHint>,
     rest: Stream,
 }
 
@@ -39,6 +39,12 @@ pub(in crate::transport) fn gather(mut stream: Stream) -> Result<Bytes, Stream> 
         Some(said) => return Err(begun([said], size, stream)),
     };
     let again = |first| Said::Piece(Some(Ok(first)));
+    if stream.is_end_stream() {
+        // As its senders do: it need not bear to be polled once more.
+        return first
+            .into_data()
+            .map_err(|first| begun([again(first)], size, stream));
+    }
     match look(&mut stream) {
         None => Err(begun([again(first)], size, stream)),
         Some(Said::Piece(None)) => match first.into_data() {
@@ -65,7 +71,7 @@ fn look(stream: &mut Stream) -> Option<Said> {
 }
 
 fn begun<const N: usize>(said: [Said; N], size: SizeHint, rest: Stream) -> Stream {
-    let said = said.into();
+    let (said, size) = (said.into(), Some(size));
     Box::pin(Begun { said, size, rest })
 }
 
@@ -77,6 +83,7 @@ impl HttpBody for Begun {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.size = None;
         match self.said.pop_front() {
             Some(Said::Piece(piece)) => Poll::Ready(piece),
             Some(Said::Panicked(panic)) => resume_unwind(panic),
@@ -89,7 +96,11 @@ impl HttpBody for Begun {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.size
+        match (self.size, self.said.is_empty()) {
+            (Some(size), _) => size,
+            (None, true) => self.rest.size_hint(),
+            (None, false) => SizeHint::default(),
+        }
     }
 }
 
@@ -135,6 +146,44 @@ mod tests {
             }
             assert_eq!((seen, bytes), (count, len), "{at}");
         }
+    }
+
+    /// Six bytes in pieces of three, that says how many are left, and panics when it is polled behind its end.
+    struct Sized(Vec<&'static str>);
+
+    impl HttpBody for Sized {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Ready(Some(Ok(data(self.0.pop().expect("a piece")))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty()
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(3 * self.0.len() as u64)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_says_how_much_is_left_however_it_was_looked_at() {
+        assert_eq!(gather(Box::pin(Sized(vec!["one"]))).ok().unwrap(), "one");
+        let mut two = gather(Box::pin(Sized(vec!["two", "one"]))).err().unwrap();
+        assert_eq!(two.size_hint().exact(), Some(6));
+        for _ in 0..2 {
+            two.frame().await.unwrap().unwrap();
+            // What is sent again is told apart from what is left: no byte may count twice.
+            assert!(two.size_hint().lower() <= 3, "{:?}", two.size_hint());
+            assert_ne!(two.size_hint().exact(), Some(6));
+        }
+        assert_eq!(two.size_hint().exact(), Some(0));
+        assert!(two.is_end_stream());
     }
 
     #[tokio::test]

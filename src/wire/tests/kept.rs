@@ -25,7 +25,7 @@ fn agree(payload: &Payload, kept: &mut Kept) -> Result<(), TestCaseError> {
         ..
     }) = &read.1
     {
-        kept.listed(listing.instances().len());
+        kept.listed(listing.instances());
     }
     let text = String::from_utf8_lossy(payload.json()).into_owned();
     prop_assert_eq!(format!("{read:?}"), whole(payload), "{}", text);
@@ -113,6 +113,19 @@ fn only_what_changed_is_decoded_whatever_the_order() {
     let others: Vec<_> = (1..=200).map(|n| host(n, 9)).collect();
     check(&others, 200);
     check(&[], 0);
+}
+
+/// Of a list that came by another way nothing is known, however many instances it has.
+#[test]
+fn what_is_kept_is_of_the_last_list_only() {
+    let mut kept = Kept::default();
+    let payload = push(&all(1..=200));
+    let before = instances(&payload, &mut kept);
+    kept.listed(&before);
+    assert_eq!(shared(&before, &instances(&payload, &mut kept)), 200);
+    let others = instances(&payload, &mut Kept::default());
+    kept.listed(&others);
+    assert_eq!(shared(&before, &instances(&payload, &mut kept)), 0);
 }
 
 #[test]
