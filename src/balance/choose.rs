@@ -33,31 +33,41 @@ pub(super) struct Chosen<S, P: Policy, R, C, V> {
 }
 
 /// One look for an instance.
-struct Look<'a, S, P: Policy, R, C, V> {
+struct Look<'a, S, P: Policy, R, C, V, A> {
     core: &'a Core<S, P, R, C, V>,
     roster: &'a Roster<S>,
-    able: Able<'a>,
+    able: A,
     random: Random,
     key: Option<u64>,
     /// If calls are timed.
     now: Option<Instant>,
 }
 
-/// What shuts an instance to one call.
-struct Able<'a> {
+/// Who may have one call.
+trait Able {
+    fn has_open<S>(&self, endpoint: &Endpoint<S>) -> bool;
+}
+
+/// Whoever is open: most calls ask for nothing, were refused by nobody and are not limited.
+struct Anybody {
+    gated: bool,
+}
+
+/// Who is open, and is not shut to this very call.
+struct Particular<'a> {
+    open: Anybody,
     tried: &'a Tried,
     /// If it says which instances it may not go to.
     wish: Option<&'a Wish>,
-    gated: bool,
     /// Now, if instances are limited in how many calls they get at once.
     limits: Option<Mark>,
 }
 
 /// The loads of one tier.
-struct TierLoads<'a, S, T> {
+struct TierLoads<'a, S, T, A> {
     endpoints: &'a [Arc<Endpoint<S>>],
     tier: &'a Tier<T>,
-    able: &'a Able<'a>,
+    able: &'a A,
     now: Option<Instant>,
 }
 
@@ -75,20 +85,52 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             current = self.table.load();
         }
         let table = &**current.get()?;
-        let wish = hints.wish();
-        let mut look = Look {
+        if self.extras || hints.wish().is_some() || !tried.is_empty() {
+            return self.choose_particular(table, tried, hints);
+        }
+        let anybody = Anybody {
+            gated: set.is_gated(),
+        };
+        let mut look = self.look(table, hints, anybody);
+        look.through(&table.base).map(Arc::clone)
+    }
+
+    #[inline]
+    fn look<'a, A: Able>(
+        &'a self,
+        table: &'a Table<S, P::Table>,
+        hints: &Hints,
+        able: A,
+    ) -> Look<'a, S, P, R, C, V, A> {
+        Look {
             core: self,
             roster: &table.roster,
-            able: Able {
-                tried,
-                wish: wish.filter(|wish| wish.restricts()),
-                gated: set.is_gated(),
-                limits: set.limits_now(),
-            },
+            able,
             random: Random::of_thread(),
             key: hints.get_key(),
-            now: set.is_timed().then(endpoint::now),
+            now: self.set().is_timed().then(endpoint::now),
+        }
+    }
+
+    /// For a call that does not go to just anybody.
+    #[inline(never)] // out of the way of those that do
+    fn choose_particular(
+        &self,
+        table: &Table<S, P::Table>,
+        tried: &Tried,
+        hints: &Hints,
+    ) -> Option<Arc<Endpoint<S>>> {
+        let set = self.set();
+        let wish = hints.wish();
+        let particular = Particular {
+            open: Anybody {
+                gated: set.is_gated(),
+            },
+            tried,
+            wish: wish.filter(|wish| wish.restricts()),
+            limits: set.limits_now(),
         };
+        let mut look = self.look(table, hints, particular);
         if let Some(split) = &self.options.split
             && !wish.is_some_and(Wish::chooses)
             && let Some(found) = look.by_share(table, split)
@@ -133,7 +175,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     }
 }
 
-impl<'a, S, P: Policy, R, C, V> Look<'a, S, P, R, C, V> {
+impl<'a, S, P: Policy, R, C, V, A: Able> Look<'a, S, P, R, C, V, A> {
     /// One within a scope.
     fn within(
         &mut self,
@@ -267,7 +309,7 @@ impl<'a, S, P: Policy, R, C, V> Look<'a, S, P, R, C, V> {
         key: Option<u64>,
         random: &mut Random,
         tier: &Tier<P::Table>,
-        loads: &TierLoads<'_, S, P::Table>,
+        loads: &TierLoads<'_, S, P::Table, A>,
     ) -> Option<usize> {
         let mut keyed = key.map(|key| Random::seeded(mix(key)));
         let random = keyed.as_mut().unwrap_or(random);
@@ -326,12 +368,21 @@ impl<'a, S, P: Policy, R, C, V> Look<'a, S, P, R, C, V> {
     }
 }
 
-impl Able<'_> {
+impl Able for Anybody {
     #[inline]
     fn has_open<S>(&self, endpoint: &Endpoint<S>) -> bool {
-        (!self.gated || endpoint.gate.state().is_open())
+        !self.gated || endpoint.gate.state().is_open()
+    }
+}
+
+impl Able for Particular<'_> {
+    #[inline]
+    fn has_open<S>(&self, endpoint: &Endpoint<S>) -> bool {
+        self.open.has_open(endpoint)
             && !self.tried.contains(endpoint.generation())
-            && self.wish.is_none_or(|wish| grants(wish, endpoint))
+            && self
+                .wish
+                .is_none_or(|wish| wish.allows(&endpoint.instance()))
             && endpoint.has_room(self.limits)
     }
 }
@@ -342,14 +393,14 @@ fn grants<S>(wish: &Wish, endpoint: &Endpoint<S>) -> bool {
     wish.allows(&endpoint.instance())
 }
 
-impl<S, T> TierLoads<'_, S, T> {
+impl<S, T, A> TierLoads<'_, S, T, A> {
     #[inline]
     fn endpoint(&self, at: usize) -> Option<&Arc<Endpoint<S>>> {
         self.endpoints.get(self.tier.place(at))
     }
 }
 
-impl<S, T> Loads for TierLoads<'_, S, T> {
+impl<S, T, A: Able> Loads for TierLoads<'_, S, T, A> {
     #[inline]
     fn load(&self, at: usize) -> f64 {
         let Some(endpoint) = self.endpoint(at) else {

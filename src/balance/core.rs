@@ -34,6 +34,8 @@ pub(super) struct Core<S, P: Policy, R, C, V> {
     pub(super) shared: Shared<S, R, C, V>,
     pub(super) policy: P,
     pub(super) options: Options,
+    /// Whether calls are split, limited or kept to a subset.
+    pub(super) extras: bool,
     pub(super) table: Published<Table<S, P::Table>>,
     /// The set's version that tiers were last weighed at.
     weighed: AtomicU64,
@@ -172,6 +174,9 @@ where
         let core = Arc::new(Self {
             shared,
             policy,
+            extras: options.split.is_some()
+                || options.subset.is_some()
+                || options.concurrency.is_some(),
             options,
             requests,
             table: Published::empty(),
@@ -283,7 +288,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     /// Whether somebody was shut or opened, and it may be for others to stand in.
     #[inline]
     pub(super) fn may_be_off(&self) -> bool {
-        self.options.subset.is_some() && !self.is_weighed()
+        self.extras && self.options.subset.is_some() && !self.is_weighed()
     }
 
     /// Whether somebody who was ejected is back, and new by that.

@@ -85,6 +85,12 @@ impl Tried {
         self.0.as_mut().and_then(|learnt| learnt.began.take())
     }
 
+    /// Whether it has learnt of nobody.
+    #[inline]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether this one is not to be chosen.
     #[inline]
     pub(crate) fn contains(&self, generation: Generation) -> bool {

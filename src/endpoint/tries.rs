@@ -6,13 +6,21 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    endpoint::{admission::InFlight, clock, rules::Keep, settings::TryRules, trying::Trying},
+    endpoint::{
+        admission::InFlight,
+        clock,
+        rules::Keep,
+        settings::TryRules,
+        trying::{State, Trying},
+    },
     retry::Again,
 };
 
-/// What one call has done so far, beyond its first way to an instance. Three words, until there are rules.
-pub(crate) struct Tries<Req, Res, E> {
-    trying: Option<Trying>,
+/// What one call has done so far, beyond its first way to an instance: nothing, until there are rules.
+pub(crate) struct Tries<Req, Res, E>(Option<Watched<Req, Res, E>>);
+
+struct Watched<Req, Res, E> {
+    trying: Trying,
     kept: Kept<Req, E>,
     /// The answer to the last, for want of a better one. Boxed: seldom there.
     held: Option<Box<(InFlight, Res)>>,
@@ -47,24 +55,22 @@ impl<Req, E> Drop for Kept<Req, E> {
 }
 
 impl<Req, Res, E> Tries<Req, Res, E> {
-    pub(crate) const NONE: Self = Self {
-        trying: None,
-        kept: Kept(None),
-        held: None,
-    };
+    pub(crate) const NONE: Self = Self(None);
+
+    fn state(&self) -> Option<&State> {
+        self.0.as_ref().map(|watched| watched.trying.get())
+    }
 
     /// Whether anything of this was set.
     #[inline]
     pub(crate) const fn are_watched(&self) -> bool {
-        self.trying.is_some()
+        self.0.is_some()
     }
 
     /// Whether an instance had it and nobody knows what came of that, or it was answered and is to be sent
     /// again.
     pub(crate) fn have_been(&self) -> bool {
-        self.trying
-            .as_ref()
-            .is_some_and(|trying| trying.get().used > 0)
+        self.state().is_some_and(|state| state.used > 0)
     }
 
     /// The request goes into an instance. `keep` keeps what it takes to send it again, at the first.
@@ -74,42 +80,46 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         keep: impl FnOnce() -> Option<Box<dyn Keep<Req, E>>>,
     ) {
         let now = clock::now();
-        let trying = self.trying.get_or_insert_with(|| {
-            self.kept.0 = keep();
-            if self.kept.0.is_some() {
+        let watched = self.0.get_or_insert_with(|| {
+            let kept = Kept(keep());
+            if kept.0.is_some() {
                 rules.retry.begin();
             }
-            Trying::new(now)
+            Watched {
+                trying: Trying::new(now),
+                kept,
+                held: None,
+            }
         });
-        let trying = trying.parts();
+        let trying = watched.trying.parts();
         *trying.resting = false;
         *trying.entered = now;
         // Overflow is as good as no limit.
         *trying.until = rules.per_try.and_then(|within| now.checked_add(within));
-        drop(self.held.take());
+        drop(watched.held.take());
     }
 
     /// Ready once the try that is under way is out of time. Outside of a runtime, which has no timer, that
     /// is as late as somebody polls.
     #[inline]
     pub(crate) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.trying {
-            Some(trying) => trying.poll_late(cx),
+        match &mut self.0 {
+            Some(watched) => watched.trying.poll_late(cx),
             None => Poll::Pending,
         }
     }
 
     /// Whether the try that is under way is out of time, whatever the timer says, which is a ms late.
     pub(crate) fn are_out_of_time(&self) -> bool {
-        let until = self.trying.as_ref().and_then(|trying| trying.get().until);
+        let until = self.state().and_then(|state| state.until);
         until.is_some_and(|until| until <= clock::now())
     }
 
     /// Ready once the next may begin; at once, but for a rest.
     #[inline]
     pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.trying {
-            Some(trying) => trying.poll_rest(cx),
+        match &mut self.0 {
+            Some(watched) => watched.trying.poll_rest(cx),
             None => Poll::Ready(()),
         }
     }
@@ -124,14 +134,15 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         until: Option<Instant>,
         failed: Option<&mut E>,
     ) -> Result<Req, Refused> {
-        let trying = self.trying.as_mut().ok_or(Refused::Over)?.parts();
+        let watched = self.0.as_mut().ok_or(Refused::Over)?;
+        let trying = watched.trying.parts();
         let nth = trying.used.saturating_add(cost);
         *trying.used = nth;
         *trying.until = None;
         let retry = &rules.retry;
         let now = clock::now();
         let age = now.saturating_duration_since(*trying.began);
-        let kept = self.kept.0.as_mut().ok_or(Refused::Over)?;
+        let kept = watched.kept.0.as_mut().ok_or(Refused::Over)?;
         if again == Again::No || cost == 0 || !retry.has_more(nth.saturating_sub(1), age) {
             return Err(Refused::Over);
         }
@@ -162,11 +173,11 @@ impl<Req, Res, E> Tries<Req, Res, E> {
 
     /// The request came back, and is on its way again; what went out before that counts as `cost` tries.
     pub(crate) fn came_back(&mut self, request: &Req, cost: u32) {
-        if let Some(trying) = &mut self.trying {
-            let trying = trying.parts();
+        if let Some(watched) = &mut self.0 {
+            let trying = watched.trying.parts();
             *trying.used = trying.used.saturating_add(cost);
             *trying.until = None;
-            if let Some(kept) = &mut self.kept.0 {
+            if let Some(kept) = &mut watched.kept.0 {
                 kept.moves(request);
             }
         }
@@ -174,56 +185,56 @@ impl<Req, Res, E> Tries<Req, Res, E> {
 
     /// Holds an answer until the next try begins, or waits for room.
     pub(crate) fn hold(&mut self, in_flight: InFlight, response: Res) {
-        if self.are_watched() {
-            self.held = Some(Box::new((in_flight, response)));
+        if let Some(watched) = &mut self.0 {
+            watched.held = Some(Box::new((in_flight, response)));
         }
     }
 
     /// The answer that is held: there is no further try, or what it holds may be what that waits for.
     pub(crate) fn take_held(&mut self) -> Option<(InFlight, Res)> {
-        self.held.take().map(|held| *held)
+        let held = self.0.as_mut()?.held.take();
+        held.map(|held| *held)
     }
 
     /// Whether one is held.
-    pub(crate) const fn hold_answer(&self) -> bool {
-        self.held.is_some()
+    pub(crate) fn hold_answer(&self) -> bool {
+        let watched = self.0.as_ref();
+        watched.is_some_and(|watched| watched.held.is_some())
     }
 
     /// Nobody is left whom the call has not tried. Whether those may be asked again: once, since a service of
     /// one instance has tries, too.
     pub(crate) fn may_repeat(&mut self) -> bool {
-        let Some(trying) = &mut self.trying else {
-            return false;
-        };
-        std::mem::take(trying.parts().resting)
+        let watched = self.0.as_mut();
+        watched.is_some_and(|watched| std::mem::take(watched.trying.parts().resting))
     }
 
     /// Whether a second one was begun, or would have been.
     pub(crate) fn are_hedged(&self) -> bool {
-        self.trying
-            .as_ref()
-            .is_some_and(|trying| trying.get().hedged)
+        self.state().is_some_and(|state| state.hedged)
     }
 
     /// When a second try is to be begun beside the first, if ever.
     pub(crate) fn hedge_at(&self, rules: &TryRules) -> Option<Instant> {
-        let trying = self.trying.as_ref()?;
-        if trying.get().hedged || trying.get().used > 0 || self.kept.0.is_none() {
+        let Watched { trying, kept, .. } = self.0.as_ref()?;
+        let state = trying.get();
+        if state.hedged || state.used > 0 || kept.0.is_none() {
             return None;
         }
-        trying.get().entered.checked_add(rules.hedge_delay()?)
+        state.entered.checked_add(rules.hedge_delay()?)
     }
 
     /// The first has not been answered by then: the request for a second one, if there may be one.
     pub(crate) fn hedge(&mut self, rules: &TryRules) -> Result<Req, Refused> {
-        let trying = self.trying.as_mut().ok_or(Refused::Over)?.parts();
+        let watched = self.0.as_mut().ok_or(Refused::Over)?;
+        let trying = watched.trying.parts();
         *trying.hedged = true;
         let now = clock::now();
         if let Some(hedge) = &rules.hedge {
             let age = now.saturating_duration_since(*trying.entered);
             hedge.learn(&rules.usual, age, true);
         }
-        let kept = self.kept.0.as_mut().ok_or(Refused::Over)?;
+        let kept = watched.kept.0.as_mut().ok_or(Refused::Over)?;
         let age = now.saturating_duration_since(*trying.began);
         if !rules.retry.has_more(*trying.used, age) {
             return Err(Refused::Over);
@@ -238,18 +249,18 @@ impl<Req, Res, E> Tries<Req, Res, E> {
 
     /// The second one has gone out.
     pub(crate) fn count_second(&mut self) {
-        if let Some(trying) = &mut self.trying {
-            let used = trying.parts().used;
+        if let Some(watched) = &mut self.0 {
+            let used = watched.trying.parts().used;
             *used = used.saturating_add(1);
         }
     }
 
     /// The answer to the try that is under way has come.
     pub(crate) fn learn(&self, rules: &TryRules) {
-        if let (Some(trying), Some(hedge)) = (&self.trying, &rules.hedge)
-            && !trying.get().hedged
+        if let (Some(state), Some(hedge)) = (self.state(), &rules.hedge)
+            && !state.hedged
         {
-            let age = clock::now().saturating_duration_since(trying.get().entered);
+            let age = clock::now().saturating_duration_since(state.entered);
             hedge.learn(&rules.usual, age, false);
         }
     }
