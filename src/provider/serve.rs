@@ -65,7 +65,7 @@ where
 
 /// A server that is set up; see [`serve`].
 ///
-/// Example: [`serve`](crate::provider::serve)
+/// Example: [`serve`](crate::provider::serve())
 #[must_use = "it serves when `with_graceful_offline` is awaited"]
 pub struct Serve<S> {
     builder: ProviderBuilder,
@@ -77,7 +77,7 @@ pub struct Serve<S> {
 
 /// A server that goes offline on a signal; see [`serve`].
 ///
-/// Example: [`serve`](crate::provider::serve)
+/// Example: [`serve`](crate::provider::serve())
 #[must_use = "it serves when it is awaited"]
 pub struct Serving<S, F> {
     serve: Serve<S>,
