@@ -134,6 +134,19 @@ async fn telling_an_instance_whom_it_is_taken_for_allocates_nothing() {
 
 /// The same over HTTP/2.
 fn answering_http2() -> std::net::SocketAddr {
+    serving(async |listener| {
+        let app = axum::Router::new().fallback(async || ());
+        axum::serve(listener, app).await.unwrap();
+    })
+}
+
+/// Served by a thread of its own, whose allocations do not count.
+fn serving<F>(
+    serve: impl FnOnce(tokio::net::TcpListener) -> F + Send + 'static,
+) -> std::net::SocketAddr
+where
+    F: Future<Output = ()>,
+{
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -143,10 +156,8 @@ fn answering_http2() -> std::net::SocketAddr {
             .build()
             .unwrap();
         runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let app = axum::Router::new().fallback(async || ());
-            axum::serve(listener, app).await
-        })
+            serve(tokio::net::TcpListener::from_std(listener).unwrap()).await;
+        });
     });
     address
 }
@@ -245,23 +256,12 @@ impl Greeter for Hello {
 }
 
 fn greeting() -> std::net::SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let server = tonic::transport::Server::builder();
-            let routed = { server }.add_service(GreeterServer::new(Hello));
-            let incoming = tonic::transport::server::TcpIncoming::from(listener);
-            routed.serve_with_incoming(incoming).await
-        })
-    });
-    address
+    serving(async |listener| {
+        let server = tonic::transport::Server::builder();
+        let routed = { server }.add_service(GreeterServer::new(Hello));
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        routed.serve_with_incoming(incoming).await.unwrap();
+    })
 }
 
 /// A unary call's message is one piece, and is kept as it is.

@@ -47,10 +47,7 @@ impl<S> Plan<S> {
         let able = |entry: &&Entry| !view.is_out(entry);
         // First the best tier of a merged subscription's sources that has anybody, then the cluster in it.
         let tier = |entry: &Entry| entry.instance().source().map(Source::tier);
-        let merged = snapshot
-            .entries()
-            .first()
-            .is_some_and(|e| tier(e).is_some());
+        let merged = snapshot.entries().iter().any(|e| tier(e).is_some());
         let best = merged.then(|| snapshot.callable().filter(able).map(tier).min());
         let best = best.flatten();
         let in_tier = |entry: &Entry| best.is_none_or(|best| tier(entry) == best);

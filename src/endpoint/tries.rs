@@ -11,7 +11,7 @@ use crate::{
         clock,
         rules::Keep,
         settings::TryRules,
-        trying::{State, Trying},
+        trying::{Course, Trying},
     },
     retry::Again,
 };
@@ -57,8 +57,8 @@ impl<Req, E> Drop for Kept<Req, E> {
 impl<Req, Res, E> Tries<Req, Res, E> {
     pub(crate) const NONE: Self = Self(None);
 
-    fn state(&self) -> Option<&State> {
-        self.0.as_ref().map(|watched| watched.trying.get())
+    fn course(&self) -> Option<&Course> {
+        self.0.as_ref().map(|watched| watched.trying.course())
     }
 
     /// Whether anything of this was set.
@@ -70,7 +70,7 @@ impl<Req, Res, E> Tries<Req, Res, E> {
     /// Whether an instance had it and nobody knows what came of that, or it was answered and is to be sent
     /// again.
     pub(crate) fn have_been(&self) -> bool {
-        self.state().is_some_and(|state| state.used > 0)
+        self.course().is_some_and(|course| course.used > 0)
     }
 
     /// The request goes into an instance. `keep` keeps what it takes to send it again, at the first.
@@ -91,11 +91,11 @@ impl<Req, Res, E> Tries<Req, Res, E> {
                 held: None,
             }
         });
-        let trying = watched.trying.parts();
-        *trying.resting = false;
-        *trying.entered = now;
+        let course = watched.trying.course_mut();
+        course.resting = false;
+        course.entered = now;
         // Overflow is as good as no limit.
-        *trying.until = rules.per_try.and_then(|within| now.checked_add(within));
+        course.until = rules.per_try.and_then(|within| now.checked_add(within));
         drop(watched.held.take());
     }
 
@@ -111,7 +111,7 @@ impl<Req, Res, E> Tries<Req, Res, E> {
 
     /// Whether the try that is under way is out of time, whatever the timer says, which is a ms late.
     pub(crate) fn are_out_of_time(&self) -> bool {
-        let until = self.state().and_then(|state| state.until);
+        let until = self.course().and_then(|course| course.until);
         until.is_some_and(|until| until <= clock::now())
     }
 
@@ -135,13 +135,13 @@ impl<Req, Res, E> Tries<Req, Res, E> {
         failed: Option<&mut E>,
     ) -> Result<Req, Refused> {
         let watched = self.0.as_mut().ok_or(Refused::Over)?;
-        let trying = watched.trying.parts();
-        let nth = trying.used.saturating_add(cost);
-        *trying.used = nth;
-        *trying.until = None;
+        let course = watched.trying.course_mut();
+        let nth = course.used.saturating_add(cost);
+        course.used = nth;
+        course.until = None;
         let retry = &rules.retry;
         let now = clock::now();
-        let age = now.saturating_duration_since(*trying.began);
+        let age = now.saturating_duration_since(course.began);
         let kept = watched.kept.0.as_mut().ok_or(Refused::Over)?;
         if again == Again::No || cost == 0 || !retry.has_more(nth.saturating_sub(1), age) {
             return Err(Refused::Over);
@@ -166,17 +166,17 @@ impl<Req, Res, E> Tries<Req, Res, E> {
             return Err(Refused::Budget);
         }
         let request = kept.again(nth.saturating_add(1)).ok_or(Refused::Over)?;
-        *trying.resting = true;
-        *trying.until = (!rest.is_zero()).then_some(rested);
+        course.resting = true;
+        course.until = (!rest.is_zero()).then_some(rested);
         Ok(request)
     }
 
     /// The request came back, and is on its way again; what went out before that counts as `cost` tries.
     pub(crate) fn came_back(&mut self, request: &Req, cost: u32) {
         if let Some(watched) = &mut self.0 {
-            let trying = watched.trying.parts();
-            *trying.used = trying.used.saturating_add(cost);
-            *trying.until = None;
+            let course = watched.trying.course_mut();
+            course.used = course.used.saturating_add(cost);
+            course.until = None;
             if let Some(kept) = &mut watched.kept.0 {
                 kept.moves(request);
             }
@@ -206,40 +206,40 @@ impl<Req, Res, E> Tries<Req, Res, E> {
     /// one instance has tries, too.
     pub(crate) fn may_repeat(&mut self) -> bool {
         let watched = self.0.as_mut();
-        watched.is_some_and(|watched| std::mem::take(watched.trying.parts().resting))
+        watched.is_some_and(|watched| std::mem::take(&mut watched.trying.course_mut().resting))
     }
 
     /// Whether a second one was begun, or would have been.
     pub(crate) fn are_hedged(&self) -> bool {
-        self.state().is_some_and(|state| state.hedged)
+        self.course().is_some_and(|course| course.hedged)
     }
 
     /// When a second try is to be begun beside the first, if ever.
     pub(crate) fn hedge_at(&self, rules: &TryRules) -> Option<Instant> {
         let Watched { trying, kept, .. } = self.0.as_ref()?;
-        let state = trying.get();
-        if state.hedged || state.used > 0 || kept.0.is_none() {
+        let course = trying.course();
+        if course.hedged || course.used > 0 || kept.0.is_none() {
             return None;
         }
-        state.entered.checked_add(rules.hedge_delay()?)
+        course.entered.checked_add(rules.hedge_delay()?)
     }
 
     /// The first has not been answered by then: the request for a second one, if there may be one.
     pub(crate) fn hedge(&mut self, rules: &TryRules) -> Result<Req, Refused> {
         let watched = self.0.as_mut().ok_or(Refused::Over)?;
-        let trying = watched.trying.parts();
-        *trying.hedged = true;
+        let course = watched.trying.course_mut();
+        course.hedged = true;
         let now = clock::now();
         if let Some(hedge) = &rules.hedge {
-            let age = now.saturating_duration_since(*trying.entered);
+            let age = now.saturating_duration_since(course.entered);
             hedge.learn(&rules.usual, age, true);
         }
         let kept = watched.kept.0.as_mut().ok_or(Refused::Over)?;
-        let age = now.saturating_duration_since(*trying.began);
-        if !rules.retry.has_more(*trying.used, age) {
+        let age = now.saturating_duration_since(course.began);
+        if !rules.retry.has_more(course.used, age) {
             return Err(Refused::Over);
         }
-        let attempt = trying.used.saturating_add(2);
+        let attempt = course.used.saturating_add(2);
         let request = kept.beside(attempt).ok_or(Refused::Over)?;
         if !rules.retry.afford() {
             return Err(Refused::Budget);
@@ -250,17 +250,17 @@ impl<Req, Res, E> Tries<Req, Res, E> {
     /// The second one has gone out.
     pub(crate) fn count_second(&mut self) {
         if let Some(watched) = &mut self.0 {
-            let used = watched.trying.parts().used;
+            let used = &mut watched.trying.course_mut().used;
             *used = used.saturating_add(1);
         }
     }
 
     /// The answer to the try that is under way has come.
     pub(crate) fn learn(&self, rules: &TryRules) {
-        if let (Some(state), Some(hedge)) = (self.state(), &rules.hedge)
-            && !state.hedged
+        if let (Some(course), Some(hedge)) = (self.course(), &rules.hedge)
+            && !course.hedged
         {
-            let age = clock::now().saturating_duration_since(state.entered);
+            let age = clock::now().saturating_duration_since(course.entered);
             hedge.learn(&rules.usual, age, false);
         }
     }

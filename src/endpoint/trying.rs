@@ -18,8 +18,15 @@ use crate::endpoint::clock;
 /// Given back when it is dropped.
 pub(super) struct Trying(Option<Pin<Box<State>>>);
 
-#[pin_project(project = Parts)]
-pub(super) struct State {
+#[pin_project]
+struct State {
+    course: Course,
+    #[pin]
+    timer: Timer,
+}
+
+/// How far they have come.
+pub(super) struct Course {
     pub(super) began: Instant,
     /// When the try that is under way went into its instance.
     pub(super) entered: Instant,
@@ -32,8 +39,6 @@ pub(super) struct State {
     /// Whether the next has not begun yet: the time is a rest, and those that were tried may be asked again
     /// if nobody else is there.
     pub(super) resting: bool,
-    #[pin]
-    timer: Timer,
 }
 
 /// Costs nothing until something waits for it.
@@ -52,56 +57,63 @@ thread_local! {
 
 impl Trying {
     pub(super) fn new(now: Instant) -> Self {
+        let course = Course {
+            began: now,
+            entered: now,
+            hedged: false,
+            used: 0,
+            until: None,
+            resting: false,
+        };
         // A thread that is being torn down has none to lend.
         let ended = ENDED.try_with(|ended| ended.borrow_mut().pop());
-        let mut state = ended.ok().flatten().unwrap_or_else(|| {
-            Box::pin(State {
-                began: now,
-                entered: now,
-                hedged: false,
-                used: 0,
-                until: None,
-                resting: false,
+        Self(Some(match ended.ok().flatten() {
+            Some(mut state) => {
+                *state.as_mut().project().course = course;
+                state
+            }
+            None => Box::pin(State {
+                course,
                 timer: Timer::default(),
-            })
-        });
-        let parts = state.as_mut().project();
-        (*parts.began, *parts.entered) = (now, now);
-        (*parts.hedged, *parts.resting) = (false, false);
-        (*parts.used, *parts.until) = (0, None);
-        Self(Some(state))
+            }),
+        }))
     }
 
-    pub(super) fn get(&self) -> &State {
-        self.0.as_ref().expect(LENT)
+    pub(super) fn course(&self) -> &Course {
+        &self.0.as_ref().expect(LENT).course
     }
 
-    pub(super) fn parts(&mut self) -> Parts<'_> {
-        self.0.as_mut().expect(LENT).as_mut().project()
+    pub(super) fn course_mut(&mut self) -> &mut Course {
+        self.parts().0
     }
 
     pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.parts();
-        match *this.until {
-            Some(until) => this.timer.poll(until, cx),
+        let (course, timer) = self.parts();
+        match course.until {
+            Some(until) => timer.poll(until, cx),
             None => Poll::Pending,
         }
     }
 
     pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.parts();
-        let Some(until) = this.until.filter(|_| *this.resting) else {
+        let (course, timer) = self.parts();
+        let Some(until) = course.until.filter(|_| course.resting) else {
             return Poll::Ready(());
         };
         let rested = if Handle::try_current().is_ok() {
-            this.timer.poll(until, cx)
+            timer.poll(until, cx)
         } else {
             Poll::Ready(()) // nothing would ever wake it
         };
         if rested.is_ready() {
-            *this.until = None;
+            course.until = None;
         }
         rested
+    }
+
+    fn parts(&mut self) -> (&mut Course, Pin<&mut Timer>) {
+        let state = self.0.as_mut().expect(LENT).as_mut().project();
+        (state.course, state.timer)
     }
 }
 

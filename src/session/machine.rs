@@ -308,11 +308,11 @@ impl Session {
         refused.then(|| self.dialer.each_server())
     }
 
+    /// How quickly the server in use answers and tells; `None` without a connection.
     #[cfg_attr(
         not(feature = "status"),
         expect(dead_code, reason = "the status page shows it")
     )]
-    /// How quickly the server in use answers and tells; `None` without a connection.
     pub(crate) fn pace(&self) -> Option<&Pace> {
         self.current.as_ref().map(|link| &link.pace)
     }

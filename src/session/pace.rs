@@ -46,21 +46,21 @@ struct Span {
 }
 
 impl Pace {
+    /// From a request to its answer; `None` before the first.
     #[cfg_attr(
         not(feature = "status"),
         expect(dead_code, reason = "the status page shows it")
     )]
-    /// From a request to its answer; `None` before the first.
     pub(crate) const fn answers(&self) -> Option<Lately> {
         self.answers
     }
 
+    /// From a push's stamp to its arrival, and by how much that may be wrong; `None` before the first push,
+    /// and when the server's clock stepped since the last answer.
     #[cfg_attr(
         not(feature = "status"),
         expect(dead_code, reason = "the status page shows it")
     )]
-    /// From a push's stamp to its arrival, and by how much that may be wrong; `None` before the first push,
-    /// and when the server's clock stepped since the last answer.
     pub(crate) const fn pushes(&self) -> Option<(Lately, Duration)> {
         self.pushes
     }
