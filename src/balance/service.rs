@@ -301,7 +301,8 @@ where
             Poll::Ready(Err(error)) => Poll::Ready(error),
             Poll::Pending => Poll::Pending,
         };
-        if core.set().settings().tries().is_some() {
+        let tries = core.set().settings().tries();
+        if tries.is_some_and(|tries| tries.hedge.is_some()) {
             let polled = poll_second(this.call.as_mut(), this.second, failed, cx);
             core = &*this.call.picker().stripe.0;
             failed = match polled {

@@ -10,6 +10,7 @@ use std::{
 use pin_project::pin_project;
 use tokio::{
     runtime::Handle,
+    task,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -100,7 +101,7 @@ impl Trying {
         let Some(until) = course.until.filter(|_| course.resting) else {
             return Poll::Ready(());
         };
-        let rested = if Handle::try_current().is_ok() {
+        let rested = if has_timers() {
             timer.poll(until, cx)
         } else {
             Poll::Ready(()) // nothing would ever wake it
@@ -138,7 +139,7 @@ impl Timer {
     pub(crate) fn poll(self: Pin<&mut Self>, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         if *this.set != Some(until) {
-            if Handle::try_current().is_err() {
+            if !has_timers() {
                 return if until <= clock::now() {
                     Poll::Ready(())
                 } else {
@@ -156,6 +157,12 @@ impl Timer {
             None => Poll::Pending,
         }
     }
+}
+
+/// Whether this is on a runtime. A task is on one, and to ask for the runtime itself is a count that all of its
+/// threads write.
+fn has_timers() -> bool {
+    task::try_id().is_some() || Handle::try_current().is_ok()
 }
 
 const LENT: &str = "taken out as it is dropped, and not before";

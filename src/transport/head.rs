@@ -64,6 +64,10 @@ impl Head {
 
 impl Kept {
     pub(super) fn copy(&mut self, extensions: &Extensions) {
+        if extensions.is_empty() {
+            *self = Self::default();
+            return;
+        }
         self.method = extensions.get().cloned();
         self.left = extensions.get().copied();
         self.idempotent = extensions.get().copied();

@@ -22,6 +22,7 @@ use crate::{
 pub struct Rules;
 
 static OFFLINE: HeaderName = HeaderName::from_static(OFFLINE_HEADER);
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// A failed connection ejects its instance, a failed call does not.
 pub fn classify(error: &Error) -> Verdict {
@@ -93,7 +94,7 @@ impl Judge<Response<ResponseBody>, Error> for Rules {
 /// Whether an instance says so that it has too much to do: RESOURCE_EXHAUSTED, 429, or 503 with an hour to come
 /// back, since without one it may be broken.
 fn is_overload(status: StatusCode, headers: &HeaderMap) -> bool {
-    match headers.get("grpc-status").map(HeaderValue::as_bytes) {
+    match headers.get(&GRPC_STATUS).map(HeaderValue::as_bytes) {
         Some(code) => code == b"8",
         None if status == StatusCode::SERVICE_UNAVAILABLE => headers.contains_key(RETRY_AFTER),
         None => status == StatusCode::TOO_MANY_REQUESTS,
@@ -102,7 +103,7 @@ fn is_overload(status: StatusCode, headers: &HeaderMap) -> bool {
 
 /// By the status, and by gRPC's where a response has it in its head.
 fn judge(status: StatusCode, headers: &HeaderMap) -> Outcome {
-    let grpc = headers.get("grpc-status").map(HeaderValue::as_bytes);
+    let grpc = headers.get(&GRPC_STATUS).map(HeaderValue::as_bytes);
     let failed = match grpc {
         // DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS.
         Some(code) => matches!(code, b"4" | b"13" | b"14" | b"15"),

@@ -47,8 +47,7 @@ pub(super) fn keep(
     if let Some(header) = retry.header() {
         number(request, header, 1);
     }
-    let marked = request.extensions().get::<Idempotent>().is_some();
-    if !marked && !retry.takes_every_request() && !request.method().is_idempotent() {
+    if !request.method().is_idempotent() && !retry.takes_every_request() && !is_marked(request) {
         return None;
     }
     let mut kind = std::mem::take(&mut request.body_mut().0);
@@ -76,6 +75,10 @@ pub(super) fn keep(
     spare.body = body;
     spare.header = retry.header().cloned();
     Some(spare)
+}
+
+fn is_marked<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<Idempotent>().is_some()
 }
 
 /// What is lent is the box, too.

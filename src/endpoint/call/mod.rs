@@ -312,13 +312,15 @@ where
             match ready!(self.as_mut().poll_answer(cx)) {
                 Step::Enter => {}
                 Step::Answered(response) => {
-                    let response = match self.tries.are_watched() {
-                        false => Some(response),
-                        true => match self.as_mut().project().weigh(response) {
-                            Ok(response) => response,
-                            Err(error) => return Poll::Ready(Err(*error)),
-                        },
-                    };
+                    let response =
+                        if !self.tries.are_watched() || self.as_mut().project().takes(&response) {
+                            Some(response)
+                        } else {
+                            match self.as_mut().project().weigh(response) {
+                                Ok(response) => response,
+                                Err(error) => return Poll::Ready(Err(*error)),
+                            }
+                        };
                     if let Some(response) = response {
                         // Nothing as large as an error is handed on on this way.
                         let response = self.project().answered(response);

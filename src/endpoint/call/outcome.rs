@@ -130,6 +130,22 @@ where
         shared.completion.track_completion(handle, response)
     }
 
+    /// Whether the first call's answer is the caller's, as most are: nothing of it is weighed then, and no clock
+    /// is read.
+    #[inline]
+    pub(super) fn takes(&mut self, response: &S::Response) -> bool {
+        let shared = self.pick.shared();
+        let Some(rules) = shared.set().settings().tries() else {
+            return true;
+        };
+        if *self.second || shared.classify.again(Ok(response), &rules.retry) != Again::No {
+            return false;
+        }
+        self.tries.learn(rules);
+        self.tries.end();
+        true
+    }
+
     /// The response, unless that is to be tried again: then it is held until the next try begins. A second
     /// call fails with it.
     #[cold]
