@@ -41,7 +41,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// By `http::Client`. The registry and its client are on threads of their own.
 fn getting(protocol: Protocol, tries: bool) -> Operations {
     Random::seed_thread(16);
-    let server = Server::start().expect("a server starts");
+    let server = Server::start(false).expect("a server starts");
     let beside = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -86,7 +86,7 @@ fn getting(protocol: Protocol, tries: bool) -> Operations {
 /// By a client that tonic generated.
 fn greeting(tries: bool) -> Operations {
     Random::seed_thread(16);
-    let server = Server::start().expect("a server starts");
+    let server = Server::start(false).expect("a server starts");
     let subscription = Subscription::fixed([Instance::new(server.address.into())]);
     let mut builder = grpc::Channel::builder(&subscription);
     if tries {

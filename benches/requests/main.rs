@@ -5,7 +5,8 @@
 //!
 //! HTTP/1 and HTTP/2 beside hyper-util's client at one fixed address, gRPC beside tonic's
 //! `balance_channel` over three instances with a connection to each, and the same with one of the
-//! three dead. Servers are processes of their own, so CPU time is the client's alone. Rounds of
+//! three dead. `*_tries` are ours with `retry` and `per_try_timeout` beside
+//! ours without; `*_tls` are through TLS, the peer's HTTP by hyper-rustls. Servers are processes of their own, so CPU time is the client's alone. Rounds of
 //! ours and the peer's take turns, and who begins changes; a line gives medians, and of their
 //! ratio the 95 % interval.
 
@@ -32,6 +33,7 @@ mod stats;
 use std::{process::ExitCode, time::Duration};
 
 use tokio::runtime::Runtime;
+use tower_nacos::transport::Protocol;
 
 use crate::{
     callers::{Call, Round, round},
@@ -84,7 +86,7 @@ fn bench(plan: &Plan) -> Result<(), Error> {
         .enable_all()
         .build()?;
     let mut servers = (0..3)
-        .map(|_| Server::start())
+        .map(|_| Server::start(false))
         .collect::<Result<Vec<_>, _>>()?;
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
 
@@ -119,9 +121,35 @@ fn bench(plan: &Plan) -> Result<(), Error> {
         let name = format!("grpc_balance_channel_{callers}");
         compare(plan, &runtime, &name, callers, &ours, &peer)?;
     }
+    let tries = [
+        ("http1_tries", http.tries(Protocol::Http1), http.http1()),
+        ("http2_tries", http.tries(Protocol::Http2), http.http2()),
+        ("grpc_tries", ours::grpc_tries(&addresses), ours.clone()),
+    ];
+    for (name, with, without) in &tries {
+        compare(plan, &runtime, name, 16, with, without)?;
+    }
+    over_tls(plan, &runtime)?;
     if plan.wants("grpc_one_of_three_dead") {
         servers.remove(2).kill()?;
         one_dead(plan, &runtime, &ours, &peer)?;
+    }
+    Ok(())
+}
+
+fn over_tls(plan: &Plan, runtime: &Runtime) -> Result<(), Error> {
+    let server = Server::start(true)?;
+    let (at, config) = (server.address, ours::trusting(&server.certificate)?);
+    let http = runtime.block_on(ours::Http::new(at))?;
+    let grpc = runtime.block_on(peers::grpcs(at, &server.certificate))?;
+    let [http1, http2] = [Protocol::Http1, Protocol::Http2].map(|over| http.tls(over, &config));
+    let lines = [
+        ("http1_tls", http1, peers::https(at, false, &config)),
+        ("http2_tls", http2, peers::https(at, true, &config)),
+        ("grpc_tls", ours::grpcs(at, &config), grpc),
+    ];
+    for (name, ours, peer) in &lines {
+        compare(plan, runtime, name, 16, ours, peer)?;
     }
     Ok(())
 }

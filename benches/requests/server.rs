@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     process::{Child, Command, ExitCode, Stdio},
+    sync::Arc,
 };
 
 use futures_util::Stream;
@@ -19,7 +20,16 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use tokio::net::TcpListener;
+use rcgen::CertifiedKey;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
 use tonic::{Status, Streaming, body::Body};
 use tower::Service;
 
@@ -34,25 +44,41 @@ use crate::{
 /// The first argument of the program when it is a server.
 pub(crate) const AS_SERVER: &str = "as-server";
 
+/// The second argument of one that speaks TLS.
+const OVER_TLS: &str = "over-tls";
+
 /// Killed when dropped; ends by itself when this process does, as its standard input closes.
 pub(crate) struct Server {
     process: Child,
     pub(crate) address: SocketAddr,
+    /// In PEM, of one that speaks TLS.
+    pub(crate) certificate: String,
 }
 
 impl Server {
-    pub(crate) fn start() -> Result<Self, Error> {
+    pub(crate) fn start(tls: bool) -> Result<Self, Error> {
         let mut process = Command::new(std::env::current_exe()?)
             .arg(AS_SERVER)
+            .args(tls.then_some(OVER_TLS))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
         let stdout = process.stdout.take().ok_or("a server without an output")?;
-        BufReader::new(stdout).read_line(&mut line)?;
+        let mut stdout = BufReader::new(stdout);
+        stdout.read_line(&mut line)?;
+        let mut certificate = String::new();
+        if tls {
+            while !certificate.trim_end().ends_with(LAST_OF_PEM) {
+                if stdout.read_line(&mut certificate)? == 0 {
+                    return Err("a server without a certificate".into());
+                }
+            }
+        }
         Ok(Self {
             process,
             address: line.trim().parse()?,
+            certificate,
         })
     }
 
@@ -95,17 +121,48 @@ pub(crate) fn run() -> ExitCode {
 async fn serve() -> Result<(), Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
+    let tls = std::env::args().any(|arg| arg == OVER_TLS);
+    let acceptor = tls.then(acceptor).transpose()?;
     let greeter = GreeterServer::new(Hello);
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
-        let greeter = greeter.clone();
-        tokio::spawn(async move {
-            let answer = service_fn(move |request| answer(greeter.clone(), request));
-            let builder = auto::Builder::new(TokioExecutor::new());
-            let _ = builder.serve_connection(TokioIo::new(socket), answer).await;
-        });
+        tokio::spawn(serve_socket(socket, acceptor.clone(), greeter.clone()));
     }
+}
+
+/// Prints the certificate that it shows.
+fn acceptor() -> Result<TlsAcceptor, Error> {
+    let CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    println!("{}", cert.pem().trim_end());
+    let key = PrivatePkcs8KeyDer::from_pem_slice(signing_key.serialize_pem().as_bytes())?;
+    let chain = vec![CertificateDer::from_pem_slice(cert.pem().as_bytes())?];
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key.into())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve_socket(socket: TcpStream, tls: Option<TlsAcceptor>, greeter: GreeterServer<Hello>) {
+    match tls {
+        None => serve_connection(socket, greeter).await,
+        Some(tls) => {
+            if let Ok(socket) = tls.accept(socket).await {
+                serve_connection(socket, greeter).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection<S>(socket: S, greeter: GreeterServer<Hello>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answer = service_fn(move |request| answer(greeter.clone(), request));
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let _ = builder.serve_connection(TokioIo::new(socket), answer).await;
 }
 
 async fn answer(
@@ -160,3 +217,5 @@ impl Greeter for Hello {
         Err(Status::unimplemented("not measured"))
     }
 }
+
+const LAST_OF_PEM: &str = "-----END CERTIFICATE-----";
