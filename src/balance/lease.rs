@@ -41,7 +41,7 @@ pub(super) struct Outside;
 /// The balancer that a lease reports to.
 trait Judge: Send + Sync {
     fn answered(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, outcome: Outcome);
-    fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, verdict: &Verdict);
+    fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, call: (bool, u32), verdict: &Verdict);
     fn given_up(&self, endpoint: &Arc<Endpoint<Outside>>, age: Duration);
     /// What became of the call is known.
     fn ended(&self, fate: Fate, began: Began);
@@ -108,10 +108,10 @@ impl Lease {
         if self.report() {
             return;
         }
-        let probe = self.admitted.judged();
+        let call = (self.admitted.judged(), self.admitted.number());
         self.admitted.failed();
         let endpoint = self.admitted.endpoint();
-        self.judge.failed(endpoint, probe, &verdict);
+        self.judge.failed(endpoint, call, &verdict);
         self.judge.ended(Fate::of_verdict(&verdict), self.began);
     }
 
@@ -138,9 +138,9 @@ impl<P: Policy> Judge for Stripe<Outside, P, NeverRecover, (), ()> {
         self.0.set().answered(endpoint, probe, outcome);
     }
 
-    fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, probe: bool, verdict: &Verdict) {
+    fn failed(&self, endpoint: &Arc<Endpoint<Outside>>, call: (bool, u32), verdict: &Verdict) {
         let shared = &self.0.shared;
-        shared.judged(endpoint, probe, verdict, Outcome::Failure);
+        shared.judged(endpoint, call, verdict, Outcome::Failure);
     }
 
     fn given_up(&self, endpoint: &Arc<Endpoint<Outside>>, age: Duration) {

@@ -16,7 +16,11 @@ use crate::endpoint;
 /// | [`failure_percentage`](Self::failure_percentage) | who fails 85 % of its calls | of any number of instances. Looks at nobody else: requests that go badly anywhere count against each |
 ///
 /// An instance that loses five calls in a row is an outlier, too, whether answers count or not
-/// ([`max_lost`](crate::balance::BalanceBuilder::max_lost)).
+/// ([`max_lost`](crate::balance::BalanceBuilder::max_lost)). Calls that are lost together are lost once:
+/// after one that counted, the next that does is one that began later. So a process that is killed
+/// with a hundred calls in flight has failed once, as one that cannot be dialled has, and is called
+/// again as soon as a dial reaches it; who breaks off whatever it is given is out after five rounds of it.
+/// (Envoy counts each stream that is reset, so that five of them eject for 30 s who started again after one.)
 ///
 /// An outlier is out for [`base`](Self::base) × *times*, [`longest`](Self::longest) at most: 30 s, then 60 s, 90 s, up
 /// to 300 s. *Times* is how often it was ejected, less one for each [`interval`](Self::interval) (10 s) in which it was

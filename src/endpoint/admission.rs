@@ -22,6 +22,8 @@ pub(crate) struct Admitted<S> {
     endpoint: Option<Arc<Endpoint<S>>>,
     /// When; if calls are timed, or once that matters.
     since: Option<Mark>,
+    /// Which of the endpoint's calls it is.
+    number: u32,
     probe: bool,
     /// Whether it has room of those that a limit gives, until it is answered.
     room: bool,
@@ -48,6 +50,8 @@ pub(crate) struct Place<S> {
 pub struct InFlight {
     /// `None` once it has ended.
     endpoint: Option<Arc<dyn Finish>>,
+    /// Which of the endpoint's calls it is.
+    number: u32,
     abort: Abort,
 }
 
@@ -56,7 +60,7 @@ trait Finish: Send + Sync {
     fn finish(self: Arc<Self>, abort: Abort);
     fn poll_abort(&self, abort: &mut Abort, cx: &mut Context<'_>) -> Poll<()>;
     /// The same for a response that broke off.
-    fn lost(self: Arc<Self>, abort: Abort, reason: &str);
+    fn lost(self: Arc<Self>, abort: Abort, number: u32, reason: &str);
     fn marked(&self, values: &mut dyn Iterator<Item = &[u8]>);
 }
 
@@ -221,9 +225,9 @@ impl<S> Place<S> {
         }
         self.stop_waiting();
         let endpoint = self.endpoint.take();
-        let mut room = false;
+        let (mut room, mut number) = (false, 0);
         if let Some(endpoint) = &endpoint {
-            endpoint.count_call();
+            number = endpoint.count_call();
             if let Some(limit) = &endpoint.limit {
                 room = true;
                 if !mem::take(&mut self.room) {
@@ -235,6 +239,7 @@ impl<S> Place<S> {
         let timed = set.is_timed() || room;
         Some(Admitted {
             endpoint,
+            number,
             probe,
             room,
             since: timed.then(|| set.hub().mark(clock::now())),
@@ -359,6 +364,11 @@ impl<S> Admitted<S> {
         self.since.map(|since| self.endpoint().age(since))
     }
 
+    /// Which of the endpoint's calls it is.
+    pub(crate) const fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The verdict on the instance is in: whether this call was its probe.
     #[inline]
     pub(crate) fn judged(&mut self) -> bool {
@@ -380,6 +390,7 @@ impl<S: Send + Sync + 'static> Admitted<S> {
         }
         InFlight {
             endpoint: Some(endpoint),
+            number: self.number,
             abort: Abort::default(),
         }
     }
@@ -418,7 +429,7 @@ impl InFlight {
     /// whole.
     pub fn lost(mut self, reason: &str) {
         if let Some(endpoint) = self.endpoint.take() {
-            endpoint.lost(mem::take(&mut self.abort), reason);
+            endpoint.lost(mem::take(&mut self.abort), self.number, reason);
         }
     }
 }
@@ -448,12 +459,12 @@ impl<S: Send + Sync> Finish for Endpoint<S> {
     }
 
     #[cold]
-    fn lost(self: Arc<Self>, mut abort: Abort, reason: &str) {
+    fn lost(self: Arc<Self>, mut abort: Abort, number: u32, reason: &str) {
         abort.leave(&self);
         self.end(None);
         self.count_failure();
         if let Some(reports) = self.hub.reports.get().and_then(Weak::upgrade) {
-            reports.lost(&self.address(), self.generation(), reason);
+            reports.lost(&self.address(), self.generation(), number, reason);
         }
     }
 }

@@ -65,8 +65,8 @@ pub(crate) struct Hub {
 
 /// Who is told what an endpoint learns outside of a call's future: the set.
 pub(crate) trait Reports: Send + Sync {
-    /// A response of this instance broke off in its body, for this reason.
-    fn lost(&self, instance: &Address, generation: Generation, reason: &str);
+    /// A response of this instance, to its call of this number, broke off in its body, for this reason.
+    fn lost(&self, instance: &Address, generation: Generation, number: u32, reason: &str);
     /// A probe ended without having told anything.
     fn probe_given_up(&self);
 }

@@ -15,7 +15,7 @@ use crate::{
         clock,
         gate::Gate,
         health::{
-            machine::{Effect, Event, Standing},
+            machine::{Effect, Event, Standing, Turn},
             record::Record,
         },
         hub::Hub,
@@ -176,10 +176,18 @@ impl<S> Endpoint<S> {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// One more call was let in.
+    /// One more call was let in; its number, from 0.
     #[inline]
-    pub(super) fn count_call(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_call(&self) -> u32 {
+        self.calls.fetch_add(1, Ordering::Relaxed) as u32 // the lower bits of the count
+    }
+
+    /// The call of this number among those that were let in by now.
+    pub(super) fn turn(&self, number: u32) -> Turn {
+        Turn {
+            number,
+            of: self.calls.load(Ordering::Relaxed) as u32,
+        }
     }
 
     /// One of them failed.

@@ -102,7 +102,7 @@ pub enum Verdict {
     /// speaks of the connection, and perhaps of the request: nobody else is refused for it. One dial
     /// finds out whether the instance can be reached; meanwhile others are preferred, and calls that
     /// have no other wait for it. Five in a row without an answer between make an outlier, unless
-    /// the balancer's `max_lost` says otherwise.
+    /// the balancer's `max_lost` says otherwise; calls that were under way together count once.
     Lost(Arc<str>),
 }
 

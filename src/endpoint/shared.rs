@@ -59,12 +59,12 @@ impl<S, R, C, V> Shared<S, R, C, V> {
         self.owner.0.subscription()
     }
 
-    /// A call failed. `probe` says whether it was one, `outcome` what its failing means if the
-    /// instance could be reached.
+    /// A call failed, which was the instance's of this number. `probe` says whether it was one, `outcome`
+    /// what its failing means if the instance could be reached.
     pub(crate) fn judged(
         &self,
         endpoint: &Arc<Endpoint<S>>,
-        probe: bool,
+        (probe, number): (bool, u32),
         verdict: &Verdict,
         outcome: Outcome,
     ) {
@@ -81,7 +81,7 @@ impl<S, R, C, V> Shared<S, R, C, V> {
                 );
             }
             // Whether it is gone is for the dial to say that follows.
-            Verdict::Lost(reason) => set.lost(endpoint, probe, reason),
+            Verdict::Lost(reason) => set.lost(endpoint, probe, number, reason),
         }
     }
 }

@@ -26,9 +26,10 @@ impl<S> EndpointSet<S> {
         self.refused(endpoint, reason);
     }
 
-    /// A connection ended with a call on it.
-    pub(crate) fn lost(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, reason: &str) {
-        self.note_loss(endpoint, Event::Lost { probe }, reason);
+    /// A connection ended with this call of the instance's on it.
+    pub(crate) fn lost(&self, endpoint: &Arc<Endpoint<S>>, probe: bool, number: u32, reason: &str) {
+        let turn = endpoint.turn(number);
+        self.note_loss(endpoint, Event::Lost { probe, turn }, reason);
     }
 
     fn note_loss(&self, endpoint: &Arc<Endpoint<S>>, event: Event, reason: &str) {
@@ -248,11 +249,12 @@ impl<S> EndpointSet<S> {
 }
 
 impl<S: Send + Sync> Reports for EndpointSet<S> {
-    fn lost(&self, instance: &Address, generation: Generation, reason: &str) {
+    fn lost(&self, instance: &Address, generation: Generation, number: u32, reason: &str) {
         let endpoint = self.find_endpoint(instance);
         let endpoint = endpoint.filter(|endpoint| endpoint.generation() == generation);
         if let Some(endpoint) = endpoint {
-            self.note_loss(&endpoint, Event::BrokeOff, reason);
+            let turn = endpoint.turn(number);
+            self.note_loss(&endpoint, Event::BrokeOff { turn }, reason);
         }
     }
 

@@ -219,7 +219,8 @@ where
             failed => failed,
         };
         *this.fate = Fate::of_verdict(&verdict);
-        shared.judged(&endpoint, probe, &verdict, Outcome::Ignored);
+        let next = (probe, endpoint.turn(0).of); // it was not let in
+        shared.judged(&endpoint, next, &verdict, Outcome::Ignored);
         *this.failure = Some(Box::new(error));
         this.tried.push(endpoint.generation());
     }

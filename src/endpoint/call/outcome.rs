@@ -295,10 +295,10 @@ where
             Verdict::Reachable => outcome_of(&shared.classify, &mut admitted, Err(&error)),
             Verdict::Unreachable(_) | Verdict::Lost(_) => Outcome::Ignored,
         };
-        let probe = admitted.judged();
+        let call = (admitted.judged(), admitted.number());
         admitted.failed();
         let endpoint = Arc::clone(admitted.endpoint());
-        shared.judged(&endpoint, probe, &verdict, outcome);
+        shared.judged(&endpoint, call, &verdict, outcome);
         drop(admitted);
         let mut again = None;
         match &recovered {

@@ -32,8 +32,10 @@ pub(crate) struct Health {
     level: u32,
     /// When a dial last failed.
     failed: Option<Instant>,
-    /// Calls that were lost since an answer last came whole.
+    /// How often calls were lost since an answer last came whole; those that were under way together once.
     lost: u16,
+    /// Calls that were let in before that was last counted: they were under way when it happened.
+    before_loss: u32,
     /// How often it was an outlier, as far as that is not forgotten.
     times: u32,
     /// Since when it is no outlier any more.
@@ -79,9 +81,12 @@ pub(crate) enum Event {
     /// A connection ended with a call on it.
     Lost {
         probe: bool,
+        turn: Turn,
     },
     /// One ended with a call on it that had been answered, as far as the body.
-    BrokeOff,
+    BrokeOff {
+        turn: Turn,
+    },
     /// An answer came, or the head of one.
     Answered {
         probe: bool,
@@ -118,6 +123,14 @@ pub(crate) enum Event {
     OtherReached,
     /// Time has passed.
     Time,
+}
+
+/// Which call of its instance it was, from 0, and how many were let in by now. Both begin anew after 2³²: what is
+/// compared lies between two answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) number: u32,
+    pub(crate) of: u32,
 }
 
 /// How well it answered.
@@ -165,13 +178,13 @@ impl Health {
                 let probe = self.ends_probe(probe);
                 self.unreachable(probe, now, rules);
             }
-            Event::Lost { probe } => {
+            Event::Lost { probe, turn } => {
                 let probe = self.ends_probe(probe);
-                self.lost_call(probe, now, outliers);
+                self.lost_call(probe, turn, now, outliers);
                 too_many_lost = self.is_one_too_many(rules);
             }
-            Event::BrokeOff => {
-                self.lost_call(false, now, outliers);
+            Event::BrokeOff { turn } => {
+                self.lost_call(false, turn, now, outliers);
                 too_many_lost = self.is_one_too_many(rules);
             }
             Event::Answered { probe, how } => {
@@ -396,7 +409,7 @@ impl Health {
         self.asked = false;
     }
 
-    fn lost_call(&mut self, probe: bool, now: Instant, outliers: &Outliers) {
+    fn lost_call(&mut self, probe: bool, turn: Turn, now: Instant, outliers: &Outliers) {
         match self.standing {
             Standing::Open => {
                 self.standing = Standing::Suspect;
@@ -407,7 +420,11 @@ impl Health {
             Standing::Outlier if probe => self.condemn(now, outliers),
             _ => {}
         }
-        self.lost = self.lost.saturating_add(1);
+        // One process that dies takes all calls with it, however many connections they were on.
+        if self.lost == 0 || turn.is_after(self.before_loss) {
+            self.lost = self.lost.saturating_add(1);
+            self.before_loss = turn.of;
+        }
     }
 
     /// Whether the last of those that were lost is one too many; they are counted anew, also if the
@@ -497,6 +514,13 @@ impl Health {
             }
             _ => {}
         }
+    }
+}
+
+impl Turn {
+    /// Whether so many had been let in before it.
+    const fn is_after(self, calls: u32) -> bool {
+        self.number.wrapping_sub(calls) as i32 >= 0
     }
 }
 

@@ -7,12 +7,15 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::{
-    machine::{Answer, Event, Health, Prospect, Standing},
+    machine::{Answer, Event, Health, Prospect, Standing, Turn},
     rules::{HealthRules, Outliers},
 };
 
 pub(super) const RULES: HealthRules = HealthRules::new();
 pub(super) const OUTLIERS: Outliers = Outliers::new();
+/// A call that was let in when the last that was lost had been, and one that was under way with it.
+pub(super) const LATER: Turn = Turn { number: 7, of: 7 };
+pub(super) const TOGETHER: Turn = Turn { number: 6, of: 7 };
 
 /// One instance, and what was seen of it from outside.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -62,12 +65,17 @@ const fn answered(probe: bool, how: Answer) -> Step {
     Step::Happens(Event::Answered { probe, how })
 }
 
-const STEPS: [Step; 31] = [
+const fn loses(probe: bool, turn: Turn) -> Step {
+    Step::Happens(Event::Lost { probe, turn })
+}
+
+const STEPS: [Step; 32] = [
     Step::Happens(Event::Unreachable { probe: false }),
     Step::Happens(Event::Unreachable { probe: true }),
-    Step::Happens(Event::Lost { probe: false }),
-    Step::Happens(Event::Lost { probe: true }),
-    Step::Happens(Event::BrokeOff),
+    loses(false, LATER),
+    loses(true, LATER),
+    loses(false, TOGETHER),
+    Step::Happens(Event::BrokeOff { turn: LATER }),
     Step::Happens(Event::Completed),
     answered(false, Answer::Well),
     answered(true, Answer::Well),
@@ -144,7 +152,7 @@ impl World {
             event,
             Event::Answered { probe: true, .. } | Event::ProbeSucceeded
         );
-        let lost_by_probe = event == Event::Lost { probe: true };
+        let lost_by_probe = matches!(event, Event::Lost { probe: true, .. });
         match (from, to) {
             (_, Standing::Ejected) => {
                 let may = matches!(
@@ -159,7 +167,7 @@ impl World {
                 (!may).then_some("only the rule of outliers makes one")
             }
             (_, Standing::Suspect) => {
-                let lost = matches!(event, Event::Lost { .. } | Event::BrokeOff);
+                let lost = matches!(event, Event::Lost { .. } | Event::BrokeOff { .. });
                 let may = from == Standing::Open && lost;
                 (!may).then_some("only a lost connection raises the question")
             }
@@ -212,7 +220,7 @@ impl World {
                 Event::ProbeGivenUp
                 | Event::ProbeLate
                 | Event::Answered { probe: true, .. }
-                | Event::Lost { probe: true }
+                | Event::Lost { probe: true, .. }
                 | Event::Unreachable { probe: true },
             ) => Prober::Nobody,
             (Prober::Call, _) => {

@@ -5,9 +5,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    machine::{Answer, Event, Health, Prospect},
-    sequences::{OUTLIERS, RULES, World},
+    machine::{Answer, Event, Health, Prospect, Turn},
+    sequences::{LATER, OUTLIERS, RULES, TOGETHER, World},
 };
+
+const fn loses(turn: Turn) -> Event {
+    Event::Lost { probe: false, turn }
+}
 
 fn at(ms: u64, start: Instant) -> Instant {
     start + Duration::from_millis(ms)
@@ -50,7 +54,7 @@ fn five_calls_lost_in_a_row_are_too_many_and_an_answer_between_begins_anew() {
     let mut health = Health::default();
     let start = crate::endpoint::clock::now();
     let lose = |health: &mut Health| {
-        let lost = health.apply(Event::Lost { probe: false }, start, &RULES, &OUTLIERS);
+        let lost = health.apply(loses(LATER), start, &RULES, &OUTLIERS);
         // A dial that succeeds is no answer.
         for event in [Event::ProbeBegan, Event::ProbeSucceeded] {
             let _ = health.apply(event, start, &RULES, &OUTLIERS);
@@ -86,7 +90,7 @@ fn five_responses_that_break_off_in_a_row_are_too_many_and_a_whole_one_between_b
     };
     let breaks_off = |health: &mut Health| {
         happens(health, head);
-        happens(health, Event::BrokeOff)
+        happens(health, Event::BrokeOff { turn: LATER })
     };
     let lost: Vec<bool> = (0..6).map(|_| breaks_off(&mut health)).collect();
     assert_eq!(lost, [false, false, false, false, true, false]);
@@ -98,13 +102,50 @@ fn five_responses_that_break_off_in_a_row_are_too_many_and_a_whole_one_between_b
     // Among those that were lost before their answer they count as one of them.
     let mut health = Health::default();
     let lost = [
-        happens(&mut health, Event::Lost { probe: false }),
+        happens(&mut health, loses(LATER)),
         breaks_off(&mut health),
-        happens(&mut health, Event::Lost { probe: false }),
+        happens(&mut health, loses(LATER)),
         breaks_off(&mut health),
-        happens(&mut health, Event::Lost { probe: false }),
+        happens(&mut health, loses(LATER)),
     ];
     assert_eq!(lost, [false, false, false, false, true]);
+}
+
+/// A process that dies loses all that it holds, however many connections that is on: that happened once.
+#[test]
+fn calls_that_were_under_way_together_are_lost_once() {
+    let start = crate::endpoint::clock::now();
+    let mut health = Health::default();
+    let happens = |health: &mut Health, event| {
+        let effect = health.apply(event, start, &RULES, &OUTLIERS);
+        effect.too_many_lost
+    };
+    // 1,000 calls before and after the number begins anew.
+    let mut of = u32::MAX - 500;
+    for round in 1..=5_u32 {
+        let first = of;
+        of = of.wrapping_add(1_000);
+        let mut lost_too_many = false;
+        for call in 0..1_000 {
+            let number = first.wrapping_add(call);
+            let turn = Turn { number, of };
+            let event = match call % 2 {
+                0 => loses(turn),
+                _ => Event::BrokeOff { turn },
+            };
+            // Between them a dial finds that there is somebody.
+            for event in [Event::ProbeBegan, Event::ProbeSucceeded] {
+                let _ = happens(&mut health, event);
+            }
+            lost_too_many |= happens(&mut health, event);
+        }
+        assert_eq!(lost_too_many, round == 5, "in round {round}");
+    }
+    // With an answer between, each is the first.
+    for _ in 0..20 {
+        assert!(!happens(&mut health, loses(TOGETHER)));
+        assert!(!happens(&mut health, Event::Completed));
+    }
 }
 
 /// Of calls that are made at once the heads come between each other's ends.
@@ -125,7 +166,7 @@ fn responses_that_break_off_are_counted_however_many_are_open_at_once() {
             happens(head);
         }
         let mut lost = 1;
-        while !happens(Event::BrokeOff) {
+        while !happens(Event::BrokeOff { turn: LATER }) {
             lost += 1;
             assert!(lost <= 5, "{at_once} at once");
             happens(head);
