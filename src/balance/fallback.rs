@@ -53,7 +53,8 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
     /// Over HTTP a [`ResponseBody`](crate::transport::ResponseBody) can be made of bytes.
     ///
     /// This is no circuit breaker: calls are made as long as there is somebody to make them to. A
-    /// breaker that is a tower layer goes around either.
+    /// breaker that is a tower layer goes around either: `examples/circuit` has one, for a service that
+    /// fails as a whole, where [outliers](crate::balance::Outliers) are never more than half.
     ///
     /// ```
     /// use tower::{ServiceExt, service_fn};
