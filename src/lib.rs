@@ -5,31 +5,37 @@
 //! [Nacos]: https://nacos.io
 //!
 //! ```
-//! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # async fn example() -> Result<(), tower::BoxError> {
+//! # use axum::{Router, routing::get};
+//! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let provider = listener.local_addr()?;
+//! # let app = Router::new().route("/v1/items/{id}", get(async || "a pen"));
+//! # tokio::spawn(async move { axum::serve(listener, app).await });
 //! # let registry = tower_nacos::testing::Registry::start().await?;
-//! # registry.register("orders", &tower_nacos::Instance::parse("127.0.0.1:9001")?);
+//! # registry.register("orders", &provider.into());
 //! # let server = registry.addr();
-//! use tower::{ServiceExt, balance::p2c::Balance};
-//! use tower_nacos::{Client, Instance};
+//! use tower_nacos::{Client, http::{self, ResponseExt}};
 //!
 //! let nacos = Client::connect(&server).await?; // such as "127.0.0.1:8848"
-//! let orders = nacos.subscribe("orders").await?; // the first answer is in
-//!
-//! // A service for each instance, made at its first use ...
-//! let discover = orders.discover(|instance: &Instance| {
-//!     let address = instance.address().to_string();
-//!     tower::service_fn(move |item: u32| {
-//!         let address = address.clone();
-//!         async move { Ok::<_, std::io::Error>(format!("item {item} from {address}")) }
-//!     })
-//! });
-//! // ... and any balancer over them.
-//! let answer = Balance::new(discover).oneshot(7).await?;
-//! assert_eq!(answer, "item 7 from 127.0.0.1:9001");
+//! let http = http::Client::new(&nacos);
+//! let item = http.get("nacos://orders/v1/items/7").await?.text().await?;
+//! assert_eq!(item, "a pen");
 //! # Ok(())
 //! # }
 //! # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
 //! ```
+//!
+//! | you have | take |
+//! |---|---|
+//! | HTTP | [`http::Client`], as above |
+//! | a client that tonic generated | [`grpc::Channel`] |
+//! | a tower service that calls one instance | [`Balance`] |
+//! | tower's own balancer, or another that takes a `Discover` | [`Subscription::discover_with`], with a [`classify`](endpoint::classify) |
+//! | something else: reqwest, a driver | [`picker`](balance::BalanceBuilder::picker) |
+//! | a service that others are to call | [`provider`] |
+//!
+//! The [`guide`] is the book: getting started, what to choose, production, testing, migrating, troubleshooting, and a
+//! [glossary](guide::glossary). The [`prelude`] has what most programs need under names that do not collide.
 //!
 //! # What it promises
 //!
@@ -63,15 +69,12 @@
 //!                             publish
 //! ```
 //!
-//! The book is [`guide`]: how to begin, what to choose, production, testing, migrating, troubleshooting, and a
-//! [glossary](guide::glossary).
-//!
 //! [`client`] is the connection and the one task behind it, [`directory`] the local copy of the
 //! registry, [`discover`] the stream of changes that tower's balancers take, [`balance`] our own
 //! balancer, [`endpoint`] one instance as a caller holds it, [`model`] the plain values that all of
 //! them share. [`http`] and [`grpc`] call services by name over connections of their own
-//! ([`transport`]), and [`retry`] says when they are sent again. [`traces`] are one span a call. [`prelude`] has
-//! what most programs need under names that do not collide.
+//! ([`transport`]), and [`retry`] says when they are sent again. [`traces`] are one span a call, and [`logs`] names
+//! the targets of the log.
 //!
 //! # Features
 //!

@@ -45,6 +45,21 @@ use crate::{
 };
 
 /// Options of a [`Client`], each with its default.
+///
+/// | about | options |
+/// |---|---|
+/// | which servers | [`servers`](Self::servers), [`grpc_port`](Self::grpc_port), [`address_server`](Self::address_server), [`address_server_interval`](Self::address_server_interval), [`context_path`](Self::context_path) |
+/// | which services | [`namespace`](Self::namespace), [`group`](Self::group) |
+/// | who it is | [`login`](Self::login), `login_ram`, `login_ram_with` and `signature_region` (feature `ram`), `tls` (feature `tls`), [`app_name`](Self::app_name), [`client_name`](Self::client_name) |
+/// | how long it waits | [`connect_timeout`](Self::connect_timeout), [`request_timeout`](Self::request_timeout), [`login_timeout`](Self::login_timeout); for one step of it [`resolve_timeout`](Self::resolve_timeout), [`dial_timeout`](Self::dial_timeout), [`check_timeout`](Self::check_timeout), [`ready_timeout`](Self::ready_timeout), [`call_timeout`](Self::call_timeout) |
+/// | a server that is gone | [`idle_check`](Self::idle_check), [`tries`](Self::tries), [`first_retry`](Self::first_retry), [`reconnect_spread`](Self::reconnect_spread), [`retry_cap`](Self::retry_cap), [`max_connection_age`](Self::max_connection_age) |
+/// | what its lists mean | [`directory`](Self::directory), [`safety_read`](Self::safety_read), [`services_interval`](Self::services_interval), [`max_message_size`](Self::max_message_size) |
+/// | a start without a registry | [`cache_dir`](Self::cache_dir), [`start_from`](Self::start_from), [`cache_max_age`](Self::cache_max_age) |
+/// | where it runs | [`own_thread`](Self::own_thread) |
+///
+/// All of them may be left as they are but the servers. [`Config`](crate::client::Config) has the same options as data.
+///
+/// Example: [a client](crate::client)
 #[derive(Clone, Debug)]
 pub struct ClientBuilder {
     servers: Result<Vec<ServerAddress>, InvalidServer>,

@@ -1,5 +1,33 @@
 //! The connection to a Nacos server: subscriptions, registrations, and the one task behind them.
 //!
+//! One [`Client`] is enough for a process: it is cheap to clone, and its clones share one connection. It connects again
+//! by itself, for as long as it takes, and what is subscribed to and registered comes back with the connection.
+//!
+//! | to | call |
+//! |---|---|
+//! | connect | [`Client::connect`]; [`connect_lazy`](Client::connect_lazy) where the registry may come later; [`from_url`](Client::from_url) or a [`Config`] where the options are data; [`Client::builder`] for all of them |
+//! | know who provides a service | [`Client::subscribe`]; [`services`](Client::services) and [`watch_all`](Client::watch_all) where the names are not known |
+//! | be called | a [`Provider`](crate::provider::Provider), which leaves in order; [`register`](Client::register) for the registration alone |
+//! | see how it is | [`Client::state`], [`watch_state`](Client::watch_state), [`counters`](Client::counters) |
+//! | end | [`Client::close`], which waits until the registry has confirmed it; dropping the last clone does not wait |
+//!
+//! ```
+//! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let registry = tower_nacos::testing::Registry::start().await?;
+//! # registry.register("orders", &tower_nacos::Instance::parse("10.0.0.3:8080")?);
+//! # let server = registry.addr();
+//! use tower_nacos::Client;
+//!
+//! let nacos = Client::connect(&server).await?; // such as "127.0.0.1:8848"
+//! let orders = nacos.subscribe("orders").await?;
+//! assert_eq!(orders.snapshot().callable_len(), 1);
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+//! ```
+//!
+//! With options, and what goes wrong:
+//!
 //! ```
 //! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 //! # let registry = tower_nacos::testing::Registry::start().await?;

@@ -9,22 +9,26 @@
 //! ```
 //! # use tower_nacos::{Instance, Subscription};
 //! # use hyper_util::{client::legacy::Client as Http, rt::TokioExecutor};
-//! # fn example(orders: &Subscription) {
-//! use tower_nacos::endpoint::classify;
+//! use tower_nacos::endpoint::{Verdict, classify};
 //!
-//! let discover = orders
-//!     .discover_with()
-//!     .classify(classify::error::<hyper_util::client::legacy::Error>)
-//!     .build(|instance: &Instance| {
-//!         let http = Http::builder(TokioExecutor::new()).build_http::<String>();
-//!         let address = instance.address().to_string();
-//!         tower::service_fn(move |path: String| http.get(format!("http://{address}{path}").parse().unwrap()))
-//!     });
-//! # drop(discover);
+//! # fn example(orders: &Subscription) {
+//! let discover = orders.discover_with().classify(classify::error).build(|instance: &Instance| {
+//!     let http = Http::builder(TokioExecutor::new()).build_http::<String>();
+//!     let address = instance.address().to_string();
+//!     tower::service_fn(move |path: &str| {
+//!         http.get(format!("http://{address}{path}").parse().unwrap())
+//!     })
+//! });
+//! # let balance = tower::balance::p2c::Balance::new(discover);
+//! # let _ = tower::ServiceExt::oneshot(balance, "/");
 //! # }
+//!
+//! let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+//! assert!(matches!(classify::error(&refused), Verdict::Unreachable(_)));
 //! ```
 //!
-//! An error is asked, and then what caused it, to the end. The first of these decides:
+//! An error is asked first, then its [`source`](std::error::Error::source), and so on to the last. The first row that
+//! fits decides:
 //!
 //! | error | says |
 //! |---|---|

@@ -48,6 +48,23 @@ pub struct Channel<P: Policy = P2c> {
 }
 
 /// A [`Channel`] to be, and its options.
+///
+/// | option | default | what it is for |
+/// |---|---|---|
+/// | [`timeout`](Self::timeout) | none | the longest that a call may take, its stream included |
+/// | [`per_try_timeout`](Self::per_try_timeout) | none | the same of one try, up to its response's head; then another instance is asked |
+/// | [`retry`](Self::retry) | none | what an instance may have processed is called again |
+/// | [`hedge`](Self::hedge) | none | a second try beside a first one that is slow |
+/// | [`health_check`](Self::health_check) | none | instances are asked whether they are well |
+/// | [`balance`](Self::balance) | [`P2c`] | policy, preferred clusters, limits: whatever [`BalanceBuilder`] has |
+/// | [`adaptive_concurrency`](Self::adaptive_concurrency) | none | how many calls at once each instance gets |
+/// | [`zone_aware`](Self::zone_aware) | off | calls stay in their zone, as far as that carries them |
+/// | [`subset`](Self::subset) | all instances | each caller connects to a part of the instances |
+/// | [`transport`](Self::transport) | [`TransportBuilder`]'s | TLS, dials, connections, HTTP/2 |
+/// | [`connector`](Self::connector) | TCP | another way to reach instances |
+/// | [`origin`](Self::origin) | `ip:port` | the `:authority` of all calls |
+/// | [`user_agent`](Self::user_agent) | this crate's | what comes before this crate's name |
+/// | [`traces`](Self::traces) | none | a span for each call |
 #[must_use = "a builder does nothing until built"]
 pub struct ChannelBuilder<P: Policy = P2c> {
     balance: Balancing<P>,

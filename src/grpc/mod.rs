@@ -14,21 +14,23 @@
 //! # Ok(()) }
 //! ```
 //!
-//! All four kinds of call, compression and message limits are the generated client's own. What the
-//! channel does: each call picks its instance inside of the call, by load and weight; an instance
-//! that left the registry gets no call, and one whose connection failed gets none until a probe
-//! succeeds; a call that an instance provably did not process moves to another
-//! ([`transport`](crate::transport) says what counts as proof); and a deadline, the channel's or a
-//! call's own ([`tonic::Request::set_timeout`]), is sent as `grpc-timeout`, less
-//! what is over of it at each attempt, and kept here as well, to
-//! the end of the response's stream. Each try may have a time of its own, and a policy send calls again
-//! ([`ChannelBuilder::per_try_timeout`], [`retry`](ChannelBuilder::retry)), both off unless set. Every error is a [`tonic::Status`] with the code and the
-//! message that help; [`Error::of`] finds in it what happened.
+//! The generated client keeps what is its own: all four kinds of call, compression, message limits. The channel does
+//! the rest:
 //!
-//! Instances are spoken to by HTTP/2 with prior knowledge, or under TLS; on the port that their
-//! metadata names for gRPC, if it does (see [`Target::of`](crate::transport::Target::of)). What one
-//! call asks of the pick (a hash key, a cluster, metadata, an instance to leave out) goes into its
-//! extensions as [`Hints`](crate::balance::Hints).
+//! * Each call picks its instance, by load and weight. An instance that left the registry gets no call, and one whose
+//!   connection failed gets none until a probe succeeds.
+//! * A call that an instance provably did not process moves to another; [`transport`](crate::transport) says what
+//!   counts as proof.
+//! * A deadline, the channel's ([`timeout`](ChannelBuilder::timeout)) or a call's own
+//!   ([`tonic::Request::set_timeout`]), is kept to the end of the response's stream. What is left of it is sent along as
+//!   `grpc-timeout` with each try.
+//! * A time for each try ([`per_try_timeout`](ChannelBuilder::per_try_timeout)) and a policy that calls again
+//!   ([`retry`](ChannelBuilder::retry)) are off unless set.
+//! * Every error is a [`tonic::Status`], whose code and message say what went wrong; [`Error::of`] finds the details.
+//!
+//! Instances are called over HTTP/2 with prior knowledge, or under TLS, on the port that their metadata names for gRPC
+//! if there is one (see [`Target::of`](crate::transport::Target::of)). What one call asks of the pick (a hash key, a
+//! cluster, metadata, an instance to leave out) goes into its extensions as [`Hints`](crate::balance::Hints).
 //!
 //! # tonic's own balanced channel
 //!
@@ -36,24 +38,27 @@
 //! can be fed from [`Subscription::changes`](crate::Subscription::changes):
 //!
 //! ```
-//! use std::collections::HashMap;
+//! use std::collections::HashSet;
+//! use tokio::sync::mpsc::Sender;
 //! use tonic::transport::{Channel, Endpoint, channel::Change};
-//! use tower_nacos::{Subscription, directory};
+//! use tower_nacos::Subscription;
 //!
-//! async fn feed(orders: Subscription, tonic: tokio::sync::mpsc::Sender<Change<String, Endpoint>>) {
+//! async fn feed(orders: Subscription, tonic: Sender<Change<String, Endpoint>>) {
 //!     let mut changes = orders.changes();
-//!     let mut told: HashMap<String, ()> = HashMap::new();
+//!     let mut told = HashSet::new();
 //!     loop {
 //!         let snapshot = orders.snapshot();
-//!         let now: HashMap<String, ()> =
-//!             snapshot.callable().map(|entry| (entry.instance().address().to_string(), ())).collect();
-//!         for gone in told.keys().filter(|address| !now.contains_key(*address)) {
+//!         let listed = snapshot.callable().map(|entry| entry.instance().address());
+//!         let now: HashSet<String> = listed.map(ToString::to_string).collect();
+//!         for gone in told.difference(&now) {
 //!             if tonic.send(Change::Remove(gone.clone())).await.is_err() {
 //!                 return; // the channel is gone
 //!             }
 //!         }
-//!         for new in now.keys().filter(|address| !told.contains_key(*address)) {
-//!             let Ok(endpoint) = Endpoint::from_shared(format!("http://{new}")) else { continue };
+//!         for new in now.difference(&told) {
+//!             let Ok(endpoint) = Endpoint::from_shared(format!("http://{new}")) else {
+//!                 continue;
+//!             };
 //!             if tonic.send(Change::Insert(new.clone(), endpoint)).await.is_err() {
 //!                 return;
 //!             }

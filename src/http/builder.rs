@@ -21,7 +21,49 @@ use crate::{
 };
 
 /// A [`Client`] to be, and its options.
-#[must_use]
+///
+/// | option | default | what it is for |
+/// |---|---|---|
+/// | [`timeout`](Self::timeout) | none | the longest that a request may take, up to its response's head |
+/// | [`per_try_timeout`](Self::per_try_timeout) | none | the same of one try; then another instance is asked |
+/// | [`retry`](Self::retry) | none | what an instance may have processed is sent again |
+/// | [`hedge`](Self::hedge) | none | a second try beside a first one that is slow |
+/// | [`health_check`](Self::health_check) | none | instances are asked whether they are well |
+/// | [`balance`](Self::balance) | [`P2c`] | policy, preferred clusters, limits: whatever [`BalanceBuilder`] has |
+/// | [`adaptive_concurrency`](Self::adaptive_concurrency) | none | how many calls at once each instance gets |
+/// | [`zone_aware`](Self::zone_aware) | off | calls stay in their zone, as far as that carries them |
+/// | [`subset`](Self::subset) | all instances | each caller connects to a part of the instances |
+/// | [`transport`](Self::transport) | [`TransportBuilder`]'s | TLS, dials, connections, HTTP/2 |
+/// | [`connector`](Self::connector) | TCP | another way to reach instances |
+/// | [`registry`](Self::registry) | one registry | other registries, by name |
+/// | [`subscribe_by`](Self::subscribe_by) | by name | what an address stands for |
+/// | [`idle_release`](Self::idle_release) | 5 minutes | when a service that is not called is let go |
+/// | [`max_services`](Self::max_services) | 1,024 | how many services are subscribed to at once |
+/// | [`traces`](Self::traces) | none | a span for each request |
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let nacos = tower_nacos::Client::connect_lazy("127.0.0.1:1")?;
+/// use std::time::Duration;
+/// use tower_nacos::{http, retry::Retry};
+///
+/// let http = http::Client::builder(&nacos)
+///     .timeout(Duration::from_secs(2))
+///     .per_try_timeout(Duration::from_millis(500))
+///     .retry(Retry::new())
+///     .try_build()?; // says so if options contradict each other
+///
+/// let wrong = http::Client::builder(&nacos)
+///     .timeout(Duration::from_secs(1))
+///     .per_try_timeout(Duration::from_secs(2))
+///     .try_build();
+/// assert!(wrong.is_err());
+/// # drop(http);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until built"]
 pub struct HttpBuilder<P: Policy = P2c> {
     registries: Registries,
     limits: Limits,

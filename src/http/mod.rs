@@ -36,7 +36,7 @@
 //!
 //! # Addresses
 //!
-//! | | calls |
+//! | address | calls |
 //! |---|---|
 //! | `nacos://orders/v1/items?x=1` | `orders` in the default group of the registry's client |
 //! | `nacos://billing@orders/v1/items` | `orders` in the group `billing` |
@@ -44,45 +44,50 @@
 //! | any path, and a [`ServiceKey`](crate::ServiceKey) or [`ServiceName`](crate::ServiceName) in the request's extensions | that service, whatever the address says |
 //! | [`client.service("billing@@orders")`](Client::service), then paths | the same, for names that no address can hold: Dubbo's `providers:com.x.Greeter:1.0:`, say |
 //!
-//! The namespace is the registry client's; a `ServiceKey` of another goes to the registry whose client is in that. Names are compared as they are written, case included.
-//! A port is an error, since the registry says where each instance listens, and so is any other
-//! scheme: a fixed address is called by any HTTP client. An instance is asked for the path and
-//! query with its own `ip:port` as `Host`, unless the request has that header.
+//! The namespace is that of the registry's client; a `ServiceKey` of another namespace goes to the registry whose
+//! client is in it. Names are compared as they are written, case included. A port in an address is an error, since the
+//! registry says where each instance listens. So is any other scheme: any HTTP client calls a fixed address. An
+//! instance is asked for the path and the query, with its own `ip:port` as `Host` unless the request has that header.
 //!
-//! A service is subscribed to at its first call, which waits for the registry's answer (3 s at
-//! most; as long for a service whose first list is empty, and no call waits once it is known to be), and no longer once it was not called for 5 minutes. See [`HttpBuilder`].
+//! The first call of a service subscribes to it, and waits for the registry's answer, 3 s at most. If the first list is
+//! empty it waits as long for a better one; once the service is known to be empty, calls fail at once. A service that
+//! was not called for 5 minutes is let go. [`HttpBuilder`] has both as options.
 //!
 //! # What a call does
 //!
-//! It picks an instance, and moves to another when the one before provably did not process the
-//! request: there was no connection, or the instance refused. That is so for every method, and for
-//! streams too as far as [`Body`] says; each instance is tried once, 10 at most, and after 3
-//! refusals it ends. An instance whose connection failed gets no calls until a probe reaches it. In
-//! every other case the call ends, unless there is a [`retry`](crate::retry) policy for it, with an [`Error`], which says whether the request
-//! [may have been processed](Error::is_unprocessed). A response is a response whatever its status, but
-//! for 421: each request says whom it means
-//! ([`service`](crate::transport::TransportBuilder::service)), and who is somebody else refuses it so.
+//! It picks an instance. If that provably did not process the request (there was no connection, or the instance
+//! refused it), the request moves to another one: whatever its method, and streams too as far as [`Body`] says. Each
+//! instance is tried once, 10 of them at most, and a third refusal ends the call. An instance whose connection failed
+//! gets no calls until a probe reaches it.
+//!
+//! Whatever else goes wrong ends the call with an [`Error`], unless a [`retry`](crate::retry) policy sends it again. The
+//! error says whether the request [may have been processed](Error::is_unprocessed).
+//!
+//! A response is returned whatever its status, and redirects are not followed. The one exception is 421: each request
+//! names the service that it means ([`service`](crate::transport::TransportBuilder::service)), and a process that is
+//! another one refuses it so; then the call moves.
 //!
 //! # What a request may carry
 //!
 //! In its extensions, by [`RequestBuilder`] or by hand:
 //!
-//! | | |
+//! | in the extensions | says |
 //! |---|---|
 //! | [`Deadline`] | until when its response's head is waited for |
 //! | [`Hints`](crate::balance::Hints) | a hash key, a cluster, metadata to look for, instances to leave out |
 //! | [`Idempotent`](crate::transport::Idempotent) | that it may be processed twice, whatever its method |
 //! | [`ServiceKey`](crate::ServiceKey), [`ServiceName`](crate::ServiceName) | which service it is for |
 //!
-//! There is no total deadline on a request unless it is given one, here or for all requests of a client
-//! ([`HttpBuilder::timeout`]), and none on its body. Within it each try may have a time
-//! of its own ([`HttpBuilder::per_try_timeout`]), and what may be processed twice be sent again
-//! ([`HttpBuilder::retry`]); the [guide](crate::guide#how-long-a-call-waits-and-when-it-is-sent-again) says when.
+//! A request has no deadline unless it is given one, here or for all requests of a client
+//! ([`HttpBuilder::timeout`]); a body has none. Within the deadline each try may have a time of its own
+//! ([`HttpBuilder::per_try_timeout`]), and what may be processed twice may be sent again
+//! ([`HttpBuilder::retry`]). The [guide](crate::guide#how-long-a-call-waits-and-when-it-is-sent-again) says when to
+//! use which.
 //!
 //! # What providers put in metadata
 //!
-//! Providers of other frameworks say in an instance's metadata how they want to be called. What of
-//! it is heeded, and can be replaced in [`transport`](crate::transport):
+//! Providers of other frameworks say in an instance's metadata how they want to be called. This much of it is heeded;
+//! [`transport`](crate::transport) replaces it:
 //!
 //! | metadata | here | for `grpc::Channel` |
 //! |---|---|---|
@@ -97,8 +102,9 @@
 //!
 //! # Errors
 //!
-//! One type, [`Error`], for all of a call, with predicates; shown in one line it names the service, the
-//! instance and the cause. What [`ResponseExt`] reads of a response after that has its own two.
+//! A call has one type of error, [`Error`], with predicates. It displays as one line that names the service, the
+//! instance and the cause. What [`ResponseExt`] does with a response has two more: [`StatusError`] for a status that
+//! says 4xx or 5xx, and [`ReadError`] for a body that cannot be read.
 
 mod balanced;
 mod builder;
@@ -136,5 +142,5 @@ pub use self::{
     service::ServiceClient,
     uri::IntoUri,
 };
-#[doc(no_inline)]
+#[doc(inline)]
 pub use crate::transport::{Body, ResponseBody};

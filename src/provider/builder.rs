@@ -12,6 +12,20 @@ use crate::{
 
 /// Sets up a [`Provider`](crate::provider::Provider).
 ///
+/// | option | default | what it is for |
+/// |---|---|---|
+/// | [`instance`](Self::instance) | none: one is needed | an address that is registered; several are one batch |
+/// | [`service`](Self::service) | the one that it begins with | one more service at the same addresses |
+/// | [`ready`](Self::ready), [`ready_path`](Self::ready_path) | ready at once | what has to hold before it is registered |
+/// | [`check_address`](Self::check_address) | on | whether somebody listens at the address |
+/// | [`delay`](Self::delay) | none | how long to wait between ready and registered |
+/// | [`push_delay`](Self::push_delay), [`measure_push_delay`](Self::measure_push_delay) | 600 ms, not measured | how long callers take to hear |
+/// | [`deregister_timeout`](Self::deregister_timeout) | 3 s | how long the registry's word is waited for |
+/// | [`max_linger`](Self::max_linger) | 10 s | how long it serves on while callers still call |
+/// | [`drain_timeout`](Self::drain_timeout) | 15 s | how long calls in flight may take to end |
+/// | [`reject_after`](Self::reject_after) | never | when calls that still come are answered 503 |
+/// | [`no_call`](Self::no_call) | none | paths that are asked all the time, and are no calls |
+///
 /// Example: [a provider](crate::provider)
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]

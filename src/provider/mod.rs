@@ -1,4 +1,4 @@
-//! The other side: register when one can serve, and leave so that no call fails, whoever calls.
+//! Being called: a provider registers when it can serve, and leaves so that no call fails, whoever calls.
 //!
 //! ```no_run
 //! # async fn example(nacos: tower_nacos::Client, router: axum::Router) -> std::io::Result<()> {
@@ -16,9 +16,9 @@
 //!
 //! # Online
 //!
-//! [`ready`](ProviderBuilder::ready) holds, the announced address answers from here, a
-//! [`delay`](ProviderBuilder::delay) is over, and the registry confirms the registration. `startTime` stands in
-//! its metadata beside your own, so that callers know a restart when they see one.
+//! Four steps, each of which waits for the one before: [`ready`](ProviderBuilder::ready) says yes, the announced address
+//! takes connections, a [`delay`](ProviderBuilder::delay) is over if there is one, and the registry confirms the
+//! registration. The metadata are yours, with `startTime` added: by that callers know a restart when they see one.
 //!
 //! # Offline, in this order
 //!
@@ -29,25 +29,26 @@
 //! | all calls are served, and each response carries the mark, over HTTP/1 with `connection: close`, until callers have heard: twice the [`push_delay`](ProviderBuilder::push_delay), and until no call came for twice the usual time between two | [`max_linger`](ProviderBuilder::max_linger), 10 s |
 //! | HTTP/2 connections are told (GOAWAY), idle ones of HTTP/1 close, listening stops, and what is in flight is finished | [`drain_timeout`](ProviderBuilder::drain_timeout), 15 s; what is left then is cut |
 //!
-//! The sum, 28 s by default, fits into the 30 s that Kubernetes gives a pod. If the registry does not
-//! confirm it, the mark alone carries the news, and it lingers for the 30 s that a registry needs to
-//! notice, or `max_linger`; the [`Report`] says so. A second signal shortens what is left to the drain. Nothing
-//! here runs in your handlers: one that panics or hangs holds up none of it but its own call.
+//! The sum, 28 s by default, fits into the 30 s that Kubernetes gives a pod. The *mark* is a header by which callers on
+//! this crate's transports know that the first such answer is the last call. If the registry does not confirm that the
+//! instance is gone, the mark alone carries the news; then the provider lingers for the 30 s that a registry needs to
+//! notice, or for `max_linger` if that is shorter, and the [`Report`] says so. A second signal skips what is left but the
+//! drain. Nothing here runs in your handlers: one that panics or hangs holds up its own call and nothing else.
 //!
-//! How long news take is an option, or [seen](ProviderBuilder::measure_push_delay).
-//! Without [`layer`](Provider::layer) nothing is known of calls: it lingers for twice the push delay, and
-//! who serves decides what is finished.
+//! How long callers take to hear is an option, or [measured](ProviderBuilder::measure_push_delay). Without
+//! [`layer`](Provider::layer) a provider knows nothing of its calls: it lingers for twice the push delay, and your server
+//! decides which calls are finished.
 //!
 //! # What it cannot do
 //!
-//! The limits hold for what it does itself, and [`serve()`] closes what is left a second later. The servers
-//! of axum and tonic wait for their connections for as long as those last: a peer that is frozen, or does
-//! not read, holds up their end. Where that must not be, let [`reached`](Provider::reached)`(Stage::Over)`
-//! and a second more end them.
+//! The limits above are a provider's own, and [`serve()`] closes what is left a second after them. The servers of axum
+//! and tonic wait for their connections for as long as those last, so a peer that is frozen, or does not read, keeps
+//! them from ending. If that must not be, end the server a second after [`reached`](Provider::reached)`(Stage::Over)`
+//! returns.
 //!
-//! An upgraded connection (WebSocket) is out of sight once its `101` is answered: end it yourself when
-//! [`reached`](Provider::reached)`(Stage::Lingering)` returns. Who calls a list of addresses that was read
-//! once, and never again, fails with any provider that leaves.
+//! A provider does not see what passes over an upgraded connection (WebSocket): end that yourself when
+//! [`reached`](Provider::reached)`(Stage::Lingering)` returns. And callers that read the list of addresses once, and never
+//! again, fail when any of them leaves.
 
 mod body;
 mod builder;

@@ -15,6 +15,9 @@
 //!
 //! let status = StatusPage::new(&nacos).with(&http); // and `.with(&balance)`, `.with(&channel)`
 //! let admin = Router::<()>::new().nest_service("/nacos", status.clone());
+//! # let asked = axum::http::Request::get("/nacos").body(axum::body::Body::empty())?;
+//! # let answer = tower::ServiceExt::oneshot(admin.clone(), asked).await?;
+//! # assert_eq!(answer.status(), 200);
 //!
 //! // `axum::serve(listener, admin).with_graceful_shutdown(..)`: before the server waits for its
 //! // connections, end those that pages listen on.
@@ -32,7 +35,7 @@
 //! GET and HEAD for the path that it is mounted at, with or without a slash at the end. All else is in the
 //! query, so that the page works below any path:
 //!
-//! | query | |
+//! | query | answer |
 //! |---|---|
 //! | (none) | the page: registries, services, timeline |
 //! | `service=orders`, `service=group@@orders` | one service and its instances; `registry=2` says in which, if several have it |

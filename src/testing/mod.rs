@@ -56,9 +56,11 @@ pub mod machine;
 mod shell;
 
 #[cfg(feature = "ram")]
+#[doc(inline)]
 pub use self::machine::AccessKey;
 #[cfg(feature = "tls")]
 pub use self::shell::ServerTls;
+#[doc(inline)]
 pub use self::{
     machine::{
         ConnId, ConnectionInfo, Fault, Frame, Login, OperatorAnswer, OperatorCall, Profile,

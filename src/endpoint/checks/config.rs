@@ -17,7 +17,7 @@ use crate::{
 /// Asks each instance every few seconds whether it is well, beside the calls, and keeps calls from those
 /// that say no.
 ///
-/// | | asks | passes |
+/// | check | asks | passes |
 /// |---|---|---|
 /// | [`http`](Self::http) | GET of a path, over HTTP/1.1, or HTTP/2 where the instance speaks that | 2xx |
 /// | [`grpc`](Self::grpc) | `grpc.health.v1.Health/Check` | `SERVING` |

@@ -20,6 +20,20 @@ use tower::BoxError;
 /// not sent again: that call fails with an error that
 /// [`is_unprocessed`](crate::transport::Error::is_unprocessed). With
 /// [`Retry`](crate::transport::Retry) the same is kept of an idempotent request over HTTP/1 too, for when it is lost.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body::{Body as _, Frame};
+/// use http_body_util::StreamBody;
+/// use tower_nacos::http::Body;
+///
+/// let text = Body::from("a pen");
+/// assert_eq!(text.size_hint().exact(), Some(5));
+///
+/// let parts = ["a ", "pen"].map(|part| Ok::<_, std::io::Error>(Frame::data(Bytes::from(part))));
+/// let stream = Body::new(StreamBody::new(futures_util::stream::iter(parts)));
+/// assert_eq!(stream.size_hint().exact(), None);
+/// ```
 #[derive(Default)]
 pub struct Body(pub(in crate::transport) Kind);
 

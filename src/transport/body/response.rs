@@ -24,6 +24,8 @@ use crate::{
 ///
 /// Until its end, or until it is dropped, the call counts as in flight and keeps its place on its
 /// connection. Dropped before its end it closes an HTTP/1 connection and resets an HTTP/2 stream.
+///
+/// Example: [reading one](crate::http::ResponseExt)
 pub struct ResponseBody {
     kind: Kind,
     /// What ends with the body.
