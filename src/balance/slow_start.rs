@@ -254,3 +254,88 @@ pub(super) fn wall() -> SystemTime {
     )]
     SystemTime::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{directory::Subscription, endpoint};
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// Three old instances and one that is as old as that by its metadata, or was first seen just now.
+    struct World {
+        warmth: Warmth,
+        instances: Vec<(Generation, Arc<Instance>)>,
+        rules: SlowStart,
+    }
+
+    impl World {
+        fn new(started: Option<SystemTime>, now: Instant) -> Self {
+            let mut instances: Vec<_> = (1..=4)
+                .map(|at| Instance::parse(&format!("10.0.0.{at}:80")).unwrap())
+                .collect();
+            if let Some(started) = started {
+                let ms = started.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+                let told = [("timestamp", &*ms.as_millis().to_string())];
+                instances[3] = instances[3]
+                    .clone()
+                    .with_metadata(told.into_iter().collect());
+            }
+            let snapshot = Subscription::fixed(instances).snapshot();
+            let entries = snapshot.entries();
+            let mut warmth = Warmth::default();
+            let first = if started.is_some() { 4 } else { 3 };
+            warmth.look(&entries[..first], true, now);
+            warmth.look(entries, true, now);
+            let instance = |entry: &Entry| (entry.generation(), Arc::clone(entry.instance()));
+            Self {
+                warmth,
+                instances: entries.iter().map(instance).collect(),
+                rules: SlowStart::new(),
+            }
+        }
+
+        /// What part of its weight the last one has.
+        fn part(&mut self, now: Instant, wall: SystemTime) -> f64 {
+            let Self {
+                warmth,
+                instances,
+                rules,
+            } = self;
+            let factors = warmth.factors(rules, instances, now, wall);
+            factors.map_or(1.0, |parts| parts[3])
+        }
+    }
+
+    /// A machine that was suspended, or whose wall clock is set.
+    #[test]
+    fn a_clock_that_jumps_makes_an_instance_old_or_new_for_one_window_at_most() {
+        let now = endpoint::now();
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let window = SlowStart::new().window;
+        let mut seen = World::new(None, now);
+        assert_eq!(seen.part(now, wall), 0.1);
+        assert_eq!(seen.part(now + HOUR, wall), 1.0, "the monotonic one jumps");
+        for set in [wall + HOUR, wall - HOUR] {
+            assert_eq!(
+                seen.part(now + window / 2, set),
+                0.5,
+                "the other is not asked"
+            );
+        }
+        let mut told = World::new(Some(wall), now);
+        assert_eq!(told.part(now, wall), 0.1);
+        assert_eq!(told.part(now, wall + HOUR), 1.0, "it is set forward");
+        // Set back to before it started: it says nothing then, and was there before we were.
+        assert_eq!(told.part(now, wall - HOUR), 1.0);
+        // By less than it is old: it is new again for what is left of a window.
+        assert_eq!(told.part(now + HOUR, wall + window / 2), 0.5);
+        assert_eq!(told.part(now + HOUR, wall + window), 1.0);
+        // Of all of them at once, none is spared, and stays so.
+        let mut all = World::new(Some(wall), now);
+        for at in 0..3 {
+            all.instances[at].1 = Arc::clone(&all.instances[3].1);
+        }
+        assert_eq!(all.part(now, wall), 1.0);
+    }
+}

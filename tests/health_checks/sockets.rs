@@ -420,6 +420,17 @@ async fn a_check_speaks_tls_as_the_transport_does() {
         until(|| explained(&strange, &server.address).refusal.is_some()).await;
         let said = explained(&strange, &server.address).refusal.unwrap();
         assert!(said.contains("certificate"), "{said}");
+        if !alpn.is_empty() {
+            // gRPC is asked over HTTP/2, though calls are not.
+            let _balance = Balance::builder(&orders)
+                .health_check(brisk(HealthCheck::grpc("a.B")))
+                .build_http(
+                    transport()
+                        .protocol(tower_nacos::transport::Protocol::Http1)
+                        .build(),
+                );
+            server.hears("/grpc.health.v1.Health/Check").await;
+        }
     }
 }
 

@@ -193,3 +193,56 @@ fn who_asks_is_refused_for_250_ms_after_a_dial_that_failed() {
     let prospect = health.prospect(at(900, start), Some(start), &RULES);
     assert_eq!(prospect, Prospect::Refused);
 }
+
+/// A machine that was suspended: all that was due is due, once, and nothing counts as having happened meanwhile.
+#[test]
+fn a_clock_that_jumps_ends_rests_and_counts_for_nothing() {
+    let well = Event::Answered {
+        probe: true,
+        how: Answer::Well,
+    };
+    for jump in [60, 3_600, 86_400, 365 * 86_400] {
+        let jump = Duration::from_secs(jump);
+        for out_before in [
+            &[loses(LATER)][..],
+            &[Event::Unreachable { probe: false }],
+            &[Event::Condemned { for_losses: false }],
+            &[Event::Condemned { for_losses: true }],
+        ] {
+            let mut world = World::new();
+            for event in out_before {
+                world.happens(*event);
+            }
+            world.now += jump;
+            world.happens(Event::Time);
+            assert!(world.health.wants_probe(world.now), "{out_before:?}");
+            // The call that is its probe may be what the clock jumps over, too.
+            world.happens(Event::ProbeOffered);
+            world.happens(Event::ProbeTaken);
+            world.now += jump;
+            world.happens(Event::Time);
+            if let Some(due) = world.health.probe_due() {
+                let rest = due - world.now;
+                assert!(rest <= Duration::from_secs(2), "{out_before:?}: {rest:?}");
+                world.now = due;
+                world.happens(Event::ProbeOffered);
+                world.happens(Event::ProbeTaken);
+            }
+            world.happens(well);
+            world.happens(Event::Completed);
+            assert!(!world.health.is_on_probation(), "{out_before:?}");
+            // What it was out for before is forgotten by then: it rests as after the first time.
+            world.now += jump;
+            world.happens(Event::Condemned { for_losses: false });
+            let rest = world.health.probe_due().map(|due| due - world.now);
+            assert_eq!(rest, Some(OUTLIERS.base), "{out_before:?}");
+        }
+    }
+    // Back, which a monotonic clock does not go: a rest ends when it would have.
+    let start = crate::endpoint::clock::now();
+    let mut health = Health::default();
+    let event = Event::Unreachable { probe: false };
+    let _ = health.apply(event, at(10_000, start), &RULES, &OUTLIERS);
+    let _ = health.apply(Event::Time, start, &RULES, &OUTLIERS);
+    assert!(!health.wants_probe(start) && health.wants_probe(at(11_000, start)));
+}

@@ -61,6 +61,7 @@ impl MakeTransport {
             Question::Http(_) => self.target(instance, Purpose::Http),
             Question::Grpc(_) => {
                 let mut target = self.target(instance, Purpose::Grpc)?;
+                // Calls may be made over HTTP/1 all the same, and then TLS would offer nothing else.
                 target.protocol = Protocol::Http2;
                 Ok(target)
             }

@@ -43,6 +43,19 @@ use crate::{
 /// });
 /// # }
 /// ```
+///
+/// Virtual machines on one host are reached by the crate `tokio-vsock` (Linux):
+///
+/// ```ignore
+/// use tokio_vsock::{VsockAddr, VsockStream};
+/// use tower_nacos::transport::{Destination, Transport};
+///
+/// let transport = Transport::builder().connector(|to: Destination| async move {
+///     let cid = to.instance().metadata().get("cid").ok_or("it names no machine")?.parse()?;
+///     let port = to.address().port().into();
+///     Ok::<_, tower::BoxError>(VsockStream::connect(VsockAddr::new(cid, port)).await?)
+/// });
+/// ```
 pub trait Dial: Send + Sync + 'static {
     /// What is read and written. A tokio [`TcpStream`] is known for one: the builder's TCP options are
     /// set on it, and its end is seen as early as on those that are dialled without a connector.
