@@ -90,16 +90,13 @@ impl Marks {
             }
             return;
         }
-        let marked = shared.update(|state, out| {
+        shared.update_by_report(|state, out| {
             let obeyed = !state.closed && state.heard_at.is_some();
             if obeyed {
                 state.mark(address, generation, others, &shared.options, now, out);
             }
             obeyed
         });
-        if marked {
-            shared.tell_writer();
-        }
     }
 
     /// No connection to this presence of the instance can be had: if the collapse guard holds it, it

@@ -33,7 +33,7 @@ pub(super) struct Shared {
     /// Called when somebody has an instance explained.
     pub(super) explained: OnceLock<Box<dyn Fn() + Send + Sync>>,
     #[cfg(feature = "metrics")]
-    pub(super) told: Mutex<crate::metrics::ServiceMetrics>,
+    pub(super) told: crate::metrics::Telling<crate::metrics::ServiceMetrics>,
 }
 
 /// A source of a merged set. Keeps no subscription alive.
@@ -107,7 +107,7 @@ impl Shared {
             heirs: Mutex::default(),
             explained: OnceLock::new(),
             #[cfg(feature = "metrics")]
-            told: Mutex::default(),
+            told: crate::metrics::Telling::default(),
         })
     }
 
@@ -140,12 +140,17 @@ impl Shared {
         (result, outbox)
     }
 
-    /// Tells the world, under no lock of a writer's.
+    /// Tells the world, under no lock of a writer's; last of all the metrics recorder, which may block.
     pub(super) fn deliver(&self, outbox: Outbox) {
-        let notify = outbox.notify;
-        outbox.deliver(&self.key, self.options.owner.as_deref());
+        self.announce(outbox);
         #[cfg(feature = "metrics")]
         self.tell();
+    }
+
+    /// Tells the world but the metrics recorder.
+    fn announce(&self, outbox: Outbox) {
+        let notify = outbox.notify;
+        outbox.deliver(&self.key, self.options.owner.as_deref());
         if notify {
             self.changed.ring_here();
             let waiting = std::mem::take(&mut self.wakers().waiting);
@@ -163,10 +168,21 @@ impl Shared {
         self.heirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The writer is to look again when it wants to be woken.
-    pub(super) fn tell_writer(&self) {
-        if let Some(tell) = self.writer.get() {
-            tell();
+    /// As [`update`](Self::update), on a call's thread, where no recorder shall run: if `change` says that it was
+    /// one, the writer tells of it, and looks again when it wants to be woken. Of a writer without a driver
+    /// it is told here.
+    pub(super) fn update_by_report(&self, change: impl FnOnce(&mut State, &mut Outbox) -> bool) {
+        let (changed, outbox) = self.change(change);
+        self.announce(outbox);
+        if !changed {
+            return;
+        }
+        match self.writer.get() {
+            Some(tell) => tell(),
+            #[cfg(feature = "metrics")]
+            None => self.tell(),
+            #[cfg(not(feature = "metrics"))]
+            None => {}
         }
     }
 
@@ -246,13 +262,15 @@ impl Shared {
         if !held {
             return;
         }
-        self.update(|state, out| {
+        self.update_by_report(|state, out| {
             let is_it = |entry: &Entry| {
                 entry.generation == generation && entry.instance.address() == address
             };
-            if !state.closed {
+            let obeyed = !state.closed;
+            if obeyed {
                 state.release(is_it, &self.options, now, out);
             }
+            obeyed
         });
     }
 }

@@ -1,9 +1,7 @@
 //! What the `metrics` facade is told of one service.
 
-use std::sync::PoisonError;
-
 use crate::{
-    directory::{Status, SubscriptionCounters, shared::Shared, state::State},
+    directory::{Status, Subscription, SubscriptionCounters, shared::Shared, state::State},
     metrics::{ServiceCounts, ServiceGauges},
 };
 
@@ -13,12 +11,20 @@ impl Shared {
         if self.sources.is_some() {
             return; // each source tells of itself
         }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let (counts, gauges) = {
-            let state = self.lock();
-            (counts(&state.counters), gauges(&state))
-        };
-        told.tell(&self.key, counts, gauges);
+        self.told.tell(|told| {
+            let (counts, gauges) = {
+                let state = self.lock();
+                (counts(&state.counters), gauges(&state))
+            };
+            told.tell(&self.key, counts, gauges);
+        });
+    }
+}
+
+impl Subscription {
+    /// Tells what a report changed.
+    pub(crate) fn tell(&self) {
+        self.handle.shared.tell();
     }
 }
 
@@ -29,7 +35,7 @@ impl Drop for Shared {
             return;
         }
         let counts = counts(&self.lock().counters);
-        let told = self.told.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let told = self.told.get_mut();
         told.tell(&self.key, counts, ServiceGauges::default());
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct EndpointSet<S> {
     membership: AtomicU64,
     pub(super) helpers: Helpers<S>,
     #[cfg(feature = "metrics")]
-    pub(super) telling: super::telling::Telling,
+    pub(super) telling: crate::metrics::Telling<super::telling::Told>,
 }
 
 impl<S> EndpointSet<S> {
@@ -244,12 +244,10 @@ impl<S> EndpointSet<S> {
 
     /// The last user has gone: gives up all that is theirs.
     pub(super) fn abandon(&self) {
-        #[cfg(feature = "metrics")]
-        self.tell_at_last();
         let (endpoints, evicted) = {
             let mut state = self.lock();
             #[cfg(feature = "metrics")]
-            state.leaving.clear();
+            state.settle();
             state.abandoned = true;
             state.ailing.clear();
             state.updated.clear();
@@ -262,12 +260,12 @@ impl<S> EndpointSet<S> {
         let roster = self.published.swap(None);
         drop(roster);
         self.hub.work.notify_one(); // the janitor goes home
-        #[cfg(feature = "metrics")]
-        self.tell_of_the_end();
         for endpoint in endpoints.into_values().chain(evicted) {
             endpoint.gate.evict();
             self.discard(endpoint.slot.take());
         }
+        #[cfg(feature = "metrics")]
+        self.tell();
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State<S>> {

@@ -1,5 +1,3 @@
-use std::sync::MutexGuard;
-
 use crate::{
     endpoint::{helpers::Upkeep, member::Endpoint, set::EndpointSet, state::State, telling::Told},
     metrics::{CallCounts, CallGauges, Filled},
@@ -8,14 +6,13 @@ use crate::{
 impl<S> EndpointSet<S> {
     /// Tells what changed since the last time, without a lock that a call or the directory takes.
     pub(super) fn tell(&self) {
-        // Outlives the lock: it may be the last of the balancer, whose end is told as well.
         let upkeep = self.helpers.upkeep();
-        if let Some(told) = self.telling.try_lock() {
-            self.tell_into(told, upkeep.as_deref());
-        }
+        self.telling
+            .tell(|told| self.tell_into(told, upkeep.as_deref()));
+        // The last of the balancer may go here, whose end is told as well.
     }
 
-    fn tell_into(&self, mut told: MutexGuard<'_, Told>, upkeep: Option<&dyn Upkeep>) {
+    fn tell_into(&self, told: &mut Told, upkeep: Option<&dyn Upkeep>) {
         let (counts, gauges) = self.lock().measure();
         let hub = self.hub();
         let scans = upkeep.map_or_else(|| told.calls.counts()[6], |upkeep| upkeep.scans());
@@ -45,24 +42,20 @@ impl<S> EndpointSet<S> {
         told.requests
             .tell(self.service(), requests, waits, durations);
     }
-
-    /// Tells the last of it: no call will.
-    pub(super) fn tell_at_last(&self) {
-        let upkeep = self.helpers.upkeep();
-        self.tell_into(self.telling.lock(), upkeep.as_deref());
-    }
-
-    /// The last user has gone: nothing is in flight for anybody.
-    pub(super) fn tell_of_the_end(&self) {
-        let mut told = self.telling.lock();
-        let counts = told.calls.counts();
-        told.calls
-            .tell(self.service(), counts, CallGauges::default());
-    }
 }
 
 impl<S> State<S> {
+    /// The last user has gone: what is counted now is what there will be.
+    pub(super) fn settle(&mut self) {
+        (self.gone, _) = self.measure();
+        self.leaving.clear();
+    }
+
+    /// Calls and failures, and what there is at present: nothing, where nobody is left to whom it would matter.
     fn measure(&mut self) -> ([u64; 2], CallGauges) {
+        if self.abandoned {
+            return (self.gone, CallGauges::default());
+        }
         let (mut counts, mut gauges) = (self.gone, CallGauges::default());
         let crowd = self.crowd(|_| true);
         gauges[3] = 1;

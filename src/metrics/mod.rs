@@ -6,9 +6,8 @@
 //! by a call: what calls counted in atomics is read when something changes, and every 10 s where the
 //! balancer was built on a runtime. For a request that costs one addition to a line of its thread's,
 //! and two readings of the clock where durations are switched on
-//! ([`BalanceBuilder::request_durations`](crate::balance::BalanceBuilder::request_durations)). The recorder runs in the client's task: one that panics costs a
-//! warning, and one that blocks holds up that client's updates (see
-//! [`Builder::own_thread`](crate::client::ClientBuilder::own_thread)).
+//! ([`BalanceBuilder::request_durations`](crate::balance::BalanceBuilder::request_durations)). The recorder never runs
+//! within a call: see [below](#a-recorder-that-panics-or-blocks).
 //!
 //! | name | kind | labels | meaning |
 //! |---|---|---|---|
@@ -86,6 +85,16 @@
 //!
 //! Under [`discover`](crate::discover) the balancer is tower's or another's, and these stay 0.
 //!
+//! # A recorder that panics or blocks
+//!
+//! It is told by the client's task, by one task of each balancer, and by whoever drops a balancer's last clone; under no
+//! lock that somebody else waits for. One that panics costs a warning, and its numbers. One that blocks holds up
+//! what that task does next, which is told as soon as it goes on: the client's next list
+//! ([`ClientBuilder::own_thread`](crate::client::ClientBuilder::own_thread) keeps that off your runtime), the balancer's
+//! probes. The list that it is told of is applied by then. Calls, other clients and the status page go on, as far as
+//! the runtime has a worker thread left: a recorder that waits for something belongs on a thread of its own.
+//! Without a runtime, and for a [`Writer`](crate::directory::Writer) of your own, calls tell what they change themselves.
+//!
 //! # How many series
 //!
 //! No label names an instance, a path or a caller: 10 series for each namespace, 49 for each service, and of
@@ -100,8 +109,12 @@ mod buckets;
 mod pushes;
 mod recorder;
 mod requests;
+mod telling;
 
-use std::{sync::Once, time::Duration};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use ::metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -112,6 +125,7 @@ pub(crate) use self::{
     buckets::{Buckets, Filled},
     pushes::PushMetrics,
     requests::RequestMetrics,
+    telling::Telling,
 };
 use self::{
     pushes::{APPLIED, UNAPPLIED},
@@ -380,8 +394,11 @@ pub fn describe() {
 }
 
 pub(crate) fn describe_once() {
-    static DESCRIBED: Once = Once::new();
-    DESCRIBED.call_once(|| guarded(describe));
+    // None that waits for the one who does it: a recorder may block.
+    static DESCRIBED: AtomicBool = AtomicBool::new(false);
+    if !DESCRIBED.swap(true, Relaxed) {
+        guarded(describe);
+    }
 }
 
 /// A provider of `key` is over: what [`OFFLINES`] names rose by so much, and what [`OFFLINE_SECONDS`] names

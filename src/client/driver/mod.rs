@@ -410,6 +410,10 @@ impl Driver {
                 return;
             }
             Operation::Reported(key) => {
+                #[cfg(feature = "metrics")]
+                if let Some(copy) = self.subscriptions.peek(&key) {
+                    copy.tell();
+                }
                 self.note_changed(&key, now);
                 return self.core.handle_reported(&key);
             }

@@ -114,3 +114,71 @@ fn where_no_registry_was_heard_nothing_would_end_it() {
     sub.marks().going_offline(&at(1), generation, now);
     assert_eq!(sub.snapshot().callable_len(), 2, "the last set serves");
 }
+
+/// Counts what it is told of a service.
+#[cfg(feature = "metrics")]
+#[derive(Default)]
+struct Counted(Arc<AtomicUsize>);
+
+#[cfg(feature = "metrics")]
+impl metrics::Recorder for Counted {
+    fn describe_counter(
+        &self,
+        _: metrics::KeyName,
+        _: Option<metrics::Unit>,
+        _: metrics::SharedString,
+    ) {
+    }
+
+    fn describe_gauge(
+        &self,
+        _: metrics::KeyName,
+        _: Option<metrics::Unit>,
+        _: metrics::SharedString,
+    ) {
+    }
+
+    fn describe_histogram(
+        &self,
+        _: metrics::KeyName,
+        _: Option<metrics::Unit>,
+        _: metrics::SharedString,
+    ) {
+    }
+
+    fn register_counter(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        self.0.fetch_add(1, SeqCst);
+        metrics::Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        self.0.fetch_add(1, SeqCst);
+        metrics::Gauge::noop()
+    }
+
+    fn register_histogram(
+        &self,
+        _: &metrics::Key,
+        _: &metrics::Metadata<'_>,
+    ) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+#[cfg(feature = "metrics")]
+#[test]
+fn a_call_that_reports_runs_no_recorder() {
+    let told = Counted::default();
+    let count = Arc::clone(&told.0);
+    ::metrics::with_local_recorder(&told, || {
+        let mut script = Script::listing(all([1, 2]));
+        script.writer.on_report(|| {});
+        let before = count.load(SeqCst);
+        assert!(before > 0, "it listens");
+        mark(&script, 1);
+        assert_eq!(script.callable(), addresses([2]));
+        assert_eq!(count.load(SeqCst), before, "it may block");
+        script.push(vec![a(1).with_weight(3.0), a(2)]);
+        assert!(count.load(SeqCst) > before, "told by the writer");
+    });
+}
