@@ -23,6 +23,7 @@ mod calls;
 #[path = "../../examples/greeter/greeter.rs"]
 mod greeter;
 mod pushes;
+mod rebuilds;
 mod requests;
 #[expect(dead_code, reason = "the requests' bench kills its servers itself")]
 #[path = "../requests/server.rs"]
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
     }
     let mut lines = calls::lines();
     lines.extend(pushes::lines());
+    lines.extend(rebuilds::lines());
     lines.extend(requests::lines());
     if args.iter().any(|arg| arg == "--list") {
         for line in lines {

@@ -28,7 +28,7 @@ pub(crate) fn lines() -> Vec<Line> {
 
 /// An instance's service, which is never called here.
 #[derive(Clone)]
-struct Idle;
+pub(crate) struct Idle;
 
 impl tower::Service<()> for Idle {
     type Response = ();
@@ -52,7 +52,7 @@ fn pushing(n: usize, changed: usize) -> Operations {
     let mut discovery = Box::pin(path.subscription().discover(|_: &Instance| Idle));
     // Its own task does not run, since nobody waits: the next pick takes the set over.
     let balance = Balance::builder(path.subscription()).build(|_: &Instance| Idle);
-    let frames = [0, changed].map(|changed| PushPath::frame(json(n, changed)));
+    let frames = [0, changed].map(|changed| PushPath::frame(json(n, changed, |_| Some(1.0))));
     let mut at = 0;
     Box::new(move |count| {
         let mut cx = Context::from_waker(Waker::noop());
@@ -68,14 +68,15 @@ fn pushing(n: usize, changed: usize) -> Operations {
     })
 }
 
-/// As Alibaba's server 3.0 writes it.
-fn json(n: usize, changed: usize) -> String {
+/// As Alibaba's server 3.0 writes it. Who has no weight is not listed.
+pub(crate) fn json(n: usize, changed: usize, weight: impl Fn(usize) -> Option<f64>) -> String {
     let hosts: Vec<String> = (0..n)
-        .map(|at| {
+        .filter_map(|at| Some((at, weight(at)?)))
+        .map(|(at, weight)| {
             let ip = format!("10.{}.{}.{}", at / 62_500, at / 250 % 250, at % 250);
             let version = if at < changed { "1.4.3" } else { "1.4.2" };
             format!(
-                r#"{{"instanceId":"{ip}#8080#DEFAULT#DEFAULT_GROUP@@bench","ip":"{ip}","port":8080,"weight":1.0,"healthy":true,"enabled":true,"ephemeral":true,"clusterName":"DEFAULT","serviceName":"DEFAULT_GROUP@@bench","metadata":{{"preserved.register.source":"SPRING_CLOUD","version":"{version}","zone":"cn-hangzhou-{}","startTime":"17952510865{:02}"}},"instanceHeartBeatInterval":5000,"instanceHeartBeatTimeOut":15000,"ipDeleteTimeout":30000}}"#,
+                r#"{{"instanceId":"{ip}#8080#DEFAULT#DEFAULT_GROUP@@bench","ip":"{ip}","port":8080,"weight":{weight:.1},"healthy":true,"enabled":true,"ephemeral":true,"clusterName":"DEFAULT","serviceName":"DEFAULT_GROUP@@bench","metadata":{{"preserved.register.source":"SPRING_CLOUD","version":"{version}","zone":"cn-hangzhou-{}","startTime":"17952510865{:02}"}},"instanceHeartBeatInterval":5000,"instanceHeartBeatTimeOut":15000,"ipDeleteTimeout":30000}}"#,
                 at % 3,
                 at % 100,
             )

@@ -5,8 +5,6 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tokio::time::Instant;
-
 use crate::{
     balance::{
         Hints, Loads, PickContext, Policy, Random,
@@ -19,7 +17,9 @@ use crate::{
         table::{MOST_POOLS, Table},
     },
     directory::Snapshot,
-    endpoint::{self, CallError, Endpoint, Mark, Pick, Picked, Place, Roster, Shared, Tried},
+    endpoint::{
+        self, CallError, Endpoint, Mark, Pick, Picked, Place, Roster, Shared, Timing, Tried,
+    },
 };
 
 /// The reference that calls hold. There are several of one core, so that threads do not count
@@ -39,8 +39,8 @@ struct Look<'a, S, P: Policy, R, C, V, A> {
     able: A,
     random: Random,
     key: Option<u64>,
-    /// If calls are timed.
-    now: Option<Instant>,
+    /// If calls are timed: this moment, and how they are.
+    timed: Option<(Mark, &'a Timing)>,
 }
 
 /// Who may have one call.
@@ -68,13 +68,13 @@ struct TierLoads<'a, S, T, A> {
     endpoints: &'a [Arc<Endpoint<S>>],
     tier: &'a Tier<T>,
     able: &'a A,
-    now: Option<Instant>,
+    timed: Option<(Mark, &'a Timing)>,
 }
 
 impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
-    /// An open endpoint, as hints and policy have it.
+    /// The place at an open endpoint, as hints and policy have it.
     #[inline]
-    pub(super) fn choose(&self, tried: &Tried, hints: &Hints) -> Option<Arc<Endpoint<S>>> {
+    pub(super) fn choose(&self, tried: &Tried, hints: &Hints) -> Option<Place<S>> {
         let set = self.set();
         self.tick();
         let membership = set.membership();
@@ -92,7 +92,8 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             gated: set.is_gated(),
         };
         let mut look = self.look(table, hints, anybody);
-        look.through(&table.base).map(Arc::clone)
+        let found = look.through(&table.base)?;
+        Some(look.place(found))
     }
 
     #[inline]
@@ -108,7 +109,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             able,
             random: Random::of_thread(),
             key: hints.get_key(),
-            now: self.set().is_timed().then(endpoint::now),
+            timed: self.set().hub().timed_now(),
         }
     }
 
@@ -119,7 +120,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         table: &Table<S, P::Table>,
         tried: &Tried,
         hints: &Hints,
-    ) -> Option<Arc<Endpoint<S>>> {
+    ) -> Option<Place<S>> {
         let set = self.set();
         let wish = hints.wish();
         let particular = Particular {
@@ -135,10 +136,11 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             && !wish.is_some_and(Wish::chooses)
             && let Some(found) = look.by_share(table, split)
         {
-            return Some(Arc::clone(found));
+            return Some(look.place(found));
         }
         let Some(wish) = wish else {
-            return look.through(&table.base).map(Arc::clone);
+            let found = look.through(&table.base)?;
+            return Some(look.place(found));
         };
         let narrow = match wish.spills_below() {
             None => look.within(table, &wish.narrow),
@@ -151,7 +153,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
             let elsewhere = wish.wide != wish.narrow;
             elsewhere.then(|| look.within(table, &wish.wide)).flatten()
         });
-        found.map(Arc::clone)
+        found.map(|found| look.place(found))
     }
 
     /// Any endpoint that may be called, or why there is none.
@@ -176,6 +178,12 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
 }
 
 impl<'a, S, P: Policy, R, C, V, A: Able> Look<'a, S, P, R, C, V, A> {
+    /// The place of this call at one that was found.
+    #[inline]
+    fn place(&self, found: &Arc<Endpoint<S>>) -> Place<S> {
+        Place::picked(Arc::clone(found), self.timed.map(|(now, _)| now))
+    }
+
     /// One within a scope.
     fn within(
         &mut self,
@@ -272,7 +280,7 @@ impl<'a, S, P: Policy, R, C, V, A: Able> Look<'a, S, P, R, C, V, A> {
             endpoints,
             tier,
             able: &self.able,
-            now: self.now,
+            timed: self.timed,
         };
         let mut context = PickContext::new(self.key);
         while let (Some(table), true) = (&tier.table, context.attempt < MOST_PICKS) {
@@ -428,8 +436,8 @@ impl<S, T, A: Able> Loads for TierLoads<'_, S, T, A> {
     }
 
     fn latency(&self, at: usize) -> f64 {
-        match (self.endpoint(at), self.now) {
-            (Some(endpoint), Some(now)) => endpoint.latency(now),
+        match (self.endpoint(at), self.timed) {
+            (Some(endpoint), Some((now, timing))) => endpoint.latency(now, timing),
             _ => 0.0,
         }
     }
@@ -449,7 +457,7 @@ impl<S, P: Policy, R, C, V> Pick<S, R, C, V> for Chosen<S, P, R, C, V> {
             return Picked::Place(place);
         }
         match core.choose(tried, &self.hints) {
-            Some(endpoint) => Picked::Place(Place::new(endpoint, false)),
+            Some(place) => Picked::Place(place),
             None => core.any(tried, &self.hints),
         }
     }

@@ -160,13 +160,8 @@ where
             .and_then(|subset| subset.settle(|invalid| complaints.push(invalid.to_string())));
         let epoch = endpoint::now();
         if let Some(timing) = policy.timing() {
-            shared.set().settings().time(endpoint::Timing {
-                epoch,
-                decay: timing.decay,
-                default: timing.default,
-                penalty: timing.penalty,
-                usual: endpoint::Usual::default(),
-            });
+            let timing = endpoint::Timing::new(timing.decay, timing.default, timing.penalty);
+            shared.set().settings().time(timing);
         }
         let requests = Arc::new(Requests::new(options.durations));
         #[cfg(feature = "metrics")]

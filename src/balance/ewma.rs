@@ -78,20 +78,13 @@ impl Policy for PeakEwma {
         random: &mut Random,
         _: &PickContext,
     ) -> Option<usize> {
-        let cost = |at| {
-            let (load, latency) = (loads.load(at), loads.latency(at));
-            Cost {
-                load,
-                latency,
-                // An instance that is shut has no cost that a product could tell.
-                total: if load.is_finite() {
-                    latency * (loads.calls(at) as f64 + 1.0) / loads.weight(at)
-                } else {
-                    load
-                },
-            }
+        let cost = |at| Cost {
+            at,
+            load: loads.load(at),
+            latency: loads.latency(at),
         };
-        best(table, 2, random, cost, |_| false, Cost::is_better)
+        let better = |a: &Cost, b: &Cost| a.is_better(b, loads);
+        best(table, 2, random, cost, |_| false, better)
     }
 
     fn timing(&self) -> Option<Timing> {
@@ -101,21 +94,30 @@ impl Policy for PeakEwma {
 
 /// What one more call to an instance is expected to cost.
 struct Cost {
+    at: usize,
     /// Calls in flight, for the weight.
     load: f64,
     latency: f64,
-    total: f64,
 }
 
 impl Cost {
     #[inline]
-    fn is_better(&self, other: &Self) -> bool {
+    fn is_better(&self, other: &Self, loads: &dyn Loads) -> bool {
         let alike = self.latency < other.latency * NOISE && other.latency < self.latency * NOISE;
         if alike {
             self.load < other.load
         } else {
-            self.total < other.total
+            self.total(loads) < other.total(loads)
         }
+    }
+
+    /// Asked for where latencies are apart, which is not the usual case.
+    #[cold]
+    fn total(&self, loads: &dyn Loads) -> f64 {
+        if !self.load.is_finite() {
+            return self.load; // an instance that is shut has no cost that a product could tell
+        }
+        self.latency * (loads.calls(self.at) as f64 + 1.0) / loads.weight(self.at)
     }
 }
 

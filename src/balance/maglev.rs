@@ -85,7 +85,11 @@ impl Slots {
     /// The place of the instance whose slot any 64 bits fall to.
     #[inline]
     fn at(&self, bits: u64) -> Option<usize> {
-        self.get(((u128::from(bits) * self.len() as u128) >> 64) as usize)
+        let slot = |len: usize| ((u128::from(bits) * len as u128) >> 64) as usize;
+        match &self.0 {
+            Places::Few(places) => places.get(slot(places.len())).map(|at| usize::from(*at)),
+            Places::Many(places) => places.get(slot(places.len())).map(|at| *at as usize),
+        }
     }
 
     /// The place of the instance that has slot `slot`.

@@ -122,11 +122,11 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
     #[doc(hidden)]
     pub fn pass(&self, hints: &crate::balance::Hints) -> bool {
         let core = self.core();
-        let chosen = core.choose(&crate::endpoint::Tried::default(), hints);
-        let Some(endpoint) = chosen else {
+        let place = core.choose(&crate::endpoint::Tried::default(), hints);
+        let Some(mut place) = place else {
             return false;
         };
-        let admitted = crate::endpoint::Place::new(endpoint, false).admit(core.set());
+        let admitted = place.admit(core.set());
         let Some(admitted) = admitted else {
             return false;
         };

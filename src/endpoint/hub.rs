@@ -7,7 +7,11 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     directory::{Generation, Marks},
-    endpoint::{clock, latency::Mark, settings::Settings},
+    endpoint::{
+        clock,
+        latency::{Mark, Timing},
+        settings::Settings,
+    },
     model::Address,
     sync::Bell,
 };
@@ -157,6 +161,13 @@ impl Hub {
     #[inline]
     pub(crate) fn mark(&self, now: Instant) -> Mark {
         Mark::new(self.epoch, now)
+    }
+
+    /// This moment, and how calls are timed, if they are.
+    #[inline]
+    pub(crate) fn timed_now(&self) -> Option<(Mark, &Timing)> {
+        let timing = self.settings.timing()?;
+        Some((self.mark(clock::now()), timing))
     }
 
     /// Whether there is a janitor.

@@ -10,16 +10,14 @@ use tokio::time::Instant;
 /// Finagle's "Peak EWMA".
 #[derive(Debug)]
 pub(crate) struct Timing {
-    /// What ages are counted from.
-    pub(crate) epoch: Instant,
-    /// After so long a sample counts 1/e of what it did.
-    pub(crate) decay: Duration,
-    /// What an instance without a sample is taken for while the others have none either.
-    pub(crate) default: Duration,
+    /// By what a sample's logarithm falls each ms: after `decay` it counts 1/e of what it did.
+    fading: f32,
+    /// What an instance without a sample is taken for while the others have none either, in seconds.
+    default: f32,
     /// What a failed call counts for, at least.
-    pub(crate) penalty: Duration,
+    penalty: Duration,
     /// What calls of the set usually take.
-    pub(crate) usual: Usual,
+    usual: Usual,
 }
 
 /// What calls of a set took lately, whoever answered: seconds and stamp as in [`Latency`].
@@ -29,8 +27,10 @@ pub(crate) struct Timing {
 #[derive(Debug, Default)]
 pub(crate) struct Usual(AtomicU64);
 
-/// When a call began: ns since the epoch, plus one. An `Option` of it is one word, which calls carry
-/// about also when they are not timed.
+/// A moment, such as that when a call began: ns since the set's epoch, plus one. An `Option` of it is
+/// one word, which calls carry about also when they are not timed. A call reads the clock as it
+/// begins and as it ends, and what is told in other units is reckoned from these two: two moments of
+/// the clock's own kind cost more to compare than to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mark(NonZeroU64);
 
@@ -44,9 +44,8 @@ impl Latency {
     /// A call took so long. A longer one than expected counts in full at once, a shorter one as
     /// much as the time since the last sample says.
     #[inline]
-    pub(crate) fn observe(&self, took: Duration, now: Instant, timing: &Timing) {
-        let took = took.as_secs_f32();
-        let at = timing.stamp(now);
+    pub(crate) fn observe(&self, took: Duration, now: Mark, timing: &Timing) {
+        let (took, at) = (seconds(took), now.stamp());
         // What another call writes meanwhile is a sample as good as this one: try again.
         let _ = self
             .0
@@ -78,10 +77,10 @@ impl Latency {
     /// what calls take elsewhere, so that a slow instance is tried again, and so is a new one, which
     /// begins there.
     #[inline]
-    pub(crate) fn expected(&self, now: Instant, timing: &Timing) -> f64 {
+    pub(crate) fn expected(&self, now: Mark, timing: &Timing) -> f64 {
         let expected = match unpack(self.0.load(Ordering::Relaxed)) {
             Some((known, stamp)) => {
-                let kept = timing.kept(elapsed(stamp, timing.stamp(now)));
+                let kept = timing.kept(elapsed(stamp, now.stamp()));
                 let elsewhere = timing.elsewhere();
                 if known > elsewhere {
                     (known * kept).max(elsewhere)
@@ -98,10 +97,10 @@ impl Latency {
 impl Usual {
     /// A call was answered after so long.
     #[inline]
-    pub(crate) fn observe(&self, took: Duration, now: Instant, timing: &Timing) {
-        let at = timing.stamp(now);
+    fn observe(&self, took: Duration, now: Mark, timing: &Timing) {
+        let at = now.stamp();
         let word = self.0.load(Ordering::Relaxed);
-        let took = took.as_secs_f32();
+        let took = seconds(took);
         let usual = match unpack(word) {
             Some((_, stamp)) if elapsed(stamp, at) == 0 => return,
             Some((known, stamp)) => {
@@ -119,19 +118,36 @@ impl Usual {
 }
 
 impl Timing {
+    /// After `decay` a sample counts 1/e of what it did. `default` is what an instance without one is
+    /// taken for while the others have none either, `penalty` what a failed call counts for, at least.
+    pub(crate) fn new(decay: Duration, default: Duration, penalty: Duration) -> Self {
+        let decay = decay.as_secs_f32().max(f32::MIN_POSITIVE);
+        Self {
+            fading: -1.0 / 1e3 / decay,
+            default: default.as_secs_f32(),
+            penalty,
+            usual: Usual::default(),
+        }
+    }
+
+    /// What a failed call counts for, at least.
+    pub(super) const fn penalty(&self) -> Duration {
+        self.penalty
+    }
+
+    /// A call was answered after so long, whoever it was.
+    #[inline]
+    pub(super) fn observe(&self, took: Duration, now: Mark) {
+        self.usual.observe(took, now, self);
+    }
+
     /// What one is taken for of whom nothing is known.
     #[inline]
     fn elsewhere(&self) -> f32 {
         match unpack(self.usual.0.load(Ordering::Relaxed)) {
             Some((usual, _)) => usual * TRIED_SOONER,
-            None => self.default.as_secs_f32(),
+            None => self.default,
         }
-    }
-
-    #[inline]
-    fn stamp(&self, now: Instant) -> u32 {
-        let ms = now.saturating_duration_since(self.epoch).as_millis();
-        (ms as u32).max(1)
     }
 
     #[inline]
@@ -139,8 +155,7 @@ impl Timing {
         if ms == 0 {
             return 1.0; // the usual case under load
         }
-        let decay = self.decay.as_secs_f32().max(f32::MIN_POSITIVE);
-        (-(ms as f32 / 1e3) / decay).exp()
+        (ms as f32 * self.fading).exp()
     }
 }
 
@@ -148,9 +163,19 @@ impl Mark {
     /// This moment, in one word.
     #[inline]
     pub(super) fn new(epoch: Instant, now: Instant) -> Self {
-        let ns = now.saturating_duration_since(epoch).as_nanos();
-        let ns = u64::try_from(ns).unwrap_or(u64::MAX);
+        let since = now.saturating_duration_since(epoch);
+        let ns = since.as_secs().saturating_mul(1_000_000_000);
+        let ns = ns.saturating_add(since.subsec_nanos().into());
         Self(NonZeroU64::MIN.saturating_add(ns))
+    }
+
+    /// In ms, as samples have it; never 0.
+    #[inline]
+    const fn stamp(self) -> u32 {
+        match (self.0.get() / 1_000_000) as u32 {
+            0 => 1,
+            ms => ms,
+        }
     }
 
     /// As a number, to be compared.
@@ -163,6 +188,12 @@ impl Mark {
     pub(super) const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
     }
+}
+
+/// As [`Duration::as_secs_f32`], without its division.
+#[inline]
+fn seconds(took: Duration) -> f32 {
+    took.as_secs() as f32 + took.subsec_nanos() as f32 * 1e-9
 }
 
 /// The ms from one stamp to another. One that is a little earlier is told late, not months ahead.
@@ -195,24 +226,59 @@ const TOLD_LATE: u32 = 60_000;
 mod tests {
     use super::*;
 
-    fn timing(epoch: Instant) -> Timing {
-        Timing {
-            epoch,
-            decay: Duration::from_secs(10),
-            default: Duration::from_millis(30),
-            penalty: Duration::from_secs(5),
-            usual: Usual::default(),
+    fn timing() -> Timing {
+        let ms = Duration::from_millis;
+        Timing::new(ms(10_000), ms(30), ms(5_000))
+    }
+
+    /// So long after the epoch.
+    fn at(after: Duration) -> Mark {
+        let epoch = crate::endpoint::clock::now();
+        Mark::new(epoch, epoch + after)
+    }
+
+    fn ms(ms: u64) -> Mark {
+        at(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn marks_are_in_order_and_stop_where_they_end() {
+        let all = [ms(0), ms(1), ms(1_000), ms(86_400_000_000)];
+        assert!(all.is_sorted());
+        assert_eq!(ms(1_003).since(ms(1_001)), Duration::from_millis(2));
+        assert_eq!(ms(1).since(ms(3)), Duration::ZERO);
+        assert_eq!(ms(0).stamp(), 1);
+        assert_eq!(ms(7_000).stamp(), 7_000);
+        let epoch = crate::endpoint::clock::now();
+        let earlier = Mark::new(epoch + Duration::from_secs(1), epoch);
+        assert_eq!(earlier, Mark::new(epoch, epoch));
+        for (took, expected) in [(0, 0.0), (1_500, 0.000_001_5), (3_250_000_000, 3.25)] {
+            let took = seconds(Duration::from_nanos(took));
+            assert!((took - expected).abs() <= expected * 1e-6, "{took}");
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_peak_counts_at_once_and_fades() {
-        let start = crate::endpoint::clock::now();
-        let (latency, timing) = (Latency::default(), timing(start));
+    #[test]
+    fn extreme_times_of_decay_make_no_nonsense() {
+        for (decay, later) in [(Duration::ZERO, 0.009), (Duration::MAX, 0.5)] {
+            let timing = Timing::new(decay, Duration::MAX, Duration::MAX);
+            let latency = Latency::default();
+            assert!(latency.expected(ms(5), &timing) > 1e18);
+            timing.observe(Duration::from_millis(10), ms(5));
+            latency.observe(Duration::from_millis(500), ms(5), &timing);
+            assert!((latency.expected(ms(5), &timing) - 0.5).abs() < 1e-6);
+            let expected = latency.expected(ms(6), &timing);
+            assert!((expected - later).abs() < 0.1 * later, "{expected}");
+        }
+    }
+
+    #[test]
+    fn a_peak_counts_at_once_and_fades() {
+        let (latency, timing, start) = (Latency::default(), timing(), ms(0));
         assert!((latency.expected(start, &timing) - 0.03).abs() < 1e-6);
         latency.observe(Duration::from_millis(500), start, &timing);
         assert!((latency.expected(start, &timing) - 0.5).abs() < 1e-6);
-        let later = start + Duration::from_secs(10);
+        let later = ms(10_000);
         let faded = latency.expected(later, &timing);
         assert!((faded - 0.5 / std::f64::consts::E).abs() < 1e-3, "{faded}");
         latency.observe(Duration::from_millis(10), later, &timing);
@@ -220,20 +286,18 @@ mod tests {
         assert!((0.15..0.25).contains(&smoothed), "{smoothed}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_is_not_known_is_taken_for_what_calls_usually_take() {
-        let start = crate::endpoint::clock::now();
-        let timing = timing(start);
+    #[test]
+    fn who_is_not_known_is_taken_for_what_calls_usually_take() {
+        let (timing, start) = (timing(), ms(0));
         let (new, slow) = (Latency::default(), Latency::default());
         assert!((new.expected(start, &timing) - 0.03).abs() < 1e-6);
         // The first answer is a slow one, and does not count for long.
-        timing.usual.observe(Duration::from_secs(2), start, &timing);
+        timing.observe(Duration::from_secs(2), start);
         slow.observe(Duration::from_secs(2), start, &timing);
-        for ms in 1..=200 {
-            let at = start + Duration::from_millis(ms);
-            timing.usual.observe(Duration::from_millis(1), at, &timing);
+        for later in 1..=200 {
+            timing.observe(Duration::from_millis(1), ms(later));
         }
-        let soon = start + Duration::from_millis(200);
+        let soon = ms(200);
         let expected = new.expected(soon, &timing);
         assert!((0.000_8..0.001).contains(&expected), "{expected}");
         assert!(slow.expected(soon, &timing) > 1.9);
@@ -241,7 +305,7 @@ mod tests {
         new.observe(Duration::from_millis(1), soon, &timing);
         let own = new.expected(soon, &timing);
         assert!((own - 0.001).abs() < 1e-6, "{own}");
-        let late = start + Duration::from_secs(200);
+        let late = ms(200_000);
         assert!(slow.expected(late, &timing) < 0.001, "it is tried again");
         // Nor is one fast for good that was so once.
         let fast = Latency::default();
@@ -251,26 +315,25 @@ mod tests {
         assert!((0.000_8..0.001).contains(&faded), "{faded}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_peak_fades_also_in_a_process_that_has_run_for_months() {
-        let epoch = crate::endpoint::clock::now();
-        let timing = timing(epoch);
+    #[test]
+    fn a_peak_fades_also_in_a_process_that_has_run_for_months() {
+        let (timing, sec) = (timing(), Duration::from_secs);
         for days in [1, 49, 50, 60, 99, 100, 700] {
             let latency = Latency::default();
-            let start = epoch + Duration::from_secs(days * 24 * 3600);
-            latency.observe(Duration::from_millis(500), start, &timing);
-            let later = start + Duration::from_secs(20);
+            let start = sec(days * 24 * 3600);
+            latency.observe(Duration::from_millis(500), at(start), &timing);
+            let later = at(start + sec(20));
             let faded = latency.expected(later, &timing);
             assert!(faded < 0.1, "after {days} days {faded}");
             latency.observe(Duration::from_millis(10), later, &timing);
             assert!(latency.expected(later, &timing) < 0.1, "after {days} days");
             // Over the moment at which its stamps begin anew.
-            let wrap = epoch + Duration::from_millis(u64::from(u32::MAX)) - Duration::from_secs(5);
-            latency.observe(Duration::from_millis(500), wrap, &timing);
-            let faded = latency.expected(wrap + Duration::from_secs(20), &timing);
+            let wrap = Duration::from_millis(u64::from(u32::MAX)) - sec(5);
+            latency.observe(Duration::from_millis(500), at(wrap), &timing);
+            let faded = latency.expected(at(wrap + sec(20)), &timing);
             assert!(faded < 0.1, "{faded}");
             // One that is told a little late is no reason to forget.
-            let early = wrap - Duration::from_millis(3);
+            let early = at(wrap - Duration::from_millis(3));
             assert!((latency.expected(early, &timing) - 0.5).abs() < 1e-6);
         }
     }

@@ -19,7 +19,7 @@ use crate::{
             record::Record,
         },
         hub::Hub,
-        latency::{Latency, Mark},
+        latency::{Latency, Mark, Timing},
         limit::gauge::Gauge,
         rates::Tally,
         slot::Slot,
@@ -132,10 +132,10 @@ impl<S> Endpoint<S> {
         f64::from_bits(self.weight.load(Ordering::Relaxed))
     }
 
-    /// The latency to expect in seconds; 0 if calls are not timed.
-    pub(crate) fn latency(&self, now: Instant) -> f64 {
-        let timing = self.hub.settings.timing();
-        timing.map_or(0.0, |timing| self.latency.expected(now, timing))
+    /// The latency to expect in seconds.
+    #[inline]
+    pub(crate) fn latency(&self, now: Mark, timing: &Timing) -> f64 {
+        self.latency.expected(now, timing)
     }
 
     /// How long calls took lately, smoothed, if that is measured: by a policy that asks for it, or where

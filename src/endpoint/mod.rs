@@ -99,7 +99,7 @@ pub(crate) use self::{
         rules::{FailurePercentage, HealthRules, Outliers, SuccessRate},
     },
     helpers::Upkeep,
-    latency::{Mark, Timing, Usual},
+    latency::{Mark, Timing},
     limit::machine::LimitRules,
     member::Endpoint,
     pick::{OwnFirst, Pick},
