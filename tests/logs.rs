@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 use tower_nacos::{
     Balance, Client, Instance,
+    balance::Maglev,
     http::BuildHttp,
     logs::TRANSPORT,
     testing::{Fault, Registry, Script},
@@ -184,6 +185,9 @@ async fn lines_name_what_they_are_about_by_the_same_fields() {
     let request = http::Request::new(String::new().into());
     within(balance.oneshot(request)).await.unwrap_err();
     wait_for("ejected").await;
+    let balance = Balance::builder(&dead).policy(Maglev::new()).picker();
+    _ = balance.try_pick();
+    wait_for("no hash key").await;
     let builder = Client::builder().servers(&gone).client_name("lost");
     let lost = builder.connect_lazy().unwrap();
     let nowhere = lost.subscribe_lazy("orders").unwrap();
@@ -221,6 +225,7 @@ async fn lines_name_what_they_are_about_by_the_same_fields() {
         ("refuses the subscription", &["group", "cause"]),
         ("connection lost", &["cause"]),
         ("weight 0", &["group", "instance", "client"]),
+        ("no hash key", &["namespace", "group", "service"]),
         ("ejected", &["group", "instance", "client", "cause"]),
         ("registry connection", &["client"]),
         (

@@ -1,9 +1,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::balance::{
-    Candidate, Loads, Maglev, PickContext, Policy, Random, Slots,
-    maglev::slot_of,
-    random::{STRIPES, stripe},
+use crate::{
+    balance::{
+        Candidate, Loads, Maglev, PickContext, Policy, Random, Slots,
+        maglev::slot_of,
+        random::{STRIPES, stripe},
+    },
+    model::ServiceKey,
 };
 
 /// A [`Maglev`] in which no instance has more than its share of the calls in flight, and a quarter
@@ -93,6 +96,10 @@ impl BoundedMaglev {
 
 impl Policy for BoundedMaglev {
     type Table = BoundedSlots;
+
+    fn begin(&self, service: &ServiceKey) {
+        self.maglev.begin(service);
+    }
 
     fn build(&self, candidates: &[Candidate]) -> BoundedSlots {
         BoundedSlots {

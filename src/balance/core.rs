@@ -159,6 +159,7 @@ where
             .subset
             .and_then(|subset| subset.settle(|invalid| complaints.push(invalid.to_string())));
         let epoch = endpoint::now();
+        policy.begin(shared.set().service());
         if let Some(timing) = policy.timing() {
             let timing = endpoint::Timing::new(timing.decay, timing.default, timing.penalty);
             shared.set().settings().time(timing);

@@ -1,14 +1,17 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::balance::{
     Candidate, Loads, PickContext, Policy, Random,
     hash::{mix, stable_hash},
 };
-use crate::logs;
+use crate::{logs, model::ServiceKey};
 
 /// Calls with the same key go to the same instance, also from other callers, and few keys move when
 /// an instance comes or goes.
@@ -30,6 +33,8 @@ use crate::logs;
 #[derive(Debug)]
 pub struct Maglev {
     size: u32,
+    /// Whose instances it picks from, for the warning.
+    service: OnceLock<ServiceKey>,
     warned: AtomicBool,
 }
 
@@ -63,7 +68,20 @@ impl Maglev {
         }
         Self {
             size,
+            service: OnceLock::new(),
             warned: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Maglev {
+    #[cold]
+    fn warn(&self) {
+        const WHAT: &str = "a call through a consistent-hash balancer has no hash key (hash_key of its builder); \
+            such calls go to random instances, and this is said once";
+        match self.service.get() {
+            Some(service) => logs::of_service!(warn, BALANCE, None::<&str>, service, "{WHAT}"),
+            None => tracing::warn!(target: logs::BALANCE, "{WHAT}"),
         }
     }
 }
@@ -104,6 +122,10 @@ impl Slots {
 impl Policy for Maglev {
     type Table = Slots;
 
+    fn begin(&self, service: &ServiceKey) {
+        _ = self.service.set(service.clone());
+    }
+
     fn build(&self, candidates: &[Candidate]) -> Slots {
         let places = populate(candidates, self.size);
         let few = u16::try_from(candidates.len()).is_ok();
@@ -125,10 +147,7 @@ impl Policy for Maglev {
             return slot_of(table, key, context.attempt);
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                target: logs::BALANCE,
-                "a call through a consistent-hash balancer has no hash key; such calls go to random instances"
-            );
+            self.warn();
         }
         table.at(random.next_u64())
     }
@@ -150,6 +169,7 @@ impl Clone for Maglev {
     fn clone(&self) -> Self {
         Self {
             size: self.size,
+            service: OnceLock::new(),
             warned: AtomicBool::new(false),
         }
     }

@@ -40,6 +40,7 @@ use crate::{
 ///     Ok(_) => lease.succeeded(),
 ///     Err(error) => lease.failed(Verdict::unreachable(error)), // nobody is sent there until it is back
 /// }
+/// assert!(picker.explain(&"10.0.0.3:8080".parse()?).to_string().contains("1 calls"));
 /// # Ok(())
 /// # }
 /// ```

@@ -1,6 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
-use crate::{balance::Random, model::Instance};
+use crate::{
+    balance::Random,
+    model::{Instance, ServiceKey},
+};
 
 /// How a balancer chooses among the callable instances.
 ///
@@ -36,6 +39,12 @@ use crate::{balance::Random, model::Instance};
 pub trait Policy: Send + Sync + 'static {
     /// What a pick reads.
     type Table: Send + Sync + 'static;
+
+    /// Is told, once and before all else, which service it picks from: for what it writes to a log. Default: takes no
+    /// notice.
+    fn begin(&self, service: &ServiceKey) {
+        let _ = service;
+    }
 
     /// Makes the table of these instances, all of them callable, sorted by address.
     fn build(&self, candidates: &[Candidate]) -> Self::Table;

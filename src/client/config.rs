@@ -51,6 +51,10 @@ macro_rules! options {
         ///     r#"{"servers": ["10.0.0.1:8848", "10.0.0.2:8848"], "call_timeout": "2s"}"#,
         /// )?;
         /// let builder = config.builder()?.app_name("checkout");
+        ///
+        /// let typo = serde_json::from_str::<Config>(r#"{"server": "10.0.0.1:8848"}"#);
+        /// assert!(typo.unwrap_err().to_string().contains("unknown field `server`"));
+        /// # drop(builder);
         /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```
         #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

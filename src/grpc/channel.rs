@@ -159,12 +159,16 @@ impl<P: Policy> ChannelBuilder<P> {
     /// [`P2c`], and [`Hints`](crate::balance::Hints) in a request's extensions are heeded.
     ///
     /// ```
-    /// # use tower_nacos::{Subscription, balance::PeakEwma, grpc::Channel};
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// # let greeter = Subscription::fixed([]);
+    /// use tower_nacos::{Instance, Subscription, balance::PeakEwma, grpc::Channel};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let greeter = Subscription::fixed([Instance::parse("10.0.0.3:50051")?]);
     /// let channel = Channel::builder(&greeter)
     ///     .balance(|balance| balance.policy(PeakEwma::new()).max_in_flight(10_000))
     ///     .build();
+    /// assert!(channel.explain(&"10.0.0.3:50051".parse()?).to_string().starts_with("picked"));
+    /// # Ok(())
     /// # }
     /// ```
     pub fn balance<P2: Policy>(
@@ -240,7 +244,8 @@ impl<P: Policy> ChannelBuilder<P> {
     /// # let greeter = Subscription::fixed([]);
     /// let channel = Channel::builder(&greeter)
     ///     .health_check(HealthCheck::grpc("helloworld.Greeter"))
-    ///     .build();
+    ///     .try_build();
+    /// assert!(channel.is_ok());
     /// # }
     /// ```
     pub fn health_check(mut self, check: HealthCheck) -> Self {

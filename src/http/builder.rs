@@ -122,12 +122,21 @@ impl<P: Policy> HttpBuilder<P> {
     /// called; [`BalanceBuilder::subscription`] says which. Default: [`BalanceBuilder`]'s own.
     ///
     /// ```
-    /// # fn example(nacos: &tower_nacos::Client) {
-    /// use tower_nacos::{balance::PeakEwma, http};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let nacos = &tower_nacos::Client::connect_lazy("127.0.0.1:1")?;
+    /// use tower_nacos::{Subscription, balance::PeakEwma, http};
     ///
     /// let http = http::Client::builder(nacos)
-    ///     .balance(|service| service.policy(PeakEwma::new()).max_in_flight(1_000))
+    ///     .balance(|service| {
+    ///         let most = if &**service.subscription().key().name() == "orders" { 1_000 } else { 100 };
+    ///         service.policy(PeakEwma::new()).max_in_flight(most)
+    ///     })
+    ///     .subscribe_by(|_| Ok(Subscription::fixed([])))
     ///     .build();
+    /// let error = http.get("nacos://orders/v1/items/7").await.unwrap_err(); // `orders` has its balancer now
+    /// assert!(error.is_no_instances());
+    /// # Ok(())
     /// # }
     /// ```
     pub fn balance<P2: Policy>(
@@ -183,11 +192,19 @@ impl<P: Policy> HttpBuilder<P> {
     /// given again stands for the newer client.
     ///
     /// ```
-    /// # fn example(nacos: &tower_nacos::Client, nacos_eu: &tower_nacos::Client) {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let nacos = &tower_nacos::Client::connect_lazy("127.0.0.1:1")?;
+    /// # let nacos_eu = nacos;
     /// use tower_nacos::http;
     ///
     /// let http = http::Client::builder(nacos).registry("eu", nacos_eu).build();
     /// let item = http.get("nacos://billing@orders@eu/v1/items/7");
+    ///
+    /// let nowhere = http.get("nacos://billing@orders@us/v1/items/7").await;
+    /// assert!(nowhere.unwrap_err().to_string().contains("us"));
+    /// # drop(item);
+    /// # Ok(())
     /// # }
     /// ```
     pub fn registry(mut self, name: impl Into<Box<str>>, nacos: &client::Client) -> Self {
@@ -201,7 +218,10 @@ impl<P: Policy> HttpBuilder<P> {
     /// name.
     ///
     /// ```
-    /// # fn example(nacos: &tower_nacos::Client, nacos_eu: tower_nacos::Client) {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let nacos = &tower_nacos::Client::connect_lazy("127.0.0.1:1")?;
+    /// # let nacos_eu = nacos.clone();
     /// use tower_nacos::{Subscription, http};
     ///
     /// let near = nacos.clone();
@@ -211,7 +231,9 @@ impl<P: Policy> HttpBuilder<P> {
     ///         let there = nacos_eu.subscribe_lazy(service.service().clone())?;
     ///         Ok(Subscription::merge([(here, 0), (there, 1)]))
     ///     })
-    ///     .build();
+    ///     .try_build();
+    /// assert!(http.is_ok());
+    /// # Ok(())
     /// # }
     /// ```
     pub fn subscribe_by(
@@ -275,12 +297,17 @@ impl<P: Policy> HttpBuilder<P> {
     /// of it.
     ///
     /// ```
-    /// # fn example(nacos: &tower_nacos::Client) {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let nacos = &tower_nacos::Client::connect_lazy("127.0.0.1:1")?;
     /// use tower_nacos::{endpoint::HealthCheck, http};
     ///
-    /// let http = http::Client::builder(nacos)
-    ///     .health_check(HealthCheck::http("/health"))
-    ///     .build();
+    /// let asking = |path: &str| {
+    ///     http::Client::builder(nacos).health_check(HealthCheck::http(path)).try_build()
+    /// };
+    /// assert!(asking("/health").is_ok());
+    /// assert!(asking("no path").is_err());
+    /// # Ok(())
     /// # }
     /// ```
     pub fn health_check(mut self, check: HealthCheck) -> Self {

@@ -38,22 +38,28 @@ use crate::{
 /// with is handed on as it is; an error of ours is an [`Error`].
 ///
 /// ```
-/// # fn example(nacos: &tower_nacos::Client) {
+/// # async fn example() -> Result<(), tower::BoxError> {
+/// # use axum::{Router, routing::get};
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let provider = listener.local_addr()?;
+/// # let app = Router::new().route("/v1/items/{id}", get(async || "a pen"));
+/// # tokio::spawn(async move { axum::serve(listener, app).await });
+/// # let registry = tower_nacos::testing::Registry::start().await?;
+/// # registry.register("orders", &provider.into());
+/// # let nacos = tower_nacos::Client::connect(&*registry.addr()).await?;
 /// use hyper_util::{client::legacy::{Client, Error}, rt::TokioExecutor};
 /// use tower::{Layer, ServiceExt};
-/// use tower_nacos::{endpoint::Verdict, http::ResolveLayer};
+/// use tower_nacos::{endpoint::classify, http::ResolveLayer};
 ///
 /// let client = Client::builder(TokioExecutor::new()).build_http::<String>();
-/// let layer = ResolveLayer::new(nacos).classify(|error: &Error| match error.is_connect() {
-///     true => Verdict::unreachable(error),
-///     false => Verdict::Reachable,
-/// });
-/// let http = layer.layer(client);
-/// # let _ = || async {
+/// let http = ResolveLayer::new(&nacos).classify(classify::error::<Error>).layer(client);
+///
 /// let request = http::Request::get("nacos://orders/v1/items/7").body(String::new())?;
 /// let response = http.oneshot(request).await?;
-/// # Ok::<_, tower::BoxError>(()) };
+/// assert_eq!(response.status(), 200);
+/// # Ok(())
 /// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
 /// ```
 ///
 /// # What this way lacks
