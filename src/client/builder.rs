@@ -517,7 +517,7 @@ impl ClientBuilder {
     ///
     /// While there is a connection the registry's first list is waited for, for 0.5 s, and it is judged
     /// by what the file has: a registry that has just come back lists some of its instances, and the
-    /// others are held. The other way round a list waits so long for a disk.
+    /// others are [held](crate::guide::glossary#of-a-list). The other way round a list waits so long for a disk.
     ///
     /// It costs calls to addresses that were right once: where others take them over within
     /// [`cache_max_age`](Self::cache_max_age), have them check whom they are called as (TLS, a Host).

@@ -45,7 +45,7 @@ impl Client {
     /// 10 µs more for each service of the list. More than
     /// 1,000,000 services are left out, with a warning.
     ///
-    /// Services that are missing after a reconnect are held as instances are
+    /// Services that are missing after a reconnect are [held](crate::guide::glossary#of-a-list) as instances are
     /// ([`Options::hold`](crate::directory::Options::hold)), so that a registry that comes back
     /// empty takes nothing away.
     ///

@@ -37,7 +37,7 @@ pub enum ChangeKind {
         /// Why, as far as lists tell.
         cause: RemovalCause,
     },
-    /// An attribute (weight, cluster, metadata, held) changed in place.
+    /// An attribute (weight, cluster, metadata, [`held`](Change::held)) changed in place.
     Updated,
 }
 

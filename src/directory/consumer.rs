@@ -51,7 +51,7 @@ pub trait Consumer: Send + Sync {
     /// Something changed: whoever waits on this consumer should look again.
     fn wake(&self);
 
-    /// The newest revision whose closed gates are all *quiet*: no call is between being let in and
-    /// the end of `Service::call` on any of them. Never newer than the last one given to `close`.
+    /// The newest revision whose closed gates are all [quiet](crate::guide::glossary#of-a-list): no call is between being
+    /// let in and the end of `Service::call` on any of them. Never newer than the last one given to `close`.
     fn quiet(&self) -> Revision;
 }

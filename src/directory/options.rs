@@ -13,7 +13,11 @@ pub enum OnAllUnhealthy {
     FailFast,
 }
 
-/// How the local copy of one service behaves. The defaults are those of the documentation.
+/// How the local copy of one service behaves; each field says its default, and why.
+///
+/// An instance that the registry listed before a reconnect, and does not list after it, may be *held*: called for a
+/// while yet, since a registry that has just started does not know everybody. [How an eviction
+/// happens](crate::guide::eviction#when-a-list-is-not-believed) has the picture.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
@@ -22,7 +26,7 @@ pub struct Options {
     pub on_all_unhealthy: OnAllUnhealthy,
     /// Metadata keys that identify one start of a provider: a change in one of them is a restart,
     /// hence a new [`Generation`](crate::directory::Generation). Default `version`, `timestamp`,
-    /// `startTime`, which frameworks set, so that nothing learned of the former process is held
+    /// `startTime`, which frameworks set, so that nothing learned of the former process counts
     /// against the new one. Each costs a comparison a list and instance; a key that changes without
     /// a restart costs a needless reconnection each time.
     pub start_keys: Arc<[Box<str>]>,
@@ -64,7 +68,7 @@ pub struct Options {
     pub(crate) owner: Option<Arc<Owner>>,
 }
 
-/// When a list on an intact connection is held back: see [`Options::mass_drop`].
+/// When a list on an intact connection is not believed at once: see [`Options::mass_drop`].
 ///
 /// Holding means calling instances that the registry says are gone, so this is a choice. There are no defaults: which
 /// loss cannot be true is yours to know. For a service of ten instances and more that never loses half of them at
