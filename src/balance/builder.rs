@@ -404,9 +404,8 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// poll until its response, or its end, waiting included. 0 lets none through. Default: no
     /// limit.
     ///
-    /// Not to be taken for the transport's
-    /// [`max_in_flight`](crate::transport::TransportBuilder::max_in_flight): that is of one instance, counts until
-    /// the ends of bodies, and one more waits.
+    /// The transport's [`max_calls`](crate::transport::TransportBuilder::max_calls) is another limit: that is of one
+    /// instance, counts until the ends of bodies, and one more waits.
     #[must_use]
     pub const fn max_in_flight(mut self, calls: usize) -> Self {
         self.limits.max_in_flight = Some(calls);

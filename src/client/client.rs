@@ -114,10 +114,15 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When another address is registered in this service by this client, the instance has port
-    /// 0, an address that nobody can call or none that can be found, or is marked as persistent, or the server refuses: nothing changed then, and what it had
-    /// confirmed before stays registered. When no answer came in time, the registration stays wanted
-    /// and is carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
+    /// Nothing changed, and what the server had confirmed before stays registered, when
+    ///
+    /// * this client registers another address in this service,
+    /// * the instance has port 0, an address that nobody can call (`0.0.0.0`, say), or none that can be found,
+    /// * the instance is marked as persistent ([`register_persistent`](Self::register_persistent) is for those),
+    /// * or the server refuses.
+    ///
+    /// When no answer came in time ([`request_timeout`](crate::client::ClientBuilder::request_timeout)), the registration
+    /// stays wanted and is carried out when the registry is back; [`deregister`](Self::deregister) withdraws it.
     pub async fn register<N>(&self, service: N, instance: Instance) -> Result<(), RequestError>
     where
         N: TryInto<ServiceName, Error: Into<InvalidName>>,

@@ -176,11 +176,11 @@ impl TransportBuilder {
     /// How many calls one instance may have at once, until the ends of their responses' bodies;
     /// one more waits, and goes elsewhere if the instance leaves meanwhile. Default: no limit.
     ///
-    /// Not to be taken for the balancer's [`max_in_flight`](crate::balance::BalanceBuilder::max_in_flight): that
+    /// The balancer's [`max_in_flight`](crate::balance::BalanceBuilder::max_in_flight) is another limit: that
     /// counts all instances together, up to the response's head, and one more fails at once.
     #[must_use]
-    pub const fn max_in_flight(mut self, calls: usize) -> Self {
-        self.settings.max_in_flight = Some(if calls == 0 { 1 } else { calls });
+    pub const fn max_calls(mut self, calls: usize) -> Self {
+        self.settings.max_calls = Some(if calls == 0 { 1 } else { calls });
         self
     }
 

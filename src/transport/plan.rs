@@ -29,7 +29,7 @@ pub(super) struct Settings {
     pub(super) dial: DialOptions,
     pub(super) http1: Http1Options,
     pub(super) http2: Http2Options,
-    pub(super) max_in_flight: Option<usize>,
+    pub(super) max_calls: Option<usize>,
     /// Whether a balancer takes back what finds an instance full.
     pub(super) balanced: bool,
     /// The service that each request says it means, whatever an instance's source says.

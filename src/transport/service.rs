@@ -78,7 +78,7 @@ struct Handle {
 
 impl Transport {
     pub(super) fn new(plan: Plan) -> Self {
-        let limit = plan.settings.max_in_flight;
+        let limit = plan.settings.max_calls;
         let service = plan.service.clone();
         Self {
             handle: Arc::new(Handle {
@@ -198,7 +198,7 @@ impl Service<Request<Body>> for Transport {
     type Future = ResponseFuture;
 
     /// Ready unless the instance is full: it has as many calls as it may
-    /// ([`max_in_flight`](crate::transport::TransportBuilder::max_in_flight)), or all streams of as many HTTP/2
+    /// ([`max_calls`](crate::transport::TransportBuilder::max_calls)), or all streams of as many HTTP/2
     /// connections as there may be ([`max_connections`](crate::transport::TransportBuilder::max_connections)) are
     /// taken. Who waits longest has the first room that appears; room that a clone holds goes to
     /// the next when that is dropped.

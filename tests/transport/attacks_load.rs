@@ -17,10 +17,10 @@ use tower_nacos::transport::Protocol;
 use crate::transport::support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_dropped_at_random_leak_no_place_under_max_in_flight() {
+async fn calls_dropped_at_random_leak_no_place_under_max_calls() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let server = Server::start_with(3).await;
-        let options = builder(protocol).max_in_flight(8).max_connections(2);
+        let options = builder(protocol).max_calls(8).max_connections(2);
         let transport = alone(server.address, options);
         let mut calls = JoinSet::new();
         for at in 0..600u64 {

@@ -110,10 +110,10 @@ async fn a_user_s_host_is_kept() {
 }
 
 #[tokio::test]
-async fn calls_beyond_max_in_flight_wait_for_the_end_of_a_body() {
+async fn calls_beyond_max_calls_wait_for_the_end_of_a_body() {
     for protocol in BOTH {
         let server = Server::start().await;
-        let transport = alone(server.address, builder(protocol).max_in_flight(2));
+        let transport = alone(server.address, builder(protocol).max_calls(2));
         let mut held = Vec::new();
         for _ in 0..2 {
             held.push(

@@ -154,12 +154,12 @@ async fn no_call_queues_at_a_stream_limit_while_others_have_room() {
 }
 
 #[tokio::test]
-async fn no_call_queues_at_max_in_flight_while_others_have_room() {
+async fn no_call_queues_at_max_calls_while_others_have_room() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        let one = || builder(protocol).max_in_flight(1);
-        let what = format!("{protocol:?}, in turn, max_in_flight");
+        let one = || builder(protocol).max_calls(1);
+        let what = format!("{protocol:?}, in turn, max_calls");
         nobody_queues(&what, WeightedRoundRobin::new(), one(), 1).await;
-        let what = format!("{protocol:?}, by load, max_in_flight");
+        let what = format!("{protocol:?}, by load, max_calls");
         nobody_queues(&what, P2c::default(), one(), 1).await;
     }
 }
