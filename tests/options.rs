@@ -59,7 +59,7 @@ fn connecting() -> TransportBuilder {
         .max_dials(2)
         .max_http1_connections(4)
         .max_connections(2)
-        .max_in_flight(3)
+        .max_calls(3)
         .max_idle(2)
         .idle_timeout(2 * SECOND)
         .send_once_more(false)
