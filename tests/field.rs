@@ -34,6 +34,7 @@ use tokio::{
 use tower::{
     BoxError, Service, ServiceExt,
     balance::p2c::Balance as Stock,
+    limit::ConcurrencyLimit,
     load::{CompleteOnResponse, PendingRequestsDiscover},
     service_fn,
     util::BoxCloneSyncService,
@@ -277,6 +278,30 @@ async fn stock(trouble: Trouble) -> Seen {
         .await
 }
 
+/// The same with tower's limit on the calls of each instance, and what finds no room is shed. What an instance can do
+/// is set by hand, and of the overloaded ones it is wrong.
+async fn stock_limited(trouble: Trouble) -> Seen {
+    Random::seed_thread(14);
+    let (_writer, orders) = all();
+    let field = Field::new(trouble);
+    let maker = field.clone();
+    let discover = orders.discover(move |instance: &Instance| {
+        Called::new(ConcurrencyLimit::new(maker.make(instance), WORKERS))
+    });
+    let loads = PendingRequestsDiscover::new(discover, CompleteOnResponse::default());
+    let mut balance = Stock::new(loads);
+    field
+        .load(|| {
+            use futures_util::FutureExt;
+            let called = match balance.ready().now_or_never() {
+                Some(ready) => ready.map(|balance| balance.call(())),
+                None => Err("shed".into()),
+            };
+            async move { called?.await }
+        })
+        .await
+}
+
 async fn ours<P: Policy>(policy: P, trouble: Trouble, detect: bool) -> Seen {
     Random::seed_thread(14);
     let (_writer, orders) = all();
@@ -379,6 +404,10 @@ async fn limits_of_calls_at_once_spare_callers_what_is_overloaded() {
         let seen = [
             print("tower's p2c", stock(trouble).await),
             print(
+                "tower's p2c, ConcurrencyLimit",
+                stock_limited(trouble).await,
+            ),
+            print(
                 "WeightedRandom",
                 limited(WeightedRandom::new(), trouble, false).await,
             ),
@@ -397,7 +426,16 @@ async fn limits_of_calls_at_once_spare_callers_what_is_overloaded() {
             print("P2c", limited(P2c::default(), trouble, false).await),
             print("P2c, limits", limited(P2c::default(), trouble, true).await),
         ];
-        let [_, random, random_with, round, round_with, p2c, p2c_with] = seen;
+        let [
+            _,
+            stock,
+            random,
+            random_with,
+            round,
+            round_with,
+            p2c,
+            p2c_with,
+        ] = seen;
         for (with, without) in [(random_with, random), (round_with, round)] {
             assert!(
                 with.goodput > 0.98 && without.goodput < 0.95,
@@ -407,6 +445,11 @@ async fn limits_of_calls_at_once_spare_callers_what_is_overloaded() {
         assert!(
             p2c_with.goodput > p2c.goodput - 0.002,
             "{p2c_with:?} {p2c:?}"
+        );
+        // Found out, and not set: no worse than tower's with the number that is right for most.
+        assert!(
+            p2c_with.goodput > stock.goodput - 0.01,
+            "{p2c_with:?} {stock:?}"
         );
     }
 }
