@@ -18,7 +18,7 @@ use tokio::{
 };
 use tower_nacos::{
     Client, Instance,
-    testing::{Login, Registry},
+    testing::{Fault, Login, Registry, Script},
 };
 
 const HANG: Duration = Duration::from_secs(60);
@@ -461,6 +461,36 @@ async fn doctor_finds_what_is_wrong_with_the_registry() {
         "instances",
         "bad",
         "may be called"
+    );
+}
+
+/// What ends HTTP/2 between here and there: the stream goes to one connection and the calls to another, or what
+/// the server says by itself does not come.
+#[tokio::test]
+async fn doctor_finds_a_proxy_between() {
+    let split = registry().await;
+    for kind in [
+        "HealthCheckRequest",
+        "ServiceQueryRequest",
+        "ServiceListRequest",
+        "SubscribeServiceRequest",
+    ] {
+        split.script(Script::every(kind, Fault::RefuseAsError(301)));
+    }
+    finds!(
+        doctor(&split.addr(), &[]),
+        "connection",
+        "bad",
+        "an L7 proxy splits the connection; use TCP"
+    );
+
+    let mute = registry().await;
+    mute.script(Script::every_push(Fault::Drop));
+    finds!(
+        doctor(&mute.addr(), &[]),
+        "pushes",
+        "bad",
+        "closes or buffers streams"
     );
 }
 

@@ -36,6 +36,8 @@ struct Terminal {
     child: Child,
     written: mpsc::Receiver<Vec<u8>>,
     screen: Parser,
+    /// All that came.
+    bytes: Vec<u8>,
 }
 
 impl Terminal {
@@ -83,6 +85,7 @@ impl Terminal {
             child,
             written,
             screen: Parser::new(size(ROWS), size(COLUMNS), 0),
+            bytes: Vec::new(),
         })
     }
 
@@ -98,22 +101,32 @@ impl Terminal {
                 return text;
             }
             match self.written.recv_timeout(HANG) {
-                Ok(bytes) => self.screen.process(&bytes),
+                Ok(bytes) => self.show(&bytes),
                 Err(error) => panic!("{what}: {error}; on the screen is\n{text}"),
             }
         }
     }
 
+    fn show(&mut self, bytes: &[u8]) {
+        self.screen.process(bytes);
+        self.bytes.extend(bytes);
+    }
+
     /// Reads what comes until it has ended.
     fn ended(mut self) -> (ExitStatus, String) {
+        let status = self.end();
+        (status, self.text())
+    }
+
+    fn end(&mut self) -> ExitStatus {
         loop {
             match self.written.recv_timeout(HANG) {
-                Ok(bytes) => self.screen.process(&bytes),
+                Ok(bytes) => self.show(&bytes),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(error) => panic!("{error}; on the screen is\n{}", self.text()),
             }
         }
-        (self.child.wait().unwrap(), self.text())
+        self.child.wait().unwrap()
     }
 
     /// The colour of the first cell where `text` stands.
@@ -147,6 +160,8 @@ async fn registry() -> Registry {
 
 const GREEN: vt100::Color = vt100::Color::Idx(2);
 const RED: vt100::Color = vt100::Color::Idx(1);
+/// What a terminal says that can move its cursor.
+const XTERM: (&str, &str) = ("TERM", "xterm-256color");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watch_is_a_table_that_lives() {
@@ -225,6 +240,54 @@ async fn doctor_says_what_is_well_and_what_is_not() {
     let (status, text) = doctor.ended();
     assert!(!status.success(), "{text}");
     assert!(text.contains(&address), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_long_shows_that_it_goes_on() {
+    let registry = registry().await;
+    let app = axum::Router::new().route("/", axum::routing::get(|| async { "well" }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    registry.register("orders", &instance(&address));
+    let server = registry.addr();
+
+    // So slow that it is seen, whatever the machine does.
+    let many = ["call", "--repeat", "100", "--rate", "50", "nacos://orders/"];
+    let Some(mut calls) = Terminal::start(&server, &many, &[XTERM]) else {
+        return;
+    };
+    calls.until("how far it is", |text| text.contains("/100"));
+    let (status, text) = calls.ended();
+    assert!(status.success(), "{status}:\n{text}");
+    assert!(text.starts_with("100 calls in "), "{text}");
+    assert!(!text.contains("/100"), "it is gone:\n{text}");
+
+    let slow = Registry::builder().push_delay(Some(Duration::from_secs(1)));
+    let slow = slow.start().await.unwrap();
+    let mut doctor = Terminal::start(&slow.addr(), &["doctor"], &[XTERM]).unwrap();
+    doctor.until("what is waited for", |text| {
+        text.contains("until a registration is heard")
+    });
+    let (status, text) = doctor.ended();
+    assert!(status.success(), "{status}:\n{text}");
+    assert!(!text.contains("until a"), "it is gone:\n{text}");
+
+    // Nothing of it where it is in the way.
+    let few = ["call", "--repeat", "20", "--rate", "20", "nacos://orders/"];
+    let json = [&["--json"][..], &few].concat();
+    for (arguments, variable) in [
+        (&few[..], ("NO_COLOR", "1")),
+        (&few, ("TERM", "dumb")),
+        (&json, ("LANG", "C")),
+    ] {
+        let variables = [XTERM, variable];
+        let mut calls = Terminal::start(&server, arguments, &variables).unwrap();
+        assert!(calls.end().success(), "{}", calls.text());
+        let said = String::from_utf8_lossy(&calls.bytes);
+        assert!(!said.contains("/20"), "{variables:?}: {said}");
+        assert!(!said.contains('\u{1b}'), "{variables:?}: {said:?}");
+    }
 }
 
 const fn size(cells: u16) -> NonZeroU16 {

@@ -19,6 +19,7 @@ use tower_nacos::{
 use crate::{
     failure::Failure,
     output::{Output, plain},
+    progress::Progress,
 };
 
 #[derive(Args)]
@@ -163,10 +164,11 @@ impl Call {
         output: &mut Output,
     ) -> Result<(), Failure> {
         let (mut tally, start) = (Tally::default(), Instant::now());
+        let progress = Progress::of(self.repeat, "calls", output);
         match self.rate {
             None => {
                 for _ in 0..self.repeat {
-                    tally.count(request.timed(http).await);
+                    tally.count(request.timed(http).await, &progress);
                 }
             }
             Some(rate) => {
@@ -178,14 +180,15 @@ impl Call {
                     let (request, http) = (request.clone(), http.clone());
                     calls.spawn(async move { request.timed(&http).await });
                     while let Some(Ok(done)) = calls.try_join_next() {
-                        tally.count(done);
+                        tally.count(done, &progress);
                     }
                 }
                 while let Some(Ok(done)) = calls.join_next().await {
-                    tally.count(done);
+                    tally.count(done, &progress);
                 }
             }
         }
+        drop(progress);
         tally.tell(http, start.elapsed(), output)?;
         let bad = tally.statuses.iter().any(|(status, _)| *status >= 400);
         if bad || !tally.failures.is_empty() {
@@ -226,12 +229,21 @@ const fn good(status: StatusCode) -> bool {
 }
 
 impl Tally {
-    fn count(&mut self, (took, result): (Duration, Result<StatusCode, String>)) {
+    fn count(
+        &mut self,
+        (took, result): (Duration, Result<StatusCode, String>),
+        progress: &Progress,
+    ) {
         self.took.push(took);
         match result {
             Ok(status) => *self.statuses.entry(status.as_u16()).or_default() += 1,
-            Err(error) => *self.failures.entry(error).or_default() += 1,
+            Err(error) => {
+                *self.failures.entry(error).or_default() += 1;
+                let failed: u64 = self.failures.values().sum();
+                progress.say(format!("{failed} failed, calls"));
+            }
         }
+        progress.one_more();
     }
 
     fn tell(

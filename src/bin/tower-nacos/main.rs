@@ -15,6 +15,7 @@ mod explain;
 mod failure;
 mod list;
 mod output;
+mod progress;
 mod register;
 mod serve;
 mod watch;

@@ -13,7 +13,9 @@ use tower_nacos::{
 };
 
 use super::Findings;
-use crate::{connection::Connection, failure::Failure, list::subscribe};
+use crate::{
+    connection::Connection, failure::Failure, list::subscribe, output::plain, progress::Progress,
+};
 
 /// A change that takes longer than this to a subscriber is late: 0.5 to 0.6 s is what servers take,
 /// 1.6 s through another node of a cluster.
@@ -49,7 +51,10 @@ async fn connect(
     findings: &mut Findings<'_>,
 ) -> Result<Option<Client>, Failure> {
     let start = Instant::now();
-    match connection.builder()?.connect().await {
+    let progress = Progress::until("connection: made, and logged in", findings.output);
+    let connected = connection.builder()?.connect().await;
+    drop(progress);
+    match connected {
         Ok(nacos) => {
             let said = format!("{}, after {:.0?}", nacos.state(), start.elapsed());
             findings.good("connection", said)?;
@@ -121,6 +126,7 @@ async fn pushes(
     let name = format!("tower-nacos-doctor@push-{}", std::process::id());
     let instance = Instance::parse("127.0.0.1:1").map_err(Failure::not_so)?;
     let address = instance.address().clone();
+    let progress = Progress::until("pushes: registering", findings.output);
     let measured = async {
         let provider = connection.open().await?;
         let subscribed = nacos.subscribe(&*name).await;
@@ -132,15 +138,19 @@ async fn pushes(
         let register = provider.register(&*name, instance.with_weight(0.0));
         let refused = |error: RequestError| Failure::registry(error);
         register.await.map_err(refused)?;
+        progress.say("pushes: until a registration is heard");
         let start = Instant::now();
         let came = timeout(LOST, listed(true)).await.map(|_| start.elapsed());
         provider.deregister(&*name).await.map_err(refused)?;
+        progress.say("pushes: until a deregistration is heard");
         let start = Instant::now();
         let went = timeout(LOST, listed(false)).await.map(|_| start.elapsed());
         let _ = provider.close(Duration::from_secs(3)).await;
         Ok::<_, Failure>((came, went))
     };
-    match measured.await {
+    let measured = measured.await;
+    drop(progress);
+    match measured {
         Ok((Ok(came), Ok(went))) => {
             let said = format!(
                 "a registration is heard after {came:.1?}, a deregistration after {went:.1?}"
@@ -194,9 +204,13 @@ async fn instances(service: &Subscription, findings: &mut Findings<'_>) -> Resul
         });
     }
     let mut dead = Vec::new();
+    let dialled = format!("instances: dialling {}", plain(&service.key().to_string()));
+    let progress = Progress::of(all as u64, dialled, findings.output);
     while let Some(Ok(one)) = dials.join_next().await {
         dead.extend(one);
+        progress.one_more();
     }
+    drop(progress);
     if dead.is_empty() {
         return findings.good(
             what,
