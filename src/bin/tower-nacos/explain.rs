@@ -15,6 +15,7 @@ use crate::{
 
 /// For what is missed by nobody.
 const PATIENCE: Duration = Duration::from_secs(2);
+const BRIEF: Duration = Duration::from_millis(5);
 
 #[derive(Args)]
 pub(crate) struct Explain {
@@ -40,6 +41,18 @@ impl Explain {
                 .map(|entry| entry.instance().address())
                 .collect(),
         };
+        // The balancer's task may be making its first table just now, and without one nobody has a share.
+        let made = async {
+            let shares = || {
+                let all = listed.entries().iter();
+                all.map(|entry| picker.explain(entry.instance().address()))
+                    .any(|why| why.share > 0.0)
+            };
+            while listed.callable_len() > 0 && !shares() {
+                tokio::time::sleep(BRIEF).await;
+            }
+        };
+        let _ = timeout(PATIENCE, made).await;
         let mut picked = false;
         for address in &addresses {
             let why = picker.explain(address);
