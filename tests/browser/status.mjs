@@ -133,6 +133,9 @@ async function main() {
         await run(`document.querySelector("details")?.setAttribute("open", "")`);
         await accessible(`${page}, ${value}, ${of}`);
         check(await run(`document.documentElement.scrollWidth <= innerWidth`), `${page} fit on ${of}`);
+        check(await run(`[...document.querySelectorAll("dl.card")].every((card) =>
+          new Set([...card.querySelectorAll("dd")].map((value) => value.getBoundingClientRect().left)).size === 1)`),
+          `values stand below one another in ${page} on ${of}`);
         await shot(`${page}-${value}-${of}`);
       }
     }

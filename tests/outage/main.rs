@@ -43,7 +43,9 @@ async fn alerts_fire_in_an_outage_and_end_with_it() {
     let scraped = scraped().await;
     let registry = Registry::builder().push_delay(None).start().await.unwrap();
     let nacos = Client::connect(registry.addr()).await.unwrap();
-    let http = http::Client::new(&nacos);
+    let http = http::Client::builder(&nacos)
+        .balance(|service| service.request_durations())
+        .build();
 
     let well = Provider::start(&registry, "well").await;
     let bad = Provider::start(&registry, "bad").await;
