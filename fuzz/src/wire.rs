@@ -8,6 +8,8 @@ mod body;
 mod common;
 #[path = "../../src/wire/envelope.rs"]
 mod envelope;
+#[path = "../../src/wire/equal.rs"]
+mod equal;
 #[path = "../../src/wire/error.rs"]
 mod error;
 #[path = "../../src/wire/head.rs"]
@@ -22,6 +24,8 @@ mod scan;
 mod server_request;
 #[path = "../../src/wire/service_info.rs"]
 mod service_info;
+#[path = "../../src/wire/short.rs"]
+mod short;
 
 use prost::Message;
 use serde::de::IgnoredAny;
@@ -45,9 +49,9 @@ impl Reader {
     pub fn read(&mut self, json: &[u8]) {
         let json = bytes::Bytes::copy_from_slice(json);
         self.push(&Payload::new(PUSH, json.clone()));
-        for kind in ANSWERS {
-            self.answer(&Payload::new(kind, json.clone()));
-        }
+        // One of them, whichever: each is decoded twice, and time is what fuzzing has too little of.
+        let kind = ANSWERS[json.len() % ANSWERS.len()];
+        self.answer(&Payload::new(kind, json));
     }
 
     fn push(&mut self, payload: &Payload) {

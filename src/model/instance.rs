@@ -19,7 +19,13 @@ pub struct Instance {
     enabled: bool,
     ephemeral: bool,
     metadata: Metadata,
-    also_in: Option<Arc<[Arc<str>]>>,
+    rare: Option<Arc<Rare>>,
+}
+
+/// What few instances have, so that the others need no room for it.
+#[derive(Debug, PartialEq, Eq)]
+struct Rare {
+    also_in: Box<[Arc<str>]>,
     source: Option<Arc<Source>>,
 }
 
@@ -39,8 +45,7 @@ impl Instance {
             enabled: true,
             ephemeral: true,
             metadata: Metadata::new(),
-            also_in: None,
-            source: None,
+            rare: None,
         }
     }
 
@@ -132,14 +137,16 @@ impl Instance {
     /// Sets further clusters that list the same address; empty for none.
     #[must_use]
     pub(crate) fn with_also_in(mut self, clusters: Vec<Arc<str>>) -> Self {
-        self.also_in = (!clusters.is_empty()).then(|| clusters.into());
+        let source = self.rare.and_then(|rare| rare.source.clone());
+        self.rare = Rare::of(clusters.into(), source);
         self
     }
 
     /// Sets which source of a merged subscription it is from.
     #[must_use]
     pub(crate) fn with_source(mut self, source: Arc<Source>) -> Self {
-        self.source = Some(source);
+        let also_in = self.rare.map(|rare| rare.also_in.clone());
+        self.rare = Rare::of(also_in.unwrap_or_default(), Some(source));
         self
     }
 
@@ -158,21 +165,21 @@ impl Instance {
     pub fn is_in_cluster(&self, cluster: &str) -> bool {
         *self.cluster == *cluster
             || self
-                .also_in
+                .rare
                 .as_ref()
-                .is_some_and(|others| others.iter().any(|other| **other == *cluster))
+                .is_some_and(|rare| rare.also_in.iter().any(|other| **other == *cluster))
     }
 
     /// Further clusters that list the same address.
     pub(crate) fn also_in(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.also_in.iter().flat_map(|others| others.iter())
+        self.rare.iter().flat_map(|rare| rare.also_in.iter())
     }
 
     /// Which source of a merged subscription it is from, as long as that lists it: of several that do the
     /// one of the lowest tier, then the first. `None` where nothing was merged
     /// ([`Subscription::merge`](crate::Subscription::merge)).
     pub fn source(&self) -> Option<&Source> {
-        self.source.as_deref()
+        self.rare.as_ref()?.source.as_deref()
     }
 
     /// The share of calls it asks for.
@@ -205,8 +212,27 @@ impl Instance {
     }
 }
 
+impl Rare {
+    /// None where there is nothing of it, so that equal instances are.
+    fn of(also_in: Box<[Arc<str>]>, source: Option<Arc<Source>>) -> Option<Arc<Self>> {
+        let is_any = !also_in.is_empty() || source.is_some();
+        is_any.then(|| Arc::new(Self { also_in, source }))
+    }
+}
+
 impl From<SocketAddr> for Instance {
     fn from(addr: SocketAddr) -> Self {
         Self::new(addr.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten thousand of them are in memory at once, each behind two counts.
+    #[test]
+    fn an_instance_is_small() {
+        assert!(size_of::<Instance>() <= 88, "{}", size_of::<Instance>());
     }
 }

@@ -6,11 +6,17 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 /// binary search. A key given twice keeps the value given last. A clone shares the texts.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Metadata {
-    /// Keys and values, one after the other, with nothing between them: two allocations an instance, however
-    /// many pairs it has.
-    text: Arc<str>,
-    /// Where each key ends, and its value.
-    ends: Arc<[u32]>,
+    /// Nothing, or where the pairs' texts end (see [`Layout`]) and the texts one after the other: one allocation
+    /// an instance, however many pairs it has.
+    packed: Arc<str>,
+}
+
+/// How metadata lie in one text: numbers first, of `width` ASCII characters each, seven bits a character, then the
+/// texts. The width itself, how many pairs there are, and for each where its key ends, and its value.
+#[derive(Clone, Copy)]
+struct Layout {
+    width: usize,
+    pairs: usize,
 }
 
 /// Pairs in the order in which they come, in memory that is used again for the next instance's.
@@ -20,6 +26,7 @@ pub(crate) struct Pairs {
     /// Which come one after the other once they are sorted.
     order: Vec<u32>,
     sorted: Row,
+    packed: String,
 }
 
 /// Texts of pairs, and where they end.
@@ -37,10 +44,11 @@ impl Metadata {
 
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
-        let (mut low, mut high) = (0, self.len());
+        let layout = Layout::of(&self.packed);
+        let (mut low, mut high) = (0, layout.pairs);
         while low < high {
             let middle = low.midpoint(high);
-            let (found, value) = pair(&self.text, &self.ends, middle);
+            let (found, value) = layout.pair(&self.packed, middle);
             match found.cmp(key) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Equal => return Some(value),
@@ -52,28 +60,34 @@ impl Metadata {
 
     /// The pairs, sorted by key.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        (0..self.len()).map(|at| pair(&self.text, &self.ends, at))
+        let layout = Layout::of(&self.packed);
+        (0..layout.pairs).map(move |at| layout.pair(&self.packed, at))
     }
 
     /// How many pairs there are.
     pub fn len(&self) -> usize {
-        self.ends.len() / 2
+        Layout::of(&self.packed).pairs
     }
 
     /// Whether there are no pairs.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.packed.is_empty()
     }
 
     /// Whether there are clones that share the texts.
     pub(crate) fn is_cloned(&self) -> bool {
-        Arc::strong_count(&self.ends) > 1
+        Arc::strong_count(&self.packed) > 1
+    }
+
+    /// All of them as one text, equal if and only if they are.
+    pub(crate) fn packed(&self) -> &str {
+        &self.packed
     }
 
     /// Whether both keep their texts in one place.
     #[cfg(test)]
     pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.text, &other.text) && Arc::ptr_eq(&self.ends, &other.ends)
+        Arc::ptr_eq(&self.packed, &other.packed)
     }
 }
 
@@ -106,9 +120,9 @@ impl Pairs {
         let made = if row.ends.is_empty() {
             Metadata::new()
         } else {
+            Layout::pack(row, &mut self.packed);
             Metadata {
-                text: row.text.as_str().into(),
-                ends: row.ends.as_slice().into(),
+                packed: self.packed.as_str().into(),
             }
         };
         self.given.clear();
@@ -117,6 +131,7 @@ impl Pairs {
 
     /// Whether their memory is worth to be kept.
     pub(crate) fn are_small(&self) -> bool {
+        // What is packed has five characters a text at most beside the texts.
         self.given.text.capacity() <= MOST_KEPT && self.given.ends.capacity() <= MOST_KEPT
     }
 
@@ -125,6 +140,7 @@ impl Pairs {
             given,
             order,
             sorted,
+            ..
         } = self;
         sorted.clear();
         order.clear();
@@ -161,13 +177,67 @@ impl Row {
 
     /// Each key once, too.
     fn is_sorted(&self) -> bool {
-        let last = self.len() as u32;
-        (1..last).all(|at| self.pair(at - 1).0 < self.pair(at).0)
+        let mut keys = (0..self.len() as u32).map(|at| self.pair(at).0);
+        let Some(mut last) = keys.next() else {
+            return true;
+        };
+        keys.all(|key| std::mem::replace(&mut last, key) < key)
     }
 
     fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
+    }
+}
+
+impl Layout {
+    fn of(packed: &str) -> Self {
+        let Some(width) = packed.bytes().next() else {
+            return Self { width: 0, pairs: 0 };
+        };
+        let width = usize::from(width);
+        let of_none = Self { width, pairs: 0 };
+        Self {
+            width,
+            pairs: of_none.number(packed, 0),
+        }
+    }
+
+    /// Makes what `row` is as one text.
+    fn pack(row: &Row, packed: &mut String) {
+        let largest = row.text.len().max(row.len());
+        let width = (1..WIDEST).find(|width| largest >> (BITS * width) == 0);
+        let width = width.unwrap_or(WIDEST);
+        packed.clear();
+        packed.push(char::from(width as u8));
+        let ends = row.ends.iter().map(|end| *end as usize);
+        for number in std::iter::once(row.len()).chain(ends) {
+            for digit in (0..width).rev() {
+                packed.push(char::from((number >> (BITS * digit)) as u8 & DIGIT));
+            }
+        }
+        packed.push_str(&row.text);
+    }
+
+    fn number(self, packed: &str, at: usize) -> usize {
+        let from = 1 + at * self.width;
+        let digits = &packed.as_bytes()[from..from + self.width];
+        digits
+            .iter()
+            .fold(0, |number, digit| number << BITS | usize::from(*digit))
+    }
+
+    fn pair(self, packed: &str, at: usize) -> (&str, &str) {
+        let text = &packed[1 + (1 + 2 * self.pairs) * self.width..];
+        let from = match at {
+            0 => 0,
+            at => self.number(packed, 2 * at),
+        };
+        let (key, value) = (
+            self.number(packed, 2 * at + 1),
+            self.number(packed, 2 * at + 2),
+        );
+        (&text[from..key], &text[key..value])
     }
 }
 
@@ -180,6 +250,11 @@ fn pair<'a>(text: &'a str, ends: &[u32], at: usize) -> (&'a str, &'a str) {
     (&text[from..key], &text[key..value])
 }
 
+/// Of a character that carries a number, so that it is one byte in UTF-8.
+const BITS: usize = 7;
+const DIGIT: u8 = 0x7f;
+/// So many characters hold each length that there may be.
+const WIDEST: usize = 5;
 /// Bytes of texts, and texts, that a thread keeps room for.
 const MOST_KEPT: usize = 64 * 1024;
 
@@ -212,6 +287,31 @@ mod tests {
         assert_eq!(a.get("b"), Some("3"));
         assert_eq!(a.get("c"), None);
         assert_eq!(a.len(), 2);
+    }
+
+    /// Of every width that numbers may have, texts of more than a byte a character among them.
+    #[test]
+    fn lengths_of_all_sizes_are_found_again() {
+        for (pairs, len) in [
+            (1, 0),
+            (1, 127),
+            (130, 0),
+            (1, 128),
+            (40, 500),
+            (2, 16_384),
+            (3, 1 << 20),
+        ] {
+            let text = "ü".repeat(len / 2) + &"x".repeat(len % 2);
+            let wanted: Vec<_> = (0..pairs)
+                .map(|at| (format!("k{at:04}"), text.clone()))
+                .collect();
+            let made: Metadata = wanted.iter().cloned().collect();
+            assert_eq!(made.len(), pairs);
+            assert!(made.iter().eq(wanted.iter().map(|(k, v)| (&**k, &**v))));
+            assert_eq!(made.get("k0000"), Some(&*text));
+            assert_eq!(made.get("k"), None);
+            assert_eq!(made, wanted.into_iter().rev().collect());
+        }
     }
 
     /// Whatever comes, in whatever order: as a map has it. In memory that is used again and again.

@@ -6,7 +6,7 @@ use super::{
     envelope::Payload,
     error::DecodeError,
     head::head,
-    kept::{Kept, WORTH},
+    kept::{Kept, Read, WORTH},
     service_info::{RawHost, ServiceInfo},
 };
 use crate::model::{Listing, ServiceName};
@@ -105,10 +105,30 @@ impl Answer {
         payload: &Payload,
         kept: Option<&mut Kept>,
     ) -> Result<Result<Self, ServerError>, DecodeError> {
-        if payload.json().len() < WORTH {
-            return Self::decode_against(payload, None);
+        match kept {
+            Some(kept) if payload.json().len() < WORTH => Self::decode_short(payload, kept),
+            kept => Self::decode_against(payload, kept),
         }
-        Self::decode_against(payload, kept)
+    }
+
+    /// The same, of a message that is decoded as a whole unless its list is the one that was read last.
+    pub(super) fn decode_short(
+        payload: &Payload,
+        kept: &mut Kept,
+    ) -> Result<Result<Self, ServerError>, DecodeError> {
+        let json = payload.json();
+        let at = head(json).map(|head| head.hosts);
+        let same = at.and_then(|at| kept.read_same(json, at));
+        if let Some(answer) = same.and_then(|(rest, read)| Self::around(payload, &rest, read)) {
+            return Ok(answer);
+        }
+        let answer = Self::decode_whole(payload);
+        if let Ok(Ok(Self::Subscribe { listing, .. } | Self::Query { listing, .. })) = &answer
+            && let Some(listing) = listing
+        {
+            kept.note(json, at, listing);
+        }
+        answer
     }
 
     /// The same, of a message of any length.
@@ -125,8 +145,13 @@ impl Answer {
     fn changes(payload: &Payload, kept: &mut Kept) -> Option<Result<Self, ServerError>> {
         let json = payload.json();
         let (rest, read) = kept.read(json, head(json)?.hosts)?;
-        let body: Body<'_, &RawValue> = serde_json::from_slice(&rest).ok()?;
-        let listing = read.into_listing(&rest, body.service_info.as_ref()?)?;
+        Self::around(payload, &rest, read)
+    }
+
+    /// The answer whose list was read apart from the rest.
+    fn around(payload: &Payload, rest: &[u8], read: Read) -> Option<Result<Self, ServerError>> {
+        let body: Body<'_, &RawValue> = serde_json::from_slice(rest).ok()?;
+        let listing = read.into_listing(rest, body.service_info.as_ref()?)?;
         Some(body.into_answer(payload.kind(), |_| Some(listing)))
     }
 

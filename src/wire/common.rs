@@ -1,28 +1,36 @@
 //! What the instances of a service have in common.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
+use super::equal::{hash, same};
 use crate::model::{DEFAULT_CLUSTER, Metadata};
 
 /// Gives what instances have in common one allocation.
 #[derive(Debug, Default)]
 pub(super) struct Common {
     clusters: Vec<Arc<str>>,
-    metadata: HashSet<Metadata>,
+    metadata: Vec<Metadata>,
+    /// Of each of these.
+    hashes: Vec<u64>,
     /// Whether any was there before.
     repeats: bool,
 }
 
 /// How many metadata that differ are kept to be looked for again.
 const MOST_COMMON: usize = 64;
+/// How many there is room for at once.
+const FEW: usize = 8;
 
 impl Common {
     /// Lets go of what no instance has any longer.
     pub(super) fn forget(&mut self) {
         self.clusters.retain(|name| Arc::strong_count(name) > 1);
+        let mut kept = self.metadata.iter().map(Metadata::is_cloned);
+        self.hashes.retain(|_| kept.next() == Some(true));
         self.metadata.retain(Metadata::is_cloned);
         if self.metadata.len() >= MOST_COMMON && !self.repeats {
-            self.metadata.clear(); // the last list's had nothing in common, and the next one's may
+            self.metadata.clear();
+            self.hashes.clear(); // the last list's had nothing in common, and the next one's may
         }
     }
 
@@ -31,12 +39,22 @@ impl Common {
         if new.is_empty() || (self.metadata.len() >= MOST_COMMON && !self.repeats) {
             return new;
         }
-        if let Some(known) = self.metadata.get(&new) {
+        let text = new.packed().as_bytes();
+        let hash = hash(text);
+        // A look at 64 numbers is cheaper than a hash that needs none.
+        let mut equal = self.hashes.iter().zip(&self.metadata);
+        let known = equal.find(|(known, _)| **known == hash);
+        if let Some((_, known)) = known.filter(|(_, known)| same(known.packed().as_bytes(), text)) {
             self.repeats = true;
             return known.clone();
         }
         if self.metadata.len() < MOST_COMMON {
-            self.metadata.insert(new.clone());
+            if self.metadata.is_empty() {
+                self.metadata.reserve(FEW);
+                self.hashes.reserve(FEW);
+            }
+            self.metadata.push(new.clone());
+            self.hashes.push(hash);
         }
         new
     }

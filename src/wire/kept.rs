@@ -10,25 +10,30 @@
 //! share, what a vector has to spare). An equal instance that the directory has of another list (from disk, or from before
 //! one that could not be read host by host) stays there beside the one here, until it changes.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    ops::Range,
-    sync::{Arc, LazyLock},
-};
+use std::{ops::Range, sync::Arc};
 
 use serde_json::value::RawValue;
 
 use super::{
     common::Common,
+    equal::{begins_with, hash, same},
     json::{after, blank, object_end, value},
     service_info::{RawHost, ServiceInfo},
+    short::Short,
 };
 use crate::model::{Instance, Listing, Rejected};
 
-/// The hosts of one service's last list.
+/// The hosts of one service's last list. Of a long one each, of a short one, of which a process may have thousands,
+/// only what tells whether it is the same.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    hosts: Vec<Seen>,
+    hosts: Option<Box<Hosts>>,
+    short: Option<Box<Short>>,
+}
+
+#[derive(Debug, Default)]
+struct Hosts {
+    seen: Vec<Seen>,
     common: Common,
 }
 
@@ -67,8 +72,8 @@ struct Reader<'a> {
     rejected: Vec<Rejected>,
 }
 
-/// A message shorter than this is decoded as a whole: to keep the bytes of small lists, of which a process may have
-/// thousands, costs more than it saves. About 40 hosts.
+/// A message shorter than this is decoded as a whole, unless it is the same: to keep the bytes of small lists, of
+/// which a process may have thousands, costs more than it saves. About 40 hosts.
 pub(super) const WORTH: usize = 16 * 1024;
 /// So many from the expected one on are tried before a host is decoded, or searched for: that so many
 /// were removed in one place is cheap to find out.
@@ -76,25 +81,41 @@ const AHEAD: usize = 4;
 /// So many hosts of equal hash are compared. More have equal bytes, or somebody's luck.
 const SAME: usize = 4;
 
-/// Nobody outside of the process knows which hosts collide.
-static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-
 impl Kept {
     /// These came, by whatever way: what is kept is of no other list.
     pub(crate) fn listed(&mut self, instances: &[Arc<Instance>]) {
-        let ours = self.hosts.first().zip(instances.first());
-        let is_it = ours.is_some_and(|(seen, first)| Arc::ptr_eq(&seen.instance, first));
-        if self.hosts.len() != instances.len() || !is_it {
-            *self = Self::default();
+        self.hosts.take_if(|hosts| {
+            let ours = hosts.seen.first().zip(instances.first());
+            let is_it = ours.is_some_and(|(ours, first)| Arc::ptr_eq(&ours.instance, first));
+            hosts.seen.len() != instances.len() || !is_it
+        });
+        if let Some(short) = self.short.take() {
+            self.short = short.after(instances).map(Box::new);
         }
+    }
+
+    /// Reads the hosts whose array opens at `at` if they are word for word those of the last short list.
+    pub(super) fn read_same(&self, json: &[u8], at: usize) -> Option<(Vec<u8>, Read)> {
+        let (instances, end) = self.short.as_ref()?.read(json, at)?;
+        Some(Read::new(json, at..end, instances, Vec::new()))
+    }
+
+    /// A short list was read as a whole: what its array says, which opens at `at` if it is anywhere.
+    pub(super) fn note(&mut self, json: &[u8], at: Option<usize>, listing: &Listing) {
+        self.hosts = None;
+        let before = self.short.take();
+        let short = at.and_then(|at| Short::of(json, at, listing, before.as_deref()));
+        self.short = short.map(Box::new);
     }
 
     /// Reads the hosts whose array opens at `at`, and returns what is left of the message: it has an empty
     /// list in the same place. `None` if one of them cannot be read: nothing is known
     /// of the list then, and nothing is kept.
     pub(super) fn read(&mut self, json: &[u8], at: usize) -> Option<(Vec<u8>, Read)> {
-        let before = std::mem::take(&mut self.hosts);
-        self.common.forget();
+        self.short = None;
+        let hosts = self.hosts.get_or_insert_default();
+        let before = std::mem::take(&mut hosts.seen);
+        hosts.common.forget();
         let mut reader = Reader {
             json,
             next: 0,
@@ -103,7 +124,7 @@ impl Kept {
             now: Vec::with_capacity(before.len() + AHEAD),
             instances: Vec::with_capacity(before.len() + AHEAD),
             before: before.into_iter().map(Some).collect(),
-            common: &mut self.common,
+            common: &mut hosts.common,
             rejected: Vec::new(),
         };
         let end = reader.array(at)?;
@@ -113,17 +134,11 @@ impl Kept {
             rejected,
             ..
         } = reader;
-        self.hosts = now;
-        if self.hosts.capacity() > 2 * self.hosts.len() + AHEAD {
-            self.hosts.shrink_to_fit();
+        hosts.seen = now;
+        if hosts.seen.capacity() > 2 * hosts.seen.len() + AHEAD {
+            hosts.seen.shrink_to_fit();
         }
-        let (head, tail) = (&json[..at], &json[end..]);
-        let read = Read {
-            at,
-            instances,
-            rejected,
-        };
-        Some(([head, EMPTY, tail].concat(), read))
+        Some(Read::new(json, at..end, instances, rejected))
     }
 }
 
@@ -131,6 +146,22 @@ impl Kept {
 const EMPTY: &[u8] = b"[]";
 
 impl Read {
+    /// With what is left of the message without the `hosts`.
+    fn new(
+        json: &[u8],
+        hosts: Range<usize>,
+        instances: Vec<Arc<Instance>>,
+        rejected: Vec<Rejected>,
+    ) -> (Vec<u8>, Self) {
+        let rest = [&json[..hosts.start], EMPTY, &json[hosts.end..]].concat();
+        let read = Self {
+            at: hosts.start,
+            instances,
+            rejected,
+        };
+        (rest, read)
+    }
+
     /// The list, if `info`, which serde read from `rest`, has its hosts in the very place from which they
     /// were taken.
     pub(super) fn into_listing(
@@ -167,7 +198,7 @@ impl Reader<'_> {
         let rest = &json[at..];
         for place in self.next..self.next.saturating_add(AHEAD) {
             let seen = self.before.get(place).and_then(Option::as_ref);
-            if let Some(seen) = seen.filter(|seen| rest.starts_with(&seen.text)) {
+            if let Some(seen) = seen.filter(|seen| begins_with(rest, &seen.text)) {
                 let end = at + seen.text.len();
                 self.found(place);
                 return Some(end);
@@ -233,14 +264,14 @@ impl Reader<'_> {
         let text = &self.json[text];
         let before = &mut self.before;
         let places = self.places.get_or_insert_with(|| places(before));
-        let hash = SEED.hash_one(text);
+        let hash = hash(text);
         let from = places.partition_point(|(other, _)| *other < hash);
-        let same = places[from..].iter().take(SAME);
-        let same = same.take_while(|(other, _)| *other == hash);
-        same.map(|(_, place)| *place as usize).find(|place| {
+        let equal = places[from..].iter().take(SAME);
+        let equal = equal.take_while(|(other, _)| *other == hash);
+        equal.map(|(_, place)| *place as usize).find(|place| {
             before[*place]
                 .as_ref()
-                .is_some_and(|seen| *seen.text == *text)
+                .is_some_and(|seen| same(&seen.text, text))
         })
     }
 }
@@ -249,7 +280,7 @@ fn places(before: &mut [Option<Seen>]) -> Vec<(u64, u32)> {
     let seen = before.iter_mut().zip(0..).filter_map(|(seen, place)| {
         let seen = seen.as_mut()?;
         if seen.hash == 0 {
-            seen.hash = SEED.hash_one(&*seen.text);
+            seen.hash = hash(&seen.text);
         }
         Some((seen.hash, place))
     });

@@ -9,6 +9,7 @@ mod answer;
 mod body;
 mod common;
 mod envelope;
+mod equal;
 mod error;
 mod head;
 mod json;
@@ -17,6 +18,7 @@ mod request;
 mod scan;
 mod server_request;
 mod service_info;
+mod short;
 
 // The envelope's parts, for the embedded registry's own reading of the protocol.
 #[cfg(feature = "testing")]

@@ -1,10 +1,11 @@
 //! A list of which only the changes are decoded is the list that serde makes of the whole message.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use proptest::sample::select;
 
 use super::*;
+use crate::wire::equal::counted;
 
 /// Lets every message, however short, be read against what is kept.
 fn decode(payload: &Payload, kept: &mut Kept) -> (Option<String>, Result<ServerRequest, String>) {
@@ -32,6 +33,10 @@ fn agree(payload: &Payload, kept: &mut Kept) -> Result<(), TestCaseError> {
     agree_on_answer(payload, kept)
 }
 
+thread_local! {
+    static SHORT: RefCell<Kept> = RefCell::default();
+}
+
 fn instances(payload: &Payload, kept: &mut Kept) -> Vec<Arc<Instance>> {
     match decode(payload, kept).1 {
         Ok(ServerRequest::Notify {
@@ -54,6 +59,15 @@ fn agree_on_answer(payload: &Payload, kept: &mut Kept) -> Result<(), TestCaseErr
         let read = answer(Answer::decode_against(&payload, Some(kept)));
         prop_assert_eq!(read, answer(Answer::decode(&payload)));
     }
+    // A service of its own, whose lists are all short ones, each of them read twice.
+    SHORT.with_borrow_mut(|kept| {
+        for kind in ["SubscribeServiceResponse", "QueryServiceResponse"] {
+            let payload = Payload::new(kind, payload.json().to_vec());
+            let read = answer(Answer::decode_short(&payload, kept));
+            prop_assert_eq!(read, answer(Answer::decode(&payload)));
+        }
+        Ok(())
+    })?;
     Ok(())
 }
 
@@ -141,6 +155,131 @@ fn an_update_of_nothing_makes_no_instance() {
     );
     let now = instances(&push(&hosts), &mut kept);
     assert_eq!(shared(&before, &now), 3);
+}
+
+fn read(hosts: &[String], kept: &mut Kept) -> Listing {
+    let json = push(hosts).json().to_vec();
+    let payload = Payload::new("QueryServiceResponse", json);
+    match Answer::decode_with(&payload, Some(kept)) {
+        Ok(Ok(Answer::Query { listing, .. })) => listing.unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A short list that a read brings again is not decoded; another one is, and what could not be used each time.
+#[test]
+fn a_short_list_that_is_read_again_makes_no_instance() {
+    let mut kept = Kept::default();
+    let mut hosts = all(1..=20);
+    let before = read(&hosts, &mut kept).into_instances();
+    assert_eq!(shared(&before, read(&hosts, &mut kept).instances()), 20);
+    hosts[3] = host(4, 2);
+    let changed = read(&hosts, &mut kept).into_instances();
+    assert_eq!(changed[3].metadata().get("version"), Some("2"));
+    let again = read(&hosts, &mut kept);
+    assert_eq!(shared(&before, again.instances()), 19);
+    assert_eq!(shared(&changed, again.instances()), 1);
+    hosts.push(r#"{"ip":"10.0.0.1","port":0}"#.to_owned());
+    for _ in 0..2 {
+        let listing = read(&hosts, &mut kept);
+        assert_eq!(
+            (listing.instances().len(), listing.rejected().len()),
+            (20, 1)
+        );
+        assert_eq!(shared(&before, listing.instances()), 0);
+    }
+}
+
+/// After a push, too, what is kept are the instances that the directory keeps: those that came first.
+#[test]
+fn a_push_of_a_short_list_leaves_no_instance_in_memory_twice() {
+    let mut kept = Kept::default();
+    let mut hosts = all(1..=20);
+    let first = read(&hosts, &mut kept).into_instances();
+    hosts.reverse();
+    kept.listed(&instances(&push(&hosts), &mut Kept::default()));
+    read(&hosts, &mut kept);
+    assert_eq!(shared(&first, read(&hosts, &mut kept).instances()), 20);
+    // One changed: its new one is the push's.
+    hosts[3] = host(17, 2);
+    let pushed = instances(&push(&hosts), &mut Kept::default());
+    kept.listed(&pushed);
+    read(&hosts, &mut kept);
+    let now = read(&hosts, &mut kept).into_instances();
+    assert_eq!(shared(&first, &now), 19);
+    assert!(Arc::ptr_eq(&now[3], &pushed[3]));
+    // Of a list that is not short nothing is kept this way.
+    kept.listed(&instances(&push(&all(1..=200)), &mut Kept::default()));
+    assert_eq!(shared(&first, read(&hosts, &mut kept).instances()), 0);
+}
+
+/// Ways to write a list of the same hosts, or nearly, in another order.
+fn shuffled(hosts: &[String]) -> [Vec<String>; 4] {
+    let mut reversed = hosts.to_vec();
+    reversed.reverse();
+    let mut turned = hosts.to_vec();
+    turned.rotate_left(hosts.len() / 3);
+    let (odd, even): (Vec<_>, Vec<_>) = (0..hosts.len()).partition(|n| n % 2 == 1);
+    let parted = odd.into_iter().chain(even).map(|n| hosts[n].clone());
+    let mut doubled = hosts.to_vec();
+    doubled.truncate(hosts.len() / 2);
+    doubled.extend_from_within(..);
+    [reversed, turned, parted.collect(), doubled]
+}
+
+/// Equal hashes are no equal hosts: the bytes decide, whoever found out how to make hashes equal.
+#[test]
+fn hosts_whose_hashes_are_all_equal_are_read_as_serde_reads_them() {
+    counted::COLLIDE.set(true);
+    let mut hosts = all(1..=300);
+    let mut kept = Kept::default();
+    agree(&push(&hosts), &mut kept).unwrap();
+    for order in shuffled(&hosts) {
+        agree(&push(&order), &mut kept).unwrap();
+        hosts[7] = host(8, 3);
+        agree(&push(&hosts), &mut kept).unwrap();
+    }
+    counted::COLLIDE.set(false);
+}
+
+/// And they make nothing quadratic, nor do hosts that begin with the same 60 bytes, or are the same.
+#[test]
+fn collisions_made_on_purpose_cost_no_more_than_thrice() {
+    const MANY: u16 = 10_000;
+    let hosts = all(1..=MANY);
+    let order = |which: usize| push(&shuffled(&hosts)[which]);
+    let cost = |collide: bool, first: &Payload, then: &Payload| {
+        let mut kept = Kept::default();
+        instances(first, &mut kept);
+        counted::COLLIDE.set(collide);
+        let bytes = counted::bytes(|| drop(instances(then, &mut kept)));
+        counted::COLLIDE.set(false);
+        bytes
+    };
+    let first = push(&hosts);
+    for which in 0..4 {
+        let then = order(which);
+        let (usual, made) = (cost(false, &first, &then), cost(true, &first, &then));
+        let length = then.json().len();
+        println!("order {which}: {usual} bytes compared of {length}, {made} if all collide");
+        assert!(
+            made <= 3 * usual.max(length),
+            "{which}: {made}, {usual}, {length}"
+        );
+        // A few bytes for each of the message's, whatever is in it.
+        assert!(made <= 4 * length, "{which}: {made} of {length}");
+    }
+    // One host, ten thousand times; and then another, as often.
+    let (one, other) = (vec![host(1, 1); MANY.into()], vec![host(1, 2); MANY.into()]);
+    for (first, then) in [(&one, &one), (&one, &other), (&one, &hosts), (&hosts, &one)] {
+        let (first, then) = (push(first), push(then));
+        let made = cost(true, &first, &then);
+        assert!(
+            made <= 9 * then.json().len(),
+            "{made} of {}",
+            then.json().len()
+        );
+    }
 }
 
 /// What is cut out of a message makes it no less wrong.
