@@ -1,4 +1,4 @@
-//! What one push costs: from the frame in memory to applied, one of n instances removed.
+//! What one push costs: from the frame in memory to applied, one of n instances removed, or all changed.
 //!
 //! Ours is everything that happens to a push: the envelope, the session's machine, decoding,
 //! admission, the difference to the last snapshot, publication, the acknowledgement, a `Discovery`
@@ -98,11 +98,37 @@ fn main() {
         .unwrap();
     let _entered = runtime.enter();
     for (n, pushes) in [(10, 2_000), (1_000, 40), (10_000, 4)] {
-        measure(n, pushes, if quick { 11 } else { 31 });
+        for what in [Push::OneGone, Push::AllChanged] {
+            measure(what, n, pushes, if quick { 11 } else { 31 });
+        }
     }
 }
 
-fn measure(n: usize, pushes: usize, rounds: usize) {
+/// What a push says that is timed.
+#[derive(Clone, Copy)]
+enum Push {
+    OneGone,
+    /// Each instance has another zone: no new start, so nobody is called gone.
+    AllChanged,
+}
+
+impl Push {
+    fn json(self, n: usize, at: usize) -> String {
+        match self {
+            Self::OneGone => json(n, Some(at * n / 16), 0),
+            Self::AllChanged => json(n, None, 1 + at),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::OneGone => "push",
+            Self::AllChanged => "push_all",
+        }
+    }
+}
+
+fn measure(what: Push, n: usize, pushes: usize, rounds: usize) {
     let key = ServiceKey::new("public", "bench".parse().unwrap()).unwrap();
     let mut path = PushPath::new(key, Instant::now());
     let mut discovery = Box::pin(path.subscription().discover(|_: &Instance| Idle));
@@ -111,18 +137,16 @@ fn measure(n: usize, pushes: usize, rounds: usize) {
     let balance = Balance::builder(path.subscription()).build(|_: &Instance| Idle);
     let hints = Hints::new();
     // Instance `gone` is missing from one push and back in the next: each pair of pushes is one
-    // removal and one return, and the removals are timed.
+    // removal and one return, and the removals are timed. Likewise a change of all and a change back.
     let frames: Vec<(Bytes, Bytes)> = (0..pushes.min(16))
         .map(|at| {
             (
-                PushPath::frame(json(n, None)),
-                PushPath::frame(json(n, Some(at * n / 16))),
+                PushPath::frame(json(n, None, 0)),
+                PushPath::frame(what.json(n, at)),
             )
         })
         .collect();
-    let texts: Vec<String> = (0..frames.len())
-        .map(|at| json(n, Some(at * n / 16)))
-        .collect();
+    let texts: Vec<String> = (0..frames.len()).map(|at| what.json(n, at)).collect();
 
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
@@ -153,13 +177,18 @@ fn measure(n: usize, pushes: usize, rounds: usize) {
         });
         theirs.push(peer / pushes as f64);
     }
-    assert_eq!(path.subscription().snapshot().callable_len(), n - 1);
+    let left = match what {
+        Push::OneGone => n - 1,
+        Push::AllChanged => n,
+    };
+    assert_eq!(path.subscription().snapshot().callable_len(), left);
 
     let mut ratios: Vec<f64> = theirs.iter().zip(&ours).map(|(t, o)| t / o).collect();
     let (ours, theirs, ratio) = (median(&mut ours), median(&mut theirs), median(&mut ratios));
     println!(
-        "ratio push_{n} ours_ns={ours:.0} peer_ns={theirs:.0} peer_over_ours={ratio:.2} \
+        "ratio {}_{n} ours_ns={ours:.0} peer_ns={theirs:.0} peer_over_ours={ratio:.2} \
          spread={:.2}..{:.2} ours_allocs={allocated} peer=owned_serde",
+        what.name(),
         ratios[0],
         ratios[ratios.len() - 1],
     );
@@ -172,15 +201,15 @@ fn drain<S: Stream>(mut discovery: Pin<&mut S>) {
     }
 }
 
-/// A push as Alibaba's server 3.0 writes it, without host `gone`.
-fn json(n: usize, gone: Option<usize>) -> String {
+/// A push as Alibaba's server 3.0 writes it, without host `gone`, in zones of this version.
+fn json(n: usize, gone: Option<usize>, version: usize) -> String {
     let hosts: Vec<String> = (0..n)
         .filter(|at| Some(*at) != gone)
         .map(|at| {
             let ip = format!("10.{}.{}.{}", at / 62_500, at / 250 % 250, at % 250);
             format!(
                 r#"{{"instanceId":"{ip}#8080#DEFAULT#DEFAULT_GROUP@@bench","ip":"{ip}","port":8080,"weight":1.0,"healthy":true,"enabled":true,"ephemeral":true,"clusterName":"DEFAULT","serviceName":"DEFAULT_GROUP@@bench","metadata":{{"preserved.register.source":"SPRING_CLOUD","version":"1.4.2","zone":"cn-hangzhou-{}","startTime":"17952510865{:02}"}},"instanceHeartBeatInterval":5000,"instanceHeartBeatTimeOut":15000,"ipDeleteTimeout":30000}}"#,
-                at % 3,
+                at % 3 + 3 * version,
                 at % 100,
             )
         })

@@ -70,6 +70,8 @@ impl Spread {
     fn check(&self, what: &str) {
         let spread = self.percentile(0.99) - self.percentile(0.01);
         assert!(spread >= Duration::from_millis(900), "{what}: {spread:?}");
+        let all = self.percentile(1.0) - self.percentile(0.0);
+        assert!(all >= SEC, "{what}: {all:?}");
         assert!(self.percentile(1.0) <= 3 * SEC, "{what}");
         assert!(self.crowding() <= 3.0, "{what}: {}", self.crowding());
     }
