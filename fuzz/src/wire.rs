@@ -42,7 +42,11 @@ const ANSWERS: [&str; 2] = ["SubscribeServiceResponse", "ErrorResponse"];
 
 /// Reads the lists of one service, one after the other.
 #[derive(Debug, Default)]
-pub struct Reader(Kept);
+pub struct Reader {
+    kept: Kept,
+    /// Where each message counts as a short one.
+    short: Kept,
+}
 
 impl Reader {
     /// Reads one message in every way and panics if they differ.
@@ -55,21 +59,26 @@ impl Reader {
     }
 
     fn push(&mut self, payload: &Payload) {
-        let (id, request) = ServerRequest::decode_against(payload, |_| Some(&mut self.0));
+        let (id, request) = ServerRequest::decode_against(payload, |_| Some(&mut self.kept));
         let (whole_id, whole) = ServerRequest::decode_against(payload, |_| None);
         assert_eq!(id, whole_id);
         same(&request, &whole);
         if let Ok(ServerRequest::Notify { listing, .. }) = &request {
             sound(payload, listing.as_ref());
             let listing = listing.as_ref();
-            self.0.listed(listing.map_or(&[], Listing::instances));
+            let instances = listing.map_or(&[][..], Listing::instances);
+            self.kept.listed(instances);
+            self.short.listed(instances);
         }
     }
 
     fn answer(&mut self, payload: &Payload) {
-        let answer = Answer::decode_against(payload, Some(&mut self.0));
+        let answer = Answer::decode_against(payload, Some(&mut self.kept));
         let whole = Answer::decode_against(payload, None);
         same(&answer, &whole);
+        // The first of these may be decoded, and the second is not if it is short.
+        same(&Answer::decode_short(payload, &mut self.short), &whole);
+        same(&Answer::decode_short(payload, &mut self.short), &whole);
         if let Ok(Ok(Answer::Subscribe { listing, .. } | Answer::Query { listing, .. })) = &answer {
             sound(payload, listing.as_ref());
         }
