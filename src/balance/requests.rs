@@ -52,8 +52,9 @@ mod counted {
         /// One has ended.
         #[inline]
         pub(in crate::balance) fn end(&self, fate: Fate, began: Began) {
+            let line = stripe();
             match fate {
-                Fate::Ok => &self.ok[stripe()].0,
+                Fate::Ok => &self.ok[line].0,
                 _ => &self.seldom[fate as usize],
             }
             .fetch_add(1, Relaxed);
@@ -61,7 +62,7 @@ mod counted {
                 && fate.took_place()
             {
                 let took = endpoint::now().saturating_duration_since(began);
-                durations[stripe()].observe(took);
+                durations[line].observe(took);
             }
         }
     }
