@@ -6,6 +6,7 @@ use super::{
     envelope::Payload,
     error::DecodeError,
     head::head,
+    json,
     kept::{Kept, Read, WORTH},
     service_info::{RawHost, ServiceInfo},
 };
@@ -150,14 +151,14 @@ impl Answer {
 
     /// The answer whose list was read apart from the rest.
     fn around(payload: &Payload, rest: &[u8], read: Read) -> Option<Result<Self, ServerError>> {
-        let body: Body<'_, &RawValue> = serde_json::from_slice(rest).ok()?;
+        let body: Body<'_, &RawValue> = json::read(rest).ok()?;
         let listing = read.into_listing(rest, body.service_info.as_ref()?)?;
         Some(body.into_answer(payload.kind(), |_| Some(listing)))
     }
 
     fn decode_whole(payload: &Payload) -> Result<Result<Self, ServerError>, DecodeError> {
         let kind = payload.kind();
-        match serde_json::from_slice::<Body<'_, Vec<RawHost<'_>>>>(payload.json()) {
+        match json::read::<Body<'_, Vec<RawHost<'_>>>>(payload.json()) {
             Ok(body) => Ok(body.into_answer(kind, ServiceInfo::into_listing)),
             Err(_) => {
                 let text = String::from_utf8_lossy(payload.json());

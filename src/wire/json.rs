@@ -1,11 +1,33 @@
 //! Going through JSON by places, with serde as the judge of every value.
 
 use serde::Deserialize;
-use serde_json::Deserializer;
+use serde_json::{Deserializer, de::Read};
+
+/// Reads a whole message. Of one that is UTF-8 throughout, as it should be, that is asked once and not of each
+/// string: a tenth of what it takes. What comes of it is the same.
+pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(json) {
+        Ok(text) => serde_json::from_str(text),
+        // Where nobody looks it may be anything.
+        Err(_) => serde_json::from_slice(json),
+    }
+}
 
 /// The value that begins at `at`, and where it ends. `None` if serde refuses it.
 pub(super) fn value<'a, T: Deserialize<'a>>(json: &'a [u8], at: usize) -> Option<(T, usize)> {
-    let mut values = Deserializer::from_slice(json.get(at..)?).into_iter();
+    first(Deserializer::from_slice(json.get(at..)?), at)
+}
+
+/// The same of what is known to be UTF-8.
+pub(super) fn value_of<'a, T: Deserialize<'a>>(text: &'a str, at: usize) -> Option<(T, usize)> {
+    first(Deserializer::from_str(text.get(at..)?), at)
+}
+
+fn first<'a, T: Deserialize<'a>>(
+    json: Deserializer<impl Read<'a>>,
+    at: usize,
+) -> Option<(T, usize)> {
+    let mut values = json.into_iter();
     let value = values.next()?.ok()?;
     Some((value, at + values.byte_offset()))
 }

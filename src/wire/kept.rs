@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::{
     common::Common,
     equal::{begins_with, hash, same},
-    json::{after, blank, object_end, value},
+    json::{after, blank, object_end, value, value_of},
     service_info::{RawHost, ServiceInfo},
     short::Short,
 };
@@ -67,6 +67,10 @@ struct Reader<'a> {
     /// Whether the last one that was not where it was expected was elsewhere.
     moved: bool,
     now: Vec<Seen>,
+    /// How many hosts serde read.
+    read: usize,
+    /// Once these are many: from where on the message is known to be UTF-8, and that.
+    text: Option<(usize, &'a str)>,
     common: &'a mut Common,
     instances: Vec<Arc<Instance>>,
     rejected: Vec<Rejected>,
@@ -78,6 +82,8 @@ pub(super) const WORTH: usize = 16 * 1024;
 /// So many from the expected one on are tried before a host is decoded, or searched for: that so many
 /// were removed in one place is cheap to find out.
 const AHEAD: usize = 4;
+/// So many that have to be decoded let expect that most have: what is left is asked at once whether it is UTF-8.
+const MANY: usize = 16;
 /// So many hosts of equal hash are compared. More have equal bytes, or somebody's luck.
 const SAME: usize = 4;
 
@@ -121,6 +127,8 @@ impl Kept {
             next: 0,
             places: None,
             moved: false,
+            read: 0,
+            text: None,
             now: Vec::with_capacity(before.len() + AHEAD),
             instances: Vec::with_capacity(before.len() + AHEAD),
             before: before.into_iter().map(Some).collect(),
@@ -211,7 +219,18 @@ impl Reader<'_> {
             self.found(place);
             return Some(end);
         }
-        let (host, end) = value::<RawHost<'_>>(json, at)?;
+        self.read += 1;
+        if self.read == MANY {
+            let text = std::str::from_utf8(rest).ok();
+            self.text = text.map(|text| (at, text));
+        }
+        let (host, end) = match self.text {
+            Some((from, text)) => {
+                let (host, end) = value_of::<RawHost<'_>>(text, at - from)?;
+                (host, from + end)
+            }
+            None => value(json, at)?,
+        };
         match host.into_instance(self.common) {
             Ok(instance) => self.decoded(instance, at..end),
             // Not kept: it is read, and refused, anew each time.

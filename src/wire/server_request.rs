@@ -8,6 +8,7 @@ use super::{
     envelope::Payload,
     error::DecodeError,
     head::head,
+    json,
     kept::{Kept, WORTH},
     scan,
     service_info::{RawHost, ServiceInfo},
@@ -219,7 +220,7 @@ fn decode_changes<'k>(
     let json = payload.json();
     let head = head(json)?;
     let (rest, read) = kept(&head.service)?.read(json, head.hosts)?;
-    let body: NotifyBody<'_, &RawValue> = serde_json::from_slice(&rest).ok()?;
+    let body: NotifyBody<'_, &RawValue> = json::read(&rest).ok()?;
     let info = body.service_info?;
     let service = info.service().ok()?;
     let listing = Some(read.into_listing(&rest, &info)?);
@@ -229,7 +230,7 @@ fn decode_changes<'k>(
 
 fn decode_notify(payload: &Payload) -> (Option<String>, Result<ServerRequest, DecodeError>) {
     let json = payload.json();
-    if let Ok(body) = serde_json::from_slice::<NotifyBody<'_, Vec<RawHost<'_>>>>(json) {
+    if let Ok(body) = json::read::<NotifyBody<'_, Vec<RawHost<'_>>>>(json) {
         let id = body.request_id.and_then(text_of);
         return (
             id,
