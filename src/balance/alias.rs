@@ -29,38 +29,40 @@ impl Alias {
         Self::of_weights(candidates.iter().map(Candidate::weight))
     }
 
-    pub(super) fn of_weights(weights: impl ExactSizeIterator<Item = f64>) -> Self {
+    pub(super) fn of_weights(weights: impl ExactSizeIterator<Item = f64> + Clone) -> Self {
         let n = weights.len();
-        let mut scaled: Vec<f64> = weights
-            .map(|w| if w.is_finite() && w > 0.0 { w } else { 0.0 })
-            .collect();
-        let total: f64 = scaled.iter().sum();
+        let sane = weights.map(|w| if w.is_finite() && w > 0.0 { w } else { 0.0 });
+        // Nothing is allocated where all are equal, which is the usual case.
+        let mut first = None;
+        let (apart, total) = sane.clone().fold((false, 0.0), |(apart, total), w| {
+            (apart | (w != *first.get_or_insert(w)), total + w)
+        });
         let scale = n as f64 / total;
-        let apart = scaled.windows(2).any(|two| two[0] != two[1]);
         if !apart || total <= 0.0 || !scale.is_finite() {
             return Self {
                 len: n,
                 slots: Box::default(),
             };
         }
-        scaled.iter_mut().for_each(|w| *w *= scale);
+        let mut scaled: Vec<f64> = sane.map(|w| w * scale).collect();
         let mut slots: Box<[Slot]> = (0..n as u32)
             .map(|alias| Slot {
                 up_to: u32::MAX,
                 alias,
             })
             .collect();
-        let (mut small, mut large): (Vec<usize>, Vec<usize>) =
-            (0..n).partition(|at| scaled[*at] < 1.0);
-        while let (Some(low), Some(high)) = (small.pop(), large.last().copied()) {
+        let (mut small, mut large): (Vec<u32>, Vec<u32>) =
+            (0..n as u32).partition(|at| scaled[*at as usize] < 1.0);
+        while let (Some(low), Some(alias)) = (small.pop(), large.last().copied()) {
+            let (low, high) = (low as usize, alias as usize);
             slots[low] = Slot {
                 up_to: (scaled[low] * SPAN) as u32,
-                alias: high as u32,
+                alias,
             };
             scaled[high] -= 1.0 - scaled[low];
             if scaled[high] < 1.0 {
                 large.pop();
-                small.push(high);
+                small.push(alias);
             }
         }
         // What is left stands at 1, but for rounding.

@@ -1,5 +1,6 @@
 use std::{
     collections::HashSet,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, TryLockError, Weak,
@@ -14,6 +15,7 @@ use crate::{
     balance::{
         AdaptiveConcurrency, BalanceCounters, Candidate, Outliers, Policy, Shares, SplitError,
         TrafficSplit,
+        candidates::{Candidates, Members},
         pool::{Past, Pool},
         requests::Requests,
         selector::Scope,
@@ -92,6 +94,8 @@ struct Workshop {
     /// When shares change because weights are forgotten.
     forgotten: Option<Instant>,
     pasts: Vec<(Scope, Arc<Past>)>,
+    /// Those of the newest table.
+    candidates: Candidates,
     /// Who the callers are that share the instances out, and when to look again.
     crowd: Option<Crowd>,
     look_at_crowd: Option<Instant>,
@@ -103,7 +107,7 @@ struct Workshop {
 struct Listed<'a, S> {
     membership: u64,
     roster: &'a endpoint::Roster<S>,
-    candidates: &'a [Candidate],
+    members: Members<'a>,
     snapshot: &'a Snapshot,
 }
 
@@ -186,6 +190,7 @@ where
                 warmer: None,
                 forgotten: None,
                 pasts: Vec::new(),
+                candidates: Candidates::default(),
                 crowd: None,
                 look_at_crowd: None,
                 looked: epoch,
@@ -330,8 +335,15 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let set = self.set();
         let roster = set.roster(true);
         let snapshot = Arc::clone(set.view().snapshot());
-        let candidates = self.candidates(&roster, &snapshot, workshop, now);
-        self.read_shares(&candidates, workshop);
+        // Lost with whatever panics meanwhile, and then made anew.
+        let mut candidates = mem::take(&mut workshop.candidates);
+        candidates.follow(&roster, &snapshot);
+        let warming = self.warming(&roster, &snapshot, candidates.listed(), workshop, now);
+        let members = Members {
+            all: warming.as_deref().unwrap_or_else(|| candidates.listed()),
+            reweighted: warming.is_some(),
+        };
+        self.read_shares(members.all, workshop);
         let former = self.table.load();
         let scopes = former.get().map_or_else(Vec::new, |table| {
             workshop.look_at(table, now);
@@ -341,7 +353,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let listed = Listed {
             membership,
             roster: &roster,
-            candidates: &candidates,
+            members,
             snapshot: &snapshot,
         };
         let base = self.pool(Scope::default(), &listed, workshop, now);
@@ -353,7 +365,10 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
                 Arc::new(pool)
             })
             .collect();
-        let table = Table::new(membership, base, scoped, roster, candidates);
+        let weights = warming.as_ref();
+        let weights = weights.map(|warming| warming.iter().map(Candidate::weight).collect());
+        let table = Table::new(membership, base, scoped, roster, weights);
+        workshop.candidates = candidates;
         self.warn_of_cluster(&snapshot);
         let called = self.options.subset.as_ref().and_then(|_| table.called());
         let roster = Arc::clone(&table.roster);
@@ -395,33 +410,29 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         }
     }
 
-    fn candidates(
+    /// The candidates as they weigh while some of them warm up, if some do.
+    fn warming(
         &self,
         roster: &endpoint::Roster<S>,
         snapshot: &Snapshot,
+        listed: &[Candidate],
         workshop: &mut Workshop,
         now: Instant,
-    ) -> Box<[Candidate]> {
-        let endpoints = roster.endpoints().iter();
-        let listed = endpoints.map(|e| Candidate::new(e.instance()));
+    ) -> Option<Vec<Candidate>> {
         workshop.warmer = None;
-        let Some(rules) = &self.options.slow_start else {
-            return listed.collect();
-        };
+        let rules = self.options.slow_start.as_ref()?;
         let known = snapshot.is_known();
         workshop.warmth.look(snapshot.entries(), known, now);
-        let endpoints = roster.endpoints().iter();
-        let instances: Vec<_> = endpoints.map(|e| (e.generation(), e.instance())).collect();
-        let factors = workshop.warmth.factors(rules, &instances, now, wall());
-        let Some(factors) = factors else {
-            return listed.collect();
-        };
+        let generations = roster.generations().iter().copied();
+        let instances = listed.iter().map(|c| Arc::clone(c.instance()));
+        let instances: Vec<_> = generations.zip(instances).collect();
+        let factors = workshop.warmth.factors(rules, &instances, now, wall())?;
         workshop.warmer = Some(now + rules.tick());
-        let warming = listed.zip(factors).map(|(candidate, factor)| {
+        let warming = listed.iter().zip(factors).map(|(candidate, factor)| {
             let weight = candidate.weight() * factor;
-            candidate.with_weight(weight)
+            candidate.clone().with_weight(weight)
         });
-        warming.collect()
+        Some(warming.collect())
     }
 
     fn pool(
@@ -449,8 +460,8 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let is_open = |place| is_open(listed.roster, place);
         let narrow = self.narrow(workshop, listed.membership);
         let narrow = narrow.map(|narrow| (narrow, &is_open as &dyn Fn(usize) -> bool));
-        let candidates = listed.candidates;
-        let pool = Pool::build(&self.policy, scope, rules, candidates, past, narrow, || {
+        let members = listed.members;
+        let pool = Pool::build(&self.policy, scope, rules, members, past, narrow, || {
             self.fault(&self.faults.panics, "panicked as it built its table");
         });
         pool.observe(rules, listed.snapshot, now, self.epoch);
@@ -472,10 +483,14 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         }
         let snapshot = Arc::clone(self.set().view().snapshot());
         let scope = scope.clone();
+        let candidates = table.candidates();
         let listed = Listed {
             membership: table.membership,
             roster: &table.roster,
-            candidates: &table.candidates,
+            members: Members {
+                all: &candidates,
+                reweighted: table.is_reweighted(),
+            },
             snapshot: &snapshot,
         };
         let pool = self.pool(scope, &listed, &mut workshop, now);

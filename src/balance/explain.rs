@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     balance::{
-        Candidate, Policy, TrafficSplit,
+        Policy, TrafficSplit,
         core::Core,
         pool::{Pool, Tier},
         shares::Arm,
@@ -281,9 +281,8 @@ fn standing<S, P: Policy, R, C, V>(
 ) -> Option<Standing> {
     let table = core.table.load();
     let table = table.get()?;
-    let mut candidates = table.candidates.iter();
-    let place = candidates.position(|c| c.instance().address() == address)?;
-    let candidate = &table.candidates[place];
+    let place = table.find(address)?;
+    let instance = table.roster.endpoints().get(place)?.instance();
     let tiers = &table.base.tiers;
     let told = |tier: &Tier<P::Table>| TierShare {
         cluster: tier.cluster.clone(),
@@ -293,10 +292,13 @@ fn standing<S, P: Policy, R, C, V>(
     let several = tiers.len() > 1;
     let mut standing = Standing {
         share: 0.0,
-        part: candidate.weight() / candidate.instance().weight().get(),
+        part: match table.is_reweighted() {
+            true => table.weight(place) / instance.weight().get(),
+            false => 1.0,
+        },
         tiers: Vec::new(),
         first: tiers.iter().find(|t| several && t.share() > 0.0).map(told),
-        source: candidate.instance().source().map(Source::tier),
+        source: instance.source().map(Source::tier),
         outside: tiers
             .iter()
             .find_map(|tier| Some([tier.len, tier.leaves_out(place)?])),
@@ -329,9 +331,13 @@ fn explain_split<S, P: Policy, R, C, V>(
         explanation.verdict = Pickable::Yes;
         return;
     }
-    let mut candidates = table.candidates.iter().map(Candidate::instance);
-    let instance = candidates.find(|instance| instance.address() == address);
-    let takes = |arm: &&Arm| instance.is_some_and(|i| arm.percent > 0.0 && arm.scope.takes(i));
+    let place = table.find(address);
+    let endpoint = place.and_then(|place| table.roster.endpoints().get(place));
+    let instance = endpoint.map(|endpoint| endpoint.instance());
+    let takes = |arm: &&Arm| {
+        let instance = instance.as_ref();
+        instance.is_some_and(|i| arm.percent > 0.0 && arm.scope.takes(i))
+    };
     let Some(arm) = shares.arms().iter().find(takes) else {
         explanation.verdict = Pickable::NoShare;
         return;
@@ -349,10 +355,12 @@ fn explain_split<S, P: Policy, R, C, V>(
 /// The share that the instance at `place` has of the calls that a pool gets.
 fn share_in<S, T>(pool: &Pool<T>, place: usize, table: &Table<S, T>) -> f64 {
     let endpoints = table.roster.endpoints();
-    let listed = |place: usize| table.candidates[place].weight();
     let tiers = pool.tiers.iter().filter(|tier| tier.find(place).is_some());
     let shares = tiers.map(|tier| {
-        let weight = |at| tier.weight(at).unwrap_or_else(|| listed(tier.place(at)));
+        let weight = |at| {
+            tier.weight(at)
+                .unwrap_or_else(|| table.weight(tier.place(at)))
+        };
         let open = (0..tier.len).filter(|at| {
             let endpoint = endpoints.get(tier.place(*at));
             endpoint.is_some_and(|endpoint| endpoint.gate.state().is_open())

@@ -181,49 +181,86 @@ fn populate(candidates: &[Candidate], size: u32) -> Box<[u32]> {
         return Box::default();
     }
     // By address, not by place: so the table does not depend on the order of the list.
-    let mut names: Vec<(String, usize)> = candidates
-        .iter()
-        .enumerate()
+    let mut names: Vec<(String, u32)> = (0..)
+        .zip(candidates)
         .map(|(at, candidate)| (candidate.instance().address().to_string(), at))
         .collect();
-    names.sort();
-    let size = u64::from(size);
-    let mut wishes: Vec<(u64, u64)> = names
-        .iter()
-        .map(|(name, _)| {
-            let hash = stable_hash(name.as_bytes());
-            (hash % size, mix(hash) % (size - 1) + 1)
-        })
-        .collect();
-    let weight = |rank: usize| {
-        let weight = candidates[names[rank].1].weight();
+    names.sort_unstable(); // each address is there once
+    let mut turns = Turns {
+        wishes: names.iter().map(|(name, _)| Wish::of(name, size)).collect(),
+        places: vec![FREE; size as usize].into(),
+        size,
+    };
+    let weight = |at: u32| {
+        let weight = candidates[at as usize].weight();
         if weight.is_finite() && weight > 0.0 {
             weight
         } else {
             f64::MIN_POSITIVE
         }
     };
+    let first = weight(0);
+    if names.iter().all(|(_, at)| weight(*at) == first) {
+        let turn = names.iter().enumerate().cycle().take(size as usize);
+        turn.for_each(|(rank, (_, at))| turns.take(rank, *at));
+        return turns.places;
+    }
     // Whose turn is next: an instance's k-th turn comes at k ÷ weight. Positive floats sort as
     // their bits do.
-    let turn = |taken: u64, rank: usize| (taken as f64 / weight(rank)).to_bits();
-    let mut queue: BinaryHeap<Reverse<(u64, usize)>> = (0..names.len())
-        .map(|rank| Reverse((turn(1, rank), rank)))
-        .collect();
-    let mut taken = vec![0_u64; names.len()];
-    let mut places = vec![FREE; size as usize];
+    let turn = |taken: u32, at: u32| (f64::from(taken) / weight(at)).to_bits();
+    let mut taken = vec![0_u32; names.len()];
+    let first = names.iter().enumerate();
+    let first = first.map(|(rank, (_, at))| Reverse((turn(1, *at), rank as u32)));
+    let mut queue: BinaryHeap<Reverse<(u64, u32)>> = first.collect();
     for _ in 0..size {
-        let Some(Reverse((_, rank))) = queue.pop() else {
+        let Some(mut next) = queue.peek_mut() else {
             break;
         };
-        let (at, skip) = &mut wishes[rank];
-        while places[*at as usize] != FREE {
-            *at = (*at + *skip) % size;
-        }
-        places[*at as usize] = names[rank].1 as u32;
+        let rank = next.0.1 as usize;
+        let at = names[rank].1;
+        turns.take(rank, at);
         taken[rank] += 1;
-        queue.push(Reverse((turn(taken[rank] + 1, rank), rank)));
+        next.0.0 = turn(taken[rank] + 1, at); // finds its new place as this is dropped
     }
-    places.into()
+    turns.places
+}
+
+/// The slots, as they are taken.
+struct Turns {
+    wishes: Box<[Wish]>,
+    places: Box<[u32]>,
+    size: u32,
+}
+
+/// The slot that an instance wishes for next, and how far it is to the one after.
+struct Wish {
+    slot: u32,
+    skip: u32,
+}
+
+impl Wish {
+    fn of(name: &str, size: u32) -> Self {
+        let (hash, size) = (stable_hash(name.as_bytes()), u64::from(size));
+        Self {
+            slot: (hash % size) as u32,
+            skip: (mix(hash) % (size - 1) + 1) as u32,
+        }
+    }
+}
+
+impl Turns {
+    /// The next free slot in the order of its wishes is this one's.
+    fn take(&mut self, rank: usize, at: u32) {
+        let wish = &mut self.wishes[rank];
+        while self.places[wish.slot as usize] != FREE {
+            // Both are below the size, which is far from the end of the numbers.
+            wish.slot += wish.skip;
+            if wish.slot >= self.size {
+                wish.slot -= self.size;
+            }
+        }
+        self.places[wish.slot as usize] = at;
+    }
 }
 
 const fn is_prime(n: u32) -> bool {

@@ -62,6 +62,7 @@ mod alias;
 mod bounded;
 mod boxed;
 mod builder;
+mod candidates;
 mod choose;
 mod core;
 mod counters;

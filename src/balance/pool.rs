@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::{
     balance::{
         Candidate, Policy,
+        candidates::Members,
         selector::Scope,
         subset::{Kept, Narrow, Part},
         tiers::{Reference, TierRules, shares},
@@ -89,11 +90,12 @@ impl<T> Pool<T> {
         policy: &P,
         scope: Scope,
         rules: &TierRules,
-        candidates: &[Candidate],
+        members: Members<'_>,
         past: Arc<Past>,
         narrow: Option<(Narrow<'_>, &dyn Fn(usize) -> bool)>,
         mut fault: impl FnMut(),
     ) -> Self {
+        let candidates = members.all;
         let zones = zones_of(&scope, rules, candidates);
         let zoned = zones.is_some();
         let order = match &zones {
@@ -103,41 +105,51 @@ impl<T> Pool<T> {
         let clusters = || order.iter().map(|c| Some(Arc::clone(c))).chain([None]);
         let of = |source| clusters().map(move |cluster| (source, cluster));
         let names: Vec<_> = rules.sources().flat_map(of).collect();
-        let mut places: Vec<Vec<u32>> = vec![Vec::new(); names.len()];
         let only = names.len() == 1;
-        let mut len = 0;
-        for (at, candidate) in candidates.iter().enumerate() {
-            let instance = candidate.instance();
-            if !scope.takes(instance) {
-                continue;
+        // Without a look at each where all are in it.
+        let all = only && !scope.selects();
+        let mut places: Vec<Option<Vec<u32>>> = names.iter().map(|_| None).collect();
+        let mut len = candidates.len();
+        if !all {
+            places.fill(Some(Vec::new()));
+            len = 0;
+            for (at, candidate) in candidates.iter().enumerate() {
+                let instance = candidate.instance();
+                if !scope.takes(instance) {
+                    continue;
+                }
+                len += 1;
+                for_each_tier(rules, &order, instance, |tier| {
+                    places[tier].get_or_insert_default().push(at as u32);
+                });
             }
-            len += 1;
-            for_each_tier(rules, &order, instance, |tier| places[tier].push(at as u32));
         }
         let mut parts = past.parts();
         parts.resize_with(names.len(), || None);
         let tiers = names.into_iter().zip(places).zip(&mut *parts).map(
             |(((source, cluster), places), kept)| {
-                let all = places.len() == candidates.len();
-                let len = places.len();
+                let places = places.filter(|places| places.len() < candidates.len());
                 let of_tier: Vec<Candidate>;
-                let members = if all {
-                    candidates
-                } else {
-                    let places = places.iter();
-                    of_tier = places.map(|at| candidates[*at as usize].clone()).collect();
-                    &of_tier
+                let tier = match &places {
+                    None => candidates,
+                    Some(places) => {
+                        let places = places.iter();
+                        of_tier = places.map(|at| candidates[*at as usize].clone()).collect();
+                        &of_tier
+                    }
                 };
-                let places = (!all).then_some(places);
+                let len = tier.len();
                 let part = narrow.and_then(|(narrow, is_open)| {
                     let place = |at| places.as_ref().map_or(at, |places| places[at] as usize);
-                    narrow.part(members, |at| is_open(place(at)), kept)
+                    narrow.part(tier, |at| is_open(place(at)), kept)
                 });
                 let of_part: Vec<Candidate>;
-                let (members, places, whole) = match part {
-                    None => (members, places, None),
+                let mut reweighted = members.reweighted;
+                let (tier, places, whole) = match part {
+                    None => (tier, places, None),
                     Some(part) => {
-                        of_part = part.of(members);
+                        reweighted = true;
+                        of_part = part.of(tier);
                         let place = |at: &u32| places.as_ref().map_or(*at, |p| p[*at as usize]);
                         let called = part.members.iter().map(place).collect();
                         let places = places.map(Into::into);
@@ -145,14 +157,12 @@ impl<T> Pool<T> {
                         (&*of_part, Some(called), Some(whole))
                     }
                 };
-                let len = members.len();
+                let len = tier.len();
                 let changed = |c: &Candidate| c.weight() != c.instance().weight().get();
-                let weights = members
-                    .iter()
-                    .any(changed)
-                    .then(|| members.iter().map(Candidate::weight).collect());
+                let reweighted = reweighted && tier.iter().any(changed);
+                let weights = reweighted.then(|| tier.iter().map(Candidate::weight).collect());
                 let built = (len > 0 || only)
-                    .then(|| catch_unwind(AssertUnwindSafe(|| policy.build(members))));
+                    .then(|| catch_unwind(AssertUnwindSafe(|| policy.build(tier))));
                 if matches!(built, Some(Err(_))) {
                     fault();
                 }

@@ -7,6 +7,7 @@ use crate::{
     balance::{Candidate, pool::Pool, selector::Scope},
     directory::Generation,
     endpoint::Roster,
+    model::Address,
     sync::{Published, PublishedRef},
 };
 
@@ -16,7 +17,8 @@ pub(super) struct Table<S, T> {
     /// The set's membership that this was built at.
     pub(super) membership: u64,
     pub(super) roster: Arc<Roster<S>>,
-    pub(super) candidates: Box<[Candidate]>,
+    /// The weights that instances had, where some had not the listed one.
+    weights: Option<Box<[f64]>>,
     /// Of all of them: for calls that ask for nothing.
     pub(super) base: Pool<T>,
     /// Of those that requests ask for, as they come up.
@@ -35,15 +37,49 @@ impl<S, T> Table<S, T> {
         base: Pool<T>,
         scoped: Vec<Arc<Pool<T>>>,
         roster: Arc<Roster<S>>,
-        candidates: Box<[Candidate]>,
+        weights: Option<Box<[f64]>>,
     ) -> Self {
         Self {
             membership,
             roster,
-            candidates,
+            weights,
             base,
             scoped: Published::new(Arc::new(Scoped::new(scoped))),
         }
+    }
+
+    /// Where in the roster the instance at this address is.
+    pub(super) fn find(&self, address: &Address) -> Option<usize> {
+        // Sorted by that.
+        let endpoints = self.roster.endpoints();
+        let found = endpoints.binary_search_by(|e| e.instance().address().cmp(address));
+        found.ok()
+    }
+
+    /// What the instance at a place weighs here.
+    pub(super) fn weight(&self, place: usize) -> f64 {
+        let weight = self.weights.as_ref().and_then(|weights| weights.get(place));
+        let listed = || self.roster.endpoints().get(place);
+        let listed = || listed().map_or(0.0, |endpoint| endpoint.weight());
+        weight.copied().unwrap_or_else(listed)
+    }
+
+    /// What it was made of, as it is listed now.
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        let endpoints = self.roster.endpoints().iter();
+        let listed = endpoints.map(|endpoint| Candidate::new(endpoint.instance()));
+        match &self.weights {
+            None => listed.collect(),
+            Some(weights) => {
+                let weighed = listed.zip(weights);
+                weighed.map(|(c, weight)| c.with_weight(*weight)).collect()
+            }
+        }
+    }
+
+    /// Whether some weigh other than they are listed.
+    pub(super) const fn is_reweighted(&self) -> bool {
+        self.weights.is_some()
     }
 
     /// The pool of a scope, if there is one.

@@ -131,8 +131,8 @@ impl<S> EndpointSet<S> {
         {
             return Arc::clone(roster);
         }
-        let cursor = former.map_or(0, |roster| roster.cursor());
-        let roster = Arc::new(view.roster(version, self.prefer().map(|c| &**c), cursor));
+        let prefer = self.prefer().map(|c| &**c);
+        let roster = Arc::new(view.roster(version, prefer, former.as_deref()));
         self.published.store(Arc::clone(&roster));
         roster
     }

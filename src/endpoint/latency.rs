@@ -56,7 +56,9 @@ impl Latency {
                 };
                 let keep = timing.kept(since);
                 let smoothed = took.max(known * keep + took * (1.0 - keep));
-                Some(pack(smoothed, at))
+                let next = pack(smoothed, at);
+                // Of several in one ms those count that took longer: under load most write nothing.
+                (next != word).then_some(next)
             });
     }
 
@@ -155,7 +157,11 @@ impl Timing {
         if ms == 0 {
             return 1.0; // the usual case under load
         }
-        (ms as f32 * self.fading).exp()
+        let fading = ms as f32 * self.fading;
+        if fading > -0.01 {
+            return 1.0 + fading * (1.0 + fading / 2.0); // as exact as an f32 is
+        }
+        fading.exp()
     }
 }
 
@@ -255,6 +261,16 @@ mod tests {
         for (took, expected) in [(0, 0.0), (1_500, 0.000_001_5), (3_250_000_000, 3.25)] {
             let took = seconds(Duration::from_nanos(took));
             assert!((took - expected).abs() <= expected * 1e-6, "{took}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_falls_smoothly() {
+        let timing = timing();
+        for ms in [0, 1, 2, 50, 99, 100, 101, 5_000, 60_000] {
+            let exact = (-f64::from(ms) / 10_000.0).exp();
+            let kept = f64::from(timing.kept(ms));
+            assert!((kept - exact).abs() < 1e-6, "{ms} ms: {kept}, not {exact}");
         }
     }
 

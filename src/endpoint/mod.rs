@@ -37,6 +37,7 @@ mod health;
 mod helpers;
 mod hub;
 mod janitor;
+mod known;
 mod latency;
 mod legacy;
 mod limit;
@@ -99,6 +100,7 @@ pub(crate) use self::{
         rules::{FailurePercentage, HealthRules, Outliers, SuccessRate},
     },
     helpers::Upkeep,
+    known::Known,
     latency::{Mark, Timing},
     limit::machine::LimitRules,
     member::Endpoint,

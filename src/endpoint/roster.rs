@@ -4,8 +4,8 @@ use std::sync::{
 };
 
 use crate::{
-    directory::{Revision, Snapshot},
-    endpoint::{member::Endpoint, tried::Tried},
+    directory::{Generation, Revision, Snapshot},
+    endpoint::{known::Known, member::Endpoint, tried::Tried},
 };
 
 /// The endpoints that the newest snapshot called callable when this was built: where a call looks
@@ -17,7 +17,10 @@ pub(crate) struct Roster<S> {
     pub(crate) revision: Revision,
     /// Whether the registry had answered.
     pub(crate) known: bool,
-    endpoints: Box<[Arc<Endpoint<S>>]>,
+    /// Shared with the roster before, if that was of the same ones.
+    endpoints: Arc<[Arc<Endpoint<S>>]>,
+    /// Their generations: what is still there is found by these, and no endpoint is looked at.
+    generations: Arc<[Generation]>,
     /// How many, from the front, are in the preferred cluster.
     preferred: usize,
     cursor: AtomicUsize,
@@ -34,20 +37,40 @@ pub(crate) enum Found<S> {
 }
 
 impl<S> Roster<S> {
-    pub(crate) fn new(
+    /// A roster of these, of which so many, from the front, are in the preferred cluster.
+    pub(super) fn new(
         version: u64,
         snapshot: &Snapshot,
-        endpoints: Vec<Arc<Endpoint<S>>>,
+        former: Option<&Self>,
+        generations: Vec<Generation>,
         preferred: usize,
-        cursor: usize,
+        mut endpoint: impl FnMut(usize) -> Arc<Endpoint<S>>,
     ) -> Self {
+        let same = former.filter(|former| *former.generations == *generations);
+        let (endpoints, generations) = match same {
+            Some(former) => (
+                Arc::clone(&former.endpoints),
+                Arc::clone(&former.generations),
+            ),
+            None => {
+                let mut known = former.map(|former| Known::new(&former.generations));
+                let all = generations.iter().enumerate().map(|(at, generation)| {
+                    let known = known.as_mut().and_then(|known| known.find(*generation));
+                    let known = known.zip(former);
+                    let known = known.and_then(|(at, former)| former.endpoints.get(at));
+                    known.map_or_else(|| endpoint(at), Arc::clone)
+                });
+                (all.collect(), generations.into())
+            }
+        };
         Self {
             version,
             revision: snapshot.revision(),
             known: snapshot.is_known() || snapshot.ended,
-            endpoints: endpoints.into(),
+            endpoints,
+            generations,
             preferred,
-            cursor: AtomicUsize::new(cursor),
+            cursor: AtomicUsize::new(former.map_or(0, Self::cursor)),
         }
     }
 
@@ -57,8 +80,14 @@ impl<S> Roster<S> {
     }
 
     /// The endpoints.
-    pub(crate) const fn endpoints(&self) -> &[Arc<Endpoint<S>>] {
+    #[inline]
+    pub(crate) fn endpoints(&self) -> &[Arc<Endpoint<S>>] {
         &self.endpoints
+    }
+
+    /// Their generations.
+    pub(crate) const fn generations(&self) -> &Arc<[Generation]> {
+        &self.generations
     }
 
     /// Whether a probe is on offer.

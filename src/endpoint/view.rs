@@ -69,16 +69,18 @@ impl<S> View<'_, S> {
         &mut self,
         version: u64,
         prefer: Option<&str>,
-        cursor: usize,
+        former: Option<&Roster<S>>,
     ) -> Roster<S> {
         let snapshot = Arc::clone(self.snapshot());
         let near = |entry: &&Entry| prefer.is_some_and(|c| **entry.instance().cluster() == *c);
-        let mut endpoints = Vec::with_capacity(snapshot.callable_len());
-        endpoints.extend(snapshot.callable().filter(near).map(|e| self.endpoint(e)));
-        let preferred = endpoints.len();
-        let far = snapshot.callable().filter(|entry| !near(entry));
-        endpoints.extend(far.map(|e| self.endpoint(e)));
-        Roster::new(version, &snapshot, endpoints, preferred, cursor)
+        let mut entries: Vec<&Entry> = Vec::with_capacity(snapshot.callable_len());
+        entries.extend(snapshot.callable().filter(near));
+        let preferred = entries.len();
+        entries.extend(snapshot.callable().filter(|entry| !near(entry)));
+        let generations = entries.iter().map(|entry| entry.generation()).collect();
+        Roster::new(version, &snapshot, former, generations, preferred, |at| {
+            self.endpoint(entries[at])
+        })
     }
 
     fn nobody(&self, service: &ServiceKey) -> CallError {
