@@ -1,13 +1,13 @@
 //! The balancer: a tower `Service` that picks inside of the call.
 //!
-//! [`Balance`] is `Clone`, needs no `Buffer` and no task between a caller and its instance. Which
-//! instances it picks from is what the registry last pushed, whether or not requests flow, and an
-//! instance that left cannot be entered whatever a policy picks: that is decided by the instance's
-//! gate in the same poll as the call. While nothing is known of a service calls wait for a bounded
-//! time; when it is known to have no instance they fail at once, and the error says why. A service whose
-//! first list is empty counts as unknown for 3 s, since a registry that has just started answers so to all
-//! ([`unknown_while_empty`](crate::directory::Options::unknown_while_empty)): a name that nobody provides
-//! fails 3 s after its first call, and at once from then on.
+//! [`Balance`] is `Clone`, and needs no `Buffer` and no task between a caller and its instance. It picks from what the
+//! registry last pushed, whether or not requests flow. No call enters an instance that left, whatever a policy picks: the
+//! instance's gate decides that in the same poll as the call.
+//!
+//! While nothing is known of a service, calls wait for a bounded time. Once it is known to have no instance they fail at
+//! once, and the error says why. A service whose first list is empty counts as unknown for 3 s, since a registry that has
+//! just started answers so to everybody ([`unknown_while_empty`](crate::directory::Options::unknown_while_empty)): the
+//! first call of a name that nobody provides fails after 3 s, and later ones at once.
 //!
 //! ```
 //! use tower::{ServiceExt, service_fn};
@@ -33,7 +33,7 @@
 //!
 //! # Which policy
 //!
-//! | | chooses | take it when |
+//! | policy | chooses | take it when |
 //! |---|---|---|
 //! | [`P2c`] | of two drawn by weight the one with fewer calls for its weight | you have no reason for another |
 //! | [`PeakEwma`] | of two the one with the lower latency × calls | instances differ in speed, or stall |
@@ -42,7 +42,7 @@
 //! | [`Maglev`] | by a key of the request | instances keep caches or sessions |
 //! | [`BoundedMaglev`] | the same, within each one's share of the load | and some keys are hot |
 //!
-//! A [`Policy`] of your own is two functions. More to choose by is in the [guide](crate::guide).
+//! A [`Policy`] of your own is two functions. The [guide](crate::guide) says more about which to take.
 //!
 //! # Around a policy
 //!

@@ -39,8 +39,9 @@ use crate::{
 ///
 /// Always ready: what is to be limited is limited by
 /// [`max_in_flight`](crate::balance::BalanceBuilder::max_in_flight), which fails at once, or by
-/// `tower::limit::ConcurrencyLimit` around it, which waits. Two layers that belong around other balancers do nothing here: a `LoadShed` never sheds, since
-/// there is nothing to shed at, and a `Buffer` never fills: it adds a task, and no call waits in it.
+/// `tower::limit::ConcurrencyLimit` around it, which waits. Two layers that belong around other balancers do nothing here:
+/// a `LoadShed` never sheds, since there is nothing to shed at, and a `Buffer` never fills: it adds a task, and no call
+/// waits in it.
 pub struct Balance<
     S,
     P: Policy = P2c,

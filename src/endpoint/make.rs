@@ -39,6 +39,10 @@ use crate::{endpoint::checks::question::Asker, model::Instance, retry::Retry};
 /// pooled client cannot close anything by being dropped.
 pub trait MakeEndpoint: Send + Sync + 'static {
     /// What calls the instance.
+    ///
+    /// A [`Balance`](crate::Balance) wants a `Service<Request>` that is `Clone + Send + Sync + 'static`, since calls of
+    /// several threads take clones of it. A box that is not `Sync` (tower's `BoxCloneService`) becomes one as
+    /// `tower::util::BoxCloneSyncService`.
     type Service;
 
     /// Makes it.

@@ -8,6 +8,7 @@ use crate::client::{builder::ClientBuilder, credentials::Identity};
 #[cfg(feature = "ram")]
 use crate::client::{ram::RamCredentials, ram_source::Source};
 
+/// # Who it is to the registry
 impl ClientBuilder {
     /// Logs in as this user. Default: nobody, for servers without authentication.
     ///

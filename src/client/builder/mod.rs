@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{directory::Options, model};
 
-/// Options of a [`Client`], each with its default.
+/// Options of a [`Client`](crate::Client), each with its default.
 ///
 /// | about | options |
 /// |---|---|
@@ -72,6 +72,7 @@ pub struct ClientBuilder {
     tls: Option<Tls>,
 }
 
+/// # Which servers and services, and where it runs
 impl ClientBuilder {
     /// Adds servers of one registry; a random one of them is connected to. At least one is needed,
     /// unless an [address server](Self::address_server) tells.
@@ -178,7 +179,7 @@ impl ClientBuilder {
     /// (a lock, a file, a long computation) take time from every task of their runtime, and a
     /// current-thread runtime, or one whose workers are all blocked, has none left: then pushes are
     /// not applied, and servers drop a client that does not answer them. With a thread of its own
-    /// both go on. Costs a thread. It ends with [`Client::close`] or the last handle, and outlives
+    /// both go on. Costs a thread. It ends with [`Client::close`](crate::Client::close) or the last handle, and outlives
     /// the runtime that it was started from; no runtime is needed to start it.
     #[must_use]
     pub const fn own_thread(mut self, own: bool) -> Self {
@@ -190,7 +191,7 @@ impl ClientBuilder {
     /// [start](Self::start_from) while the registry is away. Default: nothing is kept.
     ///
     /// One file a service, readable by this user alone (0600), replaced whole or not at all, at most
-    /// once in 5 s, when the last handle on a service goes, and at [`Client::close`] as far as its
+    /// once in 5 s, when the last handle on a service goes, and at [`Client::close`](crate::Client::close) as far as its
     /// deadline goes. A thread of its own does it; no call and no push waits for a disk. The folder is made
     /// when it is needed, and costs what the lists are long: about 300 bytes an instance. Whatever is wrong with it (full,
     /// read-only, not a folder, a damaged file, or one of a newer version) is a warning, at most one a
@@ -213,7 +214,7 @@ impl ClientBuilder {
     ///
     /// With [`CacheThenRegistry`](StartFrom::CacheThenRegistry) [`connect`](Self::connect) does not wait
     /// for a connection (so it does not tell of a wrong address or password either: watch
-    /// [`Client::state`]), and [`subscribe`](Client::subscribe) returns as soon as the file is read.
+    /// [`Client::state`](crate::Client::state)), and [`subscribe`](crate::Client::subscribe) returns as soon as the file is read.
     /// The set is [`Stale`](crate::directory::Status::Stale), with the time when it was last known to be
     /// so, and [`Origin::Disk`](crate::directory::Origin::Disk); the registry's first list takes over by
     /// the rules of a reconnect, which hold what is missing for a while. Who cannot be connected to is

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::client::builder::ClientBuilder;
 
+/// # How long it waits, and when it tries again
 impl ClientBuilder {
     /// How long [`connect`](Self::connect) waits. Default 10 s: enough for three attempts at
     /// servers that do not answer.
@@ -118,7 +119,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How often [lists of services](Client::services) are read (± 20 %) from servers that do not
+    /// How often [lists of services](crate::Client::services) are read (± 20 %) from servers that do not
     /// tell of them: those before 3.0. Default 10 s; a service that went is noticed after up to
     /// two readings. A shorter one costs the server a walk over all services of the namespace for
     /// each page of 1,000, and each client.
