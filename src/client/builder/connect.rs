@@ -42,7 +42,7 @@ static CLIENTS: AtomicU64 = AtomicU64::new(1);
 /// Checks that follow each other without a pause would leave time for nothing else.
 const LEAST_IDLE: Duration = Duration::from_millis(100);
 
-/// # At last
+/// # The client
 impl ClientBuilder {
     /// Connects and waits for it; with a [start from the cache](Self::start_from) it does not wait.
     ///
