@@ -11,12 +11,13 @@ use crate::{endpoint, sync::poll_budget};
 
 /// Until when a request waits for its response's head, in the request's extensions.
 ///
-/// Counts everything up to there: waiting for the registry's first answer, for a connection, for
-/// the instance, and every further instance that the request moves to. It does not count the
-/// response's body, which is the caller's to read. Past it the call fails with
-/// [`is_timeout`](crate::http::Error::is_timeout), and what an instance had begun is given up as
-/// if the caller had gone away; if it has passed before the call begins, nothing is sent. Default: none, as a deadline is the caller's to know; HTTP/1.1
-/// responses have the transport's own limit.
+/// Everything up to there counts: waiting for the registry's first answer, for a connection, for the instance, and for
+/// every further instance that the request moves to. The response's body does not count: the caller reads it, in its own
+/// time. When the deadline passes, the call fails with [`is_timeout`](crate::http::Error::is_timeout), and the instance
+/// is told as if the caller had gone away. If it has passed before the call begins, nothing is sent.
+///
+/// Default: none, since only the caller knows how long an answer is of use. HTTP/1.1 responses have the transport's own
+/// limit.
 ///
 /// A service that is called itself passes on what is left of its own deadline by giving the same
 /// `Deadline` to what it calls. It is of this process: nothing of it is sent.

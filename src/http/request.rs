@@ -12,7 +12,7 @@ use crate::{
 
 /// A request that is being written. Await it, or [`send`](Self::send) it, for its response.
 ///
-/// What cannot be a part of a request is told by the response future.
+/// What no request can have (a header with a line break, say) is an error of the response's future.
 ///
 /// Example: [calls](crate::http)
 #[must_use = "a request is sent when it is awaited"]
@@ -82,7 +82,7 @@ impl<P: Policy> RequestBuilder<P> {
         self
     }
 
-    /// Sets until when. See [`Deadline`].
+    /// Sets the moment by which its response's head has to be there. See [`Deadline`].
     pub fn deadline(self, deadline: Deadline) -> Self {
         self.extension(deadline)
     }

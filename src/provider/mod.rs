@@ -154,14 +154,16 @@ impl Provider {
     /// Goes online, waits for `signal`, goes offline, and returns when it is time to stop listening:
     /// what axum, hyper and tonic take as their shutdown signal.
     ///
-    /// It returns as well when it went offline for another reason ([`offline`](Self::offline), a
-    /// hook). What does not let it go online is one WARN a minute and in [`report`](Self::report); it
-    /// serves and tries again until the signal. Whoever wants to fail then awaits
-    /// [`online`](Self::online) beside the server. Dropped before its end it takes the server for gone: the
-    /// provider deregisters without lingering, unless another one serves with it. axum hands it to a task of
-    /// its own, so an `axum::serve` that is dropped does not drop it: then it is
-    /// [seen](ProviderBuilder::check_address) when nobody has listened for ten seconds, on Linux; elsewhere call
-    /// [`offline`](Self::offline) as well. It returns, too, when the runtime that the provider lives on ends.
+    /// It returns as well when the provider went offline for another reason ([`offline`](Self::offline), a hook), and
+    /// when the runtime that the provider lives on ends.
+    ///
+    /// If it cannot go online, one WARN a minute and [`report`](Self::report) say why; the server serves on, and the
+    /// provider tries again until the signal. To fail instead, await [`online`](Self::online) beside the server.
+    ///
+    /// If this future is dropped before its end, the server is taken for gone: the provider deregisters without lingering,
+    /// unless another server has such a future, too. axum hands the future to a task of its own, so that dropping
+    /// `axum::serve` does not drop it. On Linux the provider [sees](ProviderBuilder::check_address) after ten seconds that
+    /// nobody listens; elsewhere call [`offline`](Self::offline) as well.
     pub fn offline_on<F>(&self, signal: F) -> impl Future<Output = ()> + Send + 'static
     where
         F: Future<Output = ()> + Send + 'static,
@@ -188,8 +190,8 @@ impl Provider {
 
     /// Goes offline, and returns when it is over: what was in flight has ended or was cut.
     ///
-    /// A second call while it lingers does not hasten it. If its runtime ends before, so does this: the
-    /// report shows how far it came.
+    /// A second call while it lingers does not hasten it. If the runtime ends first, this returns, too; the report shows
+    /// how far the provider came.
     pub async fn offline(&self) -> Report {
         self.offline_until(Stage::Over).await;
         self.report()
@@ -216,8 +218,8 @@ impl Provider {
         OfflineLayer { shared }
     }
 
-    /// Gives it another share of calls, in place: [`Weight`] says what any number means. Before it is
-    /// online it takes effect with the registration.
+    /// Sets its share of the calls, in place: [`Weight`] says what the number means. Before the provider is online, the
+    /// weight takes effect with the registration.
     ///
     /// # Errors
     ///
@@ -271,7 +273,7 @@ impl Provider {
         self.stage() == Stage::Online
     }
 
-    /// Returns when it is so far, or further; or when its runtime is gone.
+    /// Returns when the provider has reached that stage or a later one, or when its runtime is gone.
     pub async fn reached(&self, stage: Stage) {
         let mut status = self.handle.status.clone();
         let _ = status.wait_for(|status| status.stage >= stage).await;
