@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Mutex,
     time::Duration,
 };
 
@@ -113,6 +114,22 @@ impl Prometheus {
         };
         let came = timeout(HANG, come).await;
         assert!(came.is_ok(), "{what}: {last:#?}");
+    }
+
+    /// Once each of these has fired, and none but these ever.
+    pub(crate) async fn all_of(&self, what: &str, wanted: &Firing) {
+        let fired = Mutex::new(Firing::new());
+        let all = |firing: &Firing| {
+            let mut fired = fired.lock().unwrap();
+            fired.extend(firing.iter().cloned());
+            let others: Vec<_> = fired.difference(wanted).collect();
+            assert!(
+                others.is_empty(),
+                "{what}: {others:?} are of nothing made here"
+            );
+            *fired == *wanted
+        };
+        self.until(what, all).await;
     }
 
     /// Once requests to all of these services have been seen to succeed.
