@@ -13,7 +13,7 @@ use super::{
 use crate::{
     directory::{ListWriter, Writer},
     model::{Listing, Origin, ServiceFilter, ServiceKey},
-    session::{Command, Config, Names, Operation, Output, Session, State},
+    session::{Command, Config, Names, Operation, Output, Session, SessionState},
 };
 
 /// Feed [`session`](Self::session) with what happens, and call [`poll`](Self::poll) until it is
@@ -153,12 +153,12 @@ impl Core {
             }
             let output = self.session.poll_output()?;
             match &output {
-                Output::State(State::Connected { link, .. }) => {
+                Output::State(SessionState::Connected { link, .. }) => {
                     self.copies.handle_connected(*link, now);
                     self.lists.handle_connected(*link, now);
                     self.starts.connected();
                 }
-                Output::State(State::Connecting { .. }) => {
+                Output::State(SessionState::Connecting { .. }) => {
                     self.copies.handle_disconnected(now);
                     self.lists.handle_disconnected(now);
                     self.starts.disconnected();

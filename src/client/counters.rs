@@ -137,7 +137,7 @@ impl Teller {
 const HEARD_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Tally {
-    fn store(&self, counters: &session::Counters) {
+    fn store(&self, counters: &session::SessionCounters) {
         self.connections.store(counters.connections, Relaxed);
         self.connections_lost
             .store(counters.connections_lost, Relaxed);

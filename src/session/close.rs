@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     asked::Id,
     error::OperationError,
-    event::{Command, Operation, Output, State},
+    event::{Command, Operation, Output, SessionState},
     machine::{Life, Session},
     timers::Timer,
 };
@@ -36,7 +36,7 @@ impl Session {
         }
         self.timers.stop_all();
         self.life = Life::Closed;
-        self.say(State::Closed);
+        self.say(SessionState::Closed);
     }
 
     pub(super) fn refuse(&mut self, command: &Command) {

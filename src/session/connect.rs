@@ -12,7 +12,7 @@ use super::{
     config::Headers,
     dialer::{Candidate, around},
     error::{CallFailure, DialError, LinkError, ServerFailure, is_denial},
-    event::{CallId, LinkId, Output, State},
+    event::{CallId, LinkId, Output, SessionState},
     link::{Attempt, Link, Step},
     machine::Session,
     timers::Timer,
@@ -456,7 +456,7 @@ impl Session {
             self.timers.set(Timer::Age, around(now, age, &mut self.rng));
         }
         self.said = None; // another connection, even if to the same server
-        self.say(State::Connected {
+        self.say(SessionState::Connected {
             link: attempt.id,
             server: candidate.addr,
             connection_id: attempt.connection_id,
@@ -471,7 +471,7 @@ impl Session {
 
     pub(super) fn say_connecting(&mut self) {
         if self.current.is_none() {
-            self.say(State::Connecting {
+            self.say(SessionState::Connecting {
                 attempt: self.dialer.attempts.max(1),
                 last_error: self.dialer.last_error.clone(),
             });

@@ -166,7 +166,7 @@ pub(crate) enum Output {
     /// says that is just starting. The session goes on trying.
     LoginRefused(EachServer),
     /// The connection's state changed.
-    State(State),
+    State(SessionState),
 }
 
 /// Which services there are.
@@ -227,7 +227,7 @@ pub(crate) enum Operation {
 
 /// How the connection is.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum State {
+pub(crate) enum SessionState {
     /// Not connected. `attempt` counts from 1 since the last connection, `last_error` says why
     /// that one ended or the last attempt failed.
     Connecting {
@@ -257,7 +257,7 @@ pub(crate) enum Outcome {
 
 /// What the session saw and did not pass on, since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counters {
+pub(crate) struct SessionCounters {
     /// Connections that were registered.
     pub(crate) connections: u64,
     /// Registered connections that were lost.

@@ -8,7 +8,7 @@ use super::{
     asked::Asked,
     config::Config,
     error::OperationError,
-    event::{Counters, LinkId, Operation, Outcome, Output, Ticket},
+    event::{LinkId, Operation, Outcome, Output, SessionCounters, Ticket},
     own::Own,
     timers::{Timer, Timers},
 };
@@ -59,7 +59,7 @@ pub(super) struct Context<'a> {
     pub(super) failures: u32,
     pub(super) rng: &'a mut StdRng,
     pub(super) timers: &'a mut Timers<Timer>,
-    pub(super) counters: &'a mut Counters,
+    pub(super) counters: &'a mut SessionCounters,
     pub(super) outputs: &'a mut VecDeque<Output>,
     /// What a close could not do.
     pub(super) unfinished: &'a mut Vec<(Operation, ServiceKey)>,

@@ -13,7 +13,9 @@ use super::{
     error::{
         CallFailure, ConnectError, DialError, EachServer, LinkError, OperationError, ServerFailure,
     },
-    event::{CallId, Command, Counters, LinkId, Operation, Outcome, Output, State, Ticket},
+    event::{
+        CallId, Command, LinkId, Operation, Outcome, Output, SessionCounters, SessionState, Ticket,
+    },
     items::Items,
     kind::Context,
     link::{Attempt, Link, Step},
@@ -58,9 +60,9 @@ pub(crate) struct Session {
     pub(super) items: Items,
     /// This machine's, as far as somebody has to know them.
     pub(super) interfaces: Interfaces,
-    pub(super) counters: Counters,
+    pub(super) counters: SessionCounters,
     pub(super) life: Life,
-    pub(super) said: Option<State>,
+    pub(super) said: Option<SessionState>,
     pub(super) unfinished: Vec<(Operation, ServiceKey)>,
     /// Whether the session moves because its server is no longer listed, and for no other reason.
     pub(super) unlisted: bool,
@@ -92,7 +94,7 @@ impl Session {
             calls: Calls::default(),
             items: Items::default(),
             interfaces: Interfaces::default(),
-            counters: Counters::default(),
+            counters: SessionCounters::default(),
             life: Life::Open,
             said: None,
             unfinished: Vec::new(),
@@ -318,7 +320,7 @@ impl Session {
     }
 
     /// What was seen and not passed on.
-    pub(crate) const fn counters(&self) -> Counters {
+    pub(crate) const fn counters(&self) -> SessionCounters {
         self.counters
     }
 
@@ -446,7 +448,7 @@ impl Session {
         (&mut self.items, context)
     }
 
-    pub(super) fn say(&mut self, state: State) {
+    pub(super) fn say(&mut self, state: SessionState) {
         if self.said.as_ref() != Some(&state) {
             self.said = Some(state.clone());
             self.outputs.push_back(Output::State(state));

@@ -61,8 +61,8 @@ pub(crate) use self::{
     config::{Config, Server},
     error::{CallFailure, DialError, OperationError},
     event::{
-        CallId, Command, Counters, LinkId, Names, Operation, Outcome, Output, Placed, State,
-        Ticket, Trouble,
+        CallId, Command, LinkId, Names, Operation, Outcome, Output, Placed, SessionCounters,
+        SessionState, Ticket, Trouble,
     },
     machine::Session,
     pages::is_over,

@@ -19,7 +19,8 @@ use crate::{
     directory::{self, Options, ServiceList, Subscription, service_list},
     model::{Host, Instance, Listing, ServiceFilter, ServiceKey},
     session::{
-        CallFailure, Command, Config, DialError, Operation, Output, Server, State, Ticket, Trouble,
+        CallFailure, Command, Config, DialError, Operation, Output, Server, SessionState, Ticket,
+        Trouble,
     },
     wire::Payload,
 };
@@ -494,9 +495,9 @@ impl SimClient {
         }
     }
 
-    fn state(&mut self, state: State, now: Instant) {
+    fn state(&mut self, state: SessionState, now: Instant) {
         self.notes.push_back(match state {
-            State::Connected { server, .. } => {
+            SessionState::Connected { server, .. } => {
                 self.connected = true;
                 if let (Some(auth), Some(link)) =
                     (&mut self.auth, self.core.session().current_link())
@@ -505,7 +506,7 @@ impl SimClient {
                 }
                 Note::Connected(server)
             }
-            State::Connecting { last_error, .. } => {
+            SessionState::Connecting { last_error, .. } => {
                 if std::mem::take(&mut self.connected)
                     && let Some(auth) = &mut self.auth
                 {
@@ -513,7 +514,7 @@ impl SimClient {
                 }
                 Note::Connecting(last_error.map(|e| e.to_string()).unwrap_or_default())
             }
-            State::Closed => {
+            SessionState::Closed => {
                 self.auth = None;
                 self.files = None;
                 Note::Closed

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Cause, Driver, now};
+use super::{Driver, Warning, now};
 use crate::{
     client::{ConnectionState, ServerAddress},
     logs,
@@ -36,7 +36,7 @@ impl Driver {
                     unknown.clone_from(&cause);
                     return self.no_servers(failures, &cause.into(), now);
                 }
-                if self.may_warn(Cause::AddressServer, now) {
+                if self.may_warn(Warning::AddressServer, now) {
                     tracing::warn!(target: logs::REGISTRY, client = self.owner.name(), namespace = &*self.namespace, failures, cause, "the servers that are known stay");
                 }
             }

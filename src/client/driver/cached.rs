@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::time::timeout_at;
 
-use super::{Cause, Driver, Service, now};
+use super::{Driver, Service, Warning, now};
 use crate::{
     cache::{Event, Found, Keeper, Problem, Seen},
     client::{
@@ -116,7 +116,7 @@ impl Driver {
                     Ok(Some(found)) => self.found(&key, found, now),
                     Ok(None) => self.not_found(&key, "the cache has no instances of it", now),
                     Err(problem) => {
-                        self.warn_of_file(Cause::CacheRead, &key, &problem, now);
+                        self.warn_of_file(Warning::CacheRead, &key, &problem, now);
                         let why = format!("the cache cannot be used: {problem}");
                         self.not_found(&key, &why, now);
                     }
@@ -127,14 +127,14 @@ impl Driver {
                     cached.keeper.done(&key, result.is_ok(), now);
                 }
                 if let Err(problem) = result {
-                    self.warn_of_file(Cause::CacheWrite, &key, &problem, now);
+                    self.warn_of_file(Warning::CacheWrite, &key, &problem, now);
                 }
             }
         }
     }
 
     fn found(&mut self, key: &ServiceKey, found: Found, now: Instant) {
-        if found.from_the_future && self.may_warn(Cause::CacheRead, now) {
+        if found.from_the_future && self.may_warn(Warning::CacheRead, now) {
             let (namespace, group, service) = (&**key.namespace(), &**key.group(), &**key.name());
             tracing::warn!(target: logs::REGISTRY, client = self.owner.name(), namespace, group, service, "the set on disk is dated in the time to come; a clock jumped? It is used all the same");
         }
@@ -167,8 +167,8 @@ impl Driver {
         }
     }
 
-    fn warn_of_file(&mut self, cause: Cause, key: &ServiceKey, problem: &Problem, now: Instant) {
-        let reading = cause == Cause::CacheRead;
+    fn warn_of_file(&mut self, cause: Warning, key: &ServiceKey, problem: &Problem, now: Instant) {
+        let reading = cause == Warning::CacheRead;
         if !self.may_warn(cause, now) {
             return;
         }

@@ -59,7 +59,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// What is warned of.
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum Cause {
+enum Warning {
     Unreadable,
     Login(Verdict),
     Unanswered,
@@ -98,7 +98,7 @@ pub(super) struct Driver {
     spare_ticket: u64,
     closing: Option<Closing>,
     /// When the last warning of each cause was given.
-    warned: HashMap<Cause, Instant>,
+    warned: HashMap<Warning, Instant>,
     /// When the last byte of the message being handled left the socket.
     received: Option<Instant>,
     /// Whether somebody registers an address that only the interfaces tell.
@@ -399,7 +399,7 @@ impl Driver {
                     return; // somebody holds it again
                 }
                 self.awaited.remove(&filter);
-                self.warned.remove(&Cause::Services(filter.clone()));
+                self.warned.remove(&Warning::Services(filter.clone()));
                 return self.core.unwatch(filter, now);
             }
             Operation::AwaitServices { filter, reply } => {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Cause, Driver, WARN_EVERY, now};
+use super::{Driver, WARN_EVERY, Warning, now};
 use crate::{
     client::{ConnectionState, outage::Line},
     logs,
@@ -60,7 +60,7 @@ impl Driver {
         if operation != session::Operation::Subscribe {
             return;
         }
-        let may_warn = self.may_warn(Cause::Unanswered, now());
+        let may_warn = self.may_warn(Warning::Unanswered, now());
         let Some(subscribed) = self.services.get_mut(key) else {
             return;
         };
@@ -83,7 +83,7 @@ impl Driver {
                     service.refused |= !service.answered; // who asks again makes us ask again
                 }
             }
-            None if self.may_warn(Cause::Unreadable, now) => {
+            None if self.may_warn(Warning::Unreadable, now) => {
                 tracing::warn!(
                     target: logs::REGISTRY,
                     client = self.owner.name(),
@@ -96,19 +96,21 @@ impl Driver {
         }
     }
 
-    pub(super) fn set_state(&mut self, state: session::State) {
+    pub(super) fn set_state(&mut self, state: session::SessionState) {
         let now = now();
         let was_connected = self.state.borrow().is_connected();
         let state = match state {
-            session::State::Connecting {
+            session::SessionState::Connecting {
                 attempt,
                 last_error,
             } => ConnectionState::Connecting {
                 attempt,
                 last_error: last_error.map(|error| error.to_string().into()),
             },
-            session::State::Connected { server, .. } => ConnectionState::Connected { server },
-            session::State::Closed => ConnectionState::Closed,
+            session::SessionState::Connected { server, .. } => {
+                ConnectionState::Connected { server }
+            }
+            session::SessionState::Closed => ConnectionState::Closed,
         };
         let line = match &state {
             ConnectionState::Connected { .. } => {
@@ -207,7 +209,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn may_warn(&mut self, cause: Cause, now: Instant) -> bool {
+    pub(super) fn may_warn(&mut self, cause: Warning, now: Instant) -> bool {
         let last = self.warned.get(&cause);
         let may = last.is_none_or(|last| now.saturating_duration_since(*last) >= WARN_EVERY);
         if may {

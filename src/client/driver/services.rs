@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Cause, Driver};
+use super::{Driver, Warning};
 use crate::{
     client::{RequestError, auth::Denied, auth::Subject},
     directory::ListWriter,
@@ -69,7 +69,7 @@ impl Driver {
             Trouble::Failed { error, retries } => self.services_failed(filter, error, retries),
             _ => true,
         };
-        if warned && self.may_warn(Cause::Services(filter.clone()), now) {
+        if warned && self.may_warn(Warning::Services(filter.clone()), now) {
             let (client, namespace) = (self.owner.name(), &*self.namespace);
             tracing::warn!(target: logs::REGISTRY, client, namespace, %filter, cause = &*text, "a list of services");
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
 
-use super::{Cause, Driver, now};
+use super::{Driver, Warning, now};
 use tokio::sync::oneshot;
 
 #[cfg(feature = "ram")]
@@ -66,7 +66,7 @@ impl Driver {
         auth.connected(link, now);
         let without = self.without_login.take();
         if let Some((_, error)) = without.filter(|(other, _)| *other == link)
-            && self.may_warn(Cause::Login(error.verdict()), now)
+            && self.may_warn(Warning::Login(error.verdict()), now)
         {
             tracing::warn!(
                 target: logs::REGISTRY,
@@ -184,7 +184,7 @@ impl Driver {
             }
             Err(error) => {
                 let failed = auth.failed(now);
-                if self.may_warn(Cause::Login(error.verdict()), now) {
+                if self.may_warn(Warning::Login(error.verdict()), now) {
                     tracing::warn!(target: logs::REGISTRY, client = self.owner.name(), namespace = &*self.namespace, cause = %error, "logging in again failed");
                 } else {
                     tracing::debug!(target: logs::REGISTRY, client = self.owner.name(), namespace = &*self.namespace, cause = %error, "logging in again failed");

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::world::{MS, SEC, World, address, config};
-use crate::session::{CallFailure, Command, DialError, State, Ticket};
+use crate::session::{CallFailure, Command, DialError, SessionState, Ticket};
 
 const SERVICES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const KINDS: [&str; 5] = [
@@ -105,7 +105,7 @@ fn after_any_faults_the_server_holds_what_is_wanted() {
             world.command(Command::Close); // amid the faults
             world.run(20 * SEC);
             let last = &world.states.last().unwrap().1;
-            assert_eq!(*last, State::Closed, "seed {seed}");
+            assert_eq!(*last, SessionState::Closed, "seed {seed}");
             assert_eq!(world.session.poll_timeout(), None, "seed {seed}");
             assert_eq!(world.open_links(), 0, "seed {seed}");
             let answered = |ticket| world.done.contains_key(ticket);

@@ -1,5 +1,5 @@
 use super::world::{MS, SEC, World, key};
-use crate::session::{Command, DialError, Operation, OperationError, State, Ticket};
+use crate::session::{Command, DialError, Operation, OperationError, SessionState, Ticket};
 
 fn settled() -> World {
     let mut world = World::connected();
@@ -11,7 +11,7 @@ fn settled() -> World {
 }
 
 fn is_closed(world: &World) -> bool {
-    world.states.last().unwrap().1 == State::Closed
+    world.states.last().unwrap().1 == SessionState::Closed
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::world::{MS, SEC, World, address, config};
-use crate::session::{CallFailure, Config, DialError, State};
+use crate::session::{CallFailure, Config, DialError, SessionState};
 
 #[test]
 fn w4_the_setup_carries_the_labels_the_tenant_an_ability_table_and_our_address() {
@@ -63,7 +63,7 @@ fn w5_a_server_that_negotiates_is_ready_when_it_acknowledged_and_not_before() {
     world.run(200 * MS);
     let (
         at,
-        State::Connected {
+        SessionState::Connected {
             server,
             connection_id,
             ..
@@ -141,7 +141,7 @@ fn w9_301_before_the_registration_is_not_yet_and_afterwards_a_loss() {
     assert_eq!(world.dials.len(), 2);
     assert!(world.is_connected());
     let lost = world.states.iter().find_map(|(_, state)| match state {
-        State::Connecting { last_error, .. } => last_error.clone(),
+        SessionState::Connecting { last_error, .. } => last_error.clone(),
         _ => None,
     });
     let lost = lost.unwrap().to_string();
@@ -187,7 +187,7 @@ fn p12_acknowledged_but_unregistered_is_an_l7_proxy_and_says_so() {
         !world
             .states
             .iter()
-            .any(|(_, s)| matches!(s, State::Connected { .. }))
+            .any(|(_, s)| matches!(s, SessionState::Connected { .. }))
     );
     let error = world.last_error();
     assert!(

@@ -1,6 +1,6 @@
 use super::world::{MS, SEC, World, address, config};
 use crate::model::Origin;
-use crate::session::{DialError, State};
+use crate::session::{DialError, SessionState};
 
 fn settled(servers: u8, seed: u64) -> World {
     let mut world = World::with(config(servers), seed);
@@ -32,7 +32,7 @@ fn w8_the_new_connection_has_everything_before_the_old_one_is_closed_by_us() {
     assert!(world.peers[&new].subscribed.contains("orders"));
     assert_eq!(world.listed.len(), listed + 1);
     assert_eq!(world.listed[listed].origin, Origin::FirstAnswer);
-    let connecting = |(_, state): &&_| matches!(state, State::Connecting { .. });
+    let connecting = |(_, state): &&_| matches!(state, SessionState::Connecting { .. });
     assert_eq!(
         world.states.iter().filter(connecting).count(),
         1,

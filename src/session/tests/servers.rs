@@ -3,7 +3,7 @@ use std::{net::IpAddr, time::Duration};
 use super::world::{MS, SEC, World, address, config};
 use crate::{
     model::Host,
-    session::{Config, DialError, Output, Server, State},
+    session::{Config, DialError, Output, Server, SessionState},
 };
 
 fn named(names: &[&str]) -> Config {
@@ -126,7 +126,7 @@ fn states_count_the_attempts_since_the_last_connection() {
         .states
         .iter()
         .filter_map(|(_, state)| match state {
-            State::Connecting { attempt, .. } => Some(*attempt),
+            SessionState::Connecting { attempt, .. } => Some(*attempt),
             _ => None,
         })
         .collect();
@@ -135,7 +135,7 @@ fn states_count_the_attempts_since_the_last_connection() {
     world.end_stream("UNAVAILABLE");
     let Some((
         _,
-        State::Connecting {
+        SessionState::Connecting {
             attempt,
             last_error,
         },

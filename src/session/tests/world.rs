@@ -13,7 +13,7 @@ use crate::{
     model::{Host, Instance, Origin, ServiceKey, Weight},
     session::{
         CallFailure, CallId, Command, Config, DialError, LinkId, OperationError, Outcome, Output,
-        Server, Session, State, Ticket,
+        Server, Session, SessionState, Ticket,
     },
     wire::Payload,
 };
@@ -114,7 +114,7 @@ pub(super) struct World {
     pub(super) hangups: Vec<(Duration, LinkId)>,
     pub(super) listed: Vec<Listed>,
     pub(super) done: BTreeMap<u64, (Duration, Result<Outcome, OperationError>)>,
-    pub(super) states: Vec<(Duration, State)>,
+    pub(super) states: Vec<(Duration, SessionState)>,
     pub(super) notes: Vec<(Duration, Output)>,
     /// Calls under way, and the most there were.
     under_way: BTreeSet<CallId>,
@@ -203,7 +203,10 @@ impl World {
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        matches!(self.states.last(), Some((_, State::Connected { .. })))
+        matches!(
+            self.states.last(),
+            Some((_, SessionState::Connected { .. }))
+        )
     }
 
     /// The link that is connected and not hung up; the newest of two.
