@@ -129,13 +129,14 @@ impl<P: Policy> HttpBuilder<P> {
     ///
     /// let http = http::Client::builder(nacos)
     ///     .balance(|service| {
-    ///         let most = if &**service.subscription().key().name() == "orders" { 1_000 } else { 100 };
-    ///         service.policy(PeakEwma::new()).max_in_flight(most)
+    ///         let busy = &**service.subscription().key().name() == "orders";
+    ///         service.policy(PeakEwma::new()).max_in_flight(if busy { 1_000 } else { 100 })
     ///     })
     ///     .subscribe_by(|_| Ok(Subscription::fixed([])))
     ///     .build();
-    /// let error = http.get("nacos://orders/v1/items/7").await.unwrap_err(); // `orders` has its balancer now
-    /// assert!(error.is_no_instances());
+    ///
+    /// let nobody = http.get("nacos://orders/v1/items/7").await; // now the closure has run for `orders`
+    /// assert!(nobody.unwrap_err().is_no_instances());
     /// # Ok(())
     /// # }
     /// ```
