@@ -9,20 +9,21 @@ mod news;
 mod own;
 mod questions;
 mod services;
+mod start;
 mod trust;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use rand::rngs::StdRng;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::sleep_until,
 };
 
+pub(super) use self::start::Setup;
 use self::{awaited::Awaited, questions::Questions};
 use super::{
     address_server::AddressServer,
@@ -30,25 +31,23 @@ use super::{
     cached::Cached,
     core::{Core, News},
     counters::Teller,
-    error::{CloseError, ConnectError, RequestError},
-    handle::{ENDLESS, Handle},
+    error::{CloseError, RequestError},
+    handle::ENDLESS,
     hints::Hints,
-    home::Home,
     lease::Subscriptions,
-    links::{Event, Links, Network},
+    links::{Event, Links},
     list_leases::Lists,
     login::{LoginError, Verdict},
     operations::{Operation, Placing, Reply, Unconnected},
     outage::Outage,
     server_address::ServerAddress,
-    start_from::OFFLINE,
     state::ConnectionState,
 };
 use crate::{
-    directory::{Options, Owner},
+    directory::Owner,
     logs,
     model::{Address, ServiceFilter, ServiceKey},
-    session::{self, Command, Config, LinkId, Output, Ticket},
+    session::{self, Command, LinkId, Output, Ticket},
 };
 
 /// How long the farewell takes at most when nobody waits for it.
@@ -136,111 +135,12 @@ struct Service {
     details_asked: Option<Instant>,
 }
 
-/// What a driver starts with.
-pub(super) struct Setup {
-    pub(super) config: Config,
-    pub(super) network: Network,
-    pub(super) auth: Option<Auth>,
-    pub(super) rng: StdRng,
-    pub(super) directory: Options,
-    pub(super) owner: Arc<Owner>,
-    pub(super) namespace: Arc<str>,
-    pub(super) group: Option<Arc<str>>,
-    pub(super) patience: Duration,
-    pub(super) cached: Option<Cached>,
-    pub(super) addresses: Option<AddressServer>,
-}
-
 struct Closing {
     until: Instant,
     replies: Vec<oneshot::Sender<Result<(), CloseError>>>,
 }
 
 impl Driver {
-    /// Starts the task and returns the handle that it serves.
-    pub(super) fn start(home: Home, setup: Setup) -> Result<Handle, ConnectError> {
-        let Setup {
-            config,
-            network,
-            auth,
-            rng,
-            mut directory,
-            owner,
-            namespace,
-            group,
-            patience,
-            cached,
-            addresses,
-        } = setup;
-        let (sender, operations) = mpsc::unbounded_channel();
-        let offline = cached.as_ref().is_some_and(|c| !c.start_from.asks());
-        let first = ConnectionState::Connecting {
-            attempt: 1,
-            last_error: offline.then(|| OFFLINE.into()),
-        };
-        if offline {
-            owner.set_outage(Some(OFFLINE.into()));
-        }
-        let (state, watch) = watch::channel(first);
-        let (servers, servers_known) = watch::channel(network.servers.clone());
-        directory.owner = Some(Arc::clone(&owner));
-        let lists = Arc::new(Lists::new(directory.clone()));
-        let subscriptions = Arc::new(Subscriptions::new(directory));
-        let teller = Teller::new(&namespace);
-        let tally = teller.tally().clone();
-        let mut driver = Self {
-            core: Core::new(config, rng, now()),
-            links: Links::new(network),
-            auth,
-            operations,
-            subscriptions: subscriptions.clone(),
-            state,
-            servers,
-            namespace: namespace.clone(),
-            owner: Arc::clone(&owner),
-            outage: Outage::new(now()),
-            services: HashMap::new(),
-            lists: lists.clone(),
-            awaited: HashMap::new(),
-            replies: HashMap::new(),
-            awaiting_login: Vec::new(),
-            login_refused: None,
-            without_login: None,
-            registered: HashSet::new(),
-            spare_ticket: u64::MAX,
-            closing: None,
-            warned: HashMap::new(),
-            received: None,
-            needs_interfaces: false,
-            placing: Vec::new(),
-            hints: Hints::default(),
-            questions: Questions::default(),
-            teller,
-            #[cfg(feature = "metrics")]
-            applied: Default::default(),
-            cached,
-            addresses,
-        };
-        if offline {
-            driver.outage.close(); // there is none to be told of
-        }
-        home.run(driver.run())?;
-        Ok(Handle {
-            operations: sender,
-            subscriptions,
-            lists,
-            state: watch,
-            servers: servers_known,
-            namespace,
-            owner,
-            group,
-            offline,
-            tickets: AtomicU64::new(0),
-            tally,
-            patience,
-        })
-    }
-
     async fn run(mut self) {
         loop {
             self.pump();
