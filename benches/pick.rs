@@ -20,7 +20,7 @@ use std::{
     pin::{Pin, pin},
     sync::Barrier,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::Request;
@@ -377,26 +377,32 @@ impl Bench {
         call(1_000);
         pass(1_000);
         let allocations = allocations() - before;
-        let mut ns: [Vec<f64>; 6] = Default::default();
+        let mut ns: [Vec<f64>; 7] = Default::default();
+        let mut clock = |calls| {
+            for _ in 0..calls {
+                black_box(Instant::now());
+            }
+        };
         for _ in 0..self.rounds {
             let pass_one = self.ns(&mut pass);
             let pass_two = self.both(&pass);
             let call_one = self.ns(&mut call);
             let call_two = self.both(&call);
+            let clock_one = self.ns(&mut clock);
             let gains = [2.0 * pass_one / pass_two, 2.0 * call_one / call_two];
-            for (all, one) in ns
-                .iter_mut()
-                .zip([pass_one, pass_two, gains[0], call_one, call_two, gains[1]])
-            {
+            for (all, one) in ns.iter_mut().zip([
+                pass_one, pass_two, gains[0], call_one, call_two, gains[1], clock_one,
+            ]) {
                 all.push(one);
             }
         }
-        let [pass, pass_two, pass_gain, call, call_two, call_gain] =
+        let [pass, pass_two, pass_gain, call, call_two, call_gain, clock] =
             ns.map(|mut ns| median(&mut ns));
         println!(
             "pick {name} pass_ns={pass:.1} two_threads_ns={pass_two:.1} two_over_one={pass_gain:.2} \
              call_ns={call:.1} call_two_threads_ns={call_two:.1} call_two_over_one={call_gain:.2} \
-             allocs_per_2000={allocations}"
+             allocs_per_2000={allocations} clock_ns={clock:.1} pass_over_clock={:.2}",
+            pass / clock
         );
     }
 

@@ -31,12 +31,14 @@ impl Alias {
 
     pub(super) fn of_weights(weights: impl ExactSizeIterator<Item = f64> + Clone) -> Self {
         let n = weights.len();
-        let sane = weights.map(|w| if w.is_finite() && w > 0.0 { w } else { 0.0 });
+        let sane = weights.map(|w| if w > 0.0 && w < f64::INFINITY { w } else { 0.0 });
         // Nothing is allocated where all are equal, which is the usual case.
-        let mut first = None;
-        let (apart, total) = sane.clone().fold((false, 0.0), |(apart, total), w| {
-            (apart | (w != *first.get_or_insert(w)), total + w)
-        });
+        let first = sane.clone().next().unwrap_or_default();
+        let (mut apart, mut total) = (false, 0.0);
+        for w in sane.clone() {
+            apart |= w != first;
+            total += w;
+        }
         let scale = n as f64 / total;
         if !apart || total <= 0.0 || !scale.is_finite() {
             return Self {
@@ -51,18 +53,33 @@ impl Alias {
                 alias,
             })
             .collect();
-        let (mut small, mut large): (Vec<u32>, Vec<u32>) =
-            (0..n as u32).partition(|at| scaled[*at as usize] < 1.0);
-        while let (Some(low), Some(alias)) = (small.pop(), large.last().copied()) {
-            let (low, high) = (low as usize, alias as usize);
+        // Two stacks in one: those below 1 from the front up to `small`, the others from the back down
+        // to `large`.
+        let mut stacks = vec![0_u32; n];
+        let (mut small, mut large) = (0, n);
+        for (at, w) in scaled.iter().enumerate() {
+            if *w < 1.0 {
+                stacks[small] = at as u32;
+                small += 1;
+            } else {
+                large -= 1;
+                stacks[large] = at as u32;
+            }
+        }
+        while small > 0 && large < n {
+            let (low, alias) = (stacks[small - 1] as usize, stacks[large]);
+            let part = scaled[low];
             slots[low] = Slot {
-                up_to: (scaled[low] * SPAN) as u32,
+                up_to: (part * SPAN) as u32,
                 alias,
             };
-            scaled[high] -= 1.0 - scaled[low];
-            if scaled[high] < 1.0 {
-                large.pop();
-                small.push(alias);
+            let left = &mut scaled[alias as usize];
+            *left -= 1.0 - part;
+            if *left < 1.0 {
+                stacks[small - 1] = alias;
+                large += 1;
+            } else {
+                small -= 1;
             }
         }
         // What is left stands at 1, but for rounding.

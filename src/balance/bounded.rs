@@ -141,6 +141,10 @@ impl Policy for BoundedMaglev {
         }
         least.map(|(_, at)| at)
     }
+
+    fn takes_long(&self, candidates: usize) -> bool {
+        self.maglev.takes_long(candidates)
+    }
 }
 
 impl BoundedSlots {

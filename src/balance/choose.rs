@@ -24,7 +24,17 @@ use crate::{
 
 /// The reference that calls hold. There are several of one core, so that threads do not count
 /// references in the same place.
-pub(super) struct Stripe<S, P: Policy, R, C, V>(pub(super) Arc<Core<S, P, R, C, V>>);
+pub(super) struct Stripe<S, P: Policy, R, C, V>(
+    pub(super) Arc<Core<S, P, R, C, V>>,
+    #[expect(dead_code, reason = "it is there for its size")] Apart,
+);
+
+/// As long as it takes until the counts of two stripes that are allocated one after the other lie in
+/// different lines, and in different pairs of them, which processors fetch together. Not an alignment, by which a
+/// stripe's count and what it refers to would be two lines.
+struct Apart {
+    _bytes: [u64; 14],
+}
 
 /// How one call of a balancer chooses.
 pub(super) struct Chosen<S, P: Policy, R, C, V> {
@@ -71,6 +81,12 @@ struct TierLoads<'a, S, T, A> {
     timed: Option<(Mark, &'a Timing)>,
 }
 
+impl<S, P: Policy, R, C, V> Stripe<S, P, R, C, V> {
+    pub(super) fn new(core: &Arc<Core<S, P, R, C, V>>) -> Arc<Self> {
+        Arc::new(Self(Arc::clone(core), Apart { _bytes: [0; 14] }))
+    }
+}
+
 impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     /// The place at an open endpoint, as hints and policy have it.
     #[inline]
@@ -79,7 +95,9 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         self.tick();
         let membership = set.membership();
         let mut current = self.table.load();
-        if current.get().is_none_or(|t| t.membership != membership) || self.may_be_off() {
+        let behind =
+            |t: &Arc<Table<S, P::Table>>| t.membership != membership && !self.is_left_to_janitor(t);
+        if current.get().is_none_or(behind) || self.may_be_off() {
             drop(current);
             self.refresh(endpoint::now());
             current = self.table.load();
@@ -230,7 +248,7 @@ impl<'a, S, P: Policy, R, C, V, A: Able> Look<'a, S, P, R, C, V, A> {
         dice: &mut Random,
     ) -> Option<&'a Arc<Endpoint<S>>> {
         if !self.core.is_weighed() {
-            self.core.refresh(endpoint::now());
+            self.core.reweigh(endpoint::now());
         }
         if let Some(asked) = table.pool(scope)
             && let Some(pool) = asked.get()
@@ -255,7 +273,7 @@ impl<'a, S, P: Policy, R, C, V, A: Able> Look<'a, S, P, R, C, V, A> {
             return None;
         }
         if !self.core.is_weighed() {
-            self.core.refresh(endpoint::now());
+            self.core.reweigh(endpoint::now());
         }
         // A key keeps its tier, too.
         let unit = match self.key {

@@ -15,6 +15,7 @@ use crate::{
     balance::{
         AdaptiveConcurrency, BalanceCounters, Candidate, Outliers, Policy, Shares, SplitError,
         TrafficSplit,
+        behind::Behind,
         candidates::{Candidates, Members},
         pool::{Past, Pool},
         requests::Requests,
@@ -44,6 +45,7 @@ pub(super) struct Core<S, P: Policy, R, C, V> {
     /// When to refresh though nothing has changed, in ms since the workshop's epoch.
     due: AtomicU64,
     epoch: Instant,
+    behind: Behind,
     /// Held by the one who makes the next table.
     workshop: Mutex<Workshop>,
     pub(super) limits: Limits,
@@ -183,6 +185,7 @@ where
             weighed: AtomicU64::new(0),
             due: AtomicU64::new(NEVER),
             epoch,
+            behind: Behind::new(),
             workshop: Mutex::new(Workshop {
                 warmth: Warmth::default(),
                 ejections: 0,
@@ -226,6 +229,22 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
     /// Brings table and shares up to date, unless somebody is at it. Returns when that is to be
     /// done again without a change of the instances.
     pub(super) fn refresh(&self, now: Instant) -> Option<Instant> {
+        self.refresh_unless(false, now)
+    }
+
+    /// The same for a call that minds the shares: a table that is left to the janitor stays.
+    #[cold]
+    pub(super) fn reweigh(&self, now: Instant) {
+        let membership = self.set().membership();
+        let table = self.table.load();
+        let left = table
+            .get()
+            .is_some_and(|t| t.membership != membership && self.is_left_to_janitor(t));
+        drop(table);
+        let _ = self.refresh_unless(left, now);
+    }
+
+    fn refresh_unless(&self, left: bool, now: Instant) -> Option<Instant> {
         let Some(mut workshop) = self.workshop() else {
             return Some(now + BUSY);
         };
@@ -235,7 +254,8 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let back = self.is_some_back(&mut workshop, now);
         let warmer = back || workshop.warmer.is_some_and(|due| due <= now);
         let others = self.look_at_crowd(&mut workshop, now);
-        if warmer || others || !self.is_current(membership) || self.is_off(&workshop) {
+        let stale = !left && !self.is_current(membership);
+        if warmer || others || stale || self.is_off(&workshop) {
             self.rebuild(membership, &mut workshop, now);
         }
         let forgotten = workshop.forgotten.is_some_and(|due| due <= now);
@@ -331,6 +351,15 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         }
     }
 
+    /// Whether a call is to go by this table, which is of other instances than there are now: the next takes
+    /// long to make, and there is somebody who will.
+    #[cold]
+    pub(super) fn is_left_to_janitor(&self, table: &Table<S, P::Table>) -> bool {
+        self.policy.takes_long(table.base.len)
+            && self.set().hub().has_janitor()
+            && self.behind.is_left(self.ms(endpoint::now()))
+    }
+
     fn rebuild(&self, membership: u64, workshop: &mut Workshop, now: Instant) {
         let set = self.set();
         let roster = set.roster(true);
@@ -374,6 +403,7 @@ impl<S, P: Policy, R, C, V> Core<S, P, R, C, V> {
         let roster = Arc::clone(&table.roster);
         let former = self.table.swap(Some(Arc::new(table)));
         self.weighed.store(0, Ordering::Relaxed);
+        self.behind.caught_up();
         if catch_unwind(AssertUnwindSafe(|| drop(former))).is_err() {
             self.fault(&self.faults.panics, "panicked as its table was dropped");
         }

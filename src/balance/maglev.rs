@@ -151,6 +151,10 @@ impl Policy for Maglev {
         }
         table.at(random.next_u64())
     }
+
+    fn takes_long(&self, candidates: usize) -> bool {
+        candidates >= 1_000 || self.size >= 1 << 18
+    }
 }
 
 /// Whom a key falls to at its so-manyth attempt: another slot each time, the same for every caller.

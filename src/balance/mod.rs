@@ -59,6 +59,7 @@
 
 mod adaptive;
 mod alias;
+mod behind;
 mod bounded;
 mod boxed;
 mod builder;

@@ -63,6 +63,16 @@ pub trait Policy: Send + Sync + 'static {
     fn timing(&self) -> Option<Timing> {
         None
     }
+
+    /// Whether the table of so many instances takes longer to build than a call should wait: more than some
+    /// ms. Then the balancer's own task builds it, and calls go by the former one meanwhile, for 250 ms at
+    /// most; those that have left are passed by, those that have come get their first calls with the new
+    /// table. False unless a policy says otherwise: [`Maglev`](crate::balance::Maglev) does from 1,000
+    /// instances or 262,144 slots on.
+    fn takes_long(&self, candidates: usize) -> bool {
+        let _ = candidates;
+        false
+    }
 }
 
 /// An instance that a policy may pick.

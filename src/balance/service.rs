@@ -81,7 +81,7 @@ impl<S, P: Policy, R, C, V, K> Balance<S, P, R, C, V, K> {
     pub(super) fn new(core: &Arc<Core<S, P, R, C, V>>, hints: K) -> Self {
         Self {
             handle: Arc::new(Handle {
-                stripes: std::array::from_fn(|_| Arc::new(Stripe(Arc::clone(core)))),
+                stripes: std::array::from_fn(|_| Stripe::new(core)),
                 hints,
             }),
         }

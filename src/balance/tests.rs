@@ -381,3 +381,21 @@ proptest! {
         }
     }
 }
+
+/// Threads that call at once count their references in lines of their own.
+#[test]
+fn stripes_lie_apart() {
+    let balance = Balance::builder(&crate::Subscription::fixed([]))
+        .build(|_: &Instance| tower::service_fn(async |(): ()| Ok::<_, std::io::Error>(())));
+    let stripe = |_| {
+        let of_thread = || Arc::as_ptr(&balance.stripe()).addr();
+        std::thread::scope(|scope| scope.spawn(of_thread).join().unwrap())
+    };
+    // Threads of other tests take numbers in between; each stripe comes up soon.
+    let mut places: Vec<usize> = (0..64).map(stripe).collect();
+    places.sort_unstable();
+    places.dedup();
+    assert!(places.len() > 4, "{}", places.len());
+    let apart = places.windows(2).map(|two| two[1] - two[0]).min();
+    assert!(apart >= Some(128), "{apart:?} bytes");
+}
