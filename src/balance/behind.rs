@@ -33,6 +33,8 @@ const PATIENCE: u64 = 250;
 #[cfg(test)]
 mod tests {
     use std::{
+        future::ready,
+        io,
         sync::{
             Arc,
             atomic::{AtomicUsize, Ordering::SeqCst},
@@ -40,12 +42,15 @@ mod tests {
         thread,
     };
 
+    use futures_util::FutureExt;
+    use tower::ServiceExt;
+
     use super::*;
     use crate::{
         balance::{
             Balance, Candidate, Hints, Loads, Maglev, PickContext, Policy, Random, WeightedRandom,
         },
-        directory::{self, Writer},
+        directory::{self, Subscription, Writer},
         endpoint::now,
         model::{Instance, ServiceKey},
     };
@@ -83,15 +88,43 @@ mod tests {
         writer.publish(instances, now().into_std());
     }
 
-    fn slow() -> (Writer, Slow, impl Fn() -> bool) {
+    fn instances() -> (Writer, Subscription) {
         let key = ServiceKey::new("", "orders".parse().unwrap()).unwrap();
         let (mut writer, orders) = directory::channel(key, directory::Options::default());
         publish(&mut writer, 1..4);
+        (writer, orders)
+    }
+
+    fn slow() -> (Writer, Slow, impl Fn() -> bool) {
+        let (writer, orders) = instances();
         let policy = Slow::default();
         let balance = Balance::builder(&orders).policy(policy.clone());
         let balance =
             balance.build(|_: &Instance| tower::service_fn(async |(): ()| Ok::<_, ()>(())));
         (writer, policy, move || balance.pass(&Hints::new()))
+    }
+
+    /// No call is to fail for a table that is behind, whoever is in that.
+    #[tokio::test]
+    async fn a_call_whose_table_has_nobody_left_goes_to_who_has_come() {
+        let (mut writer, orders) = instances();
+        let policy = Slow::default();
+        let balance = Balance::builder(&orders).policy(policy.clone());
+        let balance = balance.build(|instance: &Instance| {
+            let address = instance.address().to_string();
+            tower::service_fn(move |(): ()| ready(Ok::<_, io::Error>(address.clone())))
+        });
+        let call = || balance.clone().oneshot(()).now_or_never();
+        assert!(call().is_some_and(|answered| answered.is_ok()));
+        publish(&mut writer, 7..9);
+        for _ in 0..100 {
+            let answer = call().expect("nothing is waited for").unwrap();
+            assert!(
+                answer == "10.0.0.7:80" || answer == "10.0.0.8:80",
+                "{answer}"
+            );
+        }
+        assert_eq!(policy.0.load(SeqCst), 1, "the janitor has not run");
     }
 
     #[tokio::test]
