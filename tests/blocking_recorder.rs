@@ -162,16 +162,16 @@ async fn a_recorder_that_blocks_blocks_who_tells_it_and_nobody_else() {
     let (nacos, orders) = listing(&registry, "orders").await;
     let (other, carts) = listing(&registry, "carts").await;
     let make = |_: &Instance| tower::service_fn(|n: u32| std::future::ready(Ok::<_, io::Error>(n)));
-    let balance = Balance::builder(&orders).build(make);
     let page = StatusPage::new(&nacos).with(&orders);
 
     let _opens = Opens(Arc::clone(&door));
-    // Two tell of orders: the client, on its thread, and the balancer's janitor, on a worker.
     door.shut(true);
+    // Two tell of orders: the balancer's janitor, on a worker, that there is a balancer ...
+    let balance = Balance::builder(&orders).build(make);
+    timeout(HANG, entries.recv()).await.unwrap().unwrap();
+    // ... and the client, on its thread, that there is an instance.
     hears(&orders, &registry, 2).await;
-    for _ in 0..2 {
-        timeout(HANG, entries.recv()).await.unwrap().unwrap();
-    }
+    timeout(HANG, entries.recv()).await.unwrap().unwrap();
     for n in 0..1_000 {
         let called = timeout(HANG, balance.clone().oneshot(n)).await;
         assert_eq!(called.unwrap().unwrap(), n);
