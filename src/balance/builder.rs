@@ -469,7 +469,7 @@ impl<P, R, C, V, K> BalanceBuilder<P, R, C, V, K> {
     /// An instance that loses so many calls in a row ([`Verdict::Lost`]), without an answer in
     /// between, is ejected as an outlier: 30 s the first time, never more than half of the instances,
     /// never the last. A response that breaks off in its body is lost, and its head no answer. Calls that
-    /// were under way together count once, see [`Outliers`](crate::balance::Outliers).
+    /// were under way together count once, see [`Outliers`].
     /// Default: 5, since fewer may be one bad request and its retries; 0 for never, 1,000 at most.
     #[must_use]
     pub const fn max_lost(mut self, calls: u32) -> Self {
