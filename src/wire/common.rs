@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::equal::{hash, same};
+use super::equal::Digest;
 use crate::model::{DEFAULT_CLUSTER, Metadata};
 
 /// Gives what instances have in common one allocation.
@@ -40,11 +40,11 @@ impl Common {
             return new;
         }
         let text = new.packed().as_bytes();
-        let hash = hash(text);
+        let hash = Digest::of(text).place();
         // A look at 64 numbers is cheaper than a hash that needs none.
         let mut equal = self.hashes.iter().zip(&self.metadata);
         let known = equal.find(|(known, _)| **known == hash);
-        if let Some((_, known)) = known.filter(|(_, known)| same(known.packed().as_bytes(), text)) {
+        if let Some((_, known)) = known.filter(|(_, known)| known.packed().as_bytes() == text) {
             self.repeats = true;
             return known.clone();
         }

@@ -1,14 +1,14 @@
-//! What the hosts of a service's last list were, byte by byte, and which instances they made.
+//! What the hosts of a service's last list were, and which instances they made.
 //!
-//! Of a list that comes most hosts say what they said last time. Those are found by their bytes and
+//! Of a list that comes most hosts say what they said last time. Those are found by a digest of their bytes and
 //! give the same instance again, without being decoded: a push costs what it changes. What is equal to
 //! a whole object that was read once is that object, so nobody need look where it ends or
 //! whether it is valid; everything else is read by serde, by the same code as in a list that comes
 //! for the first time.
 //!
-//! The price is memory: the hosts' bytes, and about 64 bytes a host for their places (32 in the list, the allocator's
-//! share, what a vector has to spare). An equal instance that the directory has of another list (from disk, or from before
-//! one that could not be read host by host) stays there beside the one here, until it changes.
+//! The price is memory: 32 bytes a host, besides what a vector has to spare. An equal instance that the directory has of
+//! another list (from disk, or from before one that could not be read host by host) stays there beside the one here, until
+//! it changes.
 
 use std::{ops::Range, sync::Arc};
 
@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use super::{
     common::Common,
-    equal::{begins_with, hash, same},
+    equal::Digest,
     json::{after, blank, object_end, value, value_of},
     service_info::{RawHost, ServiceInfo},
     short::Short,
@@ -40,9 +40,7 @@ struct Hosts {
 /// A host that was used.
 #[derive(Debug)]
 struct Seen {
-    text: Box<[u8]>,
-    /// 0 until somebody needed it.
-    hash: u64,
+    text: Digest,
     instance: Arc<Instance>,
 }
 
@@ -62,11 +60,15 @@ struct Reader<'a> {
     before: Vec<Option<Seen>>,
     /// Where the next host is expected among those.
     next: usize,
-    /// Hash and place of each, in order: made when somebody is not where it is expected.
+    /// Those by their digests, in order: made when somebody is not where it is expected.
     places: Option<Vec<(u64, u32)>>,
     /// Whether the last one that was not where it was expected was elsewhere.
     moved: bool,
     now: Vec<Seen>,
+    /// The bytes that were digested last, which may be asked for again.
+    digested: Option<(Range<usize>, Digest)>,
+    /// How many bytes may still be digested of hosts of which it is not known where they end.
+    guesses: usize,
     /// How many hosts serde read.
     read: usize,
     /// Once these are many: from where on the message is known to be UTF-8, and that.
@@ -82,9 +84,12 @@ pub(super) const WORTH: usize = 16 * 1024;
 /// So many from the expected one on are tried before a host is decoded, or searched for: that so many
 /// were removed in one place is cheap to find out.
 const AHEAD: usize = 4;
+/// Guesses digest so many times the message's bytes at most, lest small hosts be asked for ever whether they are the large
+/// ones that stood there. A list in its order needs 1, one of which all changed about 2.
+const GUESSES: usize = 3;
 /// So many that have to be decoded let expect that most have: what is left is asked at once whether it is UTF-8.
 const MANY: usize = 16;
-/// So many hosts of equal hash are compared. More have equal bytes, or somebody's luck.
+/// So many hosts of one place are compared. More have equal bytes, or somebody's luck.
 const SAME: usize = 4;
 
 impl Kept {
@@ -127,6 +132,8 @@ impl Kept {
             next: 0,
             places: None,
             moved: false,
+            digested: None,
+            guesses: GUESSES * json.len(),
             read: 0,
             text: None,
             now: Vec::with_capacity(before.len() + AHEAD),
@@ -202,16 +209,14 @@ impl Reader<'_> {
 
     /// Returns where the host ends.
     fn host(&mut self, at: usize) -> Option<usize> {
-        let json = self.json;
-        let rest = &json[at..];
         for place in self.next..self.next.saturating_add(AHEAD) {
-            let seen = self.before.get(place).and_then(Option::as_ref);
-            if let Some(seen) = seen.filter(|seen| begins_with(rest, &seen.text)) {
-                let end = at + seen.text.len();
+            if let Some(end) = self.is_at(place, at) {
                 self.found(place);
                 return Some(end);
             }
         }
+        let json = self.json;
+        let rest = &json[at..];
         if self.moved
             && let Some(end) = object_end(json, at)
             && let Some(place) = self.place_of(at..end)
@@ -239,6 +244,35 @@ impl Reader<'_> {
         Some(end)
     }
 
+    /// Where the host at `at` ends, if it is the one that stood there last time.
+    fn is_at(&mut self, place: usize, at: usize) -> Option<usize> {
+        let text = self.before.get(place)?.as_ref()?.text;
+        let end = at.checked_add(text.len())?;
+        // A digest costs more than this.
+        if self.json.get(end - 1) != Some(&b'}') {
+            return None;
+        }
+        let known = self
+            .digested
+            .as_ref()
+            .is_some_and(|(of, _)| *of == (at..end));
+        if !known {
+            self.guesses = self.guesses.checked_sub(text.len())?;
+        }
+        (self.digest(at..end) == text).then_some(end)
+    }
+
+    fn digest(&mut self, of: Range<usize>) -> Digest {
+        match &self.digested {
+            Some((was, digest)) if *was == of => *digest,
+            _ => {
+                let digest = Digest::of(&self.json[of.clone()]);
+                self.digested = Some((of, digest));
+                digest
+            }
+        }
+    }
+
     /// A host that is not where it is expected.
     fn decoded(&mut self, instance: Instance, at: Range<usize>) {
         let expected = self.before.get(self.next).and_then(Option::as_ref);
@@ -260,11 +294,8 @@ impl Reader<'_> {
             self.moved = false;
         }
         self.instances.push(Arc::clone(&instance));
-        self.now.push(Seen {
-            text: self.json[at].into(),
-            hash: 0,
-            instance,
-        });
+        let text = self.digest(at);
+        self.now.push(Seen { text, instance });
     }
 
     fn found(&mut self, place: usize) {
@@ -280,29 +311,23 @@ impl Reader<'_> {
         if self.before.is_empty() {
             return None; // a first list
         }
-        let text = &self.json[text];
-        let before = &mut self.before;
+        let text = self.digest(text);
+        let before = &self.before;
         let places = self.places.get_or_insert_with(|| places(before));
-        let hash = hash(text);
-        let from = places.partition_point(|(other, _)| *other < hash);
+        let from = places.partition_point(|(other, _)| *other < text.place());
         let equal = places[from..].iter().take(SAME);
-        let equal = equal.take_while(|(other, _)| *other == hash);
+        let equal = equal.take_while(|(other, _)| *other == text.place());
         equal.map(|(_, place)| *place as usize).find(|place| {
             before[*place]
                 .as_ref()
-                .is_some_and(|seen| same(&seen.text, text))
+                .is_some_and(|seen| seen.text == text)
         })
     }
 }
 
-fn places(before: &mut [Option<Seen>]) -> Vec<(u64, u32)> {
-    let seen = before.iter_mut().zip(0..).filter_map(|(seen, place)| {
-        let seen = seen.as_mut()?;
-        if seen.hash == 0 {
-            seen.hash = hash(&seen.text);
-        }
-        Some((seen.hash, place))
-    });
+fn places(before: &[Option<Seen>]) -> Vec<(u64, u32)> {
+    let seen = before.iter().zip(0..);
+    let seen = seen.filter_map(|(seen, place)| Some((seen.as_ref()?.text.place(), place)));
     let mut places: Vec<_> = seen.collect();
     places.sort_unstable();
     places

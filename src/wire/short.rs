@@ -1,8 +1,7 @@
 //! A short list that is read again and again, and says the same each time.
 //!
-//! Of thousands of services each is read once a minute in case that a push was lost. Kept of each is not what the
-//! hosts' bytes are but a digest of them, of 128 bits from two seeds that nobody outside of the process knows: equal
-//! digests are equal bytes, and give the instances that those made. That takes 8 bytes an instance and 48 a service.
+//! Of thousands of services each is read once a minute in case that a push was lost. Kept of each is one digest of
+//! all hosts' bytes: equal digests give the instances that those made. That takes 8 bytes an instance and 48 a service.
 //!
 //! An instance that was there before and is equal stays the one that is kept here, as it stays the one in the
 //! directory: so none is in memory twice.
@@ -11,14 +10,14 @@ use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 
-use super::{equal::digest, json::value};
+use super::{equal::Digest, json::value};
 use crate::model::{Instance, Listing};
 
 /// What a list's hosts were.
 #[derive(Debug)]
 pub(super) struct Short {
-    /// Of the array that made the instances, and how many bytes it has: of a list that was read.
-    array: Option<([u64; 2], usize)>,
+    /// Of the array that made the instances: of a list that was read.
+    array: Option<Digest>,
     instances: Box<[Arc<Instance>]>,
 }
 
@@ -40,7 +39,7 @@ impl Short {
         let instances = after(listing.instances(), before)?;
         let (IgnoredAny, end) = value(json, at)?;
         Some(Self {
-            array: Some((digest(&json[at..end]), end - at)),
+            array: Some(Digest::of(&json[at..end])),
             instances,
         })
     }
@@ -59,9 +58,9 @@ impl Short {
 
     /// The instances, and where the array ends, if it is the same.
     pub(super) fn read(&self, json: &[u8], at: usize) -> Option<(Vec<Arc<Instance>>, usize)> {
-        let (known, len) = self.array?;
-        let end = at.checked_add(len)?;
-        let is_it = digest(json.get(at..end)?) == known;
+        let known = self.array?;
+        let end = at.checked_add(known.len())?;
+        let is_it = Digest::of(json.get(at..end)?) == known;
         is_it.then(|| (self.instances.to_vec(), end))
     }
 }
