@@ -77,6 +77,7 @@ async fn main() -> Result<(), tower::BoxError> {
         one && spans.len() == 3,
         "caller, call and provider are one trace"
     );
+    println!("opentelemetry: ok");
     Ok(())
 }
 
